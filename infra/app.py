@@ -1,10 +1,10 @@
-"""The CDK app: three stacks per region, and one for its HTTP API, with the same templates in every region.
+"""The CDK app: three stacks per region, and a fourth for the HTTP API; every region gets the same templates.
 
     cd infra && cdk bootstrap && cdk deploy --all -c stage=local
 
-deploys to the emulator at `AWS_ENDPOINT_URL`, with the features that it supports. `build` makes no lookups and reads no
-environment variables; without a release argument it uses this checkout's release. Without an account and a region the
-stacks are environment-agnostic, so one synthesis can be deployed to any number of regions.
+deploys to the emulator at `AWS_ENDPOINT_URL`, with the features that this emulator supports. `build` makes no lookups
+and reads no environment variables; without a release argument it uses this checkout's release. Without an account and a
+region, the stacks are environment-agnostic, so one synthesis can be deployed to any number of regions.
 """
 
 from __future__ import annotations
@@ -84,11 +84,11 @@ def build(
     Args:
         scope: The app, or a CDK stage within it.
         config: Configuration of the stage in this region; each of its log sources gets resources.
-        given: Given settings to publish for the next deployment; None publishes no settings.
-        account: Account id; None for that of the deployment.
-        region: Region name, also one unknown to this version; None for that of the deployment.
-        code: Factory of the functions' code asset, called once per stack; by default the stage's bundle.
-        release: Release that the stacks publish; by default this checkout.
+        given: Given settings that the stacks publish for the next deployment; None publishes no settings.
+        account: Account id; None for the account of the deployment.
+        region: Region name, even of a region unknown to this version; None for the region of the deployment.
+        code: Factory of the functions' code asset, called once per stack; None for the stage's bundle.
+        release: Release that the stacks publish; None for this checkout's release.
         assets: Bucket for assets on an emulator; None for the bucket of `cdk bootstrap`.
     """
     synthesizer = partial(_synthesizer, config, assets)
@@ -129,9 +129,9 @@ def check(app: App) -> None:
 
 
 def settings_of(app: App, environ: Mapping[str, str]) -> Planned:
-    """Load the settings that the app's context selects: `-c stage=prod`, and `-c field=value` for any setting.
+    """Load the settings that the app's context selects: `-c stage=prod`, or `-c field=value` for another setting.
 
-    The settings file applies as in other commands. The deployed settings are not read.
+    The settings file applies, as in other commands. The deployed settings are not read.
 
     Raises:
         SettingsError: Names every problem.
@@ -148,12 +148,12 @@ def settings_of(app: App, environ: Mapping[str, str]) -> Planned:
 
 
 def new_app(outdir: str | None = None) -> App:
-    """Make an app with the project's feature flags. Context from the CLI is added to the flags."""
+    """Make a CDK app with the project's feature flags. Context from the CLI is added to these flags."""
     return App(outdir=outdir, context=_FLAGS, analytics_reporting=False)
 
 
 def main() -> None:
-    """Synthesise the stage that the context selects. The CDK CLI runs this."""
+    """Synthesise the stage that the context selects. The CDK CLI runs this function."""
     app = new_app()
     try:
         settings = settings_of(app, os.environ)
@@ -167,8 +167,8 @@ def main() -> None:
 
 
 def _synthesizer(config: StageConfig, assets: str | None) -> IStackSynthesizer:
-    # Emulators that enforce IAM deny access to the bootstrap roles, because a condition key in the policy is unknown to
-    # them. The assets bucket has a different name, so that `cdk bootstrap` can still create its own bucket.
+    # Emulators that enforce IAM deny access to the bootstrap roles, because they do not know a condition key in the
+    # policy. The assets bucket has a different name, so that `cdk bootstrap` can still create its own bucket.
     if config.emulated:
         return CliCredentialsStackSynthesizer(file_assets_bucket_name=assets)
     return DefaultStackSynthesizer()

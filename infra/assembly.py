@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from metering.fleet.stage import StageConfig
     from metering.settings import GivenSettings
 
-# Longer than a deployment with its bake.
+# Longer than a deployment takes with its bake.
 _KEPT_S = 2 * HOUR_S
 
 
@@ -34,13 +34,13 @@ def assembly_of(config: StageConfig, given: GivenSettings, *, cache: Path | None
 
     Args:
         config: Configuration of the stage.
-        given: The stage's given settings, for publication.
-        cache: Folder of the assemblies; by default the project's own.
+        given: The stage's given settings, which the stacks publish.
+        cache: Folder for the cached assemblies; by default the project's own folder.
     """
     kept = cache or ROOT / ".local" / "assemblies"
     folder = kept / f"{config.stage}-{_digest(config, given)}"
     kept.mkdir(parents=True, exist_ok=True)
-    # Parallel deployments must not remove an assembly that another deployment is about to use.
+    # Deployments in parallel must not remove an assembly that another deployment is about to use.
     with (kept / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if folder.exists():
@@ -53,7 +53,7 @@ def assembly_of(config: StageConfig, given: GivenSettings, *, cache: Path | None
     try:
         scratch.rename(folder)
     except OSError:
-        # Another process created an equal assembly first.
+        # Another process was the first to create an equal assembly.
         shutil.rmtree(scratch)
     return folder
 

@@ -1,7 +1,7 @@
-"""The functions' bundle: their sources, and for an AWS stage also the locked dependencies for its architecture.
+"""The bundle of all functions: their sources, and for an AWS stage also the locked dependencies for its architecture.
 
 This needs no Docker: `uv pip install` downloads the wheels of the target platform. The bundle has exactly the versions
-in `uv.lock` of the project and its `lambda` group. This module does not import the CDK.
+that `uv.lock` names for the project and its `lambda` group. This module does not import the CDK.
 
     python -m infra.bundle arm64 build/bundle
 """
@@ -30,7 +30,7 @@ SOURCES = ("metering", "lambdas")
 # Folders of `metering` that functions do not import.
 LEFT_OUT = ("metering/cli", "metering/adapters/emulator", "metering/replay")
 
-# Lambda's limit is 250 MB unzipped. A tenth of the limit is left for the overhead of the extraction.
+# Lambda's limit is 250 MB unzipped. A tenth of the limit is reserved for the overhead of the extraction.
 SIZE_LIMIT_BYTES = 225 * MIB
 
 PYTHON_VERSION = "3.13"
@@ -67,7 +67,7 @@ class BundleTooLargeError(MeteringError):
 
 
 def digest(*parts: str) -> str:
-    """Hash all inputs of a bundle: the sources, their version, the rules of this module, and `parts`."""
+    """Hash all inputs of a bundle: the sources, the package version, this module's source, and `parts`."""
     result = hashlib.sha256()
     for part in (*parts, Path(__file__).read_text(), package_version()):
         result.update(part.encode() + b"\0")
@@ -88,7 +88,7 @@ def source_files() -> Iterator[Path]:
 
 
 def copy_sources(target: Path) -> None:
-    """Copy the functions' sources to `target`, with the package metadata that holds their version."""
+    """Copy the functions' sources to `target`, and the package metadata, which contains their version."""
     for path in source_files():
         copy = target / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -99,7 +99,7 @@ def copy_sources(target: Path) -> None:
 
 
 def install_locked(target: Path, architecture: Architecture) -> None:
-    """Install the locked dependencies for `architecture` into `target`, and prune them."""
+    """Install the locked dependencies for `architecture` into `target`, and remove files that functions do not need."""
     uv = find_uv()
     with tempfile.TemporaryDirectory() as scratch:
         requirements = Path(scratch, "requirements.txt")
@@ -138,7 +138,7 @@ def check_size(target: Path, *, limit_bytes: int = SIZE_LIMIT_BYTES) -> int:
 
 
 def find_uv() -> str:
-    """Find `uv` on the path, or the copy that `make` installs below `.local`."""
+    """Find `uv` on the PATH, or else the copy that `make` installs below `.local`."""
     uv = shutil.which("uv") or shutil.which("uv", path=str(ROOT / ".local" / "uv" / "bin"))
     if uv is None:
         raise FileNotFoundError("uv is needed to bundle the functions: run `make install`")

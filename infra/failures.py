@@ -11,7 +11,7 @@ from metering.fleet.ports import TOOLKIT_STACK
 
 # `❌  Environment aws://1/us-east-1 failed bootstrapping: DeploymentError: The stack named CDKToolkit …`
 _BOOTSTRAP = re.compile(r"^❌\s+Environment \S+ failed bootstrapping: (?P<why>.*)$")
-# `❌  metering-prod-data failed to deploy`, and then `‣ DeploymentError: Resource updates failed:` with what failed.
+# `❌ metering-prod-data failed to deploy`, and then `‣ DeploymentError: Resource updates failed:` and then the reason.
 _DEPLOY = re.compile(r"^❌\s+(?P<stack>[\w-]+) failed\b(?: to deploy)?:?\s*(?P<why>.*)$")
 _BULLET = "‣"
 _CLASS = re.compile(r"^‣?\s*(?:\w*Error: )?")
@@ -29,7 +29,7 @@ class DeploymentError(MeteringError):
         step: `bootstrap`, `deploy` or `destroy`.
         stack: Stack that failed; empty if the CLI names none.
         reason: One sentence.
-        operated: Whether CloudFormation began the operation; the stack's events then name the failed resource.
+        operated: Whether CloudFormation began the operation; if so, the stack's events name the failed resource.
     """
 
     def __init__(self, step: str, reason: str, *, stack: str = "", operated: bool = False) -> None:

@@ -1,6 +1,6 @@
-"""`Metrics` of a function: counters in Embedded Metric Format in its log, without API calls and their cost.
+"""`Metrics` of a function: counters in its log in Embedded Metric Format, without the cost of API calls.
 
-A counter with its own dimensions is also counted without them, so alarms need not specify them.
+A counter with its own dimensions is also published without them, so alarms need not specify them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 from metering.metric_names import NAMESPACE
 
-# An EMF object holds at most 100 metrics, and Powertools flushes it by itself at the hundredth.
+# An EMF object holds at most 100 metrics, and Powertools itself flushes it at the hundredth.
 _MAX_METRICS = 99
 
 _Dimensions = tuple[tuple[str, str], ...]

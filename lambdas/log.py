@@ -1,4 +1,4 @@
-"""The log of a function: JSON lines with the service and the version of the code."""
+"""Log of a function: JSON lines with the service and the version of the code."""
 
 from __future__ import annotations
 

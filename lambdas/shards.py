@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 
 def shard_of_event(event: Mapping[str, object]) -> int | None:
-    """Return the shard in an event; None if the event has none, as in an invocation by a person or a deployment.
+    """Return the shard in an event; None if the event has none, as when a person or a deployment invokes the function.
 
     Raises:
         ValueError: The event names an invalid shard.

@@ -7,7 +7,7 @@ from typing import NotRequired, TypedDict
 
 
 class SqsAttribute(TypedDict, total=False):
-    """Attribute that the sender set on its message; a non-string attribute has no `stringValue`."""
+    """Attribute that the sender set on its message; an attribute that is not a string has no `stringValue`."""
 
     stringValue: str | None
 
@@ -29,17 +29,17 @@ class SqsEvent(TypedDict):
 
 
 class ItemFailure(TypedDict):
-    """Message that the queue must deliver again."""
+    """Message that the queue must redeliver."""
 
     itemIdentifier: str
 
 
 class PartialBatchResponse(TypedDict):
-    """Response to the event source mapping, which ignores misspelt keys and would then see no failures."""
+    """Response to the event source mapping, which ignores misspelt keys and would assume that all succeeded."""
 
     batchItemFailures: list[ItemFailure]
 
 
 def all_back(event: SqsEvent) -> PartialBatchResponse:
-    """Response that makes the queue deliver all messages of the invocation again."""
+    """Response that makes the queue redeliver all messages of the invocation."""
     return {"batchItemFailures": [{"itemIdentifier": record["messageId"]} for record in event["Records"]]}

@@ -33,12 +33,12 @@ class Started(Generic[WorkT]):
 def starting(
     service: str, parts_of: type[PartsT], build: Callable[[PartsT, EmfMetrics], WorkT]
 ) -> Callable[[], Started[WorkT]]:
-    """Start a function once per process: `build` makes the use case from its parts. A failed start is retried.
+    """Start a function once per process: `build` makes the use case from its dependencies. A failed start is retried.
 
     Raises:
-        SettingsError: The message names every problem of the environment.
+        SettingsError: The message names every problem in the environment variables.
         FormatTooNewError: A newer version wrote the ledger.
-        UnavailableError: Reading the ledger's format failed; the next invocation tries again.
+        UnavailableError: The ledger's format could not be read; the next invocation tries again.
     """
 
     @cache

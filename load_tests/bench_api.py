@@ -1,7 +1,7 @@
-"""Benchmark of the HTTP API: latency of an account's month compared with the report behind it, and of all accounts.
+"""Benchmark of the HTTP API: latency of one account's month against the same report in process, and of all accounts.
 
 The service is deployed on MiniStack with the API's stack. The usage table holds 720 hours of 20 usage types for one
-account. Three sides take turns: the report in process, as the command makes it; the application in process, called with
+account. Three sides alternate: the report in process, as the command makes it; the application in process, called with
 a token of the ledger; and the deployed function through the emulator's gateway. Other load on the machine thus affects
 all figures. The in-process application also lists 10,000 accounts, and the gateway also answers the health check.
 """
@@ -71,7 +71,7 @@ class Client:
     tokens: Iterator[str]
 
     def get(self, path: str) -> bytes:
-        """The body of an answer."""
+        """Body of an HTTP response."""
         status, body = self.send(path, next(self.tokens))
         if status != _OK:
             raise AssertionError(f"{path} is answered with {status}: {body[:500]!r}")
@@ -145,7 +145,7 @@ def reported(region: RegionConnection) -> Counter[str]:
 
 
 def in_turns(sides: Mapping[str, Callable[[], object]], expected: object, requests: int) -> list[Times]:
-    """Time the sides in turns, again and again."""
+    """Time the sides alternately, many times."""
     times = [Times(name=name) for name in sides]
     for number in range(-_WARM_UP, requests):
         for each, ask in zip(times, sides.values(), strict=True):

@@ -1,8 +1,8 @@
 """Benchmark of compaction on one core: rows per second, peak memory, and the ratio to plain pyarrow.
 
 Each measurement runs in its own process, pinned to one core, because peak memory is measured per process. The baseline
-reads the same staging objects into one table, sorts it and writes it. The baseline takes three lines of code, and
-memory for the whole hour.
+reads the same staging objects into one table, sorts it and writes it. The baseline takes three lines of code, but holds
+the whole hour in memory.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ OBJECT_ROWS = 10_000
 BATCH_ROWS = 100
 SMALL_ROWS = 1_000_000
 LARGE_ROWS = 10_000_000
-# Number of objects that are made row by row. The other objects are variations of these.
+# Number of objects that are made row by row. The other objects are variations of these objects.
 MADE = 100
 
 LEAST_ROWS_S = 700_000
 MOST_MEMORY_MIB = 600
-# With ten times the rows, peak memory may be this many percent higher, because more runs are merged.
+# With ten times as many rows, peak memory may be this many percent higher, because more runs are merged.
 MOST_GROWTH_PERCENT = 60
 
 _ACCOUNTS = 500
@@ -76,7 +76,7 @@ class Measured:
 
     @property
     def rows_s(self) -> int:
-        """Rows per second of one core, by CPU time, which excludes other load on the machine."""
+        """Rows per second of CPU time on one core; CPU time excludes other load on the machine."""
         return int(self.rows / self.cpu_s)
 
 
@@ -199,7 +199,7 @@ def in_own_process(what: str, root: Path, rows: int) -> Measured:
 
 
 def best(what: str, root: Path, rows: int, times: int) -> Measured:
-    """Return the fastest of several runs, with the largest memory: other load can only slow a run down."""
+    """Return the fastest of several runs, but with the largest memory: other load can only slow a run down."""
     runs = [in_own_process(what, root, rows) for _ in range(times)]
     fastest = max(runs, key=lambda run: run.rows_s)
     return Measured(**{**asdict(fastest), "memory_mib": max(run.memory_mib for run in runs)})

@@ -1,9 +1,9 @@
 """Benchmark of decoding on one core: records per second, and the ratio to `json.loads` plus a dictionary.
 
-Our side decodes, validates, classifies and aggregates. Both sides get the same 50,000 records of 300 bytes with times
-to the second. As in `make load`, a batch has up to 8 of 500 accounts and 16 usage keys per hour. The lines "many keys"
-have all accounts and 8,000 keys. The figures are the best of several interleaved rounds in CPU time, so that a busy
-machine slows both sides alike.
+Our decoder decodes, validates, classifies and aggregates. The decoder and the baseline get the same 50,000 records of
+300 bytes with times to the second. As in `make load`, a batch has up to 8 accounts (of 500) and 16 usage keys per hour.
+The lines "many keys" have all accounts and 8,000 keys. Each figure is the best CPU time of several interleaved rounds,
+so that a busy machine slows both sides alike.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _ROUNDS = 4
 _SENT_AT_S = 1_795_528_800
 _PIECE_BYTES = 4 * MIB
 
-# Promised rates in million records per second on one core.
+# Documented rates, in million records per second on one core.
 _TARGETS = {"NDJSON": 0.5, "Parquet": 2.0}
 _BASELINE = "json.loads + dict (baseline)"
 _INLINE_TARGET_MS = 0.4
@@ -65,7 +65,7 @@ class _Figure:
 
 
 def records(count: int, *, accounts: int, seed: int = 1) -> list[Record]:
-    """Make records as producers send them. With few accounts, each account uses two of the paths."""
+    """Make records as producers send them. With few accounts, each account uses two of the transfer paths."""
     draw = random.Random(seed)
     known = [f"{draw.randrange(10**12):012d}" for _ in range(accounts)]
     paths = [
@@ -140,7 +140,7 @@ def _parquet(made: Sequence[Record]) -> bytes:
 def _best_s(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     best = dict.fromkeys(calls, float("inf"))
     for name, call in itertools.chain.from_iterable(itertools.repeat(calls.items(), rounds)):
-        # A worker repeats the same work, so each call runs three times: at the first, the CPU caches are cold.
+        # A worker repeats the same work, so each call runs three times: in the first run, the CPU caches are cold.
         for _ in range(3):
             began = time.process_time()
             call()
@@ -188,7 +188,7 @@ def _bodies(accounts: int) -> tuple[bytes, bytes]:
 
 
 def _pieces(body: bytes) -> list[bytes]:
-    """Split the body into pieces, as the object store returns it."""
+    """Split the body into pieces like those that the object store returns."""
     return [body[offset : offset + _PIECE_BYTES] for offset in range(0, len(body), _PIECE_BYTES)]
 
 

@@ -1,6 +1,6 @@
 """Benchmark of exports on one core: lines of FOCUS and CUR per second of CPU time, and the ratio to pyarrow alone.
 
-The charges are rated hour by hour, for 2,000 accounts with 40 keys and prices. Our side makes every column, checks each
+The charges are rated hour by hour, for 2,000 accounts with 40 keys and prices. Our code makes every column, checks each
 line, and computes sums and digests. pyarrow only writes the finished in-memory table: as Parquet, and as `write_csv`
 with gzip. All sides take turns. A separate process exports a million lines (`--most` for more) to measure memory.
 """
@@ -44,7 +44,7 @@ _LINES = 300_000
 _ROUNDS = 3
 _ACCOUNTS = 2_000
 _KEYS = 40
-# A stride through accounts and keys that visits each of them before it repeats any.
+# A stride through accounts and keys that visits each of them before it repeats one.
 _STEP = 7_919
 _LARGEST = 2**41
 _TARGET = 0.5
@@ -71,7 +71,7 @@ _BOOK = PriceBook(name="bench", version=1, currency="USD", products=tuple(map(_p
 
 
 def rated_lines(count: int) -> Iterator[RatedLine]:
-    """Rated lines ordered by hour, the same in each call."""
+    """Rated lines ordered by hour; every call yields the same lines."""
     begins_s, ends_s = month_bounds_s(_MONTH)
     hours = (ends_s - begins_s) // HOUR_S
     for number in range(count):
@@ -120,7 +120,7 @@ def _export(source: ExportSource, request: ExportRequest) -> None:
 
 
 def _table(source: ExportSource, request: ExportRequest) -> pa.Table:
-    """The whole table in memory, as a plain pyarrow writer has it: strings without dictionary encoding."""
+    """The whole table in memory, as a plain pyarrow writer needs it: strings without dictionary encoding."""
     layout = layout_of(request, source)
     tables = map(layout.table, Collector().batches(source.charges))
     schema = pa.schema([(each.name, _plain(each.type)) for each in layout.schema])
@@ -184,7 +184,7 @@ def _alone(count: int, form: FileFormat) -> None:
     invoice = invoice_of(count)
     stream = zip(charges(count, invoice), repeat(""), strict=False)
     _export(ExportSource(charges=stream, invoices=[invoice], books=[_BOOK]), _request("focus", form))
-    # `ru_maxrss` would include the parent's peak, which a process inherits.
+    # `ru_maxrss` would include the peak of the parent, which a process inherits.
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text("ascii").splitlines())
     print(int(status["VmHWM"].split()[0]) * 1024 // 10**6)
 

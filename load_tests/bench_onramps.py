@@ -1,15 +1,15 @@
 """Benchmark of on-ramps on one core: lines of VPC flow logs per second, and the ratio to a plain Python loop.
 
-The log belongs to a generated network: a million lines of version 5 in a custom field order, gzip. The loop
-decompresses the same file, splits lines, names fields by the header, and sums bytes by interface, direction, peer, path
-and hour, the inputs of the rules; it checks and classifies nothing. We check every field, hash the content, and judge
-each hop against the network's inventory. The same rows are read as Parquet, too.
+The log is from a generated network: a million lines of version 5 in a custom field order, gzip. The loop decompresses
+the same file, splits lines, names fields by the header, and sums bytes by interface, direction, peer, path and hour,
+which are the inputs of the rules; it checks and classifies nothing. Our reader checks every field, hashes the content,
+and judges each hop against the network's inventory. The same rows are also read as Parquet.
 
-This loop is the baseline, because its sums could be classified. Two faster loops are printed for comparison, without a
-target: the same sums with fields by position, and the minimum, sums by interface and hour.
+The first loop is the baseline, because its sums could be classified. Two faster loops are printed for comparison,
+without a target: the same sums with fields by position, and the minimum, sums by interface and hour.
 
-All sides run in turns, measured in CPU time, so that a busy machine slows them alike. A separate process reads a log of
-eight million lines, for its peak memory. All sums must agree.
+The sides alternate and are measured in CPU time, so that a busy machine slows them alike. A separate process reads a
+log of eight million lines to measure peak memory. All sums must agree.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from tests.support.networks.files import LogFile
 
 _LINES = 1_000_000
-# The network's largest log has about seven tenths of its lines.
+# The network's largest log contains about seven tenths of the network's lines.
 _ALL_LINES = 1_450_000
 _FIRST_S = 1_795_615_200
 _ROUNDS = 3
@@ -118,7 +118,7 @@ def _as_parquet(content: bytes) -> bytes:
 
 
 def _by_loop(stored: bytes) -> Sums:
-    """Bytes by interface and hour, with fields by position: the minimum for a loop."""
+    """Bytes by interface and hour, with fields found by position: the minimum for a loop."""
     sums: Sums = defaultdict(int)
     with gzip.open(io.BytesIO(stored), "rt") as lines:
         names = next(lines).split()
@@ -133,7 +133,7 @@ def _by_loop(stored: bytes) -> Sums:
 
 
 def _by_subject(stored: bytes) -> int:
-    """Bytes by the inputs of the rules (interface, direction, peer, path, hour), with fields by name."""
+    """Bytes by the rules' inputs (interface, direction, peer, path, hour), with fields found by name."""
     sums: dict[tuple[object, ...], int] = defaultdict(int)
     with gzip.open(io.BytesIO(stored), "rt") as lines:
         names = next(lines).split()
@@ -148,7 +148,7 @@ def _by_subject(stored: bytes) -> int:
 
 
 def _by_subject_and_position(stored: bytes) -> int:
-    """Like `_by_subject`, with fields by position."""
+    """Like `_by_subject`, with fields found by position."""
     sums: dict[tuple[object, ...], int] = defaultdict(int)
     with gzip.open(io.BytesIO(stored), "rt") as lines:
         names = next(lines).split()
@@ -223,14 +223,14 @@ def _rates(log: _Log) -> bool:
 
 
 def _child(path: Path, key: str) -> None:
-    """Measure a log, and print its lines, metered bytes and this process's peak memory in MiB."""
+    """Read a log, and print its number of lines, its metered bytes and this process's peak memory in MiB."""
     found = recognised(key)
     if found is None:
         raise SystemExit(key)
     timeline, _ = _timeline(1_000)
     with path.open("rb") as stream:
         measured = measure(stream, found[0], found[1], timeline)
-    # `getrusage` would include the peak from before exec, if that was larger.
+    # `getrusage` would include the peak from before exec, if that peak was larger.
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text("utf-8").splitlines())
     peak_mib = int(status["VmHWM"].split()[0]) * 1024 // MIB
     balance = measured.balance

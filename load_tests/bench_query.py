@@ -1,8 +1,8 @@
 """Benchmark of SQL over the lake: `metering query` for top talkers in ten million rows, without its start-up.
 
 The compactor's writer makes an hour's file, and `LakeQuery` reads it through the ledger, like the command. The baseline
-is DuckDB's own reader over the same file on disk. The baseline reads neither staging nor the ledger, and does not
-restrict the query.
+is DuckDB's native reader of the same file on disk. The baseline reads neither staging nor the ledger, and does not
+restrict what the query may do.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _TOP = "SELECT account_id, sum(bytes) AS bytes FROM {source} GROUP BY account_id
 
 
 def publish(root: Path, rows: int) -> tuple[LakeQuery, Path]:
-    """Publish an hour with `rows` rows. Returns the query over it, and its file on disk."""
+    """Publish an hour with `rows` rows. Returns the query over that hour, and the hour's file on disk."""
     names = make_staging(root, rows)
     objects, items = MemoryObjectStore(ManualClock(HOUR * 1000)), MemoryItemStore()
     target, key = root / "hour.parquet", lake_file_key(HOUR, 0, 1, 0)
@@ -60,7 +60,7 @@ def top_talkers(query: LakeQuery, view: str) -> object:
 
 
 class Taken(NamedTuple):
-    """Minimum seconds of several runs (wall clock, and this process's CPU time on all cores), and the answer.
+    """Minimum of several runs in seconds (wall clock, and this process's CPU time on all cores), and the answer.
 
     Other load on the machine can only slow a run down.
     """
@@ -82,7 +82,7 @@ def fastest(ask: Callable[[], object]) -> Taken:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the table. Returns 1 if a target is missed or an answer differs."""
+    """Print the table. Returns 1 if a target is missed or the two answers differ."""
     parser = argparse.ArgumentParser(prog="python -m load_tests.bench_query", description=__doc__)
     parser.add_argument("--rows", type=int, default=LARGE_ROWS)
     options = parser.parse_args(arguments)

@@ -1,11 +1,11 @@
-"""Benchmark of an account's report over a whole month: milliseconds per report, our CPU, and the ratio to plain boto3.
+"""Benchmark of an account's report over a month: milliseconds and CPU time per report, and the ratio to plain boto3.
 
 The service is deployed on MiniStack. The usage table holds 720 hours of 20 usage types for one account, and a day of
-other accounts. Each report does the work of `metering report usage --account` after its start-up: it reads the time of
-completeness, reads the items, sums them, and makes the answer. The baseline reads the same items with boto3's paginator
-and sums them. The baseline runs in turns with our reports, so the emulator's time is in both figures.
+other accounts. Each report does the work of `metering report usage --account` after the command's start-up: it reads
+the time of completeness, reads the items, sums them, and makes the answer. The baseline reads the same items with
+boto3's paginator and sums them. The baseline alternates with our reports, so both figures include the emulator's time.
 
-The same report then runs on closed months with two different numbers of accounts.
+The same report is then measured on closed months with two different numbers of accounts.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def hour_usage(accounts: Sequence[str], hour_s: int, number: int, usage_types: i
 def freeze_month(
     region: RegionConnection, month: str, accounts: Sequence[str], *, hours: int, usage_types: int
 ) -> FrozenMonth:
-    """Freeze a month as a close does after its checks, and mark it closed. Lake files are named, not written."""
+    """Freeze a month as `close` does after its checks, and mark the month closed. Lake files are named, not written."""
     first_s, _ = month_bounds_s(month)
     freezer = MonthFreezer(
         objects=region.objects,
@@ -98,7 +98,7 @@ _REPORTS = 100
 _WARM_UP = 3
 _PLAIN_EVERY = 10
 _MOST_P95_MS = 150
-# Median CPU time of this process per report, without the emulator's.
+# Median CPU time of this process per report, without the emulator's CPU time.
 _MOST_CPU_MS = 15
 # Months that are closed for the benchmark, and the limit on their reports' time as a multiple of an open month's.
 _CLOSED_MONTHS = ("2026-09", "2026-10")
@@ -127,7 +127,7 @@ def fill(region: RegionConnection) -> Counter[str]:
                 expected[key.usage_type] += total.bytes
     for start in range(0, len(actions), _TRANSACTION):
         region.items.transact(actions[start : start + _TRANSACTION])
-    # In production, the watch stores this value each minute, and a report reads it.
+    # In production, the watch stores this value every minute, and a report reads the stored value.
     build_freshness(region).keep()
     return expected
 
@@ -146,7 +146,7 @@ def ours(region: RegionConnection, month: str = _MONTH, group_by: str = "usage_t
 
 
 def plain(client: DynamoDBClient, usage: str, ledger: str) -> Counter[str]:
-    """Make the same figures with boto3's paginator: the baseline. The baseline also reads each number's kind."""
+    """Compute the same figures with boto3's paginator: the baseline. The baseline also reads each number's kind."""
     kinds = {
         int(item["sk"]["S"][2:]): item["usage_type"]["S"]
         for item in _pages(client, ledger, partition_of_kinds(_ACCOUNT))
@@ -184,7 +184,7 @@ class Took(NamedTuple):
 def measure(region: RegionConnection, reports: int) -> tuple[list[Took], list[Took]]:
     """Measure our reports, and the baseline after every tenth report."""
     expected = fill(region)
-    # A new client without this project's decoder: the SDK decodes its replies.
+    # A new client without this project's decoder, so that the SDK decodes its replies.
     client, names = Clients(region.clients.access).dynamodb, region.names
     own, plainly = [], []
     for number in range(-_WARM_UP, reports):

@@ -1,4 +1,4 @@
-"""Usage items with given totals, as a roll-up writes them: for tests and benchmarks of their readers."""
+"""Usage items with given totals, as a roll-up writes them, for tests and benchmarks of code that reads usage items."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def book(items: ItemStore, usage: Mapping[UsageKey, Total], *, unnumbered: bool 
     Args:
         items: Ledger and usage table.
         usage: The totals.
-        unnumbered: Each kind gets its own item, like kinds above the cap.
+        unnumbered: Each kind gets its own item, as kinds above the cap do.
     """
     for put in dictionary_of(usage) if not unnumbered else ():
         items.put(put)
@@ -29,7 +29,7 @@ def book(items: ItemStore, usage: Mapping[UsageKey, Total], *, unnumbered: bool 
 
 
 def dictionary_of(usage: Mapping[UsageKey, Total]) -> Iterator[Put]:
-    """The items that assign numbers to each account's kinds."""
+    """The dictionary items that assign numbers to each account's kinds."""
     for account_id, numbers in _numbers(usage).items():
         for kind, number in numbers.items():
             for item in kind_items(account_id, number, kind):

@@ -1,4 +1,4 @@
-"""Cost of a batch on AWS at list prices, from the calls of the production aggregator and roll-up.
+"""Cost of a batch on AWS at list prices, computed from the calls of the production aggregator and roll-up.
 
 An invocation gets as many messages as the event source mapping of `prod` delivers (the emulator delivers 10), and the
 roll-up runs once per 15 seconds of the target load. Aggregator and roll-up use memory stores; item sizes follow AWS's
@@ -55,12 +55,12 @@ class BatchCost:
 
     Attributes:
         keys: Average number of usage keys in a batch.
-        claims: Write units for claiming kind numbers. An account's kind gets its number only once, so no other figure
-            includes these units.
+        claims: Write units for claiming kind numbers. Each kind of an account gets its number only once, so no other
+            figure includes these units.
         write_units, read_units: DynamoDB request units.
         puts: S3 PUTs.
-        sqs_requests: Requests to send, receive and delete, each with ten messages.
-        cpu_ms: CPU time of aggregator and roll-up on this machine, taken as Lambda's CPU time.
+        sqs_requests: SQS requests to send, receive and delete, each with ten messages.
+        cpu_ms: CPU time of aggregator and roll-up on this machine, assumed to equal Lambda's CPU time.
         usd: Total cost at the prices in `PROCESSING_USD`.
     """
 
@@ -208,7 +208,7 @@ def claim(numbers: KindNumbers, usages: Iterable[Iterable[UsageKey]]) -> dict[st
 
 
 def _claim(numbers: KindNumbers, shipments: Sequence[Shipment], items: MeteredItemStore) -> int:
-    """Claim the kinds of all accounts; returns the used write units, and resets their count."""
+    """Claim numbers for the kinds of all accounts; returns the consumed write units, and resets their counter."""
     claim(numbers, (shipment.sent.totals for shipment in shipments))
     claims, items.write_units, items.read_units, items.transactions = items.write_units, 0, 0, 0
     return claims
@@ -216,7 +216,7 @@ def _claim(numbers: KindNumbers, shipments: Sequence[Shipment], items: MeteredIt
 
 def _cost(scenario: str, region: _Region, shipments: Sequence[Shipment], cpu_s: Decimal, claims: int) -> BatchCost:
     count = Decimal(len(shipments))
-    # Each request sends, receives or deletes ten messages, and is billed once for each 64 KiB.
+    # Each request sends, receives or deletes ten messages, and is billed once per 64 KiB.
     chunks = -(-sum(len(each.body) for each in shipments) // _SQS_CHUNK_BYTES)
     sqs = (2 * max(Decimal(chunks), count / 10) + count / 10) / count
     write, read = region.items.write_units / count, region.items.read_units / count

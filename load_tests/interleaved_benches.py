@@ -1,9 +1,9 @@
-"""CPU time of the benchmarks of this revision and of another, in turns on this machine.
+"""CPU time of the benchmarks of this revision and another, measured alternately on this machine.
 
     python -m load_tests.interleaved_benches REVISION
 
-Each benchmark does the same work in both checkouts, each in its own environment. Output goes to a log. A benchmark's
-CPU time covers its process and the children it waits for, but no emulator.
+Each benchmark does the same work in both checkouts, and each checkout has its own environment. Output goes to a log. A
+benchmark's CPU time covers its process and the child processes that it waits for, but no emulator.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-# Name of the benchmark -> its module, and options for a short turn.
+# Name of the benchmark -> its module, and its options for a short run.
 BENCHES = {
     "decode": ("load_tests.bench_decode",),
     "report": ("load_tests.bench_report", "--reports", "40"),

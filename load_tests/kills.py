@@ -1,9 +1,9 @@
-"""Kill test: mixed traffic while SIGKILL ends a random aggregator process every two seconds.
+"""Kill test: mixed traffic is metered while SIGKILL ends a random aggregator process every two seconds.
 
 The stage is `killtest` (15 s timeout, 20 s visibility). Dead letters are redriven with `metering dlq redrive`. At the
 end every batch must have one verdict, and every total must be exact.
 
-With `--poison` no process is killed. Valid batches are mixed with objects that are hard to read
+With `--poison` the test kills no process. Valid batches are mixed with objects that are expensive to read
 (`tests/support/heavy.py`).
 """
 
@@ -49,7 +49,7 @@ _GOOD = 48
 _RECORDS = 100
 _LONGEST_S = 900
 _LIST_S = 5.0
-# Objects of the tests that are hard to read, by a word in their batches' names.
+# Objects of the tests that are hard to read, by a word in the names of their batches.
 _KINDS = {
     "empty-members": "gzip of empty members",
     "line-ends": "128 MiB of line ends",
@@ -84,7 +84,7 @@ def run_poison(state: LocalState, seed: int) -> int:
                 message(batch_id=batch_id, record_count=heavy.count, location=location, **_UNNUMBERED)
             )
     bodies = [*good.values(), *poison.values()]
-    random.Random(seed).shuffle(bodies)  # Not security-relevant: it only shuffles the messages.
+    random.Random(seed).shuffle(bodies)  # Not relevant to security: it only shuffles the messages.
     began_s = time.monotonic()
     unsent = region.ingest.send_many(bodies)
     settled_s = _wait(region, [*good]) - began_s
@@ -129,7 +129,7 @@ def _marker(region: RegionConnection, batch_id: str) -> Marker | None:
 
 
 def _dead_letters(state: LocalState) -> tuple[dict[str, dict[str, str]], float]:
-    """Run `metering dlq list`. Returns the rows by batch id, and the seconds including the command's start."""
+    """Run `metering dlq list`. Returns the rows by batch id, and the seconds, which include the command's start-up."""
     command = [str(Path(sys.executable).with_name("metering")), "dlq", "list", "--format", "json"]
     where = ["--endpoint", state.endpoint, "--stage", state.stage, "--region", state.region]
     began_s = time.monotonic()
@@ -152,7 +152,7 @@ class Killer(threading.Thread):
         self.kills = 0
         self._pid = emulator_pid
         self._every_s = every_s
-        self._random = random.Random(seed)  # Not security-relevant: it chooses the process to kill.
+        self._random = random.Random(seed)  # Not relevant to security: it chooses the process to kill.
         self._ended = threading.Event()
 
     def run(self) -> None:
@@ -234,7 +234,7 @@ def _send(region: RegionConnection, batches: int, records: int, seed: int, manif
 
 
 def _settle_under_fire(region: RegionConnection, state: LocalState) -> int:
-    """Wait, with kills, until few messages are left: each kill delays the end by a visibility timeout."""
+    """Wait until few messages are left, and keep killing: each kill delays the end by a visibility timeout."""
     redrives = 0
     while region.ingest.depth().total > _CALM:
         time.sleep(1)

@@ -8,10 +8,10 @@ settings of the roll-up. The exit code is 1 if a limit is missed or `verify` fai
 time per batch is measured over a whole minute, after the roll-up has caught up with the backlog before its first tick,
 and over the last whole minute: each contains one tick of every minutely job, and all roll-up runs in between.
 
-**At the target's rate**, for three minutes. This run has a limit on the time until usage is visible: beyond a machine's
-capacity, that time grows with the queue and only shows how long the test sent. The time at full speed is printed, too.
-The function ends when no commit waits and begins once a minute, so commits of a quiet region wait up to a minute longer
-and are counted separately.
+**At the target's rate**, the test sends for three minutes. This run has a limit on the time until usage is visible.
+Beyond a machine's capacity, that time grows with the queue and only shows how long the test sent. The time at full
+speed is only printed. The roll-up function ends when no commit waits and starts once a minute, so commits of a quiet
+region wait up to a minute longer and are counted separately.
 """
 
 from __future__ import annotations
@@ -51,19 +51,19 @@ if TYPE_CHECKING:
     from metering.wiring.connection import RegionConnection
 
 _TARGET_PER_S = TARGET_BATCHES_PER_DAY / DAY_S
-# Limit of the CPU time per batch at the end, as a multiple of the start's. Wall-clock time is too noisy.
+# Limit of the CPU time per batch at the end, as a multiple of that at the start. Wall-clock time varies too much.
 _FLAT = 1.15
 _MEMORY_MIB = 400
 _VISIBLE_S = 60
-# After this many batches, the first processes and functions have started.
+# By this number of batches, the first processes and functions have started.
 _WARM = 2_000
 _BATCHES = 100_000
 _PACED_S = 3 * MINUTE_S
-# A paced run must have reached this share of its rate.
+# A run at a given pace must have reached this share of its rate.
 _KEPT = 0.95
 _WAIT_S = 1_200
-# What production has. On an emulator, the roll-up runs each second, in blocks, and the compactor every five minutes,
-# but each job should tick once a minute here.
+# What production has. On an emulator, the roll-up runs every second, in blocks, and the compactor every five minutes;
+# here, each job should tick once a minute.
 _SETTINGS = GivenSettings(
     like="local", by_option={"tunables.rollup_every_s": 15, "tunables.rollup_blocks": 0, "compactor_every_min": 1}
 )
@@ -106,7 +106,7 @@ def _run(region: RegionConnection, emulator_pid: int, batches: int, rate: float 
     sampler.start()
     sent = replace(traffic, shipments=sampler.paced(traffic.shipments))
     _, sending_s = send_traffic(region, sent, manifest, rate=rate)
-    # The deployed function rolls up, not the test.
+    # The roll-up is done by the deployed function, not by the test.
     settled = wait_until_settled(verifier, _WAIT_S)
     rolled_up_s = time.monotonic() - sampler.began
     progress = sampler.end()
@@ -146,7 +146,7 @@ def _print_rate(batches: int, sending_s: float, took_s: float, rolled_up_s: floa
         f"{batches / took_s:.0f} batches/s until the last verdict"
     )
     if paced is not None:
-        # If a run sent too slowly, it shows nothing about the target.
+        # If a run sent too slowly, its result says nothing about the target.
         slow = batches / sending_s < paced * _KEPT
         return [f"{batches / sending_s:.0f} batches/s were sent, not {paced:.0f}"] if slow else []
     return [] if rate >= _TARGET_PER_S else [f"{rate:.0f} batches/s is less than {_TARGET_PER_S:.0f}"]
@@ -165,7 +165,7 @@ def _print_visible(visibility: Visibility, paced: float | None) -> list[str]:
 
 
 def _steady_from(runs: Sequence[BookedRun], began_ms: int) -> float | None:
-    """Seconds until the roll-up had caught up with the backlog from before its first tick."""
+    """Seconds until the roll-up had caught up with the backlog that preceded its first tick."""
     caught_up = caught_up_ms(runs)
     return None if caught_up is None else (caught_up - began_ms) / 1_000
 
@@ -184,7 +184,7 @@ def _print_flatness(progress: Progress, batches: int, steady_s: float | None) ->
 
 
 def flatness(progress: Progress, batches: int, steady_s: float | None) -> tuple[float, float, float] | None:
-    """CPU time per batch in a minute at the beginning and in the last one, in milliseconds.
+    """CPU time per batch in the first steady minute and in the last minute, in milliseconds.
 
     Returns:
         The second at which the first minute began, and both CPU times; None without two such minutes.

@@ -1,9 +1,9 @@
 """Soak test: a long run through the real aggregator and compactor on MiniStack (`--batches 200000`).
 
-Three aggregator and two compactor processes work on one region. Every two seconds SIGKILL ends a random process, never
+Three aggregator and two compactor processes work on one region. Every two seconds SIGKILL ends a random process, except
 the first aggregator. Messages become visible again after a shortened visibility timeout, and one in twenty batches is
 sent twice. After each tenth of the run every batch must have its marker, and usage must equal the sent bytes. At the
-end markers, usage and lake must be equal. A stopped run resumes after the last proven tenth; the state file names it.
+end markers, usage and lake must be equal. A stopped run resumes after the last checked tenth; the state file names it.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Region:
             if number % _DUPLICATES == 0:
                 again.append(bodies[-1])
             if len(again) == 2:
-                # The copy follows soon, but is received separately, so that another process gets the copy.
+                # The copy follows soon, but is received separately, so that another process gets it.
                 bodies += again
                 again = []
         bodies += again
@@ -128,7 +128,7 @@ class Region:
         return self.queue(kind).depth().total
 
     def redrive(self) -> int:
-        """Move dead letters back to the ingest queue. Returns their number."""
+        """Redrive dead letters to the ingest queue. Returns their number."""
         dead, moved = self.queue("dead"), 0
         while found := dead.receive(10):
             self.queue("ingest").send_many([message.delivery.body for message in found])
@@ -162,7 +162,7 @@ class Region:
         return int(status.partition("VmRSS:")[2].split()[0]) // 1024
 
     def overlaps(self) -> int:
-        """Count how often two processes had the same batch at once."""
+        """Count how often two processes handled the same batch at the same time."""
         spans: dict[str, list[tuple[float, float, int]]] = {}
         for number in range(_AGGREGATORS):
             log = self._log(number)
@@ -185,7 +185,7 @@ class Region:
         ]
 
     def usage_bytes(self) -> Counter[str]:
-        """Bytes by account in the usage table, read when no commit waits any more."""
+        """Bytes by account in the usage table, read when no commit waits for the roll-up any more."""
         jobs = self._jobs()
         if not jobs.rollup.run(DeadlineAt(clock=jobs.clock, at_ms=jobs.clock.now_ms() + 600_000)).finished:
             raise RuntimeError("the roll-up left something")
@@ -196,7 +196,7 @@ class Region:
         return totals
 
     def differences(self) -> int:
-        """Count the hours whose markers, usage, and rows in lake and staging differ or are not at rest."""
+        """Count the hours whose markers, usage, and rows in lake and staging differ or are still changing."""
         result = self._jobs().reconciler.check(from_s=0, to_s=int(time.time()) + 86_400, deep=True)
         return len(result.different) + len(result.unstable)
 
@@ -225,7 +225,7 @@ class Region:
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
             "AWS_DEFAULT_REGION": "us-east-1",
-            # A short wait, so that compaction runs from the first tenth on.
+            # The wait is short, so that compaction runs from the first tenth on.
             **as_environment({**settings.model_dump(), "compact_wait_today_s": 5, "reserve_ms": 3_000}),
         }
         output = (self._folder / f"{name}.out").open("ab")
@@ -252,13 +252,13 @@ _FLAT = 1.15
 
 @dataclass(slots=True)
 class Leg:
-    """Result of a tenth of the run.
+    """Measurements of a tenth of the run.
 
     Attributes:
-        sending_s: Seconds until all batches were sent. The queue is kept short during the sending.
+        sending_s: Seconds until all batches were sent. Sending pauses while the queue is long.
         settling_s: Seconds from the last send until the last verdict. Messages of killed processes become visible again
             only after the visibility timeout.
-        overlaps: Number of times that two processes had the same batch at once.
+        overlaps: Number of times that two processes handled the same batch at the same time.
     """
 
     first: int
@@ -410,7 +410,7 @@ def trends(legs: list[Leg]) -> list[str]:
     last = first + slope * (len(legs) - 1)
     if last * _FLAT < first:
         problems.append(f"rate fell from {first:.0f} to {last:.0f} batches/s, by the line through all tenths")
-    # The first tenth fills caches, so growth is measured from the second.
+    # The first tenth fills caches, so growth is measured from the second tenth on.
     if legs[-1].memory_mib > legs[1].memory_mib * _FLAT:
         problems.append(f"memory grew from {legs[1].memory_mib} to {legs[-1].memory_mib} MiB")
     if not sum(leg.overlaps for leg in legs):

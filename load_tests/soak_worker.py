@@ -1,4 +1,4 @@
-"""A process of the soak test: the aggregator's or the compactor's function, invoked as its trigger does."""
+"""A process of the soak test, which invokes the aggregator's or the compactor's function as its trigger does."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _COMPACT_EVERY_S = 3.0
 
 
 class Context:
-    """The part of the Lambda context that the functions use."""
+    """The members of Lambda's context object that the functions use."""
 
     def __init__(self) -> None:
         self._ends_s = time.monotonic() + _TIMEOUT_MS / 1000

@@ -1,4 +1,4 @@
-"""Policy and settings of the stage `prod`, for measurements of single parts."""
+"""Policy and settings of the stage `prod`, for benchmarks of single components."""
 
 from __future__ import annotations
 

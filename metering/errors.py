@@ -1,64 +1,64 @@
-"""Every error that the project raises on purpose.
+"""Every error that the project raises deliberately.
 
     MeteringError
-    ├── UnavailableError            transient: a dependency throttled, conflicted or gave no answer  (retryable)
-    │   ├── ThrottledError          a service is asked for more than it gives at present
-    │   ├── OutOfTimeError          reading took longer than it may here; elsewhere it may be fast enough
-    │   └── NotSentError            a producer could not send everything in time               producer.batches
-    ├── ConditionFailedError        a conditional write found another state; carries the item found
+    ├── UnavailableError            transient: a dependency throttled, conflicted or gave no answer(retryable)
+    │   ├── ThrottledError          a service throttled the call
+    │   ├── OutOfTimeError          a read exceeded its time limit here; another process may have more time
+    │   └── NotSentError            a producer could not send everything in time            producer.batches
+    ├── ConditionFailedError        the condition of a write failed; carries the existing item
     ├── TransactionCanceledError    a transaction was not applied; carries one reason per action
-    ├── ItemTooLargeError           an item or a transaction is larger than DynamoDB takes
+    ├── ItemTooLargeError           an item or a transaction is larger than DynamoDB accepts
     ├── ObjectMissingError          an object does not exist
-    ├── ObjectUnreadableError       an object exists, but the store does not hand it out
+    ├── ObjectUnreadableError       an object exists, but the store does not return it
     ├── ObjectDamagedError          an object exists, but cannot be decoded
-    ├── ObjectChangedError          an object is not the one that was announced (If-Match failed)
-    ├── BatchRefusedError           a whole batch is refused; carries every problem found
-    ├── LogFileRefusedError         a log file cannot be metered as a whole; says why
-    ├── ContextUnreadableError      a stored context is none, or not what its name says       onramps.context.document
+    ├── ObjectChangedError          an object is not the announced version (If-Match failed)
+    ├── BatchRefusedError           a whole batch is refused; carries every problem
+    ├── LogFileRefusedError         a log file cannot be metered as a whole; states the reason
+    ├── ContextUnreadableError      a stored context is unreadable, or does not match its nameonramps.context.document
     ├── LedgerCorruptError          the ledger or an object contradicts the protocol: stop and alarm
-    ├── FormatTooNewError           newer code wrote the ledger, and this one must not touch it
-    ├── FormatTooOldError           older code wrote the ledger, and it was not upgraded
-    ├── GenerationError             ledger and usage table do not go together: one was restored or replaced
-    ├── ReadOnlyError               what may only read was about to change something          adapters.aws.session
-    ├── EarlyEndError               work ends early and nothing is wrong: its caller catches it
-    │   ├── RunOverError            another process has finished the run of a chain           ledger.runs
-    │   ├── OutOfTimeError          there is no time for the next step of a run               ledger.runs
-    │   ├── NotWaitingError         a commit was rolled up while a run was planned            rollup.plan
-    │   ├── ScanTooLongError        a table is too large for the time that a scan has         audit.settling
-    │   └── CannotAskError          the doctor may not ask this, or there is nothing to ask  operations.doctor.bench
-    ├── RefusedError                AWS refused a call of the doctor                          operations.doctor.bench
-    ├── EndlessListingError         a listing has more pages than can be                      operations.doctor.bench
-    ├── SettingsError               settings do not fit together; carries every problem found
-    ├── InvalidParametersError      a report is asked for what does not exist; every problem found  reports.time_range
-    ├── PeriodNotClosableError      a month cannot be closed now                              billing.closing
-    └── OperationFailedError        an operation that a person asked for was refused or failed; says why
-        ├── DescriptionError        a description does not become a context               onramps.context.description
-        ├── ManifestError           a file is not a manifest                                  audit.verification
-        ├── PreflightFailedError    a region lacks what the service cannot do without         fleet.steps
-        ├── DocumentRefusedError    a price book or another document of money is refused      billing.json_documents
-        ├── BudgetRefusedError      a budget makes no sense; every problem is said            billing.budgets.budget
-        ├── InputChangedError       an input of an invoice is not what was pinned             billing.invoices.inputs
-        ├── InvoiceMissingError     there is no invoice of this id                            billing.invoices.document
-        ├── IssueRefusedError       an invoice cannot be issued now; says why                 billing.invoices.issuing
-        ├── InputError              a file has no records that a replay can send              replay.given
-        ├── RecordsRefusedError     records of a producer that cannot be written              producer.batches
-        ├── KeyReusedError          a producer's key comes with other records than before     producer.batches
-        ├── JournalError            a producer's journal cannot be used                       producer.batches
-        ├── SumsDifferError         a report does not say what its rows say                   client.connection
-        ├── SendingFailedError      a replay could not send all of its messages               replay.sender
-        ├── DestinationTakenError   an export was asked for where something else is         reports.exports.destination
-        ├── ExportWrongError        an export is not what it should be: no manifest          reports.exports.exporting
-        ├── TooMuchWaitsError       more waits for the roll-up than one answer may read       rollup.as_of_now
-        ├── AccountsNotKeptError    the accounts of a month are not summed                    reports.accounts
-        ├── QueryError              DuckDB refuses a query                                    reports.sql.query
-        ├── QueryStoppedError       a query took too long, or too much of the machine         reports.sql.query
-        ├── StoppedError            work was stopped on request                               reports.sql.ahead
-        └── CommandFailedError      a command ends with exit code 1                           cli.failures
-            ├── CommandStoppedError a person stopped it: exit code 130                        cli.failures
-            └── WrongUsageError     the arguments make no sense: exit code 2                  cli.failures
+    ├── FormatTooNewError           a newer release wrote the ledger, so this release must not use it
+    ├── FormatTooOldError           an older release wrote the ledger, and it was not upgraded
+    ├── GenerationError             ledger and usage table do not match: one was restored or replaced
+    ├── ReadOnlyError               a read-only client was about to change something        adapters.aws.session
+    ├── EarlyEndError               work ends early without an error: the caller catches it
+    │   ├── RunOverError            another process has finished the run of a chain         ledger.runs
+    │   ├── OutOfTimeError          too little time is left for the next step of a run      ledger.runs
+    │   ├── NotWaitingError         a commit was rolled up while a run was planned          rollup.plan
+    │   ├── ScanTooLongError        a table is too large for the time limit of a scan       audit.settling
+    │   └── CannotAskError          the doctor lacks the permission, or has nothing to checkoperations.doctor.bench
+    ├── RefusedError                AWS refused a call of the doctor                        operations.doctor.bench
+    ├── EndlessListingError         a listing has more pages than its limit                 operations.doctor.bench
+    ├── SettingsError               settings contradict each other; carries every problem
+    ├── InvalidParametersError      parameters of a report are invalid; every problem       reports.time_range
+    ├── PeriodNotClosableError      a month cannot be closed now                            billing.freezing
+    └── OperationFailedError        an operation requested by a person was refused or failed; states why
+        ├── DescriptionError        a description cannot be converted to a context          onramps.context.description
+        ├── ManifestError           a file is not a manifest                                audit.verification
+        ├── PreflightFailedError    a region lacks something that the service requires      fleet.steps
+        ├── DocumentRefusedError    a price book or another billing document is refused     billing.documents
+        ├── BudgetRefusedError      a budget is invalid; every problem is stated            billing.budgets.budget
+        ├── InputChangedError       an input of an invoice differs from the pinned input    billing.invoices.inputs
+        ├── InvoiceMissingError     no invoice has this id                                  billing.invoices.document
+        ├── IssueRefusedError       an invoice cannot be issued now; states why             billing.invoices.issuing
+        ├── InputError              a file has no records that a replay can send            replay.given
+        ├── RecordsRefusedError     records of a producer cannot be written                 producer.batches
+        ├── KeyReusedError          a producer's key has other records than before          producer.batches
+        ├── JournalError            a producer's journal cannot be used                     producer.batches
+        ├── SumsDifferError         the totals of a report differ from its rows             client.connection
+        ├── SendingFailedError      a replay could not send all of its messages             replay.sender
+        ├── DestinationTakenError   the destination of an export is not empty               reports.exports.destination
+        ├── ExportWrongError        an export is damaged: it has no manifest                reports.exports.exporting
+        ├── TooMuchWaitsError       more commits wait for the roll-up than one answer may readrollup.as_of_now
+        ├── AccountsNotKeptError    the accounts of a month are not summed                  reports.accounts
+        ├── QueryError              DuckDB refuses a query                                  reports.sql.query
+        ├── QueryStoppedError       a query exceeded its limit of time or memory            reports.sql.query
+        ├── StoppedError            work was stopped on request                             reports.sql.ahead
+        └── CommandFailedError      a command ends with exit code 1                         cli.failures
+            ├── CommandStoppedError a person stopped the command: exit code 130             cli.failures
+            └── WrongUsageError     the arguments are invalid: exit code 2                  cli.failures
 
-Errors raised by a single module are defined in that module. Adapters translate known errors into these classes; unknown
-errors pass through.
+An error that only one module raises is defined in that module. Adapters translate errors they know into these classes;
+all other errors pass through unchanged.
 """
 
 from collections.abc import Mapping, Sequence
@@ -67,17 +67,17 @@ from typing import ClassVar
 
 
 class MeteringError(Exception):
-    """Root of the tree. `retryable`: the same call may succeed later, unchanged."""
+    """Root of the tree. `retryable`: whether the same call may succeed later, unchanged."""
 
     retryable: ClassVar[bool] = False
 
 
 class UnavailableError(MeteringError):
-    """A dependency gave no usable answer; the same call is safe to repeat and may succeed.
+    """A dependency returned no usable response; the same call may be repeated safely, and may then succeed.
 
     Attributes:
         operation: The call that failed, as `Service.Operation`.
-        may_have_applied: False only if the dependency certainly did not apply the call (throttle, conflict).
+        may_have_applied: False only if the dependency certainly did not execute the call (throttle, conflict).
     """
 
     retryable = True
@@ -97,11 +97,11 @@ class UnavailableError(MeteringError):
 
 
 class ThrottledError(UnavailableError):
-    """A service throttles calls; further calls make this worse."""
+    """A service throttles calls; further calls would make the overload worse."""
 
 
 class OutOfTimeError(UnavailableError):
-    """Reading a delivery exceeded its time limit."""
+    """A delivery could not be read within its time limit."""
 
     def __init__(self) -> None:
         super().__init__("BatchReader.read", "it took too long", may_have_applied=False)
@@ -114,7 +114,7 @@ class ConditionFailedError(MeteringError):
     """A conditional write was not applied.
 
     Attributes:
-        existing: The item found; None if it does not exist.
+        existing: The item that the write found; None if the item does not exist.
     """
 
     def __init__(self, existing: Mapping[str, object] | None) -> None:
@@ -122,7 +122,7 @@ class ConditionFailedError(MeteringError):
         self.existing = existing
 
 
-# Reasons of a canceled transaction that are throttles (DynamoDB API reference, TransactWriteItems).
+# Reasons for a cancelled transaction that are throttles (DynamoDB API reference, TransactWriteItems).
 _THROTTLES = frozenset({"ProvisionedThroughputExceeded", "ThrottlingError", "RequestLimitExceeded"})
 
 
@@ -130,8 +130,8 @@ class TransactionCanceledError(MeteringError):
     """A transaction was not applied.
 
     Attributes:
-        reasons: One entry per action, in request order; None where the action was not the cause. An entry is
-            `("ConditionalCheckFailed", item found or None)` or `(another code, None)`.
+        reasons: One entry per action, in the order of the request; None for an action that was not the cause. An entry
+            is `("ConditionalCheckFailed", item found or None)` or `(another code, None)`.
     """
 
     def __init__(self, reasons: Sequence[tuple[str, Mapping[str, object] | None] | None]) -> None:
@@ -140,21 +140,21 @@ class TransactionCanceledError(MeteringError):
 
     @property
     def condition_failed(self) -> bool:
-        """Whether an action's condition failed. If none failed, the same transaction may be sent again."""
+        """Whether the condition of an action failed. If no condition failed, the same transaction may be sent again."""
         return any(reason is not None and reason[0] == "ConditionalCheckFailed" for reason in self.reasons)
 
     @property
     def throttled(self) -> bool:
-        """Whether a table throttled any of the transaction's actions."""
+        """Whether a table throttled at least one action of the transaction."""
         return any(reason is not None and reason[0] in _THROTTLES for reason in self.reasons)
 
 
 class ItemTooLargeError(MeteringError):
-    """An item has more than 400 KB, or the items of a transaction have more than 4 MB. Nothing was written.
+    """An item exceeds 400 KB, or the items of a transaction together exceed 4 MB. Nothing was written.
 
     Attributes:
         what: The key of the item, or `a transaction of n actions`.
-        detail: Size of the item, or DynamoDB's message.
+        detail: Size of the item, or DynamoDB's own message.
     """
 
     def __init__(self, what: str, detail: str) -> None:
@@ -178,7 +178,7 @@ class ObjectMissingError(MeteringError):
 
 
 class ObjectUnreadableError(MeteringError):
-    """The object at `key` exists, but the store refuses to return it.
+    """The object at `key` exists, but the store denies access to it.
 
     Attributes:
         detail: What the store said.
@@ -210,7 +210,7 @@ class ObjectDamagedError(MeteringError):
 
 
 class ObjectChangedError(MeteringError):
-    """The object at `key` is not the expected version (its ETag differs)."""
+    """The object at `key` is not the expected version, because its ETag differs."""
 
     def __init__(self, key: str) -> None:
         super().__init__(key)
@@ -218,10 +218,10 @@ class ObjectChangedError(MeteringError):
 
 
 class BatchRefusedError(MeteringError):
-    """A whole batch is refused for good.
+    """A whole batch is refused permanently.
 
     Attributes:
-        problems: Every problem found, as `(reason, detail)`; the first is the batch's reason.
+        problems: Every problem found, as `(reason, detail)`; the reason of the first problem is the batch's reason.
     """
 
     def __init__(self, problems: Sequence[tuple[str, str]]) -> None:
@@ -234,10 +234,10 @@ class BatchRefusedError(MeteringError):
 
 
 class LogFileRefusedError(MeteringError):
-    """A log file cannot be metered as a whole.
+    """A log file as a whole cannot be metered.
 
     Attributes:
-        reason: A stable name, one of `metering.onramps.reasons`.
+        reason: A stable name, one of the reasons in `metering.onramps.reasons`.
         detail: Why, for people.
     """
 
@@ -255,11 +255,11 @@ class LedgerCorruptError(MeteringError):
 
 
 class EarlyEndError(MeteringError):
-    """Work that ended early without an error. The caller that started the work catches this exception."""
+    """Work that ended early without an error. The caller that started the work catches this error."""
 
 
 class FormatTooNewError(MeteringError):
-    """The ledger has a format that this code does not support, so the code must neither read nor write the ledger.
+    """The ledger has a format that this code does not support, so this code must not access the ledger at all.
 
     Attributes:
         found: The ledger's format.
@@ -284,11 +284,11 @@ class FormatTooNewError(MeteringError):
 
 
 class FormatTooOldError(MeteringError):
-    """The ledger has an older format than this code works with.
+    """The ledger has an older format than that with which this code works.
 
     Attributes:
         found: The ledger's format.
-        known: The format that this code works with.
+        known: The format with which this code works.
     """
 
     def __init__(self, *, found: int, known: int) -> None:
@@ -307,22 +307,22 @@ class FormatTooOldError(MeteringError):
 
 
 class GenerationError(MeteringError):
-    """The ledger and usage table do not match, so kind numbers in usage items could mean other kinds (P41)."""
+    """The ledger and the usage table do not match, so kind numbers in usage items could mean wrong kinds (P41)."""
 
 
 class OperationFailedError(MeteringError):
-    """An operation that a person requested was refused or failed.
+    """An operation requested by a person was refused or failed.
 
     Attributes:
-        reason: One sentence that says why.
-        advice: The user's next step, or the effect of a repeated call; may be empty.
+        reason: One sentence that states why.
+        advice: What the user should do next, or the effect of a repeated call; may be empty.
     """
 
     def __init__(self, reason: str, advice: str = "") -> None:
         super().__init__(reason, advice)
         self.reason = reason
         self.advice = advice
-        # If a Python program does not catch the exception, it shows the advice below the reason.
+        # If a Python program does not catch the exception, the traceback shows this advice below the reason.
         if advice:
             self.add_note(advice)
 
@@ -334,7 +334,7 @@ class SettingsError(MeteringError):
     """Settings contradict each other.
 
     Attributes:
-        problems: Every problem found, one sentence each.
+        problems: Every problem found, one sentence per problem.
     """
 
     def __init__(self, problems: Sequence[str]) -> None:

@@ -1,6 +1,6 @@
 """Usage hours and months, all in UTC.
 
-An hour is the epoch second of its start (`hour_s`, a multiple of 3,600); keys and paths use its label.
+An hour is identified by the epoch second of its start (`hour_s`, a multiple of 3,600), in keys and paths by its label.
 """
 
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from metering.units import HOUR_S
 
-# A ledger item repeats its hours many times, and a commit or a report touches few distinct ones.
+# A ledger item repeats its hours many times, but a commit or a report has few distinct hours.
 _REMEMBERED = 4096
 
 
@@ -20,19 +20,19 @@ def hour_of(epoch_s: int) -> int:
 
 @lru_cache(maxsize=_REMEMBERED)
 def hour_label(hour_s: int) -> str:
-    """Label of an hour, `2026-11-24T13`. The order of labels is the order of time."""
+    """Label of an hour, `2026-11-24T13`. Labels sort chronologically."""
     return datetime.fromtimestamp(hour_s, UTC).strftime("%Y-%m-%dT%H")
 
 
 @lru_cache(maxsize=_REMEMBERED)
 def parse_hour(label: str) -> int:
-    """Hour that a label names; the inverse of `hour_label`.
+    """Parse the label of an hour; the inverse of `hour_label`.
 
     Raises:
         ValueError: The text is not a label in canonical form.
     """
     hour_s = int(datetime.strptime(label, "%Y-%m-%dT%H").replace(tzinfo=UTC).timestamp())
-    # strptime also accepts `2026-9-1T7`; hours are ledger keys, so each has one spelling.
+    # strptime also accepts `2026-9-1T7`, but hours are ledger keys, so each hour has one spelling.
     if hour_label(hour_s) != label:
         raise ValueError(f"{label!r} is not an hour")
     return hour_s
@@ -52,7 +52,7 @@ def month_bounds_s(month: str) -> tuple[int, int]:
         ValueError: The text is not a month in canonical form.
     """
     first = datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC)
-    # strptime also accepts `2026-9`; months are ledger keys, so each has one spelling.
+    # strptime also accepts `2026-9`, but months are ledger keys, so each month has one spelling.
     if first.strftime("%Y-%m") != month:
         raise ValueError(f"{month!r} is not a month")
     after = first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1)

@@ -5,16 +5,16 @@ from typing import Final
 NAMESPACE: Final = "Metering"
 """CloudWatch namespace of the counters."""
 
-# Batches by verdict. Every delivered copy is counted once, when it gets its verdict.
+# Batches by verdict. Every delivered copy is counted once, when its verdict is known.
 BATCHES_ACCEPTED: Final = "BatchesAccepted"
 BATCHES_DUPLICATE: Final = "BatchesDuplicate"
 BATCHES_CONFLICT: Final = "BatchesConflict"
 BATCHES_REJECTED: Final = "BatchesRejected"
-# The dimension `reason` has the first reason of a rejected batch.
+# The dimension `reason` is the first reason of a rejected batch.
 REJECTED_BY_REASON: Final = "RejectedByReason"
 # Conflicts between contents of two different senders.
 SENDER_CONFLICTS: Final = "SenderConflicts"
-# Batches that their senders may not send, in a stage with registered producers.
+# Batches that their senders are not allowed to send, in a stage with registered producers.
 SENDERS_NOT_ALLOWED: Final = "SendersNotAllowed"
 # Duplicates of a rebuilt marker, whose content hash is unknown.
 DUPLICATES_UNVERIFIED: Final = "DuplicatesUnverified"
@@ -22,25 +22,25 @@ DUPLICATES_UNVERIFIED: Final = "DuplicatesUnverified"
 MESSAGES_WITHOUT_BATCH: Final = "MessagesWithoutBatch"
 # Messages that were returned to the queue.
 MESSAGES_PUT_BACK: Final = "MessagesPutBack"
-# Messages whose reader failed unexpectedly; the dimension `error` has the exception's class. Only they go back.
+# Messages whose reader failed unexpectedly; the dimension `error` is the exception's class. Only they go back.
 READERS_FAILED: Final = "ReadersFailed"
 
 RECORDS_METERED: Final = "RecordsMetered"
 RECORDS_REFUSED: Final = "RecordsRefused"
-# The dimension `reason` has the first reason of a refused record.
+# The dimension `reason` is the first reason of a refused record.
 REFUSED_BY_REASON: Final = "RefusedByReason"
 BYTES_METERED: Final = "BytesMetered"
-# Records with a region that has no known billing prefix: their usage type has the region's name instead.
+# Records in a region without a known billing prefix: their usage type has the region's name instead.
 UNKNOWN_REGIONS: Final = "UnknownRegions"
 
 COMMITS: Final = "Commits"
-# Transactions that were sent again unchanged after a conflict, a throttle or a lost reply.
+# Transactions that were resent unchanged after a conflict, a throttle or a lost reply.
 TRANSACTIONS_REPEATED: Final = "TransactionsRepeated"
-# Commits that were planned again under another id: smaller, or without batches that already had a verdict.
+# Commits that were planned again under another id, either smaller or without batches that already had a verdict.
 COMMITS_REPLANNED: Final = "CommitsReplanned"
-# Commits of which one month was closed, so that they were booked in the current hour.
+# Commits with a month that was closed, so that they were booked in the current hour.
 COMMITS_REBOOKED: Final = "CommitsRebooked"
-# Commits whose whole batches returned to the queue after a throttle.
+# Commits that were throttled, so that all their batches returned to the queue.
 COMMITS_THROTTLED: Final = "CommitsThrottled"
 # Contradictions between the ledger and the protocol, which a person must examine.
 LEDGER_CORRUPT: Final = "LedgerCorrupt"
@@ -58,7 +58,7 @@ LOG_FILES_EMPTY: Final = "LogFilesEmpty"
 LOG_FILES_REFUSED: Final = "LogFilesRefused"
 # Files that were deleted before they were read.
 LOG_FILES_VANISHED: Final = "LogFilesVanished"
-# Lines with an account that differs from the file's name, billed or refused.
+# Lines with an account other than that of the file's name, billed or refused.
 LOG_LINES_OF_OTHERS: Final = "LogLinesOfOthers"
 # Events that return to their queue after a transient error.
 LOG_EVENTS_PUT_BACK: Final = "LogEventsPutBack"
@@ -72,7 +72,7 @@ ROLLED_UP_ITEMS: Final = "RolledUpItems"
 # Runs of the roll-up that another process finished first, and plans for which another process's plan was stored first.
 ROLLUP_LATE: Final = "RollupLate"
 ROLLUP_RACE_LOST: Final = "RollupRaceLost"
-# Usage kinds without a number in roll-up plans, because their account has reached the cap.
+# Usage kinds that have no number in roll-up plans, because their account has reached the cap.
 KINDS_BEYOND_CAP: Final = "KindsBeyondCap"
 
 # Rows and files that the compactor published.
@@ -83,7 +83,7 @@ RATED_FILES: Final = "RatedFiles"
 BUDGET_ALERTS_MADE: Final = "BudgetAlertsMade"
 BUDGET_ALERTS_SENT: Final = "BudgetAlertsSent"
 ANOMALIES_FOUND: Final = "AnomaliesFound"
-# Runs that ran out of time; the next tick continues them.
+# Runs that reached their time limit; the next tick continues them.
 COMPACTION_LATE: Final = "CompactionLate"
 # Plans for which another process's plan of the same run was stored first.
 COMPACTION_RACE_LOST: Final = "CompactionRaceLost"
@@ -97,7 +97,7 @@ RECONCILIATION_DIFFERENCES: Final = "ReconciliationDifferencesFound"
 USAGE_KEYS_REPAIRED: Final = "UsageKeysRepaired"
 MARKERS_REBUILT: Final = "MarkersRebuilt"
 
-# Canary runs by verdict; a run that is still `sent` was stopped by its deadline.
+# Canary runs by verdict; if a run is still `sent`, its deadline stopped it.
 CANARY_SENT: Final = "CanarySent"
 CANARY_GOOD: Final = "CanaryGood"
 CANARY_LATE: Final = "CanaryLate"

@@ -1,6 +1,6 @@
-"""Settings that a function reads from its environment, checked all at once.
+"""Settings that a function reads from its environment, all checked together.
 
-The stage defines the settings in `metering/fleet/stage.py`; a function gets each as `METERING_<NAME>`, in upper case.
+The stage defines the settings in `metering/fleet/stage.py`; a function gets each setting as `METERING_<NAME>`.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _PREFIX = "METERING_"
 
 
 def as_environment(values: Mapping[str, object]) -> dict[str, str]:
-    """Environment variables from which `Settings.from_env` reads `values`."""
+    """Encode `values` as the environment variables that `Settings.from_env` reads."""
     return {f"{_PREFIX}{name.upper()}": str(value) for name, value in values.items()}
 
 
 class Policy(BaseModel):
-    """Limits and intervals that a stage decides. Functions and people's commands must use the same values.
+    """Limits and intervals that a stage decides. Functions and operators' commands must use the same values.
 
-    Fields have no defaults: only the stage defines them (`metering/fleet/stage.py`), and a missing field is a problem.
+    Fields have no defaults: only the stage defines values (`metering/fleet/stage.py`), and a missing field is an error.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -103,7 +103,7 @@ class Settings(Policy):
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
-        """Settings from the `METERING_*` variables; missing and unknown ones are problems, other variables are ignored.
+        """Read settings from the `METERING_*` variables, each of which must be known; other variables are ignored.
 
         Raises:
             SettingsError: With every problem found.
@@ -135,7 +135,7 @@ class OnrampSettings(Settings):
 
 
 class ApiSettings(Settings):
-    """Settings of the function that answers requests."""
+    """Settings of the function that answers requests to the HTTP API."""
 
     home_region: str = Field(
         "", description="Home region of the stage, where prices are; empty on an emulator: whichever region it is in."
@@ -149,11 +149,11 @@ class ApiSettings(Settings):
 #     {"given": {"file": {...}, "like": "local", "set": {...}, "version": "0.1.0"}, "policy": {"shards": 1, ...},
 #      "queues": {...}, "schema": "metering.settings/1", "stage": "local"}
 #
-# The policy is strict in both directions: this version can neither work without a field nor obey an unknown field.
-# Other sections may be added. The next deployment begins from `given`; functions do not read it.
+# The policy is strict in both directions: this version can neither work without a field nor follow a field that it does
+# not know. Other sections may be added. The next deployment starts from `given`; functions do not read this section.
 
 
-# Largest value of a standard parameter (Systems Manager user guide). An advanced one costs 0.05 USD a month and region.
+# Maximum size of a standard parameter (Systems Manager user guide). An advanced one costs 0.05 USD a month and region.
 STANDARD_BYTES = 4_096
 
 
@@ -169,11 +169,11 @@ class QueueSettings(BaseModel):
 
 
 class GivenSettings(BaseModel):
-    """Settings given to a deployment: values that differ from its base, by dotted name (`rollout.home`).
+    """Settings given to a deployment: values that differ from the deployment's base, by dotted name (`rollout.home`).
 
     Attributes:
         like: Name of the base.
-        version: Version of the deploying package; empty for a version that did not store these settings.
+        version: Version of the package that deployed; empty for a version that did not store these settings yet.
         by_file: Values of the stage's table in a settings file.
         by_option: Values of `--set`, of this and earlier deployments.
     """
@@ -187,7 +187,7 @@ class GivenSettings(BaseModel):
 
     @classmethod
     def read(cls, text: str, *, stage: str, sha256: str) -> GivenSettings | None:
-        """Read only this section of the document with this stage and hash; its policy may belong to another version.
+        """Read only this section of the document with this stage and hash, as the policy may be of another version.
 
         Return None if stage or hash differ, or the section is missing.
         """
@@ -209,7 +209,7 @@ class _Section(BaseModel):
 
 
 class StageSettings(BaseModel):
-    """Settings of a stage for use outside of its stacks."""
+    """Settings of a stage, for programs outside its stacks."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
@@ -220,7 +220,7 @@ class StageSettings(BaseModel):
     given: GivenSettings | None = None
 
     def to_json(self) -> str:
-        """The document with sorted names and no spaces, so that equal settings have equal text and hash."""
+        """The document with sorted names and without spaces, so that equal settings have the same text and hash."""
         absent = {"given"} if self.given is None else set()
         return json.dumps(
             self.model_dump(mode="json", by_alias=True, exclude=absent), sort_keys=True, separators=(",", ":")
@@ -232,15 +232,15 @@ class StageSettings(BaseModel):
 
     @property
     def functions_sha256(self) -> str:
-        """Hex digest of the settings that functions work with. Another subscription or version does not change it."""
+        """Hex digest of the settings that functions work with. The digest ignores subscription and version."""
         return self.model_copy(update={"given": None}).sha256
 
     @classmethod
     def read(cls, text: str, *, sha256: str) -> StageSettings:
-        """Read the settings from a document, and verify its hash.
+        """Read the settings from a document, and verify the document's hash.
 
         Raises:
-            SettingsError: The document has another hash, is broken, or is for another version.
+            SettingsError: The document has a different hash, is invalid, or is for another version.
         """
         if document_sha256(text) != sha256:
             raise SettingsError(["the settings are not those that were deployed: their hash differs"])

@@ -2,12 +2,12 @@
 
 # Of docs/contract.md.
 CONTRACT_VERSION = 1
-# Name of this package on package indexes. The import name and the command are `metering`.
+# Name of this package in package indexes. The import name and the command are `metering`.
 DISTRIBUTION = "transfer-metering"
 
 
 def package_version() -> str:
-    """Version, such as `0.1.0`, from package metadata, which a function's bundle also has."""
+    """Version, such as `0.1.0`, from the package metadata, which a function's bundle contains too."""
     import importlib.metadata
 
     return importlib.metadata.version(DISTRIBUTION)

@@ -2,8 +2,8 @@
 
     python -m tests.gate check
 
-Parts after a failure still run, so that one run reports every failure. A share is the time on two otherwise idle cores,
-with a margin: only a part that has become slow takes three times as long.
+If a part fails, the later parts still run, so that one run reports every failure. A share is the time that a part takes
+on two otherwise idle cores, with a margin: only a part that has become slow takes three times as long.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from tests import ROOT
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A plan's parts, and their time limits.
+    """The parts of a plan, and their time limits.
 
     Attributes:
         shares_s: Seconds of each part by its make target, in the order of execution.
-        reserve_s: Seconds reserved for future parts, by name. The share of a new part comes from it.
-        promise_s: Maximum of shares and reserve together.
+        reserve_s: Seconds reserved for future parts, by name. The share of a new part is taken from this reserve.
+        promise_s: Maximum of the sum of all shares and reserves.
     """
 
     shares_s: Mapping[str, int]
@@ -52,7 +52,7 @@ PLANS: dict[str, Plan] = {
             "networks": 28,
             "validate-exports": 17,
             "api-fuzz": 15,
-            # Includes the browser's installation on a new machine, which takes half a minute.
+            # Includes installing the browser on a new machine, which takes half a minute.
             "browser": 50,
             "scale-small": 30,
         },
@@ -69,11 +69,11 @@ PLANS: dict[str, Plan] = {
             "long": 90,
             "browser-fronts": 180,
             "localstack": 120,
-            # Includes the installation of LocalStack and the AWS CLI, and the test of LocalStack's page.
+            # Includes installing LocalStack and the AWS CLI, and the test of LocalStack's page.
             "localstack-rest": 500,
             "fuzz": 300,
             "networks-long": 120,
-            # Includes Spark's installation on a new machine, which takes a minute.
+            # Includes installing Spark on a new machine, which takes a minute.
             "engines": 150,
             "simulate": 360,
             "soak": 660,
@@ -86,8 +86,8 @@ PLANS: dict[str, Plan] = {
         promise_s=148 * 60,
     ),
 }
-# A part fails at this multiple of its share; below that it is only reported. Two machines of one kind differ by two:
-# the same revision's `test` took 273 s on one and 582 s on the other.
+# A part fails if it takes this multiple of its share; below that, the excess is only reported. Two machines of one kind
+# differ by a factor of two: `test` of the same revision took 273 s on one and 582 s on the other.
 TOO_LATE = 3
 
 
@@ -102,12 +102,12 @@ class Outcome:
 
     @property
     def red(self) -> bool:
-        """Whether the outcome makes the plan fail."""
+        """Whether this outcome of a part makes the plan fail."""
         return self.code != 0 or self.took_s >= TOO_LATE * self.share_s
 
     @property
     def verdict(self) -> str:
-        """The part's problem in words; empty if it passed within its share."""
+        """The problem of a part as text; empty if the part passed within its share."""
         failed = f"FAILED with exit {self.code}" if self.code else ""
         late = (
             f"TOO LATE: took {TOO_LATE} times its share" if self.took_s >= TOO_LATE * self.share_s else "over its share"
@@ -116,14 +116,14 @@ class Outcome:
 
 
 def make(target: str) -> list[str]:
-    """The command of a part."""
+    """The command that runs a part."""
     return ["make", "--no-print-directory", target]
 
 
 def run(
     plan: Plan, *, command_of: Callable[[str], Sequence[str]] = make, clock: Callable[[], float] = time.monotonic
 ) -> int:
-    """Run all parts and print each one's time; returns 0 only if the plan is feasible and each part passed in time."""
+    """Run all parts and print their times; returns 0 only if the plan is feasible and every part passed in time."""
     if problems := plan.problems():
         print("\n".join(problems), file=sys.stderr)
         return 1

@@ -1,13 +1,13 @@
-"""Lines and files of each room: a table compared with an earlier revision, and budgets in the READMEs.
+"""Lines and files of each room: a table, compared with an earlier revision, and checks of the budgets in READMEs.
 
     python -m tests.size            print the table; exit 1 if a budget or the table of docs/architecture.md is wrong
     python -m tests.size --write    lower budgets to what is there, and write that table
 
-A room is a folder of `metering`, or `lambdas`, `infra`, `load_tests`, `tests`. Its README says
+A room is a folder of `metering`, or one of `lambdas`, `infra`, `load_tests`, `tests`. Its README says
 
     Budget: 1,931 lines in 14 files.
 
-If a room grows, add the increase with its reason: `; 120 lines in 1 file more for the filter direction`.
+If a room grows, append the increase with its reason: `; 120 lines in 1 file more for the filter direction`.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 PAGE = ROOT / "docs" / "architecture.md"
 BESIDE = "5c2c24bd"
-# A budget and the table may exceed the actual size by this much; small rooms get some lines and a file.
+# Budgets and the table may exceed the actual size by this much; small rooms get some lines and a file.
 SLACK, SLACK_LINES, SLACK_FILES = 0.03, 20, 1
 # Budgets and allowances are checked in both directions: if a room shrinks, its figures must be lowered.
 TIGHT = True
 LONG_FILE = 800
-# Package markers and other tiny files are left out of the median.
+# Package markers and other tiny files do not count for the median.
 TINY_FILE = 5
-# Sums below the rows of the rooms.
+# Sums that are printed below the rows of the rooms.
 TOTALS = {"metering": "metering, whole", "tests": "tests, load_tests", "load_tests": "tests, load_tests"}
 _TREES = ("infra", "lambdas", "load_tests", "metering", "tests")
 _NUMBERS = r"([\d,]+) lines in ([\d,]+) files?"
@@ -104,12 +104,12 @@ BEFORE = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """Size that a README allows.
+    """Size that the README of a room allows.
 
     Attributes:
         lines: With the additions.
         files: With the additions.
-        base_lines: Lines that need no reason: without additions.
+        base_lines: Lines without the additions; these lines need no reason.
         additions: Text of the additions; empty if there are none.
     """
 
@@ -138,7 +138,7 @@ def read_revision(revision: str) -> dict[str, str]:
 
 
 def read_blobs(revision: str, paths: Iterable[str]) -> dict[str, str]:
-    """Path -> text of those of `paths` that a revision has."""
+    """Path -> text of each of `paths` that exists in a revision."""
     found: dict[str, str] = {}
     paths = list(paths)
     command, names = ["git", "cat-file", "--batch"], "".join(f"{revision}:{path}\n" for path in paths)
@@ -181,7 +181,7 @@ def rooms(files: Mapping[str, str], name: Callable[[str], str] = room_of) -> dic
 
 
 def budget(readme: str) -> Budget | None:
-    """Budget that a README states, or None without one in the fixed form."""
+    """Budget that a README states; None if it states no budget in the fixed form."""
     if (found := _BUDGET.search(readme)) is None:
         return None
     added = _ADDITION.findall(found[3])
@@ -199,7 +199,7 @@ def _number(text: str) -> int:
 
 
 def over_budget(room: str, size: Size, readme: str, *, tight: bool = TIGHT) -> list[str]:
-    """Reasons why a room is over or under its budget; empty if it is within."""
+    """Reasons why a room is over or under its budget; empty if it is within the budget."""
     if (allowed := budget(readme)) is None:
         return [f"{room}/README.md states no budget: Budget: {size.lines:,} lines in {size.files} files."]
     problems = []
@@ -222,14 +222,14 @@ def raised_without_reason(before: str, after: str) -> bool:
 
 
 def long_files(room: str, files: Mapping[str, str], readme: str) -> list[str]:
-    """Files of a room over 800 lines without a reason in its README."""
+    """Files of a room that have over 800 lines, and no reason for this in the room's README."""
     excused = {f"{room}/{path}" for path in _LONG.findall(readme)}
     mine = {path: len(text.splitlines()) for path, text in files.items() if room_of(path) == room}
     return sorted(path for path, lines in mine.items() if lines > LONG_FILE and path not in excused)
 
 
 def lowered(readme: str, size: Size) -> str:
-    """README with a budget no larger than the room; unchanged if the room grew."""
+    """README text with the budget lowered to the room's size; unchanged if the room exceeds its budget."""
     if (allowed := budget(readme)) is None or size.lines > allowed.lines or size.files > allowed.files:
         return readme
     added = _ADDITION.findall(allowed.additions)

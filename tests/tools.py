@@ -1,4 +1,4 @@
-"""Tools with their own environments below `.local/tools`, each created once per version of its lock file.
+"""Tools with separate environments below `.local/tools`; each is created once per version of the tool's lock file.
 
 python -m tests.tools            installs what is missing, and removes what an older lock left
 python -m tests.tools pythons    runs the quick suites on every Python that the package supports
@@ -26,15 +26,15 @@ QUICK_SUITES = ("tests/unit", "tests/property", "tests/cli")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tool:
-    """A tool with its own environment.
+    """A tool with a separate Python environment.
 
     Attributes:
         name: Prefix of its folder.
         python: Its Python version. If a machine lacks the version, the tool is skipped with a message.
         lock: Files that define the environment.
-        requirements: Requirement files to install in order, each with versions and hashes. Empty if the tool is the
-            project, from `uv.lock`.
-        sources: Required packages published without a wheel; they are built with the packages installed before.
+        requirements: Requirement files to install, in this order, each with versions and hashes. Empty if the tool is
+            the project itself, from `uv.lock`.
+        sources: Required packages published without a wheel; they are built with the packages installed before them.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Tool:
     sources: tuple[str, ...] = ()
 
     def folder(self, tools: Path = TOOLS) -> Path:
-        """`.local/tools/<name>-<hash of the lock>`, so each lock has its own folder."""
+        """The folder `.local/tools/<name>-<hash of the lock>`, so that each lock has a separate folder."""
         digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in self.lock)).hexdigest()
         return tools / f"{self.name}-{digest[:12]}"
 
@@ -67,7 +67,7 @@ EXPORT_VALIDATORS = Tool(
     sources=("focus-validator", "pandasql"),
 )
 _ENGINES = ROOT / "tests" / "engines" / "lock"
-# Spark's Python package has no wheel.
+# There is no wheel of Spark's Python package.
 SPARK = Tool(
     name="spark",
     python="3.13",
@@ -79,7 +79,7 @@ ALL = (*SUPPORTED, EXPORT_VALIDATORS)
 
 
 def install(tool: Tool, *, tools: Path = TOOLS) -> bool:
-    """Install a tool if needed; returns False if the machine lacks its Python.
+    """Install a tool if it is missing; returns False if the machine lacks the tool's Python.
 
     Raises:
         CalledProcessError: It cannot be installed.
@@ -103,7 +103,7 @@ def install(tool: Tool, *, tools: Path = TOOLS) -> bool:
 
 
 def _install_requirements(tool: Tool, folder: Path, python: str) -> None:
-    """Install requirement files, verifying hashes. Modules are compiled, because they are imported once per run."""
+    """Install requirement files, verifying hashes. Modules are compiled at once, because each run imports them."""
     uv = find_uv()
     subprocess.run([uv, "venv", "--quiet", "--clear", "--python", python, str(folder)], cwd=ROOT, check=True)
     wheels = ["--only-binary", ":all:", *(word for name in tool.sources for word in ("--no-binary", name))]
@@ -114,17 +114,17 @@ def _install_requirements(tool: Tool, folder: Path, python: str) -> None:
 
 
 def remove_older(tool: Tool, *, tools: Path = TOOLS) -> None:
-    """Remove the tool's installations of other locks."""
+    """Remove installations of the tool that were made from other lock files."""
     for folder in tools.glob(f"{tool.name}-*"):
         if folder != tool.folder(tools):
             shutil.rmtree(folder)
 
 
 def find_python(tool: Tool, environ: Mapping[str, str] = os.environ) -> str:
-    """Path of a tool's Python, or empty if the machine has none.
+    """Path of a tool's Python; empty if the machine does not have that Python.
 
-    The project's suites use the developer's choice: the Python on the PATH. Other tools may also use a Python from a
-    version manager's folder, because its shims on the PATH fail for unselected versions.
+    The project's suites use only the Python on the PATH, which is the developer's choice. Other tools may also use a
+    Python from a version manager's folder, because the manager's shims on the PATH fail for unselected versions.
     """
     find = [find_uv(), "python", "find", "--system", "--no-python-downloads", tool.python]
     found = subprocess.run(find, cwd=ROOT, check=False, capture_output=True, text=True)
@@ -168,7 +168,7 @@ def run_pythons(tools: Sequence[Tool] = SUPPORTED, *, suites: Sequence[str] = QU
 
 
 def main(arguments: Sequence[str]) -> int:
-    """`pythons` runs the suites; without arguments it installs."""
+    """The argument `pythons` runs the suites; without arguments, all tools are installed."""
     if arguments:
         return run_pythons(jobs=arguments[1] if len(arguments) > 1 else "2") if arguments[0] == "pythons" else 2
     for tool in ALL:

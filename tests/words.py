@@ -4,8 +4,8 @@
     python -m tests.words --habits           docstrings with each habit, room by room
     python -m tests.words --lower            lower the allowances of the rooms to what is there
 
-Docstrings, comments, documents and help contribute equal parts. An independent reader marks each sentence that he had
-to read twice. The seed makes a draw repeatable for one revision.
+Docstrings, comments, documents and help contribute equally many sentences. An independent reader marks each sentence
+that had to be read twice. The seed makes a draw repeatable for one revision.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from tests.support.command_line import help_texts
 
 TREES = ("metering", "lambdas", "infra", "load_tests", "tests")
 SENTENCES = 40
-# A sentence ends at a mark before whitespace and a capital letter, or at the end of its paragraph.
+# A sentence ends at a punctuation mark before whitespace and a capital letter, or at the end of its paragraph.
 _END = re.compile(r"(?<=[.!?:])\s+(?=[A-Z`*])")
-# A paragraph also ends before a list item, a row, and a name in a docstring section.
+# A paragraph also ends before a list item, a table row, and a name in a section of a docstring.
 _PARAGRAPH = re.compile(r"\n\s*\n|\n(?=\s*(?:[-*|#>]|\d+\.|[\w*, ]+:)\s)")
 _WORDS_AT_LEAST = 5
 _FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
-# If a line begins with words and a colon, it continues a sentence in a page, and documents an argument in a docstring.
+# If a line begins with words and a colon, it continues a sentence on a page, but documents an argument in a docstring.
 _CONTINUED = re.compile(r"(?<=\S)\n[ \t]*(?=[\w*, ]+:\s)")
 _DIRECTIVE = re.compile(r"#\s*(noqa|type:|pragma|fmt:|ruff:|mypy:|!)")
 
@@ -98,7 +98,7 @@ def documents() -> Iterator[Found]:
 
 
 def helps() -> Iterator[Found]:
-    """Each sentence of the commands' help, with the first command that uses the sentence."""
+    """Each sentence of the commands' help, with the first command whose help has the sentence."""
     first_place: dict[str, str] = {}
     for name, text in help_texts():
         for one in sentences(text):
@@ -107,7 +107,7 @@ def helps() -> Iterator[Found]:
 
 
 def draw(seed: int, count: int = SENTENCES, trees: Iterable[str] = TREES) -> list[tuple[str, str, str]]:
-    """Kind, place and text of `count` random sentences, a quarter of each kind."""
+    """Kind, place and text of `count` random sentences; each kind contributes a quarter."""
     kinds = {"docstring": docstrings(trees), "comment": comments(trees), "document": documents(), "help": helps()}
     chance = random.Random(seed)
     drawn: list[tuple[str, str, str]] = []
@@ -145,9 +145,9 @@ def habits_of_rooms(files: Mapping[str, str]) -> dict[str, Counter[str]]:
 def over_allowance(
     found: Mapping[str, Counter[str]], allowed: Mapping[str, Mapping[str, int]], *, tight: bool = TIGHT
 ) -> list[str]:
-    """Rooms and habits over their allowance, or (`tight`) clearly below it.
+    """Habits of rooms that exceed their allowance, or (`tight`) are clearly below the allowance.
 
-    If not `tight`, only increases of the sums over all rooms are reported, because functions still move.
+    If not `tight`, only increases of the sums over all rooms are reported, because functions still move between rooms.
     """
     if not tight:
         found, allowed = ({"all rooms": sum(map(Counter, each.values()), Counter())} for each in (found, allowed))
@@ -166,7 +166,7 @@ def _show_habits(*, lower: bool) -> None:
     for room, counted in found.items():
         sys.stdout.write(f"{room:<22}{counted}\n")
     sys.stdout.write(f"{'all':<22}{sum(found.values(), Counter())}\n")
-    # A function that moves to another room takes its allowance along.
+    # If a function moves to another room, its allowance moves along.
     if lower and not over_allowance(found, allowed, tight=False):
         rows = (f"  {json.dumps(room)}: {json.dumps(dict(sorted(counted.items())))}" for room, counted in found.items())
         ALLOWED.write_text("{\n" + ",\n".join(rows) + "\n}\n")

@@ -1,1 +1,1 @@
-"""Resources with narrow `grant_*` methods. Stacks connect them."""
+"""Resources whose `grant_*` methods give narrow permissions. Stacks connect them."""

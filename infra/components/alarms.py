@@ -78,7 +78,7 @@ class MeteringAlarm(Construct):
 
     @staticmethod
     def _description(config: StageConfig, spec: AlarmSpec) -> str:
-        """Text of the alert: the problem, a command to paste, and links that work from a mail."""
+        """Text of the alert: the problem, a command to paste, and links that work in an e-mail."""
         dashboard = dashboard_name(config.stage, Dashboard.ON_CALL, Aws.REGION)
         lines = [
             f"[{spec.severity}] {spec.meaning}",
@@ -91,9 +91,9 @@ class MeteringAlarm(Construct):
 
 
 class PageState(Construct):
-    """A composite alarm that fires while any paging alarm fires; the person on call looks at it first.
+    """A composite alarm that fires while any paging alarm fires; the person on call checks this alarm first.
 
-    Every paging alarm notifies by itself. The composite alarm only notifies when the last paging alarm has cleared.
+    Every paging alarm notifies separately. The composite alarm only notifies when the last paging alarm has cleared.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """The lake for other query engines: a Glue database with two Athena tables and a view. A stage can omit this database.
 
-Published files are never rewritten, so an engine that lists the prefix counts each row once. Rows that are still in
-`staging/` are not visible to these engines; `metering report` reads them.
+Published files are never rewritten, so a query engine that lists the prefix counts each row once. Rows that are still
+in `staging/` are not visible to these engines; `metering report` reads them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _TYPES = {"bytes": "bigint", "start_time": "timestamp", "end_time": "timestamp"}
 COLUMNS = {name: _TYPES.get(name, "string") for name in LAKE_COLUMNS}
 PARTITIONS = {"dt": "string", "hour": "string"}
 TABLE = "transfers"
-# With the totals stored for the lake files, a query scans about 300 times less. Column `hour` is the partition's hour.
+# With the totals stored for the lake files, a query scans about 300 times less. Column `hour` has the partition's hour.
 TOTALS = "totals"
 TOTALS_COLUMNS = {
     **dict.fromkeys(USAGE_COLUMNS[:-1], "string"),
@@ -40,7 +40,7 @@ TOTALS_COLUMNS = {
 }
 VIEW = "usage"
 
-# The target load is 1.4e17 bytes a day. After 66 days the sum exceeds the largest bigint, and Athena would fail.
+# The target load is 1.4e17 bytes per day. After 66 days the sum exceeds the largest bigint, and Athena would fail.
 _VIEW_COLUMNS = {
     "dt": ("varchar", "string"),
     "hour": ("varchar", "string"),

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _ENCRYPTION = "s3:x-amz-server-side-encryption"
 
-# IA and Glacier IR bill at least 128 KB, so a smaller object would cost more there.
+# IA and Glacier IR bill at least 128 KB per object, so a smaller object would cost more there.
 TRANSITION_MIN_BYTES = 128 * KIB
 # Shortest time that a lifecycle rule allows.
 _SCRATCH_DAYS = 1
@@ -39,8 +39,8 @@ _SCRATCH_DAYS = 1
 class DataBucket(Construct):
     """An encrypted, private, TLS-only bucket.
 
-    The lifecycle never expires current objects of `staging/`, `runs/`, `closed/`, `prices/`, `organization/` and
-    `invoices/`.
+    The lifecycle rules never expire current versions of objects below `staging/`, `runs/`, `closed/`, `prices/`,
+    `organization/` and `invoices/`.
     """
 
     def __init__(self, scope: Construct, construct_id: str, *, config: StageConfig, ingest: IngestQueue) -> None:
@@ -74,8 +74,8 @@ class DataBucket(Construct):
     def grant_read(self, role: iam.IRole, *prefixes: str) -> None:
         """Let `role` read and list objects below `prefixes`, and get 404 for a missing key.
 
-        S3 answers 403 for a missing key unless the reader may list. To choose the status, S3 takes the key itself as
-        `s3:prefix` (docs/aws.md, A1).
+        S3 responds with 403 for a missing key unless the reader may list. To choose between 403 and 404, S3 evaluates
+        the key itself as `s3:prefix` (docs/aws.md, A1).
         """
         self._grant(role, prefixes, "s3:GetObject")
         self.grant_list(role, *prefixes)
@@ -116,10 +116,10 @@ class DataBucket(Construct):
             )
 
     def _refuse_foreign_keys(self) -> None:
-        """Deny uploads by producers with any encryption other than the bucket's default.
+        """Deny producers' uploads whose encryption is not the bucket's default.
 
-        The service cannot read an object that is encrypted with a customer's key. With KMS, each upload has a new ETag,
-        so an object put twice below `drop/` would be two batches.
+        The service cannot read an object that is encrypted with a customer's key. With KMS encryption, each upload gets
+        a new ETag, so an object put twice below `drop/` would be two batches.
         """
         foreign: dict[str, dict[str, dict[str, str]]] = {
             "NoCustomerKeys": {"Null": {f"{_ENCRYPTION}-customer-algorithm": "false"}},
@@ -156,7 +156,7 @@ class DataBucket(Construct):
                 )
             ]
         )
-        # When the configuration is put, S3 sends a test message, and rejects the configuration if that is not allowed.
+        # When the configuration is put, S3 sends a test message, and rejects the configuration if it may not send.
         resource.add_resource_dependency(ingest.policy)
 
 
@@ -169,12 +169,12 @@ def _lifecycle_rules(config: StageConfig) -> list[s3.LifecycleRule]:
         s3.LifecycleRule(id="ingest", prefix=INGEST_PREFIX, expiration=incoming),
         s3.LifecycleRule(id="drop", prefix=DROP_PREFIX, expiration=incoming),
         s3.LifecycleRule(id="quarantine", prefix=QUARANTINE_PREFIX, expiration=_days(config.quarantine_retention_days)),
-        # The doctor deletes its objects, but may be stopped before that.
+        # The doctor deletes its objects, but may be stopped before it does.
         s3.LifecycleRule(id="doctor", prefix=DOCTOR_PREFIX, expiration=_days(_SCRATCH_DAYS)),
-        # A file that arrives again while its marker lives must be judged as before.
+        # If a file arrives again within its marker's life, it must be judged as before.
         s3.LifecycleRule(id="plans", prefix=PLANS_PREFIX, expiration=_days(config.plan_life_days)),
         s3.LifecycleRule(id="context", prefix=CONTEXT_PREFIX, expiration=_days(config.plan_life_days)),
-        # The biller can recompute these from other data; forecasts look back half a year.
+        # The biller can recompute these objects from other data; forecasts look back half a year.
         s3.LifecycleRule(id="rated", prefix=RATED_PREFIX, expiration=_days(config.rated_retention_days)),
         s3.LifecycleRule(
             id="lake-classes",
@@ -192,7 +192,7 @@ def _lifecycle_rules(config: StageConfig) -> list[s3.LifecycleRule]:
         ),
     ]
     if config.lake_retention_days is not None:
-        # A lake file's totals are derived from the file and useless without it.
+        # A lake file's totals are derived from the file, and are useless without the file.
         rules += [
             s3.LifecycleRule(id=f"{name}-retention", prefix=prefix, expiration=_days(config.lake_retention_days))
             for name, prefix in (("lake", LAKE_PREFIX), ("summaries", SUMMARIES_PREFIX))
@@ -200,7 +200,7 @@ def _lifecycle_rules(config: StageConfig) -> list[s3.LifecycleRule]:
     if config.analytics:
         rules.append(s3.LifecycleRule(id="athena-results", prefix=ATHENA_RESULTS_PREFIX, expiration=Duration.days(7)))
     if config.versioned:
-        # This rule only removes noncurrent versions, so it may include staging/. A ledger that is restored to a time
+        # This rule only removes noncurrent versions, so it may cover staging/. A ledger that is restored to a time
         # within these days still finds the staging objects that were cleaned since (P41).
         rules.append(
             s3.LifecycleRule(
@@ -209,7 +209,7 @@ def _lifecycle_rules(config: StageConfig) -> list[s3.LifecycleRule]:
                 expired_object_delete_marker=True,
             )
         )
-        # If rules overlap, S3 applies the shorter time.
+        # If several rules overlap, S3 applies the shortest time.
         rules.append(
             s3.LifecycleRule(
                 id="doctor-noncurrent",

@@ -1,4 +1,4 @@
-"""Code assets of the functions: only sources for an emulator; sources and locked dependencies for AWS.
+"""Code assets of the functions: for an emulator only the sources; for AWS also the locked dependencies.
 
 The asset's hash covers its inputs and not the built files, so one commit gives the same asset on every machine.
 """

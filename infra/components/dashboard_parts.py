@@ -1,4 +1,4 @@
-"""Parts of dashboards: figures in human-readable units, graphs with their alarms' thresholds, and single numbers."""
+"""Widgets and metrics of dashboards: human-readable figures, graphs with alarm thresholds, and single numbers."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _TICKET_COLOUR = "#ff9900"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
-    """Unit in which a figure is shown.
+    """Unit in which a dashboard shows a figure.
 
     Attributes:
-        divisor: Number of the metric's own units in one displayed unit.
+        divisor: Number of the metric's own units in one unit on the dashboard.
     """
 
     name: str
@@ -57,7 +57,7 @@ def figure(
 
 
 def scaled(metric: cloudwatch.Metric, by: str, label: str, *, name: str) -> cloudwatch.MathExpression:
-    """A metric after a constant operation, such as `/60`."""
+    """A metric expression that applies a constant operation, such as `/60`."""
     return cloudwatch.MathExpression(expression=f"{name}{by}", using_metrics={name: metric}, label=label, period=PERIOD)
 
 
@@ -77,7 +77,7 @@ def counter(
 
 
 def thresholds(*names: str, unit: Unit = COUNT) -> list[cloudwatch.HorizontalAnnotation]:
-    """Lines at the thresholds of named alarms of the catalogue, in the graph's unit.
+    """Horizontal lines at the thresholds of named alarms of the catalogue, in the graph's unit.
 
     Raises:
         KeyError: The catalogue has no alarm of this name.
@@ -96,7 +96,7 @@ def _line(spec: AlarmSpec, unit: Unit) -> cloudwatch.HorizontalAnnotation:
 
 
 def limit(value: float, label: str) -> cloudwatch.HorizontalAnnotation:
-    """A line at a limit without an alarm."""
+    """A horizontal line at a limit that has no alarm."""
     return cloudwatch.HorizontalAnnotation(value=value, label=label, color=_PAGE_COLOUR)
 
 
@@ -110,7 +110,7 @@ def graph(
     width: int = 8,
     stacked: bool = False,
 ) -> cloudwatch.GraphWidget:
-    """A time graph whose axes begin at zero. `axes` are the labels of the left and the right axis."""
+    """A graph over time whose vertical axes begin at zero. `axes` are the labels of the left and the right axis."""
     return cloudwatch.GraphWidget(
         title=title,
         width=width,
@@ -125,10 +125,10 @@ def graph(
 
 
 def number(title: str, metric: cloudwatch.IMetric) -> cloudwatch.SingleValueWidget:
-    """The last value of a metric in large digits, above its line."""
+    """A widget with the last value of a metric in large digits, above the metric's graph."""
     return cloudwatch.SingleValueWidget(title=title, metrics=[metric], width=4, height=4, sparkline=True)
 
 
 def _id(which: Figure, region: str | None) -> str:
-    """Id of a metric in an expression: it begins with a lower-case letter."""
+    """Id of a metric in an expression: CloudWatch requires a lower-case letter first."""
     return which.value[0].lower() + which.value[1:] + (region or "").replace("-", "")

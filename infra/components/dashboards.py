@@ -1,4 +1,4 @@
-"""Dashboards: the first page for a person on call, the load of the resources, and all regions at once."""
+"""Dashboards: an overview for the person on call, the load of the resources, and a comparison of all regions."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Dashboards(Construct):
 def on_call_rows(
     stage: str, alarms: Sequence[MeteringAlarm], ingest: IngestQueue, *, logs: bool = False, api: bool = False
 ) -> Rows:
-    """Problems, lag of the totals, backlogs, and commands to type.
+    """Dashboard of problems, the lag of the totals, backlogs, and the commands to enter.
 
     Args:
         stage: Name of the stage.
@@ -119,7 +119,7 @@ def on_call_rows(
 
 
 def _money(stage: str) -> cloudwatch.IWidget:
-    """Progress of the biller, and its alerts. The biller's alerts explain the problem in words."""
+    """Widgets for the progress of the biller, and for its alerts. The biller's alerts explain the problem in words."""
     return graph(
         "Money: biller, months that cannot be invoiced, alerts of budgets",
         [figure(stage, Figure.BILLER_AGE, "counted", unit=HOURS)],
@@ -168,7 +168,7 @@ def _backlogs(stage: str) -> list[cloudwatch.IWidget]:
 
 
 def _logs(stage: str) -> list[cloudwatch.IWidget]:
-    """State of the log sources."""
+    """Widgets for the state of the log sources."""
     return [
         graph(
             "Log sources: what must be zero",
@@ -193,7 +193,7 @@ def _logs(stage: str) -> list[cloudwatch.IWidget]:
 
 
 def _api(stage: str) -> list[cloudwatch.IWidget]:
-    """Responses of the HTTP API."""
+    """Widgets for the responses of the HTTP API."""
 
     def counted(name: str, label: str, statistic: str = "Sum") -> cloudwatch.IMetric:
         return counter(stage, name, label, service="api", statistic=statistic)
@@ -237,7 +237,7 @@ def _must_be_zero(stage: str) -> cloudwatch.IWidget:
 
 
 def region_rows(stage: str, regions: Sequence[str]) -> Rows:
-    """Each graph has one line per region. A region that is not built has no line in the graphs."""
+    """Each graph has one line per region. A region where nothing is deployed has no line in the graphs."""
 
     def each(which: Figure) -> list[cloudwatch.IMetric]:
         return [figure(stage, which, region, unit=MINUTES, region=region) for region in regions]
@@ -262,7 +262,7 @@ def region_rows(stage: str, regions: Sequence[str]) -> Rows:
 
 
 def admitted(rules: RolloutRules) -> list[str]:
-    """Regions that the rules admit, out of the regions known to this version and those that the rules name in full."""
+    """The admitted regions among those known to this version and those that the rules name in full."""
     named = {region for region in rules.allow if "*" not in region and "?" not in region}
     known = {*billing_prefixes(), *named}
     return sorted({rules.home, *(region for region in known if rules.admits(region))})
@@ -414,7 +414,7 @@ def _traffic(stage: str) -> list[cloudwatch.IWidget]:
 
 
 def _cost(tables: Sequence[MeteringTable], functions: Sequence[MeteringFunction]) -> cloudwatch.IWidget:
-    """Cost of each hour at list prices: what AWS will bill, except for storage, S3 requests, and logs."""
+    """Estimated cost of each hour at list prices, without storage, S3 requests, SQS and logs."""
 
     def hourly(metric: str, price: str, label: str, prefix: str) -> cloudwatch.IMetric:
         used = {

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # Default size of `/tmp` (Lambda developer guide).
 _SCRATCH_MB = 512
-# Minimum of the maximum event age in EventBridge and Lambda.
+# The smallest value of the maximum event age in EventBridge and Lambda.
 _TICK_LIFE_S = MINUTE_S
 
 RETENTION = {
@@ -50,7 +50,7 @@ class FunctionSpec:
         name: Folder below `lambdas/`, in kebab case if the name has several words.
         scratch_mb: Size of `/tmp`.
         every_min: Minutes between runs, by an EventBridge `rate()` rule; None for a function that a queue or a request
-            drives.
+            invokes.
         shards: Number of shards, each with its own tick and the event `{"shard": n}`; None for a single tick.
         reserved: Reserved concurrency, which is also the maximum; None for the account's unreserved pool.
     """
@@ -70,9 +70,9 @@ class FunctionSpec:
 
     @property
     def at_once(self) -> int | None:
-        """Most executions at once. 1, or 1 per shard, for a function that must not run concurrently.
+        """Maximum number of concurrent executions; 1, or 1 per shard, if runs must not overlap.
 
-        A tick during a run is dropped.
+        A tick is dropped if it arrives during a run.
         """
         alone = executions_of(self.name, shards=self.shards or 1)
         return self.reserved if alone is None else alone
@@ -155,7 +155,7 @@ class MeteringFunction(Construct):
         )
 
     def consume_alone(self, onramp: OnrampQueue, *, config: StageConfig) -> None:
-        """Invoke the function with one message at a time: a file that crashes it affects no other message."""
+        """Invoke the function with one message at a time: a file that crashes the run affects no other message."""
         self.function.add_event_source(
             sources.SqsEventSource(
                 onramp.queue, batch_size=1, max_concurrency=config.onramp_concurrency, report_batch_item_failures=True
@@ -163,10 +163,10 @@ class MeteringFunction(Construct):
         )
 
     def schedule(self) -> None:
-        """Run the function at the rate of its spec, without retries: the next tick does the remaining work.
+        """Run the function at the rate of its `FunctionSpec`, without retries: the next tick does the remaining work.
 
         EventBridge does not retry the delivery of a tick. By default, Lambda retries a failed event twice and keeps an
-        event without free concurrency for six hours; both are switched off.
+        event that lacks free concurrency for six hours; both are switched off.
         """
         if self.spec.every_min is None:
             raise ValueError(f"{self.spec.name} has no rate")
@@ -174,7 +174,7 @@ class MeteringFunction(Construct):
         if self.spec.shards is None:
             self._rule("Rate", None)
         for shard in range(self.spec.shards or 0):
-            # The first rule has the same name as in a region with one shard.
+            # The first rule has the name that it has in a region with one shard.
             self._rule(f"Rate{shard}" if shard else "Rate", shard)
 
     def _rule(self, construct_id: str, shard: int | None) -> None:
@@ -194,7 +194,7 @@ class MeteringFunction(Construct):
         )
 
     def grant_put_metrics(self) -> None:
-        """Let the function put metrics in the service's namespaces only."""
+        """Let the function publish metrics, but only in the service's namespaces."""
         own = {"StringEquals": {"cloudwatch:namespace": [NAMESPACE, WATCH_NAMESPACE]}}
         iam.Grant.add_to_principal(
             grantee=self.role,
@@ -235,7 +235,7 @@ class LogReaders(Construct):
         role: iam.IRole,
     ) -> None:
         super().__init__(scope, construct_id)
-        # MiniStack authorizes every log search as a search of all groups.
+        # MiniStack authorizes every log search as if it searched all groups.
         groups = ["*"] if config.emulated else [function.log_group.log_group_arn for function in functions]
         policy = iam.Policy(
             self,
@@ -254,10 +254,10 @@ class LogReaders(Construct):
 
 
 def _emulated_name(scope: Construct, spec: FunctionSpec) -> str:
-    """Make a function name that is unique across regions.
+    """Make a function name that is unique across regions, for an emulator.
 
-    MiniStack generates the same name in every region. On creating a function, MiniStack kills all running functions of
-    that name in all regions, and their received messages stay invisible for the visibility timeout.
+    MiniStack would generate the same name in every region. When a function is created, MiniStack kills all running
+    functions of that name in all regions, and their received messages stay invisible for the visibility timeout.
     """
     return f"{Stack.of(scope).stack_name}-{spec.name}-{Aws.REGION}"
 

@@ -1,4 +1,4 @@
-"""Permissions on log buckets of other owners: only below the prefixes of the log files, with the buckets' KMS keys."""
+"""Permissions on log buckets of other owners, with their KMS keys: only below the prefixes of the log files."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 def grant_read_logs(role: iam.IRole, sources: Sequence[LogSource], *, config: StageConfig) -> None:
     """Let `role` read and list the log files of `sources`.
 
-    A listing must name a prefix, so the bucket's other keys stay hidden. S3 therefore answers 403 for a missing file,
-    and the on-ramp lists the key to see whether the file exists.
+    Every list request must name a permitted prefix, so the bucket's other keys stay hidden. S3 therefore responds with
+    403 for a missing file, and the on-ramp lists the key to determine whether the file exists.
     """
     for source in sources:
         bucket = f"arn:{Aws.PARTITION}:s3:::{source.bucket}"
@@ -49,7 +49,7 @@ def grant_read_logs(role: iam.IRole, sources: Sequence[LogSource], *, config: St
 
 
 def grant_announce(role: iam.IRole, sources: Sequence[LogSource]) -> None:
-    """Let `role` read the notification settings of the buckets of `sources`, and turn on their EventBridge events."""
+    """Let `role` read the notification settings of the buckets of `sources`, and enable their EventBridge events."""
     actions = ["s3:GetBucketLocation", "s3:GetBucketNotification", "s3:PutBucketNotification"]
     buckets = sorted({source.bucket for source in sources})
     iam.Grant.add_to_principal(
@@ -66,7 +66,7 @@ def grant_describe(role: iam.IRole, sources: Sequence[LogSource]) -> None:
         iam.Grant.add_to_principal(grantee=role, actions=["sts:AssumeRole"], resource_arns=roles)
 
 
-# API calls for the description of a context (`metering.onramps.context`).
+# API calls that describe networks for a context (`metering.onramps.context`).
 DESCRIBES = (
     "ec2:DescribeAddresses",
     "ec2:DescribeFlowLogs",

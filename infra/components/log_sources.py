@@ -1,9 +1,9 @@
-"""On-ramp of a region: files of its log sources are metered when they are written, without a command.
+"""On-ramp of a region, which meters files of log sources when they are written, without a command.
 
     log bucket ── EventBridge rule ─> on-ramp queue ─> onramp function ─> plans/, ingest/logs/ and the ingest queue
     log-context function (schedule) ─> context/, and what is known of missing files
 
-A region without log sources has no such stack. No other stack refers to it, so the next deployment can remove it.
+A region without log sources has no such resources. No other stack uses these resources, so it is safe to remove them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class LogSources(Construct):
     Attributes:
         queue: Events of new log files.
         onramp: Function that meters a log file.
-        log_context: Function that captures contexts, and looks for missing files.
+        log_context: Function that captures contexts, and detects missing files.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class LogSources(Construct):
 
 
 def log_specs(config: StageConfig) -> tuple[FunctionSpec, FunctionSpec]:
-    """The two functions of a region with log sources."""
+    """Specs of the two functions that a region with log sources has."""
     return (
         FunctionSpec(
             name="onramp",

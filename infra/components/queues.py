@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class OnrampQueue(Construct):
     """Events of new log files: a standard queue with SSE-SQS, TLS only, and a dead-letter queue.
 
-    The queue is in the functions' stack and is deleted with it. Events are only hints: log files stay in their buckets,
-    and `metering ingest` meters missed files.
+    The queue is in the functions' stack and is deleted with it. A lost event loses no usage: log files stay in their
+    buckets, and `metering ingest` meters missed files.
     """
 
     def __init__(self, scope: Construct, construct_id: str, *, config: StageConfig) -> None:
@@ -83,7 +83,7 @@ class IngestQueue(Construct):
         )
 
     def grant_send(self, grantee: iam.IGrantable) -> None:
-        """Let `grantee` send batches and find the queue by its name."""
+        """Let `grantee` send batches, and get the queue's URL by its name."""
         self._grant(grantee, self.queue, "sqs:SendMessage", "sqs:GetQueueUrl")
 
     def grant_watch(self, grantee: iam.IGrantable) -> None:
@@ -92,7 +92,7 @@ class IngestQueue(Construct):
         self._grant(grantee, self.dead_letters, "sqs:GetQueueAttributes", "sqs:GetQueueUrl")
 
     def grant_redrive(self, grantee: iam.IGrantable) -> None:
-        """Let `grantee` read dead letters and move them back to the ingest queue."""
+        """Let `grantee` read dead letters and redrive them to the ingest queue."""
         self.grant_send(grantee)
         self.grant_watch(grantee)
         place = self.dead_letters.queue_arn
@@ -112,8 +112,8 @@ class IngestQueue(Construct):
                 resources=[self.queue.queue_arn],
                 conditions={"Bool": {"aws:SecureTransport": "false"}},
             ),
-            # The bucket is created after this policy, so the bucket's ARN is not known here. CloudFormation builds a
-            # bucket's name from the names of its stack and resource.
+            # The bucket is created after this policy, so the ARN of the bucket is not yet known here. CloudFormation
+            # builds a bucket's name from the names of the stack and of the resource.
             iam.PolicyStatement(
                 sid="NotificationsOfOwnBucket",
                 principals=[iam.ServicePrincipal("s3.amazonaws.com")],
@@ -131,15 +131,15 @@ class IngestQueue(Construct):
 
 
 def allow(grantee: iam.IGrantable, place: str, *actions: str, emulated: bool) -> None:
-    """Allow `grantee` the `actions` on the queues at `place`, an ARN that may end in `*`."""
+    """Allow `grantee` the `actions` on the queues that match `place`, an ARN that may end in `*`."""
     batches = _EMULATED_BATCHES if emulated else {}
     asked = [*actions, *(batches[action] for action in actions if action in batches)]
     iam.Grant.add_to_principal(grantee=grantee, actions=asked, resource_arns=[place])
 
 
 def allow_move(grantee: iam.IGrantable, place: str, *, emulated: bool) -> None:
-    """Let `grantee` have SQS redrive the messages of the queues at `place` to their source queues."""
-    # MiniStack finds the queue of a call by its URL. These calls name an ARN, so MiniStack checks their permission for
+    """Let `grantee` start SQS redrives from the queues that match `place` to their source queues."""
+    # MiniStack finds the queue of a call by its URL. These calls state an ARN, so MiniStack checks their permission for
     # any queue. MiniStack implements none, but says so only to a permitted caller, who then moves the messages.
     places = [place, "*"] if emulated else [place]
     iam.Grant.add_to_principal(grantee=grantee, actions=list(_MOVE), resource_arns=places)
@@ -153,7 +153,7 @@ CONSUME = (
     "sqs:GetQueueAttributes",
     "sqs:GetQueueUrl",
 )
-# For a batch call, SQS checks the permission of the single call. MiniStack checks the name of the batch call.
+# For a batch call, SQS checks the permission of the single call. MiniStack checks that of the batch call.
 _EMULATED_BATCHES = {
     "sqs:SendMessage": "sqs:SendMessageBatch",
     "sqs:DeleteMessage": "sqs:DeleteMessageBatch",

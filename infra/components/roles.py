@@ -1,4 +1,4 @@
-"""Roles for people and producers, each with the permissions of one job."""
+"""Roles for people and producers, each with the permissions of one task."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 class AccessRoles(Construct):
-    """Roles of the producer (sends), the reader (reports, verifies) and the operator (also runs jobs and redrives)."""
+    """Roles: the producer sends; the reader reads reports and verifies; the operator also runs jobs and redrives."""
 
     def __init__(self, scope: Construct, construct_id: str, *, config: StageConfig) -> None:
         super().__init__(scope, construct_id)
@@ -59,7 +59,7 @@ class AccessRoles(Construct):
     def grant(
         self, *, ingest: IngestQueue, data: DataBucket, ledger: MeteringTable, usage: MeteringTable, topics: AlertTopics
     ) -> None:
-        """Grant each role its job's permissions."""
+        """Grant each role the permissions of its task."""
         for role in (self.producer, self.reader, self.operator):
             self._find_stacks(role)
         ingest.grant_send(self.producer)
@@ -77,19 +77,19 @@ class AccessRoles(Construct):
             topics.grant_look(role)
         ingest.grant_redrive(self.operator)
         topics.grant_publish(self.operator)
-        # To predict the result of a redrive or a retry, the operator must read the objects that the worker would read.
+        # To predict the result of a redrive or a retry, the operator must read the same objects as the worker.
         data.grant_read(self.operator, INGEST_PREFIX, DROP_PREFIX)
         data.grant_read_versions(self.operator, INGEST_PREFIX, DROP_PREFIX)
         self._grant_jobs(data=data, ledger=ledger, usage=usage)
 
     def grant_onramp(self, config: StageConfig) -> None:
-        """Let readers see whether log files wait, and let operators do manually what the log functions do.
+        """Let readers see whether log files are queued, and let operators do manually what the log functions do.
 
         Operators resend dead letters, meter and verify the sources' files, capture contexts, and enable the buckets'
         events.
 
         The queues are in the pipeline stack; this stack is deployed first and cannot refer to them. The queues'
-        generated names begin with the name of that stack, which has no other queues.
+        generated names begin with the name of the pipeline stack, which has no other queues.
         """
         place = f"arn:{Aws.PARTITION}:sqs:{Aws.REGION}:{Aws.ACCOUNT_ID}:{self._pipeline}-*"
         for role in (self.reader, self.operator):
@@ -106,10 +106,10 @@ class AccessRoles(Construct):
         grant_describe(self.operator, config.log_sources)
 
     def _grant_jobs(self, *, data: DataBucket, ledger: MeteringTable, usage: MeteringTable) -> None:
-        """Grant permissions of jobs that people may run by command: compact, reconcile, close a month, rebuild."""
+        """Grant the permissions of jobs that people may run by command: compact, reconcile, close a month, rebuild."""
         ledger.grant_read_write(self.operator)
         usage.grant_add(self.operator)
-        # By command, the operator meters log files, captures contexts, and puts prices, payers and invoices.
+        # With commands, the operator meters log files, captures contexts, and puts prices, payers and invoices.
         data.grant_write(self.operator, INGEST_PREFIX, DROP_PREFIX, QUARANTINE_PREFIX, DOCTOR_PREFIX, *_MADE)
         # Like the compactor and the biller, the operator may clean up after jobs, but never in the lake.
         data.grant_delete(
@@ -121,12 +121,12 @@ class AccessRoles(Construct):
         return iam.Role(self, construct_id, description=description, assumed_by=principal)
 
     def _read_queue_age(self, role: iam.IRole) -> None:
-        """Let `role` read the queue's age: a report needs it to compute completeness if the watch has not yet."""
+        """Let `role` read the queue's age, from which a report computes completeness if the watch has not."""
         iam.Grant.add_to_principal(grantee=role, actions=["cloudwatch:GetMetricStatistics"], resource_arns=["*"])
         acknowledge_wildcard(role, "*", "GetMetricStatistics does not support resource ARNs, and only reads metrics.")
 
     def _find_stacks(self, role: iam.Role) -> None:
-        """Let `role` read stack outputs, from which the command line learns a region's resources."""
+        """Let `role` read stack outputs, in which the command line finds a region's resources."""
         place = f"arn:{Aws.PARTITION}:cloudformation:{Aws.REGION}:{Aws.ACCOUNT_ID}"
         stacks = f"stack/{self._stacks}/*"
         iam.Grant.add_to_principal(
@@ -139,7 +139,7 @@ class AccessRoles(Construct):
         )
 
 
-# Objects that jobs and operators' commands write, and readers read.
+# Objects that jobs and operators' commands write and that readers read.
 _MADE = (
     LAKE_PREFIX,
     RUNS_PREFIX,

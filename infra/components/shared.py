@@ -1,4 +1,4 @@
-"""Shared by the stacks: acknowledged findings of cdk-nag, removal policies, and outputs with the release."""
+"""Helpers that all stacks share: acknowledged findings of cdk-nag, removal policies, and outputs with the release."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PACK = "AwsSolutions"
 
 
 def acknowledge(construct: IConstruct, rule: str, reason: str) -> None:
-    """Record that `construct` breaks `rule` (such as `S1`). The reason is a full sentence."""
+    """Acknowledge that `construct` violates `rule` (such as `S1`). The reason is a full sentence."""
     Validations.of(construct).acknowledge(Acknowledgment(id=f"{_PACK}::{_PACK}-{rule}", reason=reason))
 
 
@@ -29,7 +29,7 @@ def acknowledge_wildcard(role: iam.IRole, resource: str, reason: str) -> None:
 
 
 def written(owner: IConstruct, arn: str, *, seen_from: IConstruct) -> str:
-    """Return `owner`'s ARN as cdk-nag writes it in findings on `seen_from`: as an attribute or an export."""
+    """Return `arn` as cdk-nag writes it in findings on `seen_from`: as an attribute of `owner`, or as its export."""
     home = Stack.of(owner)
     if Stack.of(seen_from) is home:
         logical_id, attribute = home.resolve(arn)["Fn::GetAtt"]
@@ -38,7 +38,7 @@ def written(owner: IConstruct, arn: str, *, seen_from: IConstruct) -> str:
 
 
 def removal_policy(config: StageConfig) -> RemovalPolicy:
-    """Retain resources with data when their stack is deleted, but not those of a failed first creation.
+    """When a stack is deleted, retain its resources with data, unless the stack's first creation failed.
 
     `RETAIN` would leave orphaned tables, queues, a bucket and a key, and the next deployment would create others.
     """

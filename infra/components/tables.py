@@ -1,4 +1,4 @@
-"""Tables of a region: the ledger with the facts, and the usage totals derived from them."""
+"""Tables of a region: the ledger of recorded facts, and the usage totals that are derived from the ledger."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LEADING_KEYS = "dynamodb:LeadingKeys"
 
 
 class MeteringTable(Construct):
-    """A table with the keys `pk` and `sk`: on demand, encrypted, with point-in-time recovery of 35 days."""
+    """A table with the keys `pk` and `sk`: on-demand capacity, encryption, and point-in-time recovery for 35 days."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class MeteringTable(Construct):
             ),
             time_to_live_attribute=time_to_live_attribute,
             warm_throughput=_warm(warm_writes_per_s),
-            # A failed first creation is rolled back, which deletion protection of a table would prevent.
+            # If a first creation fails, it is rolled back, and deletion protection of a table would prevent this.
             deletion_protection=config.stateful_retained and not config.first_build,
             removal_policy=removal_policy(config),
         )
@@ -68,7 +68,7 @@ class MeteringTable(Construct):
         self._grant(grantee, *_LOOK_UP)
 
     def grant_scan(self, grantee: iam.IGrantable) -> None:
-        """Let `grantee` scan the table. Only the reconciler and people scan, never the hot path."""
+        """Let `grantee` scan the table. Only the reconciler and people scan the table, never the hot path."""
         self._grant(grantee, "dynamodb:Scan")
 
     def grant_read_write(self, grantee: iam.IGrantable) -> None:
@@ -84,15 +84,15 @@ class MeteringTable(Construct):
         self._grant(grantee, *_CHANGE)
 
     def grant_check(self, grantee: iam.IGrantable) -> None:
-        """Let `grantee` check conditions on items that its transaction does not change."""
+        """Let `grantee` check conditions on items that the same transaction does not change."""
         self._grant(grantee, _CHECK)
 
     def grant_put(self, grantee: iam.IGrantable, *partitions: str) -> None:
-        """Let `grantee` put items in `partitions` (such as `W#*`), one per call."""
+        """Let `grantee` put items in `partitions` (such as `W#*`), one item per call."""
         self._grant(grantee, "dynamodb:PutItem", partitions=partitions)
 
     def grant_delete(self, grantee: iam.IGrantable, *partitions: str) -> None:
-        """Let `grantee` delete items in `partitions`, one per call."""
+        """Let `grantee` delete items in `partitions`, one item per call."""
         self._grant(grantee, _DELETE, partitions=partitions)
 
     def grant_add(self, grantee: iam.IGrantable) -> None:
@@ -108,8 +108,8 @@ class MeteringTable(Construct):
         )
 
     def _only(self, partitions: tuple[str, ...]) -> dict[str, dict[str, object]]:
-        # `ForAllValues` alone is also true for a call without the key. MiniStack never sets the key, so its stages get
-        # only this condition. The tests check the templates of AWS stages.
+        # `ForAllValues` alone is also true for a call that lacks the key. MiniStack never sets the key, so stages on
+        # MiniStack get only this condition. The tests check the templates of AWS stages.
         held: dict[str, dict[str, object]] = {"ForAllValues:StringLike": {_LEADING_KEYS: list(partitions)}}
         return held if self._emulated else {**held, "Null": {_LEADING_KEYS: "false"}}
 

@@ -23,9 +23,9 @@ _CLOUDWATCH = "cloudwatch.amazonaws.com"
 class AlertTopics(Construct):
     """One topic per severity, encrypted with one customer managed key.
 
-    An alarm that cannot publish fires without a notification. Publishing needs a topic policy that allows CloudWatch, a
-    customer managed key (an AWS managed key has a fixed policy), and a key policy that allows CloudWatch. Emulators
-    check neither.
+    If CloudWatch may not publish to a topic, its alarms fire without a notification. To publish, CloudWatch needs a
+    customer managed key (an AWS managed key has a fixed policy), and permission by the topic policy and the key policy.
+    Emulators check neither.
     """
 
     def __init__(self, scope: Construct, construct_id: str, *, config: StageConfig) -> None:
@@ -88,7 +88,7 @@ class AlertTopics(Construct):
 
     def _subscribe(self, subscription: Subscription) -> None:
         topic = self.topic(subscription.severity)
-        # The construct id is derived from the endpoint, so that adding a subscriber does not change the others.
+        # The construct id is derived from the endpoint, so that adding a subscriber does not change other subscribers.
         construct_id = f"{subscription.protocol}-{subscription.endpoint}".replace("/", "-")
         sns.CfnSubscription(
             topic,

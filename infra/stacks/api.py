@@ -1,6 +1,6 @@
-"""API stack: the function that answers requests, and its entry point.
+"""API stack: the function that answers requests, and its HTTP API or function URL.
 
-The API is separate from the pipeline: the internet-facing part can be deployed, rolled back and removed without
+This stack is separate from the pipeline: the internet-facing resources can be deployed, rolled back and removed without
 touching the metering.
 """
 
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from infra.stacks.data import DataStack
     from metering.fleet.stage import StageConfig
 
-# Data for the API's answers. Costs of an invoiced month come from its invoices. Producers' batches (ingest/, drop/) are
-# excluded.
+# Data that the API needs for its answers. Costs of an invoiced month come from its invoices. Producers' batches
+# (ingest/, drop/) are excluded.
 READABLE = (
     LAKE_PREFIX,
     STAGING_PREFIX,
@@ -52,7 +52,7 @@ READABLE = (
 
 
 class ApiStack(Stack):
-    """HTTP API of a region. The function can only read, and write its log."""
+    """HTTP API of a region. The function may only read data and write its own log."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class ApiStack(Stack):
             environment={
                 **data.function_environment(),
                 **function_settings(config),
-                # A stage on an emulator may be in a region other than its home.
+                # On an emulator, a stage may be in a region other than its home.
                 **as_environment({"home_region": "" if config.emulated else config.rollout.home}),
             },
         )
@@ -98,7 +98,7 @@ def api_spec(config: StageConfig) -> FunctionSpec:
         description="Answers requests of the HTTP API. It reads only.",
         timeout_s=config.api_timeout_s,
         memory_mb=config.api_memory_mb,
-        # Reserved concurrency limits the API's executions in the account, and guarantees them as well.
+        # Reserved concurrency limits the API's executions in the account, and also guarantees them.
         reserved=config.api_concurrency,
     )
 
@@ -106,7 +106,7 @@ def api_spec(config: StageConfig) -> FunctionSpec:
 def _grant(function: MeteringFunction, data: DataStack) -> None:
     role = function.role
     data.ledger.grant_look_up(role)
-    # The list of running large requests in all executions. It writes nothing else.
+    # The list of the large requests that are running in all executions. It writes nothing else.
     data.ledger.grant_put(role, LARGE_KEY.pk)
     data.usage.grant_look_up(role)
     data.data.grant_read(role, *READABLE)

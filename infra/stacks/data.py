@@ -68,7 +68,7 @@ class DataStack(Stack):
         self._outputs(config)
 
     def function_environment(self) -> dict[str, str]:
-        """Return the environment variables with which functions find the resources. `metering.settings` reads them."""
+        """Return the environment variables that name the resources to the functions. `metering.settings` reads them."""
         return {
             "METERING_LEDGER_TABLE": self.ledger.name,
             "METERING_USAGE_TABLE": self.usage.name,
@@ -101,9 +101,9 @@ class DataStack(Stack):
             CfnOutput(self, name, value=value)
         if self._before is not None:
             CfnOutput(self, "UsageTableBeforeName", value=self._before.name)
-            # The previous version's pipeline imports these exports until its own deployment, after this stack's.
+            # The previous version's pipeline imports these exports until it is deployed itself, after this stack.
             self.export_value(self._before.table.table_arn)
             self.export_value(self._before.name)
         # The pipeline refers to this export only while producers are registered. This stack is deployed first, and
-        # CloudFormation refuses to remove an export that the previous pipeline still imports.
+        # CloudFormation refuses to remove an export while the previous pipeline still imports it.
         self.export_value(self.roles.operator.role_id)

@@ -59,13 +59,13 @@ class ObservabilityStack(Stack):
 
 
 def _place(spec: AlarmSpec, config: StageConfig, data: DataStack, pipeline: PipelineStack) -> MetricPlace | None:
-    """Return the namespace and dimensions of an alarm's metric, or None without a source in this stack."""
+    """Return the namespace and dimensions of an alarm's metric, or None if the region lacks the metric's source."""
     queues = {"ingest_queue": data.ingest.queue, "dead_letter_queue": data.ingest.dead_letters}
     if spec.origin in queues:
         return MetricPlace(namespace="AWS/SQS", dimensions={"QueueName": queues[spec.origin].queue_name})
     figures = MetricPlace(namespace=WATCH_NAMESPACE, dimensions={"Stage": config.stage})
     if spec.origin in LOG_ORIGINS:
-        # Alarms on the resources themselves are listed beside these. No figure of the watch refers to them.
+        # Alarms on the resources themselves are listed beside these. None of the watch's figures refers to them.
         return figures if pipeline.log_sources is not None and spec.metric in set(Figure) else None
     function = pipeline.functions.get(spec.origin)
     if function is None:
@@ -76,7 +76,7 @@ def _place(spec: AlarmSpec, config: StageConfig, data: DataStack, pipeline: Pipe
 
 
 def _place_of_api(spec: AlarmSpec, config: StageConfig, api: ApiStack | None) -> MetricPlace | None:
-    """Return the namespace and dimensions of an HTTP API metric, or None for another alarm or without an API."""
+    """Return the namespace and dimensions of an HTTP API metric; None for other alarms or without an API."""
     if api is None or spec.origin != API_ORIGIN:
         return None
     if spec.metric in _API_COUNTERS:

@@ -50,7 +50,7 @@ _ROLLUP_TIMEOUT_S = 3 * MINUTE_S
 class PipelineStack(Stack):
     """Functions of a region.
 
-    To add a function, make its folder below `lambdas/`. Then add an entry to `specs` and its grants to `_GRANTS`.
+    To add a function, create its folder below `lambdas/`. Then add an entry to `specs` and its grants to `_GRANTS`.
     """
 
     def __init__(
@@ -87,13 +87,13 @@ class PipelineStack(Stack):
             self._judge_senders()
         logged = [*self.functions.values(), *(self.log_sources.functions if self.log_sources is not None else ())]
         LogReaders(self, "LogReaders", config=config, functions=logged, role=data.roles.operator)
-        # A deployment may stop between two stacks. Commands refuse to work unless this hash equals the data stack's.
-        # Version 0.1.0 compares this hash; later versions the next one, which no changed subscription affects.
+        # A deployment may stop between two stacks. Commands refuse to work unless this hash equals that of the data
+        # stack. Version 0.1.0 compares this hash; later versions the next one, which no changed subscription affects.
         CfnOutput(self, "SettingsSha256", value=data.settings.sha256)
         CfnOutput(self, "FunctionSettingsSha256", value=config.published().functions_sha256)
 
     def _judge_senders(self) -> None:
-        """Pass the service's roles to the aggregator, which accepts batches only from those roles and producers."""
+        """Pass the service's roles to the aggregator, which accepts batches only from these roles and producers."""
         onramp = self.log_sources.onramp.role if self.log_sources is not None else None
         senders = encode_services(
             operators=[self._data.roles.operator.role_id],
@@ -102,7 +102,7 @@ class PipelineStack(Stack):
         )
         for name, value in as_environment({"senders": senders}).items():
             self.functions["aggregator"].function.add_environment(name, value)
-        # Commands that resend dead letters need the senders, too.
+        # Commands that resend dead letters also need the senders.
         CfnOutput(self, "ServiceSenders", value=senders)
 
     def _log_sources(self, config: StageConfig, code: lambda_.Code, environment: dict[str, str]) -> LogSources:
@@ -171,7 +171,7 @@ def specs(config: StageConfig) -> tuple[FunctionSpec, ...]:
     )
 
 
-# Notes for people and alarms (`metering.ledger.notes`). The prefix covers no marker, commit or period.
+# Notes for people and alarms (`metering.ledger.notes`). The prefix does not cover any marker, commit or period.
 _NOTES = f"{partitions.NOTE}*"
 
 
@@ -180,10 +180,10 @@ def _grant_aggregator(function: MeteringFunction, data: DataStack) -> None:
     data.ledger.grant_read(role)
     # The aggregator decodes untrusted input, so it must not delete items of the ledger.
     data.ledger.grant_change(role)
-    # The transaction of a commit checks that the commit's months are not closed.
+    # The transaction of a commit checks that the months of the commit are not closed.
     data.ledger.grant_check(role)
     data.data.grant_read(role, INGEST_PREFIX, DROP_PREFIX)
-    # An object that is put twice within seconds is announced twice, and its first version is no longer the newest.
+    # If an object is put twice within seconds, it is announced twice, and its first version is no longer the newest.
     data.data.grant_read_versions(role, INGEST_PREFIX, DROP_PREFIX)
     data.data.grant_write(role, STAGING_PREFIX, QUARANTINE_PREFIX)
     data.topics.grant_publish(role)
@@ -195,7 +195,7 @@ def _grant_compactor(function: MeteringFunction, data: DataStack) -> None:
     data.ledger.grant_change(role)
     # The compactor deletes published pointers and empty pending items, but never markers, waiting commits and periods.
     data.ledger.grant_delete(role, f"{partitions.HOUR}*", f"{partitions.PENDING}*")
-    # The compactor reads the lake and its totals to see whether an object already exists.
+    # The compactor may read lake objects and their totals, because it checks whether an object already exists.
     data.data.grant_read(role, STAGING_PREFIX, RUNS_PREFIX, LAKE_PREFIX, SUMMARIES_PREFIX, QUARANTINE_PREFIX)
     data.data.grant_write(role, LAKE_PREFIX, RUNS_PREFIX, SUMMARIES_PREFIX)
     # Plans of the roll-up are deleted, but plans of the lake are kept.
@@ -207,7 +207,7 @@ def _grant_rollup(function: MeteringFunction, data: DataStack) -> None:
     role = function.role
     data.ledger.grant_read(role)
     data.ledger.grant_change(role)
-    # Placing a commit is a transaction that checks that the commit waits; its removal from the list is a separate call.
+    # Placing a commit is a transaction that checks that the commit waits; removal from the list is a separate call.
     data.ledger.grant_check(role)
     data.ledger.grant_delete(role, f"{partitions.WAITING}*")
     data.usage.grant_add(role)
@@ -222,15 +222,15 @@ def _grant_reconciler(function: MeteringFunction, data: DataStack) -> None:
     role = function.role
     data.ledger.grant_read(role)
     data.ledger.grant_scan(role)
-    # The reconciler stores its findings and the sources for the watch and for reports.
+    # The reconciler stores its findings, and the state of sources, for the watch and for reports.
     data.ledger.grant_put(role, _NOTES)
     data.usage.grant_read(role)
     data.usage.grant_scan(role)
     # The plans of runs list the published hours. The reconciler also compares the accounts that the biller lists.
     data.data.grant_read(role, STAGING_PREFIX, LAKE_PREFIX, SUMMARIES_PREFIX, RUNS_PREFIX, RATED_PREFIX, AUDIT_PREFIX)
-    # If a full scan takes more than one invocation, its state is saved there.
+    # If a full scan takes more than one invocation, the scan's state is saved below this prefix.
     data.data.grant_write(role, AUDIT_PREFIX)
-    # The reconciler lists dropped objects to find those that S3 did not announce, and those refused for their sender.
+    # The reconciler lists dropped objects to find those that S3 did not announce, or those refused for their sender.
     data.data.grant_list(role, DROP_PREFIX)
     data.data.grant_read(role, QUARANTINE_PREFIX)
     data.topics.grant_publish(role)
@@ -259,7 +259,7 @@ def _grant_watch(function: MeteringFunction, data: DataStack) -> None:
 def _grant_biller(function: MeteringFunction, data: DataStack) -> None:
     role = function.role
     data.ledger.grant_read(role)
-    # The biller stores its figures for the watch, and alerts of budgets. People set the budgets.
+    # The biller stores figures for the watch, and alerts of budgets. People set the budgets.
     data.ledger.grant_put(role, BILLER_KEY.pk, ALERTS_PK)
     # Plans name the published files. If a lake file's totals are missing, they are computed from the file's rows.
     data.data.grant_read(
@@ -271,7 +271,7 @@ def _grant_biller(function: MeteringFunction, data: DataStack) -> None:
 
 
 def _grant_other_regions(function: MeteringFunction, config: StageConfig) -> None:
-    """Let the home region's biller find the stage's data stacks, and read the day sums in their buckets."""
+    """Let the home region's biller find the data stacks of all regions, and read the day sums in their buckets."""
     partition, account = Aws.PARTITION, Aws.ACCOUNT_ID
     stack = config.stack_name("data")
     stacks = f"arn:{partition}:cloudformation:*:{account}:stack/{stack}/*"
@@ -296,7 +296,7 @@ def _grant_other_regions(function: MeteringFunction, config: StageConfig) -> Non
 
 def _grant_onramp(function: MeteringFunction, data: DataStack) -> None:
     role = function.role
-    # The on-ramp reads the data format, but writes no items, because the aggregator writes the batches' verdicts.
+    # The on-ramp reads the data format but writes no items, because the aggregator writes the verdicts on the batches.
     data.ledger.grant_read(role)
     data.ingest.grant_send(role)
     data.data.grant_read(role, PLANS_PREFIX, CONTEXT_PREFIX, LOG_PARTS_PREFIX)

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from metering.fleet.stage import StageConfig
 
 _ROOT = Path(__file__).parents[2]
-# Paths that a build does not need.
+# Paths that are not needed for a build.
 _LEFT_AT_HOME = (".git", ".venv", ".local", "**/__pycache__", "**/cdk.out", "tests", "build", "dist", ".*_cache")
 # Maximum duration of builds in CodeBuild. Opting in to a region can take hours.
 _LONGEST_BUILD = Duration.hours(8)
 
-# Actions of a rollout that the bootstrap roles do not cover: opt-in, stacks, and the state of a region.
+# Actions of a rollout that the bootstrap roles do not cover: opt-in, stacks, and the states of regions.
 _ACTIONS = (
     "account:EnableRegion",
     "account:GetRegionOptStatus",
@@ -66,7 +66,7 @@ _ACTIONS = (
     "sqs:GetQueueAttributes",
     "ssm:GetParameter",
 )
-# Actions that bootstrap a region.
+# Actions that are needed to bootstrap a region.
 _BOOTSTRAP_ACTIONS = ("ecr:*", "iam:*", "s3:*", "ssm:*")
 _WILDCARDS = (
     "Resource::*",
@@ -92,7 +92,7 @@ _WHY_WILDCARDS = (
 
 
 class RolloutStack(Stack):
-    """A scheduled rollout that deploys to each new AWS region without a manual command."""
+    """A scheduled rollout that deploys the stage to each new AWS region without a manual command."""
 
     def __init__(
         self,

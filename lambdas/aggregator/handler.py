@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from metering.stores.clock import Metrics
 
 
-# Longest time from the receive of a message to its invocation, including the batch window.
+# Longest time from a message's receive to its invocation, including the batch window.
 _HANDED_OVER_S = 10
 
 SERVICE = "aggregator"
@@ -29,7 +29,7 @@ class Intake(NamedTuple):
     """Parts that meter messages.
 
     Attributes:
-        queue, facts: Return the ingest queue and its attributes, on demand: only throttling needs them, and a client
+        queue, facts: Return the ingest queue and its attributes on demand: only throttling needs them, and a client
             slows cold starts.
     """
 
@@ -39,7 +39,7 @@ class Intake(NamedTuple):
 
 
 def _intake(parts: AggregatorParts, metrics: Metrics) -> Intake:
-    # A region's first batch, at the latest the canary's batch, writes the ledger's format.
+    # A region's first batch, which is the canary's batch at the latest, writes the ledger's format.
     aggregator = build_aggregator(parts, metrics, parts.services)
     return Intake(aggregator=aggregator, queue=lambda: parts.ingest, facts=lambda: parts.queue_facts)
 
@@ -52,15 +52,15 @@ def handler(event: SqsEvent, context: LambdaContext) -> PartialBatchResponse:
     try:
         parts = dependencies()
     except UnavailableError as error:
-        # A new process reads the ledger's format first. Without an answer all messages return to the queue, as they do
-        # when the ledger does not answer a commit; this is not an error of the function.
+        # A new process first reads the ledger's format. If the ledger does not answer, all messages return to the
+        # queue, as they do when it does not answer a commit; this is not an error of the function.
         function_logger(SERVICE).warning("the ledger gives no answer", extra={"error": str(error)})
         return all_back(event)
     return handle(event, context, parts)
 
 
 def handle(event: SqsEvent, context: LambdaContext, parts: Started[Intake]) -> PartialBatchResponse:
-    """`handler` with its dependencies passed in, for tests."""
+    """Do the work of `handler` with injected dependencies; tests call this function."""
     deadline = LambdaDeadline(context)
     budget_ms = deadline.remaining_ms()
     deliveries = [_delivery(record) for record in event["Records"]]
@@ -88,14 +88,14 @@ def handle(event: SqsEvent, context: LambdaContext, parts: Started[Intake]) -> P
 def _hide(event: SqsEvent, hide_s: Mapping[str, int], parts: Started[Intake], *, elapsed_ms: int) -> None:
     """Hide throttled messages until their retry. The event source mapping does not change a message's visibility.
 
-    No message stays hidden beyond the queue's own visibility timeout, because the watch relies on this limit.
+    No message stays hidden for longer than the queue's own visibility timeout, because the watch relies on this limit.
     """
     receipts = {record["messageId"]: record["receiptHandle"] for record in event["Records"]}
     try:
         longest_s = max(parts.work.facts().redelivery().visibility_s - elapsed_ms // 1000 - _HANDED_OVER_S, 0)
         parts.work.queue().hide({receipts[message]: min(seconds, longest_s) for message, seconds in hide_s.items()})
     except UnavailableError as error:
-        # The messages return after the queue's own visibility timeout.
+        # The messages become visible again after the queue's own visibility timeout.
         parts.logger.warning("throttled messages cannot be hidden", extra={"error": str(error)})
 
 

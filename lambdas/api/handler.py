@@ -1,4 +1,4 @@
-"""Answers one request of an HTTP API or of the function's URL: both send the same event (payload format 2.0)."""
+"""Answers one request of an HTTP API or of a function URL: both send the same event (payload format 2.0)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from metering.stores.clock import Clock
     from metering.wiring.answers.costs import BillingRegions
 
-# Content types of unencoded text. Any other body, and a compressed one, passes the gateway as base64.
+# Content types of unencoded text. Any other body, and any compressed body, passes the gateway as base64.
 _TEXT = ("text/", "application/json", "application/problem+json", "application/x-ndjson", "image/svg+xml")
 _FAILED = 500
 _UNAUTHORIZED = 401
@@ -87,7 +87,7 @@ def handler(event: LambdaEvent, context: LambdaContext) -> dict[str, object]:
 
 
 def handle(event: LambdaEvent, context: LambdaContext, parts: Started[Serving]) -> dict[str, object]:
-    """`handler` with its dependencies passed in, for tests."""
+    """Do the work of `handler` with injected dependencies; tests call this function."""
 
     def tell(figures: RequestFigures) -> None:
         _count(figures, parts)
@@ -103,7 +103,7 @@ def handle(event: LambdaEvent, context: LambdaContext, parts: Started[Serving]) 
 
 def _count(figures: RequestFigures, parts: Started[Serving]) -> None:
     parts.metrics.count(API_REQUESTS)
-    # Counted for every request, so that the metric's average is the share of failed, or slow, requests.
+    # Counted for every request, so that the average of the metric is the share of failed, or slow, requests.
     parts.metrics.count(API_FAILED_PERMILLE, 1_000 if figures.status >= _FAILED else 0)
     parts.metrics.count(API_SLOW_PERMILLE, 1_000 if figures.ms >= _SLOW_MS else 0)
     # A metric without data points costs nothing.

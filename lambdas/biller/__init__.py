@@ -1,1 +1,1 @@
-"""Function that updates its region's day sums, and in the home region sends alerts for budgets and unusual days."""
+"""Function that updates its region's day sums; the home region's also sends alerts for budgets and unusual days."""

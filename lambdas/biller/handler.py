@@ -1,4 +1,4 @@
-"""Counts new usage and sends alerts for crossed budgets, once a tick."""
+"""Adds new usage to the day sums and sends alerts for crossed budgets, once a tick."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, in
 
 
 def handle(context: LambdaContext, parts: Started[Biller]) -> dict[str, int | list[str]]:
-    """`handler` with its dependencies passed in, for tests."""
+    """Do the work of `handler` with injected dependencies; tests call this function."""
     result = parts.work.run(LambdaDeadline(context))
     counts = {
         RATED_FILES: result.files,

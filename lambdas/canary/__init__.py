@@ -1,1 +1,1 @@
-"""Function that sends a known batch and looks for it."""
+"""Function that sends a known batch and checks that the batch was metered."""

@@ -33,7 +33,7 @@ def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, st
 
 
 def handle(context: LambdaContext, parts: Started[Canary]) -> dict[str, str | int]:
-    """`handler` with its dependencies passed in, for tests."""
+    """Do the work of `handler` with injected dependencies; tests call this function."""
     try:
         run = parts.work.run(LambdaDeadline(context))
         parts.metrics.count(_COUNTERS[run.verdict])

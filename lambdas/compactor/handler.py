@@ -1,4 +1,4 @@
-"""Compacts due hours and removes superfluous objects, once a tick, with one invocation per shard."""
+"""Compacts due hours and removes superfluous objects once a tick; each shard has its own invocation."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from metering.stores.clock import CALLS_AT_ONCE, Deadline, EarlierDeadline
 from metering.wiring.jobs import LakeJobs, lake_jobs
 from metering.wiring.region import FunctionParts
 
-# A busy compactor keeps a quarter of its remaining time for the cleaners. Each cleaner leaves half of its remaining
-# time to the next cleaners.
+# A busy compactor reserves a quarter of its remaining time for the cleaners. Each cleaner leaves half of its remaining
+# time for the next cleaners.
 _FOR_CLEANERS = 4
 _FOR_OTHERS = 2
 
@@ -28,12 +28,12 @@ def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, in
 
 
 def handle(event: Mapping[str, object], context: LambdaContext, parts: Started[LakeJobs]) -> dict[str, int | bool]:
-    """`handler` with its dependencies passed in, for tests."""
+    """Do the work of `handler` with injected dependencies; tests call this function."""
     deadline = LambdaDeadline(context)
     shard = shard_of_event(event)
     cleaned_plans = orphans = 0
     try:
-        # The jobs are independent: if an item is unreadable, only its own job stops.
+        # The jobs are independent: if an item is unreadable, only the job that reads it stops.
         contradictions = Contradictions()
         with contradictions.noted():
             compacted = parts.work.compactor.run(_leaving(deadline, _FOR_CLEANERS), shard=shard)
@@ -64,5 +64,5 @@ def handle(event: Mapping[str, object], context: LambdaContext, parts: Started[L
 
 
 def _leaving(deadline: Deadline, parts: int) -> EarlierDeadline:
-    """Deadline of a job that leaves a fraction of 1/`parts` of the remaining time to later jobs."""
+    """Deadline of a job that leaves 1/`parts` of the remaining time to later jobs."""
     return EarlierDeadline(deadline=deadline, before_ms=deadline.remaining_ms() // parts)

@@ -1,1 +1,1 @@
-"""Function that captures the context of logs, and looks for missing log files."""
+"""Function that captures the context of logs, and detects missing log files."""

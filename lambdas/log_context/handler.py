@@ -1,4 +1,4 @@
-"""Captures a context if one is due, and looks for missing log files, once a tick."""
+"""Captures a context if one is due, and detects missing log files, once a tick."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Look(NamedTuple):
     """Work of a tick.
 
     Attributes:
-        keeper: Captures contexts when they are due.
-        missing: Looks for missing log files, and returns its findings.
+        keeper: Captures a context when one is due.
+        missing: Detects missing log files, and returns its findings.
     """
 
     keeper: ContextKeeper
@@ -40,13 +40,13 @@ def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, in
 
 
 def handle(parts: Started[Look]) -> dict[str, int]:
-    """`handler` with its dependencies passed in, for tests."""
+    """Do the work of `handler` with injected dependencies; tests call this function."""
     answer: dict[str, int] = {"captured": 0}
     failed: MeteringError | None = None
     try:
         answer["captured"] = int(parts.work.keeper.run() is not None)
     except MeteringError as error:
-        # If no context was captured, missing files are still searched for. The error is raised after that.
+        # Missing files are searched for even if no context was captured. The error is raised after the search.
         failed = error
         parts.logger.warning("no context captured", extra={"error": str(error)})
     try:

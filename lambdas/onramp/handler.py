@@ -1,4 +1,4 @@
-"""Handles an SQS event with notifications of new log files, and answers with a partial batch response."""
+"""Handles an SQS event that contains notifications of new log files, and answers with a partial batch response."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def handler(event: SqsEvent, context: LambdaContext) -> PartialBatchResponse:
     try:
         parts = dependencies()
     except UnavailableError as error:
-        # A new process reads the ledger's format first. If the ledger does not answer, all events return to the queue.
+        # A new process first reads the ledger's format. If the ledger does not answer, all events return to the queue.
         function_logger(SERVICE).warning("the ledger gives no answer", extra={"error": str(error)})
         return all_back(event)
     return handle(event, context, parts)
 
 
 def handle(event: SqsEvent, context: LambdaContext, parts: Started[Arrivals]) -> PartialBatchResponse:
-    """`handler` with its dependencies passed in, for tests."""
+    """Do the work of `handler` with injected dependencies; tests call this function."""
     began_ms = context.get_remaining_time_in_millis()
     put_back: list[str] = []
     verdicts: dict[str, int] = {}
@@ -82,7 +82,7 @@ def handle(event: SqsEvent, context: LambdaContext, parts: Started[Arrivals]) ->
 
 
 def _taken(record: SqsRecord, parts: Started[Arrivals]) -> list[Arrival]:
-    """Process all files that a message announces. If a file must wait, all files are harmlessly processed again."""
+    """Process all files in a message. If one must be retried, all are harmlessly processed again."""
     arrivals: list[Arrival] = []
     for found in read_announcements(record["body"]):
         if isinstance(found, NoBatch):
@@ -110,7 +110,7 @@ def _tell(arrival: Arrival, parts: Started[Arrivals]) -> None:
 
 
 def _tell_others(arrival: Arrival, parts: Started[Arrivals]) -> None:
-    """Report lines of accounts other than the file's own. A file that was metered before is not reported again."""
+    """Report log lines of accounts other than the file's. An already metered file is not reported again."""
     others = arrival.others
     if arrival.verdict in ("metered", "empty"):
         parts.metrics.count(LOG_LINES_OF_OTHERS, others.lines)

@@ -1,4 +1,4 @@
-"""Compares markers, usage and lake, updates the sources' state, and looks for lost objects, once a tick."""
+"""Compares markers, usage and lake, updates the sources' state, and checks for lost objects, once a tick."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ dependencies = starting("reconciler", FunctionParts, _jobs)
 
 
 def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, int | bool]:
-    """Compare the hours that the admission window can still change."""
+    """Compare the hours whose usage the admission window still allows to change."""
     del event
     return handle(context, dependencies())
 
 
 def handle(context: LambdaContext, parts: Started[LakeJobs]) -> dict[str, int | bool]:
-    """`handler` with its dependencies passed in, for tests.
+    """Do the work of `handler` with injected dependencies; tests call this function.
 
     Raises:
-        MeteringError: A read failed, or the ledger contradicts the protocol. All independent work was done.
+        MeteringError: A read failed, or the ledger contradicts the protocol. All unaffected work was done.
     """
     deadline = LambdaDeadline(context)
     failure: MeteringError | None = None
@@ -37,7 +37,7 @@ def handle(context: LambdaContext, parts: Started[LakeJobs]) -> dict[str, int | 
         try:
             result = parts.work.reconcile_tick.run(deadline)
         except MeteringError as error:
-            # Lost objects are searched even after this failure. If the search fails, too, its error is raised.
+            # Lost objects are searched for even after this failure. If the search fails, too, its own error is raised.
             failure = error
             parts.logger.exception("hours not reconciled")
         lost = parts.work.drop_check.run(deadline).count

@@ -1,4 +1,4 @@
-"""Rolls up waiting commits until the next tick."""
+"""Rolls up waiting commits until the next tick is due."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, in
 
 
 def handle(event: Mapping[str, object], context: LambdaContext, parts: Started[RollupTick]) -> dict[str, int | bool]:
-    """`handler` with its dependencies passed in, for tests."""
+    """Do the work of `handler` with injected dependencies; tests call this function."""
     try:
         result = parts.work.run(LambdaDeadline(context), shard=shard_of_event(event))
     finally:

@@ -24,7 +24,7 @@ def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, in
 
 
 def handle(parts: Started[Watch]) -> dict[str, int]:
-    """`handler` with its dependencies passed in, for tests."""
+    """Do the work of `handler` with injected dependencies; tests call this function."""
     figures = {figure.value: value for figure, value in parts.work.run().items()}
     parts.logger.info("figures published", extra={"figures": figures})
     return figures

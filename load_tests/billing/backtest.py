@@ -1,4 +1,4 @@
-"""Forecasts of past months, made as if in mid-month, compared with the months' totals.
+"""Forecasts of past months, made as if in the middle of each month, compared with the actual totals.
 
 `python -m load_tests.billing.backtest NAME` tests a budget's forecasts for the given --stage and --region.
 """
@@ -34,7 +34,7 @@ _KNOWN_DAYS = 15
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tried:
-    """A forecast that was tested."""
+    """A forecast, and the total that it is compared with."""
 
     month: str
     counted_days: int
@@ -43,7 +43,7 @@ class Tried:
 
 
 def tried_on(months: OpenMonths, budget: Budget, now_s: int) -> Iterator[Tried]:
-    """The last six completed months, oldest first, as far as their day sums are complete."""
+    """Forecasts of the last six completed months, oldest first, without months whose day sums are incomplete."""
     for month in _ended(now_s):
         from_s, to_s = month_bounds_s(month)
         known = [region for region in months.regions if region.index.of_month(month)]

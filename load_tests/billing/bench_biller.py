@@ -1,9 +1,9 @@
 """Benchmark of the biller on one core: one run after an hour of traffic, with late rows of earlier days.
 
-A month exists already: day sums of 10,000 accounts with 20 usage kinds each. The compactor then publishes an hour of
-all accounts in four files, and late rows of the three preceding days. The run counts these rows, and evaluates budgets
-of the payer, of one account and of a region. Each size runs in its own process, whose peak memory is printed: a tenth
-of the accounts should take about a tenth of the time, and never more memory.
+The region starts with a month of usage: day sums of 10,000 accounts with 20 usage kinds each. The compactor then
+publishes an hour of all accounts in four files, and late rows of the three preceding days. The run counts these rows,
+and evaluates budgets of the payer, of one account and of a region. Each size runs in its own process, whose peak memory
+is printed. A tenth of the accounts should take about a tenth of the time, and never more memory.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _FIRST_S, _ = month_bounds_s("2026-11")
 _NOW_S = _FIRST_S + (_DAYS - 1) * DAY_S + 13 * HOUR_S
 _PAYER = "999999999999"
 _REGION = "us-east-1"
-# Limits: seconds of one core and MiB for a run at the target, and the factor of time for ten times the accounts.
+# Limits for a run at the target, in seconds of one core and in MiB, and the factor of time for ten times the accounts.
 _MOST_S = 60.0
 _MOST_MIB = 900
 _MOST_SLOPE = 15.0
@@ -56,7 +56,7 @@ _MOST_SLOPE = 15.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """A run: seconds of CPU time, and its process's peak memory."""
+    """A measured run: its seconds of CPU time, and its process's peak memory."""
 
     accounts: int
     first_s: float
@@ -146,7 +146,7 @@ def _kinds() -> list[tuple[str, str, str]]:
 def measured(accounts: int) -> Figure:
     """Measure one size in this process."""
     bench = _Bench(accounts)
-    # On the first day, tiers begin, so its hours are read, and all of its hours have usage.
+    # Tiers begin on the first day, so its hours are read, and all of its hours have usage.
     for hour in range(24):
         bench.publish(_FIRST_S + hour * HOUR_S, bench.accounts)
     for day in range(1, _DAYS):
@@ -167,7 +167,7 @@ def measured(accounts: int) -> Figure:
 
 
 def apart(accounts: int) -> Figure:
-    """Measure one size in a process of its own."""
+    """Measure one size in a separate process."""
     line = [sys.executable, "-m", "load_tests.billing.bench_biller", "--accounts", str(accounts)]
     said = json.loads(subprocess.run(line, check=True, capture_output=True, text=True).stdout)
     return Figure(**said)

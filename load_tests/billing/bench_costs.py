@@ -1,10 +1,10 @@
 """Benchmark of rating a month of many accounts, and of an account's cost compared with its usage.
 
-1. A closed month of 10,000 accounts x 20 usage types x 30 days is rated on one core in a process of its own: 6,000,000
-   rows of days in Parquet, and hours of days that contain a cut. The baseline reads and sums the same rows of days.
-   Times are CPU times, which exclude other load on the machine. This is repeated with a sixth of the accounts, because
-   time grows with rows, and with as many accounts that pay for themselves.
-2. `metering cost --account` is compared with `metering report usage --account`, in turns, against MiniStack.
+1. A separate process rates a closed month of 10,000 accounts x 20 usage types x 30 days on one core: 6,000,000 rows of
+   days in Parquet, and hours of days that contain a cut. The baseline reads and sums the same daily rows. Times are CPU
+   times, which exclude other load on the machine. The measurement is repeated with a sixth of the accounts, because
+   time grows with rows, and with as many self-paying accounts.
+2. `metering cost --account` alternates with `metering report usage --account`, against MiniStack.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _ROUNDS, _WARM_UP = 40, 3
 
 
 class _Noting(ParquetFrozenFiles):
-    """Records the days whose hours are requested, but reads no hours. Mutable."""
+    """Records the days whose hourly rows are requested, without reading rows. Mutable."""
 
     def __init__(self, objects: ObjectStore) -> None:
         super().__init__(objects)
@@ -78,7 +78,7 @@ def _measured(month: RatingMonth, what: str, *, alone: bool = False) -> dict[str
 
 
 def _made(folder: Path, accounts: int, *, group_by: tuple[GroupColumn, ...], alone: bool = False) -> RatingMonth:
-    """The month with the hours that rating reads."""
+    """The month with the hourly rows that rating reads."""
     month = RatingMonth(folder, accounts)
     month.write_days()
     noting = _Noting(cast("ObjectStore", month))
@@ -122,7 +122,7 @@ def measure_columns(folder: Path, accounts: int) -> bool:
 def measure_self_payers(folder: Path, accounts: int) -> bool:
     """Measure accounts that pay for themselves, each with an allowance that ends within the month.
 
-    A report without daily columns rates them by their sums, in bounded time. By day, only a few of them are walked.
+    A report without daily columns rates their monthly sums, in bounded time. By day, only a few accounts are measured.
     """
     month = RatingMonth(folder, accounts)
     month.write_days()

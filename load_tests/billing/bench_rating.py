@@ -1,8 +1,8 @@
-"""Benchmark of rating on one core: lines per second of the line rule, and of pricing a month's lines by their cuts.
+"""Benchmark of rating on one core: lines per second of rating one line, and of pricing a month's lines by their cuts.
 
 The same rule in decimals is the baseline of the line rule. The walk's baseline is a plain loop that tracks a position,
-finds the tier and sums the cost, but makes no lines. All sides get the same in-memory lines; figures are the best CPU
-times of several interleaved rounds, so that a busy machine slows all sides alike. Results are compared, too.
+finds the tier and sums the cost, but makes no lines. All sides get the same in-memory lines; each figure is the best
+CPU time of several interleaved rounds, so that a busy machine slows all sides alike. Results are compared, too.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _ROUNDS = 4
 _EXACT = Context(prec=60)
 _PLACES = Decimal("1e-10")
 
-# Documented rates in million lines per second on one core, and the line rule's speed as a multiple of decimals'.
+# Documented rates in million lines per second on one core, and the speed of the line rule as a multiple of decimals'.
 _LINE_RULE = 1.5
 _WALK = 1.0
 _TIMES_DECIMALS = 2.0
@@ -60,7 +60,7 @@ class Figure:
 
 
 def line_rule() -> Figure:
-    """Measure the rule of one line, in integers and in decimals."""
+    """Measure rating one line, in integers and in decimals."""
     sizes = [line.bytes for line in _lines()]
     units, price = usd("0.09"), Decimal("0.09")
 
@@ -75,7 +75,7 @@ def line_rule() -> Figure:
 
 
 def walk() -> Figure:
-    """Measure all lines of a month by their cuts, against a loop that only sums."""
+    """Measure pricing a month's lines by their cuts, against a loop that only sums."""
     lines, tiers = _lines(), tiers_of("US", US_TIERS)
     prices = PayerPrices(book([product("US", "DataTransfer-Out-Bytes", US_TIERS)]), "999999999999")
     rater = Rater(prices, positions(prices, ListedUsage(lines)))
@@ -102,7 +102,7 @@ def walk() -> Figure:
 
 
 def _best(ours: Callable[[], object], baseline: Callable[[], object]) -> tuple[float, float]:
-    """Million lines per second of both sides, in turns."""
+    """Million lines per second of both sides, measured alternately."""
     best = [0.0, 0.0]
     for _ in range(_ROUNDS):
         results = []

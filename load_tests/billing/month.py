@@ -1,7 +1,7 @@
 """A closed month of many accounts, generated day by day to save memory: daily rows, and hourly rows of some days.
 
-10,000 accounts x 20 usage types x 30 days are 6,000,000 rows of days, and 144,000,000 rows of hours. Hours are written
-only for requested days.
+10,000 accounts x 20 usage types x 30 days are 6,000,000 daily rows, and 144,000,000 hourly rows. Hourly rows are
+written only for requested days.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ if TYPE_CHECKING:
 MONTH = "2026-10"
 BEGIN_S, END_S = month_bounds_s(MONTH)
 DAYS, USAGE_TYPES = 30, 20
-# Internet egress of four regions has tiers; everything else has one price.
+# Internet egress of four regions has tiers; all other usage has one price.
 TIERED = 4
 _ACCOUNTS_AT_ONCE = 250
-# A payer of 10,000 accounts has about 500 TB of each tiered type per month, and so reaches all tiers.
+# A payer of 10,000 accounts has about 500 TB of each tiered type per month, and therefore reaches all tiers.
 _MOST_BYTES = 3_600_000_000
 _MICROSECONDS = 1_000_000
 # The service writes row groups of this size.
@@ -54,7 +54,7 @@ _GROUP_ROWS = 64 * 1024
 
 
 def usage_types() -> list[str]:
-    """Names of the usage types, the tiered ones first."""
+    """Names of the usage types, the types with tiered prices first."""
     tiered = [f"R{number}-DataTransfer-Out-Bytes" for number in range(TIERED)]
     return [*tiered, *(f"R{number}-USE1-AWS-Out-Bytes" for number in range(TIERED, USAGE_TYPES))]
 
@@ -72,7 +72,7 @@ def price_book(allowance_bytes: int = 100 * GIB) -> PriceBook:
 
 @dataclass(frozen=True)
 class RatingMonth:
-    """The month in a folder, as an object store that can only open objects."""
+    """The month in a folder, as an object store that only opens objects."""
 
     folder: Path
     accounts: int
@@ -110,7 +110,7 @@ class RatingMonth:
         return FrozenMonth(month=MONTH, hours=tuple(hours), accounts=days, days=days, digest="d")
 
     def write_days(self) -> None:
-        """Write the object of days, sorted by account."""
+        """Write the object of daily rows, sorted by account."""
         with usage_writer(self.days_path) as writer:
             for first in range(0, self.accounts, _ACCOUNTS_AT_ONCE):
                 accounts = self.names[first : first + _ACCOUNTS_AT_ONCE]
@@ -118,7 +118,7 @@ class RatingMonth:
                 writer.write_table(_table(accounts, days, 1), _GROUP_ROWS)
 
     def write_hours(self, days: Iterable[int]) -> int:
-        """Write the objects of hourly rows for `days` (epoch seconds). Returns their number of rows."""
+        """Write the objects of hourly rows for `days` (epoch seconds). Returns the number of rows."""
         rows = 0
         place = USAGE_SCHEMA.get_field_index("hour")
         for day_s in sorted(days):
@@ -182,7 +182,7 @@ def rated(month: RatingMonth, reader: ParquetFrozenFiles, group_by: tuple[GroupC
 
 
 def summed(month: RatingMonth) -> int:
-    """Read the rows of days and sum their bytes: the baseline."""
+    """Read the daily rows and sum their bytes: the baseline."""
     total = 0
     with pq.ParquetFile(month.days_path) as file:
         for number in range(file.metadata.num_row_groups):
@@ -191,13 +191,13 @@ def summed(month: RatingMonth) -> int:
 
 
 def _peak_kib() -> int:
-    # `ru_maxrss` would include the parent's peak, which a process inherits.
+    # `ru_maxrss` would include the peak of the parent, which a process inherits.
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(status["VmHWM"].split()[0])
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the exact total and the figures of a run as JSON."""
+    """Print the exact total and the measurements of a run as JSON."""
     parser = argparse.ArgumentParser(prog="python -m load_tests.billing.month", description=__doc__)
     parser.add_argument("what", help="`sum`, or columns to group by")
     parser.add_argument("folder")

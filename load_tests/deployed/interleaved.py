@@ -1,7 +1,7 @@
-"""Batches/s of this and another revision, in turns on this machine, so that other load affects both.
+"""Batches/s of this revision and another, measured alternately on this machine, so that other load affects both.
 
-Each turn deploys the stage, sends the load of `load_tests.load`, and verifies. The other revision is checked out beside
-this one, with its own environment.
+Each run deploys the stage, sends the load of `load_tests.load`, and verifies. The other revision has its own checkout
+and its own environment.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _BAR = 1.6
 
 
 def rate_of(folder: Path, batches: int) -> int:
-    """Batches/s of one turn of the revision in `folder`."""
+    """Batches/s of one run of the revision in `folder`."""
     flags = ["--only-rate"] if "--only-rate" in (folder / "load_tests/load.py").read_text() else []
     done = subprocess.run(
         [python_of(folder), "-m", "load_tests.load", "--batches", str(batches), *flags],

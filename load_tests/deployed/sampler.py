@@ -1,4 +1,4 @@
-"""A loaded stage sampled from outside: queue, processes, and when the usage of each commit was visible."""
+"""A stage under load, sampled from outside: its queue, its processes, and when each commit's usage was visible."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 _SAMPLE_S = 0.5
 _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
-# Maximum number of batches without a verdict: seven seconds of traffic. If the service keeps up, the queue is short.
-# With a long queue, the test would measure the emulator's search.
+# Maximum number of batches without a verdict, which is seven seconds of traffic. If the service keeps up, the queue is
+# short. If the queue were long, the test would measure the emulator's search.
 _UNDER_WAY = 1_000
 _PAUSE_S = 0.05
 
@@ -47,7 +47,7 @@ class LocalStage(NamedTuple):
 
 @contextmanager
 def local_stage(name: str, endpoint: str | None, *, given: GivenSettings | None = None) -> Iterator[LocalStage]:
-    """Stage `local` at the given endpoint, else on an emulator of this name that stops after the block."""
+    """Stage `local` at the given endpoint; without one, on an emulator of this name that stops after the block."""
     if endpoint:
         yield LocalStage(connect(endpoint=endpoint, region="us-east-1", stage="local"), endpoint, 0)
         return
@@ -74,7 +74,7 @@ class Progress:
     """All samples of a run.
 
     Attributes:
-        samples: Ordered by time; only samples with more verdicts than the previous sample.
+        samples: Ordered by time; a sample without more verdicts than the previous sample is left out.
         peak_kib: Peak resident memory of each aggregator process, by its pid.
     """
 
@@ -86,7 +86,7 @@ class Progress:
         return self._at("done", batches, "at_s")
 
     def cpu_ms_a_batch(self, begin_s: float, end_s: float) -> float:
-        """CPU time per batch between two times. All jobs in the interval are included."""
+        """CPU time per batch in an interval. All jobs in the interval count."""
         cpu_s, done = (self._at("at_s", end_s, name) - self._at("at_s", begin_s, name) for name in ("cpu_s", "done"))
         return cpu_s * 1_000 / max(done, 1)
 
@@ -104,7 +104,7 @@ class Progress:
 
 
 class CountedManifest(io.StringIO):
-    """Manifest in memory. Counts sent batches: each batch is one line, and a write has several lines."""
+    """Manifest in memory. Counts sent batches, one line per batch; one write may contain several lines."""
 
     sent = 0
 
@@ -143,7 +143,7 @@ class Sampler(threading.Thread):
         self.progress.peak_kib = self._processes.peak_kib
 
     def paced(self, shipments: Iterable[Shipment]) -> Iterator[Shipment]:
-        """The shipments. Pauses while more than `_UNDER_WAY` batches have no verdict."""
+        """The shipments. Pauses sending while more than `_UNDER_WAY` batches have no verdict."""
         for number, shipment in enumerate(shipments):
             while number - self._done() > _UNDER_WAY:
                 time.sleep(_PAUSE_S)
@@ -164,7 +164,7 @@ class Processes:
 
     def __init__(self, emulator_pid: int) -> None:
         self._pid = emulator_pid
-        # By pid. When a process has ended, its last sample stays.
+        # By pid. After a process has ended, its last sample is kept.
         self._cpu_s: dict[int, float] = {}
         self.peak_kib: dict[int, int] = {}
 
@@ -207,7 +207,7 @@ class BookedRun:
     """A roll-up run and its commits.
 
     Attributes:
-        full: Whether the run took the maximum number of commits: its chain lagged behind.
+        full: Whether the run took the maximum number of commits, which means that its chain lagged behind.
     """
 
     planned_at_ms: int
@@ -222,7 +222,7 @@ def booked_runs(
     """All finished runs that were planned since `since_ms`, ordered by plan time.
 
     Raises:
-        ObjectMissingError: A plan was already cleaned.
+        ObjectMissingError: A run's plan was already cleaned up.
     """
     found = []
     for shard in known_shards(items, shards):
@@ -248,7 +248,7 @@ def booked_runs(
 
 
 def caught_up_ms(runs: Sequence[BookedRun]) -> int | None:
-    """Time at which the backlog from before the first run was booked; None if it never was booked."""
+    """Time at which the backlog that preceded the first run was booked; None if it was never booked."""
     return next((run.done_at_ms for run in runs if not run.full), None)
 
 
@@ -257,8 +257,8 @@ class Visibility:
     """Times of commits, in seconds.
 
     Attributes:
-        steady: Commits created since the function first found work.
-        before: Those before. The function ends when no commit waits, and starts once a minute.
+        steady: Commits created after the roll-up's first run was planned.
+        before: Those before. The roll-up function ends when no commit waits, and starts once a minute.
     """
 
     steady: tuple[Booked, ...]
@@ -266,7 +266,7 @@ class Visibility:
 
     @classmethod
     def of(cls, runs: Sequence[BookedRun]) -> Visibility:
-        """Times of the commits of runs."""
+        """Times of the commits in some runs."""
         began_ms = runs[0].planned_at_ms if runs else 0
         commits = [each for run in runs for each in run.commits]
         return cls(
@@ -276,7 +276,7 @@ class Visibility:
 
     @property
     def p99_s(self) -> float:
-        """Time from sending to visible usage, for 99 % of the steady commits."""
+        """99th percentile of the steady commits' time from sending to visible usage."""
         return p99(_whole(self.steady))
 
     def lines(self) -> list[str]:

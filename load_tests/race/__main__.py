@@ -1,10 +1,10 @@
-"""Races this service against pipelines built from AWS's documentation, on one emulator, in turns.
+"""Races this service against pipelines built from AWS's documentation, alternately on one emulator.
 
-Each contender has three workers, and as many messages per invocation as a function of `prod`. A race first measures
-rate and write units without faults, with messages delivered as by a mapping. Then, with copies, killed workers and lost
-replies, it counts accounts with wrong totals from a queue. Our time ends when no commit waits for the roll-up, and our
-units include everything, even compaction and cleaning. Usage kinds get their numbers before the clock starts, because
-that happens once in an account's life.
+Each contender has three workers, which get as many messages per invocation as a function of `prod`. A race first
+measures rate and write units without faults, with messages delivered as by an event source mapping. With duplicate
+messages, killed workers and lost responses, it then counts accounts with wrong totals from a queue. The time of this
+service ends when no commit waits for the roll-up, and its units include everything, even compaction and cleaning. Usage
+kinds get their numbers before the clock starts, because a kind of an account gets its number only once.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _RATE, _RATE_OF_EXACT, _UNITS_OF_EXACT = 5, 2, 1 / 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
-    """Medians of all rounds at one number of keys, by contender."""
+    """Medians of all rounds with one number of keys per batch, by contender."""
 
     keys: int
     rate: dict[str, float]
@@ -95,7 +95,7 @@ def problems_of(levels: Sequence[Level], troubled: Sequence[Result]) -> list[str
 
 
 def print_levels(levels: Sequence[Level]) -> None:
-    """Print rates, units and CPU time."""
+    """Print each contender's rate, write units and CPU time."""
     print("\nwithout trouble: medians, in turns on one emulator; units of ours with roll-up, compaction and cleaning")
     print(
         f"{'keys':>4}  {'contender':<12}{'batches/s':>10}{'write units':>13}{'PUT':>7}{'CPU ms':>8}"
@@ -111,7 +111,7 @@ def print_levels(levels: Sequence[Level]) -> None:
 
 
 def print_troubled(troubled: Sequence[Result], kill_every_s: float) -> None:
-    """Print the errors after copies, kills and lost replies."""
+    """Print each contender's errors after duplicate messages, killed workers and lost responses."""
     print(
         f"\nwith trouble: {COPIES:.0%} copies, {LOST_REPLIES:.0%} of DynamoDB's replies lost, a worker killed each "
         f"{kill_every_s:g} s"

@@ -1,13 +1,13 @@
-"""Two pipelines that a user would build from AWS's documentation, with their best settings.
+"""Two pipelines that a user would build from AWS's documentation, each with its best settings.
 
 `powertools`: Powertools' batch processor and idempotency, one record per message; one `UpdateItem ADD` per usage key;
 one gzip object of records per invocation. https://docs.aws.amazon.com/powertools/python/latest/utilities/idempotency/
 
-`transact`: the exact rival. One transaction per message: a Put of its id if absent, and an `ADD` per usage key. The
-same archive. It needs no Powertools.
+`transact`: the exact rival. One transaction per message: a Put of the message's id if absent, and an `ADD` per usage
+key. The same archive. It needs no Powertools.
 
-Neither validates records, compares contents or knows closed months. Records are summed within each message before any
-write, as any user would.
+Neither pipeline validates records, compares contents or knows closed months. Records are summed within each message
+before any write, as any user would.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from metering.adapters.aws.session import Clients
     from metering.stores.queues import ReceivedMessage
 
-# Powertools' default is an hour, but copies arrive for a day.
+# Powertools' default is an hour, but copies arrive for up to a day.
 _LIFE_S = 86_400
 
 
@@ -45,10 +45,10 @@ class Sum(NamedTuple):
 
 
 class Contender(Protocol):
-    """One pipeline in one process."""
+    """One pipeline, running in one process."""
 
     def handle(self, received: Sequence[ReceivedMessage]) -> set[str]:
-        """Run one invocation; returns the ids of the messages that return to the queue."""
+        """Run one invocation; returns the ids of the messages that are not deleted from the queue."""
         ...
 
 
@@ -92,7 +92,7 @@ class _Context:
 
 
 class Powertools:
-    """Batch processor and idempotency per message."""
+    """Powertools' batch processor, and idempotency per message."""
 
     def __init__(self, clients: Clients, site: Site) -> None:
         self._usage = site.usage
@@ -185,7 +185,7 @@ def _is_duplicate(error: ClientError) -> bool:
 
 
 def _record(message: ReceivedMessage) -> dict[str, Any]:
-    """A message as the mapping delivers it."""
+    """A message as the event source mapping delivers it."""
     delivery = message.delivery
     return {
         "messageId": delivery.message_id,

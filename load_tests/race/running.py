@@ -26,7 +26,7 @@ WORKERS = 3
 
 
 class Crew:
-    """Workers that are ready, and begin on a signal."""
+    """Worker processes that are ready, and begin on a signal."""
 
     def __init__(self, name: str, site: Site, *, lost: float, feeds: Sequence[Path] = ()) -> None:
         self._command = [sys.executable, "-m", "load_tests.race.worker", name, json.dumps(site.fields()), str(lost)]
@@ -92,7 +92,7 @@ class Result:
         units, puts: Write units and S3 PUTs per batch.
         cpu_ms: CPU time of the workers, and of our roll-up, per batch. Killed workers are excluded.
         wrong: Accounts with wrong totals, and the number of accounts.
-        excess: Counted bytes divided by the sent bytes, minus 1.
+        excess: Metered bytes divided by the sent bytes, minus 1.
         kills: Workers killed.
     """
 
@@ -195,7 +195,7 @@ class Race:
 
 
 def _feeds(bodies: Sequence[str], folder: Path) -> list[Path]:
-    """Distribute invocations to the workers, one file per worker."""
+    """Distribute the messages of the invocations to the workers, one file per worker."""
     invocations = [bodies[start : start + MESSAGES] for start in range(0, len(bodies), MESSAGES)]
     feeds = []
     for number in range(WORKERS):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from metering.stores.queues import ReceivedMessage
     from metering.usage.totals import Total, UsageKey
 
-# Messages of killed workers reappear after this time.
+# Messages of killed workers become visible again after this time.
 VISIBILITY_S = 20
 
 
@@ -50,7 +50,7 @@ class Site:
         return clients_of(self.endpoint)
 
     def fields(self) -> dict[str, str]:
-        """The site's fields, to pass to a worker process."""
+        """The site's fields, in a form that a worker process can receive."""
         return asdict(self)
 
 
@@ -105,7 +105,7 @@ def fill(site: Site, bodies: Sequence[str]) -> None:
 
 
 class Ours:
-    """One worker, or the process of the jobs."""
+    """Parts of one worker, or of the process that runs the jobs."""
 
     def __init__(self, clients: Clients, site: Site) -> None:
         self.clock, self.entropy = SystemClock(), SystemEntropy()

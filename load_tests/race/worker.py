@@ -1,6 +1,6 @@
-"""One worker of a contender: takes as many messages at a time as a function of `prod` gets.
+"""One worker of a contender; each invocation gets as many messages as a function of `prod` gets.
 
-At the end, the worker prints a line of JSON: CPU time and number of invocations.
+At the end, the worker prints a line of JSON: its CPU time and its number of invocations.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ CONTENDERS: dict[str, Callable[[Clients, Site], Contender]] = {
 
 
 class LostReplies:
-    """Loses the reply of some DynamoDB calls: the call is applied, but the SDK gets no reply."""
+    """Loses the response to some DynamoDB calls: DynamoDB applies the call, but the SDK gets no response."""
 
     def __init__(self, clients: Clients, share: float) -> None:
         self._share = share
@@ -59,8 +59,8 @@ class LostReplies:
 def main(arguments: list[str]) -> int:
     """Work for one contender.
 
-    The arguments are the contender's name, a site as JSON, the share of replies to lose, and a file with this worker's
-    messages, one body a line. Without a file name, the worker reads the site's queue until SIGTERM.
+    The arguments are the contender's name, a site as JSON, the share of responses to lose, and a file with this
+    worker's messages, one body a line. With an empty file name, the worker reads the site's queue until SIGTERM.
     """
     name, site_json, lost, feed = arguments
     site = Site(**json.loads(site_json))
@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> int:
     LostReplies(clients, float(lost))
     contender = CONTENDERS[name](clients, site)
     invocations = _of_file(Path(feed)) if feed else _of_queue(site)
-    # Clients and connections are warm, as in a function that has run for long.
+    # Clients and connections are warm, as in a function that has been running for a long time.
     clients.dynamodb.list_tables()
     clients.s3.list_buckets()
     print("ready", flush=True)
@@ -103,7 +103,7 @@ def _of_file(path: Path) -> Iterator[Invocation]:
 
 
 def _of_queue(site: Site) -> Iterator[Invocation]:
-    """Invocations of the queue's messages, until SIGTERM."""
+    """Invocations with messages from the queue, until SIGTERM."""
     queue = queue_at(site.clients(), site.queue_url)
     ended = False
 

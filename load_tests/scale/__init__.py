@@ -1,1 +1,1 @@
-"""Jobs at their own scale: each production job over a computed region, measured and projected to the target."""
+"""Scale benchmark: each production job over a computed region, with time and memory projected to the target."""

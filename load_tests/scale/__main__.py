@@ -67,7 +67,7 @@ def main(arguments: Sequence[str]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """Lines of a table, and the missed limits in it."""
+    """Lines of a table, and the limits that the jobs in the table miss."""
 
     lines: list[str]
     problems: list[str]
@@ -93,7 +93,7 @@ def _gate(names: Sequence[str]) -> int:
 
 def _table(jobs: Sequence[Job]) -> _Table:
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        # The longest first: the larger region of each job.
+        # The longest measurements come first: the larger region of each job.
         each = [
             (job, of_part, size)
             for job in reversed(jobs)
@@ -127,7 +127,7 @@ def _report_steps(accounts: int) -> list[Reports]:
 
 
 def _measured(job: Job, size: Size, *, part: bool = False) -> Result:
-    """Measure a job, or its part, in a process of its own, because memory is measured per process."""
+    """Measure a job, or its part, in a separate process, because memory is measured per process."""
     answer = json.loads(_of_processes(job.name, size, part=part))
     result = Result(**{**answer, "steps": {name: Step(**step) for name, step in answer["steps"].items()}})
     # A complete run takes a quarter of an hour, so results are printed as they arrive.

@@ -1,4 +1,4 @@
-"""One measurement: a job over a region of one size, in a process of its own."""
+"""One measurement: a job over a region of one size, in a separate process."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ _KEYS = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SdkCosts:
-    """Microseconds per call, and per item of its response."""
+    """CPU time of the SDK: microseconds per call, and per item of a response."""
 
     call_us: Mapping[str, float]
     item_us: Mapping[str, float]
 
     def seconds(self, calls: Counter[str], items: Counter[str]) -> float:
-        """CPU seconds of the given calls, which return the given items."""
+        """CPU seconds that the SDK takes for these calls and the items in their responses."""
         of_calls = sum(self.call_us.get(name, 0.0) * count for name, count in calls.items())
         return (of_calls + sum(self.item_us.get(name, 0.0) * count for name, count in items.items())) / 1e6
 
 
 def measure(items: Sequence[Item], update: Update, updated: Item) -> SdkCosts:
-    """Measure with items like the job's, and with an update that returns the item."""
+    """Measure the SDK with items like the job's, and with an update that returns the item."""
     wire = [to_attributes(item) for item in items]
     few, many = wire[:1], (wire * (200 // len(wire) + 1))[:200]
     one = items[0]
@@ -107,7 +107,7 @@ def _of_s3(per_item: dict[str, float]) -> dict[str, float]:
 
 
 def _us(work: Callable[[], object], *, repeats: int = _REPEATS) -> float:
-    """Microseconds of CPU time: the minimum of several rounds, because other load can only slow one down."""
+    """Microseconds of CPU time: the minimum of several rounds, because other load can only slow a round down."""
     work()
     best = float("inf")
     for _ in range(5):
@@ -123,7 +123,7 @@ def _client(service: str, body: bytes) -> Any:
         service,
         aws_access_key_id="none",
         aws_secret_access_key="none",  # noqa: S106 - it reaches nothing
-        # Made like the service's own clients, because their request validation is part of the cost.
+        # The clients are made like the service's own clients, because request validation is part of the cost.
         config=sdk_config(Access(region="us-east-1"), service),
     )
 
@@ -139,7 +139,7 @@ def _client(service: str, body: bytes) -> Any:
 
 
 class _Raw:
-    """An HTTP response without a network."""
+    """An HTTP response that needs no network."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
@@ -164,7 +164,7 @@ class WrongResultError(Exception):
 
 
 def expect(**facts: bool) -> None:
-    """Raise an error that names the false facts."""
+    """Raise an error that names the facts that are false."""
     wrong = [name for name, holds in facts.items() if not holds]
     if wrong:
         raise WrongResultError(", ".join(wrong))
@@ -172,12 +172,12 @@ def expect(**facts: bool) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """Cost of one step of a job.
+    """Time and calls of one step of a job.
 
     Attributes:
         cpu_s: CPU time, excluding the computation of the region and the storage of updated usage.
-        sdk_s: CPU time that the SDK would take for the step's calls and items.
-        waited_s: Time that the step would wait for AWS.
+        sdk_s: CPU time that the SDK would take for the step's calls, and for the items in their responses.
+        waited_s: Time that the step would wait for responses from AWS.
         calls: Number of calls by name.
     """
 
@@ -204,7 +204,7 @@ class Result:
 
 
 class Bench:
-    """A region in one process."""
+    """A computed region and its stores, in one process."""
 
     def __init__(
         self,
@@ -235,7 +235,7 @@ class Bench:
 
     @property
     def jobs(self) -> LakeJobs:
-        """The production jobs, as in a function."""
+        """The production jobs, built as in a function."""
         return lake_jobs(self, self.metrics, threads=CALLS_AT_ONCE)
 
     def deadline(self) -> DeadlineAt:
@@ -259,7 +259,7 @@ class Bench:
         )
 
     def result(self, job: str, **steps: Step) -> Result:
-        """The steps, with this process's peak memory without the items written by the job."""
+        """The steps, and this process's peak memory excluding the items that the job wrote."""
         memory_mib = self._memory.most_mib(self.items.kept)
         return Result(
             job=job, accounts=self.region.accounts, share=self.region.share, steps=steps, memory_mib=memory_mib

@@ -1,4 +1,4 @@
-"""Both tables of a computed region. Only a job's writes are stored."""
+"""Both tables of a computed region. Only items that a job writes are stored."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _PAGE_BYTES = 1_000_000
 _HASH = "5f" * 32
 _ROLLUP_RUN = 1_000_000
 _ANY_KIND = kind(0)
-# Number of blocks whose batches one source sends, and number of its batches per hour.
+# Number of blocks whose batches come from one source, and number of the source's batches per hour.
 BLOCKS_A_SOURCE = 4
 _NUMBERS_AN_HOUR = (ROUNDS - 1) * BLOCKS_A_SOURCE
 _OURS = partitions.BATCH + "s-"
@@ -52,7 +52,7 @@ class ComputedItems:
         self._accounts = {account_id(account): account for account in range(region.accounts)}
         self._sizes: dict[str, int] = {}
         self._batch_totals = list(map(region.batch_total, range(region.blocks)))
-        # Jobs write from several threads, and the stored items are not thread-safe.
+        # Jobs write from several threads, and the stored items are not safe for concurrent use.
         self._lock = threading.RLock()
         # Counts the most expensive computations of items, which are not part of the job's time.
         self.computed: Counter[str] = Counter()
@@ -92,7 +92,7 @@ class ComputedItems:
         return item if known else next(self._computed(table, key.pk, key.sk, key.sk + "\0", descending=False), None)
 
     def _staged(self, key: Key) -> tuple[bool, Item | None]:
-        """Look up an item of a staged commit: whether the commit is known, and the item."""
+        """Look up an item of a staged commit: whether the key belongs to a known commit, and the item."""
         staging, sort, name = self._staging, *_parted(key.pk)
         if staging is None:
             return False, None
@@ -205,11 +205,11 @@ class ComputedItems:
 
     @property
     def _scanned_s(self) -> int:
-        """Time of the last full scan: a day before the end."""
+        """Time of the last full scan: a day before the region's end."""
         return max(self._region.end_s - DAY_S, self._region.begin_s)
 
     def _notes(self, pk: str) -> Iterator[Item]:
-        """Each source's state after that scan, without gaps, and its figures."""
+        """Each source's state after the last full scan, without gaps, and the scan's figures."""
         if pk == SOURCES_KEY.pk:
             yield SourceFigures(scanned_ms=self._scanned_s * 1_000).to_item()
         if pk != SOURCE_PK:
@@ -286,7 +286,7 @@ class ComputedItems:
             "hours": {hour_label(hour_s): [total.records, total.bytes]},
         }
         if round_ < ROUNDS - 1:
-            # In these rounds, each source numbers its batches without gaps; late batches are in the last round.
+            # In these rounds, each source numbers its batches without gaps; late batches are all in the last round.
             item["source"] = source_id(block // BLOCKS_A_SOURCE)
             hours = (hour_s - self._region.begin_s) // HOUR_S
             item["sequence"] = hours * _NUMBERS_AN_HOUR + round_ * BLOCKS_A_SOURCE + block % BLOCKS_A_SOURCE

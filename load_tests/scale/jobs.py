@@ -1,4 +1,4 @@
-"""The jobs, and each job's daily work at its own scale."""
+"""The production jobs, and how often each runs in a day at its own scale."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class NoGauges:
 
 
 def fill_notes(bench: Bench) -> None:
-    """Write the notes that other jobs and bad producers leave for the watch."""
+    """Write the notes that the watch would find from other jobs and bad producers."""
     now_s = bench.clock.now_ms() // 1_000
     for number in range(_NOTES):
         bench.items.put(Put(table=Table.LEDGER, item=conflict_seen_item(f"{number:032d}", "0" * 64, now_s - number)))
@@ -104,7 +104,7 @@ def watch_of(bench: Bench) -> Watch:
 
 
 def canary_of(bench: Bench) -> Canary:
-    """The canary of a region, with the runs of the last two hours and the outcome of their batches."""
+    """The canary of a region, with its runs of the last two hours and the outcome of their batches."""
     now_s = bench.clock.now_ms() // 1_000
     for run in _canary_runs(now_s):
         bench.items.put(Put(table=Table.LEDGER, item=run.to_item()))
@@ -149,7 +149,7 @@ def canary_of(bench: Bench) -> Canary:
 
 
 def _canary_runs(now_s: int) -> list[CanaryRun]:
-    """Successful runs of the last two hours; their pointers are cleaned, so each lookup reads the hour's files."""
+    """Successful runs of the last two hours; their pointers are cleaned up, so each lookup reads the hour's files."""
     slots = [slot_of(now_s - ago_s) for ago_s in range(_CANARY_EVERY_S, 2 * HOUR_S, _CANARY_EVERY_S)]
     return [
         CanaryRun(slot_s=slot_s, sent_s=slot_s, verdict=CanaryVerdict.GOOD, settled_s=slot_s + MINUTE_S)
@@ -162,12 +162,12 @@ _SPREAD = 7_919
 
 
 def prepare_files(region: Region, folder: Path) -> None:
-    """Write an hour's files, and their totals."""
+    """Write an hour's lake files, and their totals."""
     Templates(folder).write(region, rows=True, totals=True)
 
 
 def prepare_totals(region: Region, folder: Path) -> None:
-    """Write the totals of an hour's files, for a job that reads no rows."""
+    """Write only the totals of an hour's lake files, for a job that reads no rows."""
     Templates(folder).write(region, rows=False, totals=True)
 
 
@@ -214,7 +214,7 @@ def scan(region: Region, folder: Path) -> Result:
 
 
 def scan_after_a_day(region: Region, folder: Path) -> Result:
-    """Run `scan` with a day of batch numbers in memory, because a scan keeps a day's numbers."""
+    """Run `scan` with a day of sequence numbers in memory, because a scan keeps a day's sequence numbers."""
     numbers = {source_id(source): SourceSightings() for source in range(region.blocks // BLOCKS_A_SOURCE)}
     per_source = ROUNDS * BLOCKS_A_SOURCE * (25 - region.hours)
     for sightings in numbers.values():
@@ -227,7 +227,7 @@ def scan_after_a_day(region: Region, folder: Path) -> Result:
 
 
 def verify(region: Region, folder: Path) -> Result:
-    """Prove everything that has markers: each batch against its rows, each key against its usage."""
+    """Verify everything that has markers: each batch against its rows, each usage key against its usage."""
     bench = Bench(region, folder)
     verifier = Verifier(
         items=bench.items,
@@ -250,7 +250,7 @@ def verify(region: Region, folder: Path) -> Result:
 
 
 def close(region: Region, folder: Path) -> Result:
-    """Close the month of `_END_S`, whose commits are placed and published."""
+    """Close the month of `_END_S`, whose commits are already placed and published."""
     bench = Bench(region, folder, after_s=4 * DAY_S)
     closer = bench.jobs.closer
 
@@ -265,7 +265,7 @@ T = TypeVar("T")
 
 _PROD = StageConfig.load("prod")
 _END_S = month_bounds_s("2026-09")[1]
-# Memory limit of a census's cells.
+# Limit on the memory of a census's cells.
 CELLS_MIB = TUNABLES["scan_memory_mb"] // SHARE_OF_CELLS
 # Average number of pending commits at the target, each with only a late pair left (scale.py of the design).
 _PENDING = 66_000
@@ -282,16 +282,16 @@ class Size:
 
 
 _HISTORY_HOURS = (LATE_DAYS + 2) * 24
-# Jobs that work on one hour: a hundredth and a tenth of the target. Jobs that read whole tables: a thousandth and a
-# hundredth.
+# Jobs that work on one hour: a hundredth and a tenth of the target. Jobs that read whole tables, with a thousandth and
+# a hundredth of the target.
 HOURLY = (Size(TARGET_ACCOUNTS // 100, _HISTORY_HOURS), Size(TARGET_ACCOUNTS // 10, _HISTORY_HOURS))
-# A lake file is full with a quarter of the rows of the target's hour. Beyond that, its memory stays constant.
+# A lake file is full when it has a quarter of the rows of one hour at target. Beyond that, its memory stays constant.
 FULL_FILES = (*HOURLY, Size(TARGET_ACCOUNTS // 4, _HISTORY_HOURS))
-# If a job takes only seconds at three times the target, it is measured instead of projected.
+# If a job takes only seconds at three times the target, this is measured instead of projected.
 UP_TO_NEEDED = (*HOURLY, Size(TARGET_ACCOUNTS * 3, _HISTORY_HOURS))
 WHOLE = (Size(TARGET_ACCOUNTS // 1_000, MARKER_DAYS * 24), Size(TARGET_ACCOUNTS // 100, MARKER_DAYS * 24))
-# Parts of jobs whose memory depends on an hour or a list: measured at full size where no files with rows are needed;
-# else in an hour of one full file, and of four.
+# Parts of jobs whose memory depends on an hour or a list: measured at full size if no files with rows are needed; else
+# in an hour with one full file, and in one with four.
 AS_NEEDED = (Size(TARGET_ACCOUNTS, 4), Size(TARGET_ACCOUNTS * 3, 4))
 HOUR_OF_FULL_FILES = (Size(TARGET_ACCOUNTS // 4, 4), Size(TARGET_ACCOUNTS, 4))
 # The gate runs every job once, with a thousandth of the accounts and a tenth of the history.
@@ -301,14 +301,14 @@ GATE_HOURS = Size(TARGET_ACCOUNTS // 1_000, 4)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """The part of a job whose memory grows with its region, measured separately.
+    """The part of a job whose memory grows with the region's size, measured separately.
 
     Attributes:
         says: What it is.
         prepare, run: As of a job.
         sizes: Sizes of the regions in which the part is measured.
-        besides_mib: Memory of the rest of the job, which is independent of the region's size. None means the whole
-            job's memory in the largest measured region, where all other parts were at their own limits.
+        besides_mib: Memory of the rest of the job, which does not depend on the region's size. None means that this is
+            the whole job's memory in the largest measured region, where all other parts were at their limits.
     """
 
     says: str
@@ -329,8 +329,8 @@ class Job:
         within_s: Time limit for all these runs together.
         says: What that time is.
         memory_mb: Memory of the job's function; None for a command, which has a whole core.
-        sizes: Sizes of the measured regions, smaller ones first; at least two.
-        part: The part that takes more memory in a larger region; None if it is measured with the job.
+        sizes: Sizes of the measured regions in ascending order; at least two.
+        part: The part whose memory grows with the region; None if it is measured with the job.
     """
 
     name: str
@@ -359,7 +359,7 @@ def _nothing(_size: Size, _folder: Path) -> None:
     """Prepare nothing."""
 
 
-# Compactor and cleaner: the commits of an hour, and their late pairs.
+# Compactor and cleaner: the commits of one hour, and the late pairs of these commits.
 
 
 def _prepare_compactor(size: Size, folder: Path) -> None:
@@ -369,7 +369,7 @@ def _prepare_compactor(size: Size, folder: Path) -> None:
 def _compactor(size: Size, folder: Path) -> Result:
     staging = _hour_staged(size)
     bench = Bench(staging.region, folder, staging=staging)
-    # Late pairs are due together with the hour itself: a day has as many.
+    # Late pairs are due together with the hour itself: a day has as many of them.
     compactor = bench.jobs.compactor_of(replace(bench.jobs.policy, wait_older_s=HOUR_S))
     hour = bench.step(lambda: compactor.run(bench.deadline()))
     idle = bench.step(lambda: compactor.run(bench.deadline()))
@@ -380,7 +380,7 @@ def _compactor(size: Size, folder: Path) -> Result:
 
 
 def _list_pending(size: Size, folder: Path) -> Result:
-    """List pending rows that are not due."""
+    """List the pending rows that are not yet due."""
     staging = _hour_staged(Size(size.accounts, _HISTORY_HOURS))
     bench = Bench(staging.region, folder, staging=staging)
     nothing_due = replace(bench.jobs.policy, wait_today_s=DAY_S, wait_older_s=DAY_S, file_rows=1 << 60)
@@ -412,7 +412,7 @@ def _rollup(size: Size, folder: Path) -> Result:
     return bench.result("rollup", run=run, cold=cold)
 
 
-# Orphans: all objects in staging.
+# Orphans: all objects in the staging area.
 
 
 def _orphans(size: Size, folder: Path) -> Result:
@@ -437,7 +437,7 @@ def _watch(size: Size, folder: Path) -> Result:
     return bench.result("watch", run=bench.step(watch.run), first=first)
 
 
-# Canary: a run whose batch waits, and the runs of two hours that are checked again.
+# Canary: a run whose batch is waiting, and the runs of two hours that are checked again.
 
 
 def _prepare_canary(size: Size, folder: Path) -> None:
@@ -459,7 +459,7 @@ def _whole(size: Size) -> Region:
 
 
 def _in(region: Callable[[Size], Region], work: Callable[[Region, Path], T]) -> Callable[[Size, Path], T]:
-    """Work in a region of a size."""
+    """Some work in a region of the given size."""
     return lambda size, folder: work(region(size), folder)
 
 

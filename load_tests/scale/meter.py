@@ -1,4 +1,4 @@
-"""Calls of a job, the time that they would wait for AWS, and the memory of its process."""
+"""Calls of a job, the time that the job would wait for AWS, and the memory of its process."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _POOL = "at-once-"
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Latency of a call, and of each further megabyte of its response; assumed, as in `scale.py` of the design."""
+    """Latency of a call, and of each megabyte of its response; assumed values, as in `scale.py` of the design."""
 
     ms: float
     megabyte_ms: float = 0.0
 
 
-# Milliseconds for one item, 100 actions, 100 items, 1 MB of a query or scan, and for S3 calls.
+# Milliseconds for one item, for 100 actions, for 100 items, for 1 MB of a query or scan, and for S3 calls.
 WAITS = {
     "get": Wait(5),
     "put": Wait(5),
@@ -48,7 +48,7 @@ WAITS = {
 
 
 def name_pools() -> None:
-    """Put each pool's thread count into the threads' names, so that parallel waiting is divided by the count."""
+    """Put each pool's thread count into its threads' names, so that `Meter` can divide parallel waits by the count."""
     original = ThreadPoolExecutor.__init__
 
     def named(self: ThreadPoolExecutor, max_workers: int | None = None, *args: Any, **others: Any) -> None:
@@ -79,7 +79,7 @@ class Meter:
             self.waited_ms += waited_ms
 
     def measured(self, work: Callable[[], object]) -> tuple[Counter[str], float]:
-        """Calls of some work, and the seconds that they wait."""
+        """Calls of some work, and the seconds that the calls would wait."""
         calls, waited_ms = Counter(self.calls), self.waited_ms
         work()
         return self.calls - calls, (self.waited_ms - waited_ms) / 1_000
@@ -107,9 +107,9 @@ class Kept:
 class MemoryWatch:
     """Samples the memory of this process while a job works.
 
-    A job's store here is an ever-growing dictionary of its writes; in production it is a table. Each sample records the
-    number of items, so that the items' size, measured at the end, can be subtracted. Without `/proc`, only the
-    process's peak memory is known, and nothing is subtracted.
+    In this benchmark a job's store is a dictionary that keeps all writes; in production it is a table. Each sample
+    records the number of items, so that the items' size, measured at the end, can be subtracted. Without `/proc`, only
+    the process's peak memory is known, and nothing is subtracted.
 
     Args:
         count: Number of items currently stored.
@@ -147,7 +147,7 @@ def _resident() -> int:
 
 
 def deep_bytes(held: object) -> int:
-    """Bytes of an object and of everything that only it references, except types, modules and functions."""
+    """Bytes of an object and of everything that it alone references, except types, modules and functions."""
     seen: set[int] = set()
     waiting, total = [held], 0
     while waiting:

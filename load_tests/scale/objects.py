@@ -1,4 +1,4 @@
-"""The bucket of a computed region: files come from templates, and a job's writes go to a folder."""
+"""The bucket of a computed region: the files come from templates, and a job's writes are stored in a folder."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class ComputedObjects:
         return MemoryRanges(len(body), read, end=known)
 
     def _ranged(self, first: int, size: int, *, end: int) -> None:
-        """Record a range request, unless the data was already read with the end of the object."""
+        """Record a range request, unless the data was already read with the last bytes of the object."""
         if first < end:
             self._meter.call("s3.get", size_bytes=size, items=1)
 
@@ -142,7 +142,7 @@ class ComputedObjects:
         return self._templates.rows(*place) if key.startswith(objects.LAKE_PREFIX) else self._templates.totals(*place)
 
     def _place(self, key: str) -> tuple[int, int, int] | None:
-        """Hour, days of lateness and number of a region's file."""
+        """Hour, days of lateness and number of one of the region's files; None for another key."""
         lake_key = objects.LAKE_PREFIX + key.removeprefix(objects.SUMMARIES_PREFIX).removeprefix(objects.LAKE_PREFIX)
         hour_s = objects.hour_of_lake_key(lake_key)
         if hour_s is None or not self._region.begin_s <= hour_s < self._region.end_s:
@@ -183,7 +183,7 @@ class ComputedObjects:
                     )
 
     def _plan(self, number: int) -> Plan:
-        """Plan of a run, with as many commits as it took."""
+        """Plan of a run, with as many commits as the run took."""
         region = self._region
         end_s = region.hour_of_run(number)
         hours = []

@@ -1,4 +1,4 @@
-"""Projects measurements at some sizes to the multiple of the target at which a job runs out of time."""
+"""Projects measurements at some sizes to the multiple of the target at which a job exceeds its time limit."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from load_tests.scale.jobs import Job
     from load_tests.scale.reports import Reports
 
-# Memory at which a function gets a whole core (Lambda developer guide).
+# Memory size at which a function gets a whole core (Lambda developer guide).
 _CORE_MB = 1_769
-# A job that grows faster than its region by more than this is named: a straight line would underestimate it.
+# If a job grows faster than its region by more than this, it is named, because a straight line would underestimate it.
 _STEEP = 1.15
 NEEDED = 3.0
 MOST_MEMORY_MIB = 1_024
@@ -33,8 +33,8 @@ class Projection:
         measured_s: Seconds at each size.
         target_s: Seconds at the target.
         multiple: Multiple of the target at which the job reaches its time limit.
-        slope: Exponent of the growth between the last two sizes; 1 is proportional, 0 is constant.
-        memory_mib: Peak memory of the job at each size, then of its part.
+        slope: Exponent of the time's growth between the last two sizes; 1 is proportional, 0 is constant.
+        memory_mib: Peak memory of the job at each of its sizes, then of its part at the part's sizes.
         memory_at_needed_mib: Memory at three times the target; measured if one of the sizes is that large.
     """
 
@@ -48,7 +48,7 @@ class Projection:
 
     @property
     def problems(self) -> list[str]:
-        """Reasons why the job misses its limits; empty if it meets them."""
+        """Limits that the job misses; empty if the job meets all limits."""
         found = []
         if self.multiple < NEEDED:
             found.append(f"{self.job.name}: only {self.multiple:.1f} times the target ({self.job.says})")
@@ -71,8 +71,8 @@ def seconds(job: Job, result: Result) -> float:
 def project(job: Job, *results: Result, part: Sequence[Result] = ()) -> Projection:
     """Fit a straight line through the last two measurements, which are ordered by size.
 
-    Resources with their own limits (threads, rows of a file, commits of a run) grow only up to the limit, so
-    measurements below the limit say nothing about larger sizes.
+    Resources with their own limits (threads, rows of a file, commits of a run) grow only up to these limits, so
+    measurements below a limit do not predict larger sizes.
 
     Args:
         job: The job.
@@ -105,9 +105,9 @@ def _memory_at_needed(job: Job, results: Sequence[Result], part: Sequence[Result
 
 
 def _grown(largest: Result, line: Sequence[Result]) -> int:
-    """Memory at three times the target: the largest region's, extrapolated by the line through two measurements.
+    """Memory at three times the target: the largest region's, extrapolated on the line through two measurements.
 
-    A region of at least that size is not extrapolated.
+    If the largest region is at least that large, its memory is returned unchanged.
     """
     *_, small, large = line
     each_mib = max(0.0, (large.memory_mib - small.memory_mib) / (large.share - small.share))

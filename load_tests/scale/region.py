@@ -1,8 +1,8 @@
-"""A region of any size, computed from its numbers: every figure of every item and file is computed, never stored.
+"""A region of any size, computed from its parameters: every item and file is computed when read, never stored.
 
-In each hour, every account has usage of every kind, each in as many batches as there are rounds. A batch has the same
-kind for five accounts. One in forty-eight batches (more in the smallest regions) is late by whole days, so that totals
-of past hours depend on the elapsed time.
+In each hour, every account has usage of every kind, and each kind is in as many batches as there are rounds. A batch
+has records of the same kind for five accounts. One in forty-eight batches (more in the smallest regions) is late by
+whole days, so that totals of past hours depend on the elapsed time.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ COMMIT_BATCHES = 40
 LATE_DAYS = 35
 _LATE_EVERY = 4
 _LATE_ROUND = ROUNDS - 1
-# Number of rows in a full lake file, which may have up to one commit more (setting `compact_file_rows`).
+# Number of rows in a full lake file, which may have up to one more commit (setting `compact_file_rows`).
 _FULL_ROWS = TUNABLES["compact_file_rows"]
 _FILES = [count for count in range(1, ROUNDS + 1) if ROUNDS % count == 0]
 
 
 def account_id(account: int) -> str:
-    """Id of an account by its number; ids sort in the order of the numbers."""
+    """Id of an account by its number; the ids sort in the order of the numbers."""
     return f"{100_000_000_000 + account:012d}"
 
 
@@ -56,7 +56,7 @@ class Region:
     Attributes:
         accounts: A multiple of ten.
         begin_s: Its first hour.
-        end_s: The hour after the last hour with usage. Usage late by less than that hour's age has arrived.
+        end_s: The hour after the last hour with usage. Late rows that would arrive at or after this hour are missing.
     """
 
     accounts: int
@@ -89,9 +89,9 @@ class Region:
 
     @cached_property
     def late_every(self) -> int:
-        """One in this many batches of the last round is late, so that an hour has a file for each day if possible.
+        """In the last round, one in this many batches is late, so that an hour has a file for each day if possible.
 
-        At the target size, an hour has a file for each day of lateness. With fewer files in small regions, the fitted
+        At the target size, an hour has a file for each day of lateness. If small regions had fewer files, the fitted
         line of waiting time would be too steep.
         """
         return max(1, min(_LATE_EVERY, self.blocks // LATE_DAYS))
@@ -104,7 +104,7 @@ class Region:
             yield divmod(block + part * self.blocks, KINDS)
 
     def record_bytes(self, account: int, number: int) -> int:
-        """Mean bytes of a record; a kind's records in a batch add up to a multiple of this mean."""
+        """Mean bytes of a record; the bytes of a kind's records in a batch add up to a multiple of this mean."""
         return 9_000_000 + 1_013 * number + 7 * (account % 101)
 
     def batch_total(self, block: int) -> Total:
@@ -121,7 +121,7 @@ class Region:
         return hour_s + days * DAY_S < self.end_s
 
     def days_there(self, hour_s: int) -> int:
-        """Largest lateness, in days, of the rows that have arrived for an hour."""
+        """Lateness, in days, of the latest rows that have arrived for an hour."""
         return min(LATE_DAYS, (self.end_s - 1 - hour_s) // DAY_S)
 
     def rounds_of(self, account: int, number: int, days_there: int) -> int:
@@ -169,7 +169,7 @@ class Region:
 
     @cached_property
     def _round_total(self) -> Total:
-        """Total of a round, including late rows. Every published file uses this total."""
+        """Total of a round, including late rows. Every published file's total is computed from this total."""
         return sum_totals(map(self.batch_total, range(self.blocks)))
 
     @cached_property

@@ -1,4 +1,4 @@
-"""An account's report of a closed month compared with an open one, in a region of the target's accounts."""
+"""An account's report of a closed month compared with that of an open month, in a region of the target's accounts."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _hour(region: Region, hour_s: int) -> FrozenHour:
 
 
 def _write(region: Region, path: Path, hours: range, *, rounds: int, group_rows: int) -> None:
-    """All rows of some hours (or days), sorted by account, kind and hour, in row groups like a close's."""
+    """All rows of some hours (or days), sorted by account, kind and hour, in row groups like a frozen month's."""
     with usage_writer(path) as writer:
         for group in account_groups(_accounts(region, hours, rounds), group_rows):
             writer.write_table(group, row_group_size=group_rows)

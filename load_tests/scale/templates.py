@@ -1,7 +1,7 @@
-"""Files of a region: one hour's files are written once, and patched in a few bytes for every other hour.
+"""Files of a region: one hour's files are written once; for every other hour, a few bytes are patched.
 
-A file contains the hour in its times and batch ids. Times and ids are uncompressed columns, so one hour's bytes can
-replace as many bytes of another hour.
+A file contains its hour only in its times and batch ids. These columns are uncompressed, so the bytes of one hour can
+be replaced with as many bytes of another hour.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from _typeshed import WriteableBuffer
 
-# A prime: consecutive commits have different accounts.
+# A prime, so that consecutive commits have different accounts.
 _SPREAD = 7_919
 _GROUP_DIGITS = 8
 # Id prefix of commits that a run has taken and the cleaner has not cleaned yet.
@@ -60,7 +60,7 @@ class Staging:
     Attributes:
         commits: Number of commits, at most as many as an hour has.
         waiting: Whether the commits wait for the roll-up; if not, they are placed and pending.
-        undue: Number of further pending commits that are not due, each with only the late pair left.
+        undue: Number of further pending commits that are not due, each of which has only its late hour left.
     """
 
     region: Region
@@ -79,7 +79,7 @@ class Staging:
 
     @cached_property
     def ids(self) -> list[str]:
-        """Ids of the commits, in order."""
+        """Ids of the commits, in ascending order."""
         return sorted(map(self.commit_id, range(self.commits)))
 
     @cached_property
@@ -163,7 +163,7 @@ class Staging:
                 commit_id=f"u{number:031d}",
                 hours=frozenset([hours[number % LATE_DAYS]]),
                 totals=totals,
-                # Later than the clock of any process, so the commit is not due.
+                # Later than the clock of any process, so that the commit is not due.
                 created_at_ms=(self.hour_s + DAY_S) * 1_000,
             )
 
@@ -204,7 +204,7 @@ _GROUP_ROWS = 512 * 1024
 _RESOURCES = 40
 # Files that list where an hour is stored in a template: in times, and in batch ids.
 _SUFFIXES = (".times", ".batches")
-# Templates are written for this hour. No other number in a file has the same bytes.
+# Templates are written for this hour. No other number in a file consists of the same bytes.
 _TEMPLATE_HOUR_S = 480_001 * HOUR_S
 # Deviations of single records from the mean.
 _DELTAS = [sign * 3_571 * (place + 1) for place in range(RECORDS_OF_A_KIND // 2) for sign in (1, -1)]
@@ -218,7 +218,7 @@ class Templates:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        # Cache for the file that was opened last; its memory does not count for a job.
+        # Cache for the file that was last opened; the cache's memory does not count for a job.
         self._found: tuple[tuple[int, int], list[array[int]]] | None = None
 
     def write(self, region: Region, *, rows: bool, totals: bool) -> None:
@@ -235,7 +235,7 @@ class Templates:
         return self._folder / f"{what}-{days}-{number}"
 
     def write_staging(self, staging: Staging) -> None:
-        """Write the staging objects of commits; commits of the same group of accounts share one."""
+        """Write the staging objects of commits; commits of the same group of accounts share one object."""
         region = staging.region
         for group in sorted({staging.group_of(commit_id) for commit_id in staging.ids}):
             late = [(*key, 0, staging.late_block(group)) for key in region.keys(staging.late_block(group))]
@@ -263,7 +263,7 @@ class Templates:
         return _of_hour(self._name("rows", days, number).read_bytes(), hour_s)
 
     def totals(self, hour_s: int, days: int, number: int) -> bytes:
-        """The totals of that lake file."""
+        """The totals of a lake file of an hour with rows that are `days` days late."""
         return _of_hour(self._name("totals", days, number).read_bytes(), hour_s)
 
     def open_rows(self, hour_s: int, days: int, number: int, *, read: Callable[[int, int], None]) -> Ranges:
@@ -392,7 +392,7 @@ class _Patched(FileRanges):
 
 
 def _parts(region: Region, days: int, file: int) -> Iterator[_Part]:
-    """Parts of a file's batches that are `days` days late, ordered by account and kind."""
+    """The parts, by account and kind, of the batches in a file with rows that are `days` days late."""
     for account in range(region.accounts):
         for number in range(KINDS):
             block = (account * KINDS + number) % region.blocks
@@ -402,7 +402,7 @@ def _parts(region: Region, days: int, file: int) -> Iterator[_Part]:
 
 
 def _columns(region: Region, parts: list[_Part], hour_s: int) -> dict[str, pa.Array]:
-    """Rows of parts of batches as columns of the lake."""
+    """Rows of some parts of batches as columns of the lake's schema."""
     accounts, kinds, resources, batches = array("i"), array("i"), array("i"), array("i")
     sizes = array("q")
     names: dict[tuple[int, int], int] = {}

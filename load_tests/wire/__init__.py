@@ -1,1 +1,1 @@
-"""Requests to an emulator's services, counted inside the emulator by AWS's billing rules."""
+"""Requests to an emulator's services, counted inside the emulator according to AWS's billing rules."""

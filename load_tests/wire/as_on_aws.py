@@ -1,7 +1,7 @@
-"""Write units, calls and daily USD of the whole service, counted inside an emulator, with AWS's invocation size.
+"""Write units, calls and daily USD of the whole service, counted inside an emulator, with AWS-sized invocations.
 
-Each load has its own tables: workers, a roll-up per 15 seconds of the target load, and finally compaction and cleaning
-of everything. A run is valid only if usage, rows and markers are equal at its end.
+Each load has its own tables, its workers, a roll-up per 15 seconds of the target load, and finally compaction and
+cleaning of everything. A run is valid only if usage, rows and markers agree at its end.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LOADS = (
     Load(scenario="load", accounts=500, most_units=3.2, most_usd=60),
     Load(scenario="load", accounts=10_000, most_units=4.2, most_usd=None),
 )
-# Two minutes of the target load: eight roll-up runs.
+# Two minutes of the target load, which are eight roll-up runs.
 BATCHES = 8 * RUN_BATCHES
 
 
@@ -124,7 +124,7 @@ def measured(loads: Sequence[Load], batches: int) -> list[WireRun]:
 
 
 def _of_kinds(kinds: int, accounts: int) -> tuple[Load, ...]:
-    """The load of 16 keys over `accounts` accounts, and the same load in a region of `kinds` kinds."""
+    """The load of 16 keys over `accounts` accounts, once in a plain region and once in a region of `kinds` kinds."""
     load = replace(LOADS[2], accounts=accounts)
     return load, replace(load, kinds=kinds)
 

@@ -24,7 +24,7 @@ _SETTLE_S = 0.5
 
 @contextmanager
 def counting_emulator(path: Path) -> Iterator[WireCounts]:
-    """Make an emulator that is started within this block count its requests."""
+    """Make an emulator count its requests if it is started within this block."""
     before = {name: os.environ.get(name) for name in ("PYTHONPATH", COUNTS_FILE)}
     path.unlink(missing_ok=True)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(Path(__file__).parent), before["PYTHONPATH"])))
@@ -54,7 +54,7 @@ class WireCounts:
 
 
 class Sums(dict[str, float]):
-    """Sums by name. Sums can be added and subtracted; zeros are left out."""
+    """Sums by name. Counts can be added and subtracted; zeros are left out."""
 
     def __add__(self, other: Mapping[str, float]) -> Sums:
         return self._with(other, 1)
@@ -73,7 +73,7 @@ def total(counts: Mapping[str, float], prefix: str) -> float:
     return sum(number for name, number in counts.items() if name.startswith(prefix))
 
 
-# Write operations of each part, by operation and kind of the first item.
+# Write operations of each part, by operation and by kind of the first item.
 PARTS = {
     "accept": ("TransactWriteItems C#", "PutItem S#"),
     "roll up": ("TransactWriteItems U#", "TransactWriteItems D#", "UpdateItem A#", "UpdateItem S#", "DeleteItem U#"),
@@ -89,11 +89,11 @@ class WireRun:
     Attributes:
         counts: Units from the first message to the last cleaning, excluding the claims of kind numbers.
         body_bytes: Size of all messages.
-        claims: Units of the claims of kind numbers. An account's kind is claimed once in its life.
+        claims: Units of the claims of kind numbers. Each kind of an account is claimed only once.
         cpu_s: CPU time of our code by part.
-        stored: Content of the tables before the cleaning.
-        dictionaries: Units of reading each account's dictionary once; empty in a region of few kinds.
-        equal: Whether usage, rows and markers were equal at the end.
+        stored: Items in the tables before the cleaning.
+        dictionaries: Read units for each account's dictionary, read once; empty in a region of few kinds.
+        equal: Whether usage, rows and markers agreed at the end.
     """
 
     load: Load

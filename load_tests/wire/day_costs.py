@@ -1,4 +1,4 @@
-"""Costs of a day of 12 million batches at list prices, including jobs and storage.
+"""Costs of a day with 12 million batches at list prices, including jobs and storage.
 
 Calls, units, bytes and CPU time come from a counted run. A run of a few minutes cannot show everything, so some costs
 are estimated, and marked as such: the time that functions wait for calls, the storage after months, and jobs that scan
@@ -31,20 +31,20 @@ _GET = float(S3_GET_USD)
 _STORED_GB_MONTH = float(sum(STORED_ITEMS_USD_GB_MONTH.values()))
 # DynamoDB bills 100 extra bytes per item (developer guide, item sizes).
 _BESIDE_ITEM_BYTES = 100
-# Waiting times of a function (design/scale.py) for a transaction of a hundred actions, an item, and an object.
+# Time for which a function waits (design/scale.py) for a transaction of a hundred actions, an item, and an object.
 _TRANSACTION_S, _ITEM_S, _OBJECT_S = 0.080, 0.005, 0.025
 _CALLS_AT_ONCE = 16
 _READ_UNIT_BYTES = 4 * KIB
-# In some batches records are one day to five weeks late, so each pass of the reconciler looks at all these days.
+# In some batches, records are one day to five weeks late, so each pass of the reconciler examines all these days.
 _DAYS_LOOKED_AT = 36
 _HOURS = 24
 _SQS_BATCH, _SQS_CHUNK_BYTES = 10, 64 * KIB
-# Seconds at the target (docs/scale.md): per day for quick passes, a scan and an orphan pass, else per run.
+# Seconds at the target (docs/scale.md): per day for quick passes, a scan and an orphan pass; per run for other jobs.
 SECONDS_AT_TARGET = {"quick-pass": 11_524.0, "scan": 9_906.0, "orphans": 25.2, "watch": 0.21, "canary": 12.9}
 # Duration of a biller run, and its requests per day (docs/decisions/0033-budgets.md).
 _BILLER_RUN_S, _BILLER_OBJECTS, _BILLER_ITEMS = 5.5, 2_900, 700
 # Writes, reads and objects of one run (`Step.calls` of `load_tests.scale.jobs`, at a tenth and a hundredth of the
-# target). A get counts as one read unit, a query as two.
+# target). A get counts as one read unit, and a query as two read units.
 _WATCH_CALLS, _CANARY_CALLS = (3, 20 + 2 * 5), (2, 155 + 2 * 132)
 _CANARY_OBJECTS = 34
 # Costs of CloudWatch, KMS and the ticks of idle functions (design/scale.md, B4).
@@ -80,7 +80,7 @@ def day_costs(run: WireRun) -> dict[str, float]:
 
 
 def _requests(run: WireRun) -> float:
-    """SQS requests per batch: sent, received and deleted in tens; a request is billed for each 64 KiB of messages."""
+    """SQS requests per batch: messages are sent, received and deleted in tens, and billed for each 64 KiB."""
     by_ten = 1 / _SQS_BATCH
     return 2 * max(run.body_bytes / run.batches / _SQS_CHUNK_BYTES, by_ten) + by_ten
 
@@ -107,11 +107,11 @@ def _jobs_usd(run: WireRun) -> float:
 
 
 def _stored_gb(run: WireRun) -> float:
-    """Both tables at their steady size: markers and commits of their lifetime, and usage of a year."""
+    """Both tables at their steady size: markers and commits of one marker lifetime, and a year of usage."""
     days = TARGET_BATCHES_PER_DAY / run.batches
     life_days = POLICY.marker_life_s / DAY_S
     lasting = sum(_billed_bytes(run, kind) * days * life_days for kind in (partitions.BATCH, partitions.COMMIT))
-    # A run's traffic falls into one hour, and an account's usage of an hour is one item, whatever its amount.
+    # The traffic of a run falls into one hour, and an account's usage of an hour is one item, whatever its amount.
     usage = _billed_bytes(run, ACCOUNT_PREFIX) * _HOURS * _YEAR_DAYS
     return (lasting + usage + _billed_bytes(run, partitions.KINDS)) / GIB
 
@@ -132,7 +132,7 @@ def _reconciler_usd(run: WireRun) -> float:
 
 
 def _quick_pass_markers_usd(run: WireRun) -> float:
-    """Each published file is compared once with its batches' markers: one strongly consistent read per batch."""
+    """Each published file is compared once with its batches' markers: one strongly consistent read per marker."""
     item_bytes = run.stored.bytes.get(partitions.BATCH, 0) / max(run.stored.items.get(partitions.BATCH, 1), 1)
     return TARGET_BATCHES_PER_DAY * math.ceil(item_bytes / _READ_UNIT_BYTES) * _READ
 
@@ -158,7 +158,7 @@ def _biller_usd() -> float:
 
 
 def _runs_usd(every_min: int, run_s: float, calls: tuple[int, int]) -> float:
-    """Daily cost of a small job; `calls` are the writes and the reads of a run."""
+    """Daily cost of a small job; `calls` are the writes and the reads of one run."""
     writes, reads = calls
     return _runs_a_day(every_min) * (_lambda_usd(run_s, _PROD.small_job_memory_mb) + writes * _WRITE + reads * _READ)
 
@@ -168,7 +168,7 @@ def _runs_a_day(every_min: int) -> float:
 
 
 def _lambda_usd(busy_s: float, memory_mb: int) -> float:
-    """Request charges are excluded; those of idle ticks are in `_STANDING_USD`."""
+    """Charges per request are excluded; the request charges of idle ticks are in `_STANDING_USD`."""
     return busy_s * memory_mb / KIB * _LAMBDA_S
 
 

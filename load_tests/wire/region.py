@@ -1,8 +1,8 @@
 """A region on an emulator, run as on AWS: invocations of a hundred messages, and a roll-up per 15 seconds of load.
 
-MiniStack's own mapping delivers ten messages per invocation, far fewer than AWS. This region therefore calls the
-production use cases itself, with the real adapters. Time is counted in batches: at 12 million batches a day, 15 s are
-2,083 batches on any machine.
+MiniStack's event source mapping delivers ten messages per invocation, far fewer than AWS. This region therefore calls
+the production use cases directly, with the real adapters. Time is counted in batches: at 12 million batches a day, 15 s
+are 2,083 batches on any machine.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ _RECORD = re.compile(r'"account_id":"(\d{12})","service":"(\w+)"')
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManyKinds:
-    """Kinds of a region, by account."""
+    """Kinds of a region with many kinds, by account."""
 
     kinds: int
     accounts: int
 
     def of_batch(self, shipment: Shipment, number: int) -> Shipment:
-        """Put the accounts' service names into a batch of inline records."""
+        """Replace the service names in a batch of inline records with those of each account."""
         body = _RECORD.sub(
             lambda found: f'"account_id":"{found[1]}","service":"{self._named(found[2], found[1], number)}"',
             shipment.body,
@@ -65,7 +65,7 @@ class ManyKinds:
         return replace(shipment, body=body, sent=replace(shipment.sent, totals=totals))
 
     def all(self, seed: int) -> Mapping[UsageKey, Total]:
-        """Zero usage of every kind of every account of a seed."""
+        """Usage of zero for every kind of every account that a seed generates."""
         ids = [account_id(seed, number) for number in range(self.accounts)]
         return {
             UsageKey(
@@ -197,7 +197,7 @@ class WireRegion:
                 raise RuntimeError("the roll-up left something")
 
     def compact_and_clean(self) -> None:
-        """Compact everything, and clean up as if the readers' grace period were over."""
+        """Compact everything, and clean up as if the grace period of readers had ended."""
         with self._timed("jobs"):
             self.jobs.compactor_of(self.jobs.policy.everything()).run(self.deadline())
             self.clock.advance_s(2 * DAY_S)
@@ -205,7 +205,7 @@ class WireRegion:
             self.jobs.rollup_cleaner.run(self.deadline())
 
     def usage_equals_markers(self) -> bool:
-        """Whether usage, rows and markers are equal. A run without this equality is invalid."""
+        """Whether usage, rows and markers agree. If these totals disagree, the run is invalid."""
         result = self.jobs.reconciler.check(from_s=0, to_s=self.clock.now_ms() // 1_000, deep=True)
         return bool(result.checks) and not result.different and not result.unstable
 
@@ -241,7 +241,7 @@ class WireRegion:
 
 
 class _Timed:
-    """Adds the CPU time of a block to a part."""
+    """Adds the CPU time of a `with` block to the total of a part."""
 
     def __init__(self, cpu_s: dict[str, float], part: str) -> None:
         self._cpu_s, self._part = cpu_s, part

@@ -1,4 +1,4 @@
-"""Counts, inside MiniStack, the requests to its services. Python imports a module named `sitecustomize` at its start.
+"""Counts, inside MiniStack, the requests to its services. Python imports a module named `sitecustomize` at start-up.
 
 The module acts only if `load_tests.wire.counts` set it up: the process must be MiniStack, and the environment must name
 the file of the counts. Counting is done at the items, because a write is billed by its item's size before and after,
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-# Environment variable with the name of the file for the counts (load_tests.wire.counts).
+# Environment variable with the name of the file that holds the counts (load_tests.wire.counts).
 COUNTS_FILE = "LOAD_TEST_COUNTS"
 _WRITE_EVERY_S = 0.2
 _WRITE_UNIT, _READ_UNIT = 1_024, 4_096
 _WRITES = frozenset({"PutItem", "UpdateItem", "DeleteItem", "TransactWriteItems", "BatchWriteItem"})
 _READS = frozenset({"GetItem", "BatchGetItem", "Query", "Scan"})
-# Body and handler of a service, as MiniStack's app calls it.
+# Body and handler of a service, as MiniStack's app passes them.
 Handler = "Callable[..., Awaitable[tuple[int, dict[str, str], bytes]]]"
 
 
 class Counts:
-    """Sums by name, written to a file regularly, because the emulator ends by SIGKILL."""
+    """Counters by name, written to a file regularly, because SIGKILL ends the emulator."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -84,7 +84,7 @@ class _Dynamo:
         if status == 200:  # HTTP
             consumed = answer.get("ConsumedCapacity", [])
             return _consumed(consumed if isinstance(consumed, list) else [consumed])
-        # A write with a failed condition is billed like a successful write.
+        # If the condition of a write fails, the write is billed like a successful one.
         refused = str(answer.get("__type", "")).endswith("ConditionalCheckFailedException")
         return _units(self._size(answer.get("Item") or asked.get("Item") or {}), _WRITE_UNIT) if refused else 0
 

@@ -1,4 +1,4 @@
-"""The project checkout that this package runs from; only checkouts contain the stacks and the deployment code."""
+"""The project checkout from which this package runs; only checkouts contain the stacks and the deployment code."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def in_checkout() -> bool:
 
 
 def checkout_dir() -> Path:
-    """The checkout that this package runs from.
+    """The checkout from which this package runs.
 
     Raises:
         OperationFailedError: The package runs installed, not from a checkout.

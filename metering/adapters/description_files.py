@@ -28,7 +28,7 @@ def fetched_ip_ranges(place: str = URL, *, ca_bundle: str | None = None) -> Mapp
     Raises:
         DescriptionError: The content is not AWS's list of address ranges.
         OperationFailedError: The file cannot be read, or the URL is not https.
-        UnavailableError: The URL gave no answer.
+        UnavailableError: The URL did not respond.
     """
     scheme = urlsplit(place).scheme
     if scheme == "https":

@@ -1,7 +1,7 @@
 """`ObjectStore` and `LogStore` over a local folder: a key is the path below the folder, with `/` as separator.
 
-Listings are in key order, as in S3, and hold one page of names per folder, however many files the folder has. Symbolic
-links to files are followed; links to folders are not, because they may form a cycle.
+Listings are in key order, as in S3, and keep one page of names per folder in memory, however many files the folder has.
+Symbolic links to files are followed; links to folders are not, because they may form a cycle.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from _typeshed import WriteableBuffer
 
-# Number of a folder's names that are sorted at a time.
+# Number of a folder's names that are sorted in one pass.
 PAGE_NAMES = 10_000
 _READ_AHEAD_BYTES = MIB
 # Prefix of files that are still being written. Unfinished files are not objects yet.
@@ -35,11 +35,11 @@ _LAST = chr(0x10FFFF)
 class FolderLogStore:
     """Files below a folder.
 
-    The ETag of a file is its size, modification time and inode: enough to detect that the file was written or replaced
-    during a read, but no proof of its content.
+    The ETag of a file consists of its size, modification time and inode: enough to detect that the file was written or
+    replaced during a read, but no proof of its content.
 
     Args:
-        page_names: Number of a folder's names that are sorted at a time.
+        page_names: Number of a folder's names that are sorted in one pass.
         unnamed: Called with each non-UTF-8 path, perhaps more than once; listings skip the path. None: they end.
     """
 
@@ -59,7 +59,7 @@ class FolderLogStore:
         return self.open(key)
 
     def open(self, key: str, *, if_match: str | None = None, version_id: str | None = None) -> BinaryIO:
-        del version_id  # A folder keeps no versions.
+        del version_id  # A folder has no object versions.
         path = self._path(key)
         if path is None or not path.is_file():
             raise ObjectMissingError(key)
@@ -116,7 +116,7 @@ class FolderLogStore:
         written = Path(file.name)
         try:
             if if_absent:
-                # No request waits for a late thread, which counts as running until it stops before its next read.
+                # No request waits for an overdue thread; it counts as running until it stops before its next read.
                 path.hardlink_to(written)
             else:
                 written.replace(path)

@@ -1,4 +1,4 @@
-"""Adapters that do nothing: metrics for commands, and a queue for callers that only read."""
+"""Adapters without effects: metrics for commands, and a queue for callers that only read."""
 
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
@@ -7,7 +7,7 @@ _NONE = "This process reads only: it has no queue."
 
 
 class NoMetrics:
-    """`Metrics` that drop all counters: only functions publish counters, and a command prints its results."""
+    """`Metrics` that discard all counters: only functions publish counters, and a command prints its results."""
 
     def count(self, name: str, value: int = 1, **dimensions: str) -> None:
         """Drop the counter."""

@@ -49,7 +49,7 @@ def _endpoint(parts: ApiParts, resource: Resource) -> Callable[[Request], Corout
         work = partial(_answered, parts, resource, request, reading)
         try:
             with anyio.fail_after(parts.limits.deadline_s):
-                # No request waits for a late thread, which stops before its next read, and counts until then.
+                # No request waits for an overdue thread; it stops before its next read, and counts until then.
                 return await to_thread.run_sync(work, abandon_on_cancel=True)
         except TimeoutError:
             reading.give_up()
@@ -115,7 +115,7 @@ def _too_late(deadline_s: float) -> ProblemError:
 
 
 _DOCUMENT_S = 300
-# Modules whose `RESOURCES` are served, in the order of the document.
+# Modules whose `RESOURCES` are served, in the order of the API document.
 _RESOURCES = (usage, cost, trace, operators, health)
 # A route that serves pages sets its own Content-Security-Policy.
 _SAFE = {
@@ -127,7 +127,7 @@ _SAFE = {
 
 
 def build(parts: ApiParts) -> FastAPI:
-    """The application with these parts. Building the application calls no store."""
+    """The application with these clients and stores. No store is called while the application is built."""
     app = FastAPI(
         title="metering",
         version=package_version(),
@@ -191,7 +191,7 @@ def _http_problem(request: Request, error: Exception) -> Response:
 
 def _fault(_request: Request, _error: Exception) -> Response:
     """A fault of ours. The log contains the cause of the error; the response does not."""
-    # This middleware runs outside all others.
+    # This middleware wraps all other middleware.
     return ProblemError(
         kind="fault",
         status=500,
@@ -202,7 +202,7 @@ def _fault(_request: Request, _error: Exception) -> Response:
 
 
 class _SafeHeaders:
-    """Headers that every response has."""
+    """Headers of every response."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""Requests and replies, the same for all resources."""
+"""Requests and replies of the API, in one form for all resources."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Asked:
     """An admitted request: the caller's grant, and its parameters.
 
     Attributes:
-        given: Values of the parameters, valid by their declarations.
-        now_s: The time that counts as now for the whole request, epoch seconds.
+        given: Values of the parameters, validated against their declarations.
+        now_s: Current time for the whole request, epoch seconds.
         reading: Counts the request's reads, and charges them to the token.
     """
 
@@ -50,7 +50,7 @@ class Asked:
     reading: Reading
 
     def accounts(self, parameter: str = "account") -> frozenset[str]:
-        """The accounts that this request reads; an empty set means all.
+        """The accounts that this request reads; an empty set means all accounts.
 
         Raises:
             ProblemError: 403, if one of the accounts is not granted.
@@ -59,7 +59,7 @@ class Asked:
 
     @property
     def complete(self) -> Complete:
-        """Time up to which counts are complete, worded for the caller. Read this time before the figures."""
+        """Time up to which counts are complete, in a form for the caller. Read this time before the figures."""
         return self.complete_of(self.parts.regions)
 
     def complete_of(self, regions: Sequence[ReadableRegion]) -> Complete:
@@ -68,12 +68,12 @@ class Asked:
         return known if self.sees_all else in_short(known)
 
     def afford(self, query: UsageQuery, budget: ReadBudget | None = None) -> None:
-        """Before any read, refuse a query whose answer would exceed the budget, or charge it to the token.
+        """Before any read, refuse a query whose answer would exceed the budget; charge an allowed query to the token.
 
         Raises:
-            InvalidParametersError: The answer would cost more than `budget`, by default the limits' budget.
-            ProblemError: 429, the token reads too much.
-            UnavailableError: A ledger gives no answer.
+            InvalidParametersError: The answer would cost more than `budget`; None means the budget of the API's limits.
+            ProblemError: 429, the token has read too much.
+            UnavailableError: A ledger does not respond.
         """
         budget, now_s = budget or self.parts.limits, self.now_s
         problems = budget.of_range(query.from_s, query.to_s, now_s=now_s) or budget.of_query(query, now_s=now_s)
@@ -83,10 +83,10 @@ class Asked:
         hours = most_hours(query, now_s=now_s)
         read = hours * len(regions)
         if hours > budget.hours:
-            # The number of hours with rows in open months is quick to find: a list of keys, some pages a month.
+            # Counting the hours with rows in open months is quick: it lists keys, a few pages per month.
             self.reading.spend(len(list(query.months(now_s=now_s))))
             found = hours_to_read(regions, query, now_s=now_s)
-            # An hour in several regions counts once: else a stage of many would be refused a range that each allows.
+            # An hour in several regions counts once: else many regions would refuse a range that each region allows.
             if problems := budget.of_hours(query, len(set(found))):
                 raise time_range.InvalidParametersError(problems)
             read = len(found)
@@ -102,9 +102,9 @@ class Reply:
     """Reply of a resource.
 
     Attributes:
-        answer: The command line's answer. `as_of` and `complete_through` in its `meta` also become headers.
+        answer: The command line's answer. `as_of` and `complete_through` in its `meta` are also sent as headers.
         next: Cursor of the next page; None for the last page, or if the answer has no pages.
-        paged: Whether the answer is a page, so that its JSON has `next`.
+        paged: Whether the answer is one page of several, so that its JSON has `next`.
         kept_s: Seconds for which the client may cache the answer; 0 for no caching.
     """
 
@@ -122,8 +122,8 @@ class Resource:
         name: Name of the operation in the OpenAPI document, and of files with saved answers.
         about: Description of the answer, one or two sentences.
         answer: Answers a request. The function runs in a thread, so it may block.
-        final: Returns an id of all inputs of an answer that can never change; None for other answers. `final` reads
-            much less than an answer, so a client that already has the answer costs only this read.
+        final: Returns an id of all inputs if the answer can never change; otherwise None. `final` reads much less than
+            `answer`, so a client that already has the answer costs only this read.
         public: Whether requests need no token.
         schema: JSON Schema of the answer's JSON.
     """
@@ -190,7 +190,7 @@ def takes_gzip(accept_encoding: str) -> bool:
 
 # Compressing smaller responses saves no time.
 _WORTH_ZIPPING = 1_024
-# Fields that differ between two requests although the data is the same.
+# Fields that differ between two responses with the same data.
 _MOVING = frozenset({"as_of"})
 _VARY = "Accept, Accept-Encoding, Authorization"
 
@@ -198,7 +198,7 @@ _VARY = "Accept, Accept-Encoding, Authorization"
 def response_of(
     reply: Reply, *, tag: str, form: str, name: str, query: bytes, headers: Mapping[str, str], limits: Limits
 ) -> Response:
-    """A reply as an HTTP response; 304 without a body if the client already has the answer.
+    """A reply as an HTTP response; 304 without a body if the client already has this answer.
 
     Raises:
         ProblemError: 422, the answer has more rows or bytes than a response may have.
@@ -227,12 +227,12 @@ def response_of(
 
 
 def not_modified(tag: str) -> Response:
-    """The response to a client that already has the answer."""
+    """The 304 response to a client that already has the answer."""
     return Response(status_code=304, headers={"ETag": tag, "Vary": _VARY})
 
 
 def entity_tag(reply: Reply, form: str) -> str:
-    """Weak ETag over the query, its completeness and the rows, but not the time of the request."""
+    """Weak ETag over the query, the completeness and the rows, but not over the time of the request."""
     answer = reply.answer
     told = {name: value for name, value in _beside(answer).items() if name not in _MOVING}
     digest = hashlib.sha256(json.dumps([form, reply.next, told], sort_keys=True).encode())
@@ -281,7 +281,7 @@ def _check_bytes(body: bytes, *, binary: bool, limits: Limits) -> None:
 
 
 def _payload_bytes(body: bytes, *, binary: bool) -> int:
-    """Size of a body in the JSON that a function returns: binary as base64, text with escapes."""
+    """Size of a body within the JSON that a Lambda function returns: binary as base64, text with escapes."""
     if binary:
         return -(-len(body) // 3) * 4
     return len(body) + sum(body.count(each) for each in (b'"', b"\\", b"\n"))

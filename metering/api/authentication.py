@@ -1,4 +1,4 @@
-"""Tokens, their rights and their rate limits: checked before anything else."""
+"""Tokens, their rights and their rate limits, which are checked before a request is answered."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Grant:
 
     Attributes:
         token_id: Public part of the token, for logs.
-        role: Role, which decides what resources the token may read.
-        accounts: The accounts that the token may see; None for all. A customer's token always has a set.
-        costs: Whether the token may see costs at tiers that its accounts share with accounts hidden from it.
+        role: Role, which decides which resources the token may read.
+        accounts: The accounts that the token may see; None for all. A customer's token always has a set of accounts.
+        costs: Whether the token may see costs whose tiers its accounts share with accounts hidden from it.
     """
 
     token_id: str
@@ -54,7 +54,7 @@ class Tokens(Protocol):
 
 
 def effective_accounts(grant: Grant, asked: Collection[str], *, parameter: str = "account") -> frozenset[str]:
-    """The accounts that a request reads. An empty set means all accounts; only grants for all accounts return it.
+    """The accounts that a request reads. An empty set means all accounts, and requires a grant for all.
 
     Raises:
         ProblemError: 403, if an account that `parameter` names is not granted. The error is raised before any look-up,
@@ -72,7 +72,7 @@ def effective_accounts(grant: Grant, asked: Collection[str], *, parameter: str =
     return frozenset(asked) or grant.accounts
 
 
-# About 200 bytes each. Only valid tokens are counted, so guessing cannot fill the dictionary.
+# About 200 bytes each. Only valid tokens have entries, so guessing cannot fill the dictionary.
 MOST_TOKENS = 10_000
 
 
@@ -81,11 +81,11 @@ class Limiter:
     """Limits the rate of each token's requests or reads. Instances are thread-safe.
 
     Each token has a time up to which its bucket is used. A unit advances this time by `1 / rate_per_s`. A request is
-    refused if the time is more than a whole bucket ahead of now.
+    refused if this time is more than a whole bucket ahead of now.
 
     Attributes:
         rate_per_s: Average units a second of one token; a request is one unit.
-        burst: Burst of one token, in units.
+        burst: Maximum burst of one token, in units.
         most_units: Units of the largest request.
     """
 
@@ -97,10 +97,10 @@ class Limiter:
     _lock: Lock = field(default_factory=Lock, init=False, repr=False)
 
     def wait_s(self, token_id: str, units: int = 1) -> int:
-        """Count a request of a token: 0 if it is admitted, else the whole seconds until a request may be admitted.
+        """Count a request of a token; returns 0 if it is admitted, else the seconds until one may be admitted.
 
-        A refused request does not count. A request is admitted if the bucket has room for one unit. Units beyond the
-        bucket are a debt, and the next request waits until the debt is paid.
+        A request that is refused does not count. A request is admitted if the bucket has room for one unit. Units
+        beyond the bucket become a debt, and requests are refused until the debt is paid.
         """
         now_ms = self.clock.now_ms()
         step_ms = 1000 / self.rate_per_s
@@ -112,12 +112,12 @@ class Limiter:
         return -int(-late_ms // 1000) if late_ms > 0 else 0
 
     def correct(self, token_id: str, units: int) -> None:
-        """Charge an admitted request more units, or fewer if the number is negative."""
+        """Charge an admitted request more units; a negative number refunds units."""
         with self._lock:
             self._keep(token_id, self._full_at(token_id, self.clock.now_ms()) + 1000 / self.rate_per_s * units)
 
     def _full_at(self, token_id: str, now_ms: int) -> float:
-        # After the clock was set back, the bucket is at worst empty and the debt at its maximum.
+        # If the clock was set back, the bucket is at worst empty and the debt at its maximum.
         most_ms = 1000 / self.rate_per_s * (self.burst + self.most_units - 1)
         return min(max(self._full_at_ms.get(token_id, 0.0), now_ms), now_ms + most_ms)
 
@@ -131,8 +131,8 @@ class Limiter:
 # Verification of tokens: one strongly consistent read of the ledger, cached for a minute.
 #
 # The cache holds the ledger's entry for a token id, never a secret. So a wrong secret for a known id costs no read, an
-# expiry takes effect at once, and a revocation within a minute. Unknown ids have a cache of their own, so guesses evict
-# no valid token.
+# expiry takes effect immediately, and a revocation takes effect within a minute. Unknown ids have a separate cache, so
+# guesses evict no valid token.
 
 
 REMEMBERED_MS = 60_000
@@ -170,7 +170,7 @@ class _Memory:
 
 @dataclass(kw_only=True)
 class LedgerTokens:
-    """`Tokens` of the ledger of one region. Instances are thread-safe."""
+    """`Tokens` that are stored in the ledger of one region. Instances are thread-safe."""
 
     items: writes.ItemStore
     clock: Clock
@@ -181,11 +181,11 @@ class LedgerTokens:
     def grant_of(self, token: str) -> Grant | None:
         """Rights of the holder of a token; None for a token that is unknown, expired or revoked.
 
-        A string without the form of a token is refused without a read.
+        A string that does not have a token's form is refused without a read.
 
         Raises:
             LedgerCorruptError: The item with this id is not a token.
-            UnavailableError: The ledger did not answer. No cached answer older than a minute is used instead.
+            UnavailableError: The ledger did not answer. No cached entry older than a minute is used instead.
         """
         parts = token_parts(token)
         if parts is None:
@@ -202,7 +202,7 @@ class LedgerTokens:
             return len(self._known) + len(self._unknown)
 
     def _stored(self, token_id: str) -> StoredToken | None:
-        # The time is taken before the read, so an entry is never younger than it claims.
+        # The time is taken before the read, so an entry is never younger than its time says.
         now_ms = self.clock.now_ms()
         with self._lock:
             found = self._known.get(token_id, now_ms) or self._unknown.get(token_id, now_ms)
@@ -235,22 +235,22 @@ def grant_of_stored(stored: StoredToken) -> Grant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits(ReadBudget):
-    """Limits of a request in addition to its budget of reads. The numbers are measured or priced in docs/decisions.
+    """Limits of a request, in addition to its read budget. The numbers are measured or priced in docs/decisions.
 
     Attributes:
-        json_rows: Maximum rows of an answer in JSON.
-        table_rows: Maximum rows of an answer in NDJSON, CSV and Parquet.
-        summed_rows: Rows that may be summed for an answer, before paging.
-        page_rows: Rows of a page if a cursor is given without `limit`.
+        json_rows: Maximum number of rows of an answer in JSON.
+        table_rows: Maximum number of rows of an answer in NDJSON, CSV and Parquet.
+        summed_rows: Maximum number of rows that are summed for an answer, before paging.
+        page_rows: Number of rows of a page if a cursor is given without `limit`.
         deadline_s: Seconds until a request times out.
         answer_bytes: Maximum size of an answer after compression.
         token_rate_per_s: Average requests a second of one token.
-        token_burst: Burst of requests of one token.
-        token_reads_per_s: Average hours and partitions that one token may read a second.
-        token_reads: As many at once. A larger request is answered if the token has read little before.
+        token_burst: Maximum burst of requests of one token.
+        token_reads_per_s: Average number of hours and partitions that one token may read a second.
+        token_reads: As many at once. A larger request is answered if the token has read little recently.
         large: Number of reads above which a request is large.
-        large_of_token: Large requests of one token that may run at once.
-        large_of_all: Large requests of all tokens that may run at once.
+        large_of_token: Maximum number of concurrent large requests of one token.
+        large_of_all: Maximum number of concurrent large requests of all tokens.
     """
 
     json_rows: int = 20_000
@@ -285,12 +285,12 @@ class Door:
         return cls(tokens=tokens, limiter=limiter)
 
     def let_in(self, authorization: Sequence[str]) -> Grant:
-        """Rights of the sender of a request with exactly one header `Authorization`.
+        """Rights of the sender of a request, which must have exactly one header `Authorization`.
 
         Raises:
-            ProblemError: 401 without a valid token. The problem does not say whether a token is unknown, expired or
-                revoked. 429 for a valid token that asks too often.
-            UnavailableError: Whether the token is valid cannot be decided now.
+            ProblemError: 401 without a valid token. The problem does not reveal whether a token is unknown, expired or
+                revoked. 429 for a valid token that sends requests too often.
+            UnavailableError: The token's validity cannot be checked now.
         """
         found = _BEARER.fullmatch(authorization[0].strip(" \t")) if len(authorization) == 1 else None
         grant = None if found is None else self.tokens.grant_of(found[1])

@@ -1,4 +1,4 @@
-"""The OpenAPI document, made from the declarations that also check requests, so document and checks agree."""
+"""The OpenAPI document, generated from the declarations that also validate requests, so that both always agree."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -56,7 +56,7 @@ MONEY: Schema = {"type": "string", "pattern": r"^-?[0-9]{1,60}(?:\.[0-9]{1,60})?
 ACCOUNT: Schema = {"type": "string", "pattern": "^[0-9]{12}$", "maxLength": 12}
 HELD_BACK: Schema = array(record({"what": text(), "since": maybe(TIME), "cure": text()}), 1_000)
 CURSOR: Schema = maybe(text(4_096))
-# A count that, unlike other counts, is negative after some repairs.
+# A count that can be negative after some repairs, unlike other counts.
 DELTA: Schema = integer(-(2**63))
 REGION: Schema = {"region": text(64)}
 
@@ -77,11 +77,11 @@ _ASKED = record({"from": TIME, "to": TIME, "group_by": array(text(32), 10)})
 
 
 def figures(sums: Schema, others: Schema | None = None, *, sometimes: Schema | None = None, **more: Json) -> Schema:
-    """An answer with totals: the question, the completeness, and rows with the grouping columns.
+    """Schema of an answer with totals: the query, the completeness, and rows with the grouping columns.
 
     Args:
-        sums: Columns of figures, which every row has.
-        others: Fields of the sum of the remaining rows.
+        sums: Columns with figures, which every row has.
+        others: Fields of the row that sums the remaining rows.
         sometimes: Further optional fields of the answer.
         more: Further required fields of the answer.
     """
@@ -119,7 +119,7 @@ _PUBLIC_PROBLEMS = (400, 503)
 
 
 def document_of(resources: Iterable[Resource], *, version: str) -> dict[str, Json]:
-    """The OpenAPI document of these resources, sorted by path."""
+    """The OpenAPI document of these resources, with its paths sorted."""
     return {
         "openapi": "3.1.0",
         "info": {
@@ -140,7 +140,7 @@ def document_of(resources: Iterable[Resource], *, version: str) -> dict[str, Jso
 
 
 def document_bytes(resources: Iterable[Resource], *, version: str) -> bytes:
-    """The document as it is served."""
+    """The OpenAPI document in the form in which it is served."""
     return (json.dumps(document_of(resources, version=version), indent=2) + "\n").encode()
 
 

@@ -1,10 +1,10 @@
 """The explorer page: files of this package, served with headers that allow requests only to its own origin.
 
 There is no build step. Our own modules are served as one script, in the order of their imports, without comments and
-indentation. A page with 20 script files would need 20 concurrent invocations, and be a fifth larger.
+indentation. If the page had 20 script files, it would need 20 concurrent invocations and be a fifth larger.
 
-All its URLs are relative, so it works below any path. Its files are served below a digest of all files and may be
-cached forever. The page itself contains this digest and is requested anew each time.
+All URLs of the page are relative, so it works below any path. Its files are served below a digest of all files and may
+be cached forever. The page itself contains this digest and is requested anew each time.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ MEDIA_TYPES: Mapping[str, str] = {
 }
 """Media type by the ending of a file's name. A file of no such ending is not served."""
 
-# No inline code, no other origins, no frames, and no text that becomes markup or code.
+# The policy allows no inline code, no other origins, no frames, and no text that becomes markup or code.
 CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -110,7 +110,7 @@ class StaticFile:
 
 @cache
 def static_files() -> Mapping[str, StaticFile]:
-    """Files of the page by their name below `static/`. Read at the first request, and cached."""
+    """Files of the page by their name below `static/`. The files are read at the first request, and cached."""
     found = dict(_read(files("metering.api") / "static"))
     modules = {name: found.pop(name) for name in list(found) if name.endswith(".js") and not name.startswith(_VENDOR)}
     found[SCRIPT] = script({**modules, FILTERS_MODULE: filters_module()})
@@ -129,7 +129,7 @@ def filters_module() -> bytes:
 
 @cache
 def digest() -> str:
-    """A digest of the content of all files, for their URLs."""
+    """A digest of the content of all files, which is part of their URLs."""
     content = hashlib.sha256()
     for name, file in static_files().items():
         content.update(f"{name} {len(file.content)} ".encode() + file.content)
@@ -137,7 +137,7 @@ def digest() -> str:
 
 
 def router(parts: ApiParts) -> APIRouter:
-    """Routes of the page and its files. They need no store and no token, as no file is secret."""
+    """Routes of the page and its files. The routes need no store and no token, as no file is secret."""
     routes = APIRouter(include_in_schema=False)
 
     @routes.api_route("/", methods=["GET", "HEAD"])
@@ -229,5 +229,5 @@ def _wrapped(name: str, code: bytes) -> bytes:
 
 
 def _slim(content: bytes) -> bytes:
-    """Our own source without comments and indentation."""
+    """Source code of this project without comments and indentation."""
     return _INDENTATION.sub(b"", _COMMENT.sub(b"", content))

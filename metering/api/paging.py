@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from metering.reports.answer import Answer, Cell, Json
 
 _UNCOUNTED = frozenset({"limit", "cursor", "format"})
-# The year 6325: later than any time that a report accepts, and still a valid date.
+# The year 6325 is later than any time that a report accepts, and still a valid date.
 _MOST_SECONDS = 2**37
 
 Key = tuple[str, ...]
@@ -32,7 +32,7 @@ class Position:
 
     Attributes:
         after: Key of the previous page's last row; None for the first page.
-        fixed: Values that the first page computed and later pages keep, such as the range of `last=7d`, in seconds.
+        fixed: Values that the first page computed and later pages reuse, such as the range of `last=7d`, in seconds.
     """
 
     after: Key | None = None
@@ -42,8 +42,8 @@ class Position:
 def position_of(asked: Asked, accounts: Collection[str], *, fixed: int = 0) -> Position:
     """Start of the requested page.
 
-    Anyone can forge a cursor, so check its `fixed` numbers like parameters. A cursor works only for callers that may
-    see the same accounts.
+    Anyone can forge a cursor, so the caller validates its `fixed` numbers like parameters. A cursor is valid only for
+    callers that may see the same accounts.
 
     Raises:
         ProblemError: 422, the cursor is invalid, or belongs to another query.
@@ -80,10 +80,10 @@ def page_of(
     fixed: tuple[int, ...] = (),
     kept_s: int = KEPT_S,
 ) -> Reply:
-    """The requested page of an answer; the whole answer if the request names no page.
+    """The requested page of an answer; the whole answer if the request has neither `limit` nor `cursor`.
 
-    Rows are sorted by the columns `key` (after `sort_key`), and no two rows have the same key. Later pages keep the
-    numbers `fixed`.
+    Rows are sorted by the columns `key` (after `sort_key`), and no two rows have the same key. The cursor passes the
+    numbers `fixed` on to later pages.
     """
     limit = asked.given.number("limit") or (asked.parts.limits.page_rows if asked.given.text("cursor") else None)
     if limit is None:
@@ -110,7 +110,7 @@ def range_of(position: Position, *, whole_hours: bool) -> tuple[int, int]:
 
 
 def refuse_pages_of_ranked(asked: Asked) -> None:
-    """Refuse pages of rows sorted by figures, because a changed figure moves its row to another page.
+    """Refuse pages of rows that are sorted by figures, because a changed figure can move its row to another page.
 
     Raises:
         InvalidParametersError: A page is requested together with `sort` or `top`.
@@ -130,7 +130,7 @@ def refuse_pages_of_ranked(asked: Asked) -> None:
 
 
 def kept_s(asked: Asked, meta: Mapping[str, Json]) -> int:
-    """Cache time of an answer: long if all its months are closed and its URL always means the same months."""
+    """Cache time of an answer; long if all its months are closed and its URL always refers to the same months."""
     periods, given = meta.get("periods"), asked.given
     if given.flag("now"):
         return 0
@@ -140,7 +140,7 @@ def kept_s(asked: Asked, meta: Mapping[str, Json]) -> int:
 
 
 def cursor_after(asked: Asked, accounts: Collection[str], after: Key, fixed: tuple[int, ...] = ()) -> str:
-    """Cursor of the page after a row, for callers that compute each page anew."""
+    """Cursor of the page that begins after a row, for callers that compute each page anew."""
     return _written(_question(asked, accounts), after, fixed)
 
 

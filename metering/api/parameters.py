@@ -1,4 +1,4 @@
-"""URL parameters, checked by their declarations, and problem details (RFC 9457) for invalid values."""
+"""URL parameters, validated by their declarations, and problem details (RFC 9457) for invalid values."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ProblemError(Exception):
     Attributes:
         kind: Last part of the problem's URN, such as `unknown-column`.
         status: HTTP status.
-        title: Title of this kind of problem, always the same.
+        title: Title, the same for all problems of this kind.
         detail: What is wrong in this request, and what to do.
         faults: The invalid parameters.
         headers: Further headers, such as `Retry-After` and `WWW-Authenticate`.
@@ -72,7 +72,7 @@ class ProblemError(Exception):
         )
 
 
-# Kind of a problem -> status and title.
+# Kind of problem -> status and title.
 _PROBLEMS = {
     "answer-too-large": (422, "The answer is too large"),
     "invalid-cursor": (422, "The cursor cannot be used"),
@@ -105,14 +105,14 @@ def problem(
 
 
 def fault_of(problem: ParameterProblem) -> ParameterFault:
-    """A problem that the reports found, as a sentence."""
+    """A problem that the reports found, as one sentence."""
     return ParameterFault(
         parameter=problem.parameter, detail=f"{problem.value} {problem.problem} {problem.advice}".strip()
     )
 
 
 def problem_of(error: MeteringError) -> ProblemError | None:
-    """The problem of a failed request; None for a fault that only the operator can repair."""
+    """The problem of a failed request; None for a fault that only the operator can correct."""
     if isinstance(error, InvalidParametersError):
         faults = [fault_of(each) for each in error.problems]
         return problem("invalid-parameters", " ".join(dict.fromkeys(each.detail for each in faults)), faults=faults)
@@ -168,7 +168,7 @@ class Parameter:
     place: Literal["query", "path"] = "query"
 
     def fault(self, text: str) -> str | None:
-        """What is wrong with a value, as the end of a sentence; None if the OpenAPI document allows it."""
+        """The fault of a value, as the end of a sentence; None if the OpenAPI document allows the value."""
         if self.kind == "flag":
             return None if text in _FLAGS else "is neither true nor false."
         if self.kind == "integer":
@@ -202,7 +202,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """The values of a request. Every value is valid for its parameter; missing parameters are absent."""
+    """The values of a request. Every value is valid for its parameter; a missing parameter has no value."""
 
     values: Mapping[str, str] = field(default_factory=dict)
 
@@ -251,7 +251,7 @@ def _fault(declared: Parameter, text: str) -> str | None:
     wrong = declared.fault(text)
     if wrong is None:
         return None
-    # In a query string, + decodes to a space, so an offset such as +02:00 arrives with a space.
+    # In a query string, `+` decodes to a space, so an offset such as `+02:00` arrives with a space.
     hint = " Write + as %2B in a URL." if " " in text else ""
     return f"{declared.name} {wrong[2:]}{hint}" if wrong.startswith(": ") else f"{_shown(text)} {wrong}{hint}"
 
@@ -290,7 +290,7 @@ def _twice(names: Iterator[str]) -> Iterator[ParameterFault]:
 
 
 def _shown(text: str) -> str:
-    """Untrusted text for an error message: short, without control characters, and never empty."""
+    """Untrusted text in a form for error messages: short, without control characters, and never empty."""
     short = text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
     return "".join(each if each.isprintable() else "?" for each in short) or "(empty)"
 

@@ -1,4 +1,4 @@
-"""Parts of the API, the reads that requests share, and the figures that a request leaves in the log."""
+"""Shared objects of the API, the limits of reads, and the figures that the log has of each request."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ _FAILED = 500
 
 @dataclass(slots=True, kw_only=True)
 class RequestFigures:
-    """Figures of one request, filled in by the parts that answer it. Mutable.
+    """Figures of one request, filled in by the code that answers the request. Mutable.
 
     Attributes:
         route: Route as declared, such as `/v1/hours/{hour}`; `none` if no route matches.
         status: HTTP status of the response; 500 if no response was started.
-        ms: Milliseconds from the request's first byte to the end of the answer.
-        token_id: Public part of a known token; otherwise empty.
+        ms: Milliseconds from the first byte of the request to the end of the response.
+        token_id: Public part of a valid token; otherwise empty.
         partitions: Partitions of the usage table that were read.
         hours: Hours of the lake that were read.
     """
@@ -71,7 +71,7 @@ def figures_of(request: HTTPConnection) -> RequestFigures:
 
 
 class RequestLog:
-    """Reports the figures of each request once, when its response has ended or the request has failed."""
+    """Reports the figures of each request once, after its response has ended or the request has failed."""
 
     def __init__(self, app: ASGIApp, *, tell: Callable[[RequestFigures], None], clock: Clock) -> None:
         self._app = app
@@ -104,15 +104,15 @@ def _route(scope: Mapping[str, object]) -> str:
     return str(getattr(scope.get("route"), "path", NO_ROUTE))
 
 
-# Limits on what concurrent requests read: reads are charged to the token in advance, counted while they happen, and few
-# large requests run at once.
+# Limits on what concurrent requests read: reads are charged to the token in advance and counted as they happen, and
+# only a few large requests run at once.
 #
-# One read is an hour of the lake or a partition of the usage table. A request with many reads is large: it takes
+# One read is an hour of the lake or a partition of the usage table. A request with many reads is called large: it takes
 # seconds, and a few of them use up a process or a function. So the number of concurrent large requests is limited, both
 # per token and in total.
 
 
-# After its deadline a process only finishes its current read. A dead process removes no entries, so they expire.
+# After its deadline a process only finishes its current read. A killed process leaves its entries, so they expire.
 _MARGIN_S = 10
 # Requests that begin at the same moment conflict and retry; one request succeeds per round.
 _ATTEMPTS = 10
@@ -127,7 +127,7 @@ class LargeStore(Protocol):
         """As of now."""
 
     def write(self, requests: LargeRequests) -> bool:
-        """Replace the requests if unchanged since their read; returns whether they were replaced."""
+        """Replace the requests if they are unchanged since they were read; returns whether they were replaced."""
 
 
 @dataclass(slots=True)
@@ -150,7 +150,7 @@ class ProcessLarge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerLarge:
-    """The large requests of all API processes of a region: one item of its ledger."""
+    """The running large requests of all API processes of a region, in one item of the region's ledger."""
 
     items: Callable[[], ItemStore]
 
@@ -171,7 +171,7 @@ class LedgerLarge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shares:
-    """Limits of each token's concurrent reads: one object for all routes of an application."""
+    """Limits of each token's reads and large requests: one object for all routes of an application."""
 
     limits: Limits
     limiter: Limiter
@@ -206,7 +206,7 @@ class Shares:
         raise _too_much("As many large requests as may be at once are in work")
 
     def end(self, name: str) -> None:
-        """End a large request. If this fails, the entry expires by itself."""
+        """End a large request. If the update fails, the entry expires later."""
         for _ in range(_ATTEMPTS):
             kept = self.large.read()
             left = {other: each for other, each in kept.entries.items() if other != name}
@@ -216,7 +216,7 @@ class Shares:
 
 @dataclass(kw_only=True)
 class Reading:
-    """Reads of one request. The request's thread counts reads, while another thread may abandon the request. Mutable.
+    """Reads of one request. The request's thread counts reads, while another thread may stop the request. Mutable.
 
     Attributes:
         token_id: Token id of the request; empty until it is known.
@@ -231,19 +231,19 @@ class Reading:
     _given_up: bool = False
 
     def afford(self, reads: int) -> None:
-        """Charge reads in advance: the maximum number that the request will make now. Unused reads are returned later.
+        """Charge reads in advance: the maximum number that the request will make now. Unused reads are refunded.
 
         A request with many reads is registered as a large request.
 
         Raises:
-            ProblemError: 429, the token has read too much lately, or too many large requests are running.
+            ProblemError: 429, the token has read too much recently, or too many large requests are running.
             UnavailableError: The ledger does not answer.
         """
         if not reads:
             return
         shares = self.shares
         if self._charged:
-            # The request was admitted, so its further reads become a debt of its token.
+            # The request was admitted, so its additional reads become a debt of its token.
             shares.limiter.correct(self.token_id, reads)
         elif wait_s := shares.limiter.wait_s(self.token_id, reads):
             raise _too_much("This token has read more than its share", retry_after_s=wait_s)
@@ -257,7 +257,7 @@ class Reading:
         self._charged -= reads
 
     def hours(self, number: int = 1) -> None:
-        """Count reads of hours of the lake. Reads not charged in advance are charged now.
+        """Count reads of hours of the lake. Reads that were not charged in advance are charged now.
 
         Raises:
             OutOfTimeError: The client no longer waits for the answer.
@@ -277,7 +277,7 @@ class Reading:
         self._given_up = True
 
     def end(self) -> None:
-        """End the request, and give its unused reads back to the token."""
+        """End the request, and refund its unused reads to the token."""
         if self._charged:
             self.shares.limiter.correct(self.token_id, self._read - self._charged)
         if self._large:
@@ -288,7 +288,7 @@ class Reading:
     def _go_on(self) -> None:
         if self._given_up:
             raise OutOfTimeError
-        # Reads beyond the estimate: a trace whose sums differ, and a search for names near a mistyped one.
+        # Reads beyond the estimate: in a trace whose sums differ, or a search for names similar to a mistyped name.
         if (more := self._read - self._charged) > 0:
             self.afford(more)
 
@@ -308,12 +308,12 @@ def _too_much(why: str, *, retry_after_s: int = _RETRY_AFTER_S) -> parameters.Pr
 
 @dataclass(frozen=True, kw_only=True)
 class ApiParts:
-    """Parts of the API, for all requests.
+    """Clients and stores that all requests of the API share.
 
     Attributes:
         regions: The regions whose usage is reported, merged if there are several; a function has only its own region.
-        everywhere: Whether these are all regions of the stage, which answers then state; None for a single region.
-        large: Store of the running large requests: in this process, or in the ledger if several processes answer.
+        everywhere: Whether these are all regions of the stage; every answer then states this. None for a single region.
+        large: Store of the running large requests: this process, or the ledger if several processes answer requests.
         billing: Finds the regions rated together, anew for each request; None if costs cannot be answered.
     """
 

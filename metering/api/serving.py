@@ -1,4 +1,4 @@
-"""An application on a local port for holders of the token, but not for web pages of other sites."""
+"""An application on a local port, for clients that have the token, but not for web pages of other sites."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 # Requests for another host are refused, whatever their path.
 #
-# A page of another site may resolve a name of its own to 127.0.0.1 (DNS rebinding), and the browser on this machine
-# then sends its requests here. Those requests have the foreign name in `Host`.
+# A page of another site may resolve its own host name to 127.0.0.1 (DNS rebinding); the browser on this machine then
+# sends the page's requests here. The `Host` of those requests is the foreign name.
 
 
 LOOPBACK = "127.0.0.1"
@@ -55,7 +55,7 @@ _LAST_S = 3
 
 @dataclass(kw_only=True)
 class LocalServer:
-    """Serves an application on 127.0.0.1, at any free port if `port` is 0. Mutable: it runs once."""
+    """Serves an application on 127.0.0.1; if `port` is 0, at any free port. Mutable: it runs once."""
 
     app: ASGIApp
     port: int
@@ -66,14 +66,14 @@ class LocalServer:
         """Take the port.
 
         Raises:
-            OSError: The port is taken, or this user may not bind it.
+            OSError: The port is in use, or this user may not bind it.
         """
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
             # A port that was just released can be bound at once; a port in use cannot.
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self._socket.bind((LOOPBACK, self.port))
-            # From now on, the kernel queues a browser that connects before the server is ready, and does not refuse it.
+            # From now on, the kernel queues a browser's early connection, and does not refuse it.
             self._socket.listen()
         except OSError:
             self._socket.close()
@@ -103,7 +103,7 @@ class LocalServer:
 
 
 def _server(app: ASGIApp) -> uvicorn.Server:
-    # No access log: it would hold people's queries, and has no reader here.
+    # There is no access log: it would record people's queries, and nobody reads it here.
     return uvicorn.Server(
         uvicorn.Config(
             app,

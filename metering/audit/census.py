@@ -1,4 +1,4 @@
-"""Census: a count of markers, rows and usage for all hours of a range, part by part, in bounded memory.
+"""Census: counts markers, rows and usage of all hours in a range, part by part, in bounded memory.
 
 The order follows docs/protocol.md, P37: all markers, then the newest done runs of the roll-up, then the rows hour by
 hour, then all usage items. The parts of a table are read in parallel. The state can be saved after each part or hour,
@@ -36,14 +36,14 @@ CLOCKS_MS = 10 * MINUTE_S * 1_000
 
 
 class RecentCommits:
-    """Totals by hour of recent commits, which a comparison leaves out on both sides.
+    """Totals by hour of recent commits, which a comparison excludes on both sides.
 
-    Recent commits wait for the roll-up, or are in a newer run. A plain class, because it caches hourly totals of the
-    plans already read, and the commits of runs that were unfinished then.
+    Recent commits either wait for the roll-up, or are in a newer roll-up run. A plain class, because the object caches
+    hourly totals of the plans already read, and the commits of runs that were unfinished then.
 
     Args:
-        after_ms: Time (epoch milliseconds, by the worker's clock) after which commits count as recent. A wrong clock
-            makes an hour look different; the hour is then compared batch by batch.
+        after_ms: Time (epoch milliseconds, by the worker's clock) after which commits count as recent. If a clock is
+            wrong, an hour seems to differ; the hour is then compared batch by batch.
     """
 
     def __init__(self, items: writes.ItemStore, objects: ObjectStore, *, shards: int, after_ms: int) -> None:
@@ -79,7 +79,7 @@ class RecentCommits:
             for commit_id in taken & waiting.keys():
                 del waiting[commit_id]
         for name in done:
-            # The commits of these runs are off the waiting list before the next listing.
+            # The commits of these runs have left the waiting list before the next listing.
             self._at_work.pop(name, None)
         totals = dict(self._planned)
         for hours in waiting.values():
@@ -99,13 +99,13 @@ class RecentCommits:
         return bool(run.plan_key) and run.planned_at_ms >= self.after_ms - CLOCKS_MS
 
 
-# An hour is read at most this often if commits arrive during the read.
+# If commits arrive during the read of an hour, the hour is read at most this many times.
 _LOOKS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Hour:
-    """Counts of an hour; `total` is the ledger's total of all rows of the hour."""
+    """Counts of an hour; `total` is the ledger's total for all rows of the hour."""
 
     rows: HourRows
     placed: Cells
@@ -159,8 +159,8 @@ class Census:
             from_s: Start of the first hour.
             to_s: Exclusive end of the last hour.
             deep: Whether to count the rows, instead of reading totals from the summaries beside the lake files.
-            parts: Number of parts of an hour, by hash of account or batch.
-            markers: Whether to compare markers with rows, too.
+            parts: Number of parts into which an hour is divided, by hash of account or batch.
+            markers: Whether to also compare markers with rows.
             sources: Whether to record the batches' sources and sequence numbers.
         """
         state = CensusState(from_s=from_s, to_s=to_s, deep=deep, parts=parts, began_ms=self.figures.clock.now_ms())
@@ -188,8 +188,8 @@ class Census:
         """Count to the end.
 
         Args:
-            state: Consistent after each part or hour.
-            limit: Called during the count; it may raise an error, such as ScanTooLongError, to stop it.
+            state: State of the census, consistent after each part or hour.
+            limit: Called during the count; it may raise an error, such as ScanTooLongError, to stop the count.
             tell: Called after each part or hour.
 
         Raises:
@@ -222,7 +222,7 @@ class Census:
         look = Marker.from_item if state.deep else MarkerGlance.of_item
         for item in settling.limited(found, limit):
             if is_marker(item):
-                # A context manager costs too much in this loop over hundreds of millions of markers.
+                # A context manager is too slow in this loop over hundreds of millions of markers.
                 try:
                     marker = look(item)
                     _add_marker(made, marker)
@@ -240,7 +240,7 @@ class Census:
         view = self.figures.view
         recent = RecentCommits(self.figures.items, view.objects, shards=view.shards, after_ms=state.began_ms)
 
-        # Hours are read one by one, because each takes memory for every usage key and, in a deep census, batch.
+        # Hours are read one at a time: each takes memory for every usage key and, in a deep census, for every batch.
         for hour_s in state.hours[state.done :]:
             limit()
             hour = self._hour(hour_s, state, recent)
@@ -286,7 +286,7 @@ class Census:
     def _not_recent(
         self, hour_s: int, total: Total, before: Mapping[int, Total] | None, recent: RecentCommits
     ) -> Total | None:
-        """Return an hour's total without recent commits; None if recent commits kept arriving.
+        """Return an hour's total without recent commits; None if new commits arrived during every attempt.
 
         `total` was just read, and `before` holds the totals of recent commits before that read.
         """
@@ -318,7 +318,7 @@ class Census:
             for shard, number in item.runs.items():
                 made.latest[shard] = max(number, made.latest.get(shard, 0))
         if item.oddities:
-            # No rows match this entry, so its cell differs and is examined.
+            # No rows match the entry that is added here, so its cell differs and is examined.
             made.usage.add(item.hour_s, item.account_id, item.key, Total(1, 1))
         for key, total in self.figures.usage.totals(item, made.survey.contradictions):
             made.used[item.hour_s] = made.used.get(item.hour_s, ZERO).plus(total)

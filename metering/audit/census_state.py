@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
     from metering.stores import writes
 
-# Memory of a cell including its place in two dictionaries, measured with Python 3.13.
+# Memory of a cell, including its entries in two dictionaries, measured with Python 3.13.
 _CELL_BYTES = 400
 # Kinds of cells in a scan: usage, rows for usage, markers and rows for markers.
 _KINDS = 4
-# Fraction of a scan's memory that its cells may use. The rest is for the keys of an hour during summing: one of 25
-# parts of an hour has 60,000 batches at three times the target.
+# Fraction of a scan's memory that its cells may use. The rest is for the keys of an hour while they are summed: at
+# three times the target, one of 25 parts of an hour has 60,000 batches.
 SHARE_OF_CELLS = 16
 _FEWEST_PARTS, _MOST_PARTS = 16, 1_024
 
@@ -35,7 +35,7 @@ Saved = dict[str, list[list[int | str]]]
 
 
 def parts_in(memory_bytes: int, hours: int) -> int:
-    """Number of parts per hour that keeps the cells of a scan within their share of the memory."""
+    """Number of parts per hour with which the cells of a scan stay within their share of the memory."""
     most = memory_bytes // SHARE_OF_CELLS // (_CELL_BYTES * _KINDS * max(hours, 1))
     return max(_FEWEST_PARTS, min(most, _MOST_PARTS))
 
@@ -53,7 +53,7 @@ def part_of(name: str, parts: int) -> int:
 class Cells:
     """Fingerprints by hour and part: millions of keys' totals in bounded memory. Mutable, so a plain class.
 
-    Two sets are compared cell by cell. If two cells differ, the keys of that hour and part are compared one by one.
+    Two objects are compared cell by cell. If two cells differ, the keys of that hour and part are compared one by one.
     """
 
     def __init__(self, parts: int) -> None:
@@ -69,7 +69,7 @@ class Cells:
         self._cell(hour_s, part_of(name, self.parts)).add(key, total)
 
     def merge(self, other: Cells) -> None:
-        """Add all cells of another set with the same number of parts."""
+        """Add all cells of another object with the same number of parts."""
         for hour_s, cells in other._hours.items():
             for part, cell in cells.items():
                 self._cell(hour_s, part).merge(cell)
@@ -83,7 +83,7 @@ class Cells:
         return any(cell != Fingerprint() for cell in self.of(hour_s).values())
 
     def differing(self, other: Cells, hour_s: int) -> frozenset[int]:
-        """Parts of an hour in which two sets differ."""
+        """Parts of an hour in which the cells of two objects differ."""
         mine, theirs, empty = self.of(hour_s), other.of(hour_s), Fingerprint()
         return frozenset(part for part in {*mine, *theirs} if mine.get(part, empty) != theirs.get(part, empty))
 
@@ -112,7 +112,7 @@ class Cells:
 
 
 Phase = Literal["markers", "rows", "usage", "done"]
-# A table is scanned in this many segments. A segment is counted completely, or again from its start.
+# A table is scanned in this many segments. A segment is either counted completely or counted again from its start.
 SEGMENTS = 16
 _MOST_SEGMENTS = 65_536
 
@@ -123,7 +123,7 @@ class HourRows:
 
     Attributes:
         booked: Total of the placed rows in the ledger.
-        placed: Placed rows, summed by key.
+        placed: Total of the placed rows, summed from the rows of each key.
         all_rows: Total of the rows to compare with markers; None if markers may have expired, or commits kept arriving.
         keys: Number of usage keys, in a deep census.
         digest: Digest of the placed rows by usage key, if requested.
@@ -143,8 +143,8 @@ class Names:
     Attributes:
         accounts: Hour -> accounts that have usage.
         batches: Hour -> batch -> total of its marker.
-        too_many: Whether more batches were found than fit into memory, so that none is held.
-        usage_done, markers_done: Number of parts read of the usage table and of the markers.
+        too_many: Whether more batches were found than fit into memory; none is then held.
+        usage_done, markers_done: Number of parts of the usage table and of the markers that have been read.
     """
 
     accounts: dict[int, set[str]] = field(default_factory=dict)
@@ -168,14 +168,14 @@ class CensusState:
         done: Number of parts or hours already counted in this phase.
         with_markers: Markers are compared, too.
         digests: Whether to compute a digest of each hour's rows.
-        judged: Number of attempts to compare the differences that reached the time limit.
-        runs: Newest done run of each shard's roll-up, read before the rows.
+        judged: Number of times that examining the differences reached the time limit.
+        runs: Newest done roll-up run of each shard, read before the rows.
         verdicts: Verdicts of batches with records or a decision time in the range; None if not counted.
         marked: Marker totals by hour; unless `deep`, without commits made after `began_ms`.
-        marks, batches: Markers and rows by batch, if deep.
-        placed, usage: Rows and settled usage items by key.
-        used: Settled and unsettled usage by hour.
-        latest: Shard -> newest run in unsettled items.
+        marks, batches: Fingerprints of markers and of rows by batch, if `deep`.
+        placed, usage: Fingerprints of rows and of settled usage items by key.
+        used: Total of settled and unsettled usage by hour.
+        latest: Shard -> newest roll-up run in unsettled usage items.
         names: Accounts and batches in parts of hours that differ, read after the count.
         unsettled: Hour -> bit mask of the parts with unsettled usage.
     """
@@ -210,7 +210,7 @@ class CensusState:
         self.marks, self.batches, self.placed, self.usage = (Cells(self.parts) for _ in range(4))
 
     def part(self) -> CensusState:
-        """Empty state for a part of a table."""
+        """Return an empty state in which to count one part of a table."""
         return CensusState(
             from_s=self.from_s,
             to_s=self.to_s,
@@ -243,7 +243,7 @@ class CensusState:
 
     @property
     def of(self) -> int:
-        """Number of parts or hours of the phase."""
+        """Number of parts or hours in the current phase."""
         return len(self.hours) if self.phase == "rows" else self.segments
 
     def in_smaller_parts(self) -> None:
@@ -267,13 +267,13 @@ class HourStep:
 
 
 def tell_hour(state: CensusState, doing: Literal["compared", "measured"], tell: Callable[[HourStep], None]) -> None:
-    """In the phase `rows`, report the hour whose rows were counted last."""
+    """Report the last counted hour if the phase is `rows`."""
     if state.phase == "rows":
         hour_s = state.hours[state.done - 1]
         tell(HourStep(doing=doing, hour_s=hour_s, done=state.done, hours=len(state.hours)))
 
 
-# Format version of a saved census. A census in another version starts again.
+# Format version of a saved census. A census that was saved in another version starts again.
 _FORM = 3
 # Fields that are saved without conversion.
 _AS_IT_IS = (
@@ -286,7 +286,7 @@ def keep_census(objects: ObjectStore, state: CensusState) -> None:
     """Save a state.
 
     Raises:
-        UnavailableError: The outcome of the save is unknown; the next process starts from the last saved state.
+        UnavailableError: The state may or may not be saved; the next process starts from the last saved state.
     """
     objects.put(SCAN_KEY, census_bytes(state), if_absent=False)
 
@@ -311,7 +311,7 @@ def census_of(body: bytes, items: writes.ItemStore) -> CensusState | None:
         document = json.loads(gzip.decompress(body))
         return _restored(document, items) if document["form"] == _FORM else None
     except (OSError, EOFError, ValueError, KeyError, TypeError, OverflowError):
-        # An unreadable census is counted again.
+        # If the saved census is unreadable, the count starts again.
         return None
 
 

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 
 _PEEK_MESSAGES = 10
-# Long enough to peek at all messages, and short enough that a killed peek does not hide them for long.
+# Long enough to peek at all messages, and short enough that a killed peek does not hide the messages for long.
 _PEEK_HIDDEN_S = 20
 _EMPTY_PEEKS = 3
 
 
 def peek_bodies(queue: queues.Queue) -> list[str]:
-    """Bodies of all messages in a queue that has no consumer. The messages stay in the queue."""
+    """Bodies of all messages in a queue that has no consumer. The messages remain in the queue."""
     seen: dict[str, tuple[str, str]] = {}
     empty = 0
     try:
@@ -56,7 +56,7 @@ def names_of(bodies: list[str], bucket: str) -> set[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Whereabouts:
-    """Facts of a manifest's batches: from the ledger, names in the dead-letter queue, number of queued messages."""
+    """Facts about a manifest's batches: from the ledger, names in the dead-letter queue, number of queued messages."""
 
     facts: LedgerFacts
     dead: set[str]
@@ -108,7 +108,7 @@ def count_sent(
 
     Args:
         sent: The manifest.
-        chosen: The accepted contents of the manifest, see `chosen_contents`.
+        chosen: The accepted contents of the manifest, as `chosen_contents` returns them.
         found: Places where the manifest's batches were found.
         quarantined: Digests of bodies without a batch id in quarantine.
         disallowed: Number of contents quarantined because of the sender, by batch id without a marker.
@@ -136,8 +136,8 @@ def count_sent(
 
 
 def quarantined_digests(objects: ObjectStore, wanted: set[str]) -> set[str]:
-    """Wanted digests that belong to quarantined bodies without a batch id."""
-    # A body that is not JSON has its own digest as its key, so there is no need to list all objects.
+    """Those of the wanted digests that belong to quarantined bodies without a batch id."""
+    # The key of a body that is not JSON is the body's digest, so there is no need to list all objects.
     found = {digest for digest in wanted if objects.head(quarantined_batch_key("", digest)) is not None}
     for info in objects.list(QUARANTINED_BATCHES_PREFIX) if found != wanted else ():
         batch = QuarantinedBatch.from_json(objects.get(info.key), info.key)
@@ -158,7 +158,7 @@ def disallowed_contents(objects: ObjectStore, wanted: set[str], *, threads: int 
 def quarantined_claims(
     objects: ObjectStore, *, since_s: int = 0, threads: int = 1, limit: Callable[[], None] = lambda: None
 ) -> Iterator[Claim]:
-    """Claims of batches that are in quarantine because of their sender.
+    """Claims of batches that were quarantined because of their sender.
 
     Args:
         objects: The data bucket.

@@ -1,12 +1,12 @@
-"""Lists `drop/` to find objects that S3 never announced: a lost announcement leaves no other trace.
+"""Lists `drop/` to find objects that S3 never announced: a lost announcement has no other effect.
 
 The batch id is derived from bucket, key and ETag, so the ledger shows whether an object became a batch. A daily pass
 checks the objects put since the last pass, one slice of the listing per tick. Announcing an object again is safe,
 because its batch has the same id.
 
 Announcements refused because of their sender are recorded in quarantine. Quarantine is read only where senders may be
-refused, at most once per tick, from the oldest checked object on. Without enough time to read quarantine, the pass
-checks no new objects and does not advance.
+refused, at most once per tick, beginning with the oldest checked object. If the time is too short to read quarantine,
+the pass checks no new objects and does not advance.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
     from metering.stores import queues
 
 PASS_EVERY_S = DAY_S
-# The first pass in a region starts with objects of this age.
+# The first pass in a region covers objects that are at most this old.
 _FIRST_LOOK_S = 2 * DAY_S
 # S3 sends most notifications within a second, and sometimes only after a minute or longer (S3 user guide).
 SETTLES_S = 15 * MINUTE_S
 # The clock is read after each slice of this many objects.
 _SLICE = 1_000
-# In a tick, a pass starts slices for this long, and none once less than the reserve is left.
+# In a tick, a pass starts slices for this long, and starts none once less time than the reserve is left.
 _TICK_MS = 60_000
 _RESERVE_MS = 30_000
 # The stored result names at most this many lost objects.
@@ -72,7 +72,7 @@ class DropCheck:
         return read_note(self.items, DROPS_KEY, DroppedObjects.from_item) or DroppedObjects()
 
     def run(self, deadline: Deadline) -> DroppedObjects:
-        """Resume today's pass within the time limit, and check the known lost objects again."""
+        """Resume today's pass within the time limit, and check the already known lost objects again."""
         known = self.known()
         upto_s = self._upto_s(known)
         if not known.lost and not upto_s:
@@ -91,7 +91,7 @@ class DropCheck:
         return known
 
     def _refused(self, known: DroppedObjects, deadline: Deadline) -> _Refused:
-        """Quarantine reader for the known lost objects, and for those of the current pass."""
+        """Reader of the quarantine for the known lost objects, and for those of the current pass."""
 
         def limit() -> None:
             if deadline.remaining_ms() <= _RESERVE_MS:
@@ -123,7 +123,7 @@ class DropCheck:
         return [lost[position] for position in refused]
 
     def _begun(self, known: DroppedObjects, upto_s: int) -> DroppedObjects:
-        # Lost objects beyond those named are counted, and found again later.
+        # Lost objects beyond the named ones are counted, and are found again later.
         from_s = known.from_s if known.more else known.seen_to_s
         now_s = self._now_s()
         return replace(known, more=0, from_s=from_s or now_s - _FIRST_LOOK_S, began_s=now_s, upto_s=upto_s, after="")
@@ -156,13 +156,13 @@ class DropCheck:
         for each in lost:
             # The caller may list objects but not read them. A listing by the key's prefix begins with the key itself.
             found = next(iter(self.objects.list(each.key)), None)
-            # The ETag tells whether the object was replaced. A deleted object cannot become a batch.
+            # The ETag shows whether the object was replaced. A deleted object cannot become a batch.
             if found is not None and (found.key, found.etag.strip('"')) == (each.key, each.etag):
                 there.append(each)
         return there
 
     def _judgeable_s(self) -> int:
-        """Time before which every delivered announcement has a verdict."""
+        """Time before which every announcement that S3 delivered has a verdict."""
         known = read_note(self.items, COMPLETENESS_KEY, Completeness.from_item)
         if known is None:
             return 0
@@ -182,7 +182,7 @@ class _Refused:
     """Claimed ids of batches quarantined because of their sender. Read on first use.
 
     Attributes:
-        since_s: Skip quarantine objects older than this (epoch seconds): they concern no checked object.
+        since_s: Quarantine objects older than this (epoch seconds) are skipped: they concern no checked object.
         limit: Called before each listed object. It may raise.
         read_to_s: Time up to which quarantine was read; 0 if it was not read.
     """
@@ -194,10 +194,10 @@ class _Refused:
     _ids: frozenset[str] | None = None
 
     def left_out(self, unknown: Sequence[LostDrop]) -> list[LostDrop]:
-        """Leave out objects whose announcements were refused.
+        """Return the objects except those whose announcements were refused.
 
         Raises:
-            OutOfTimeError: Too little time is left to read quarantine.
+            OutOfTimeError: The remaining time is too short to read quarantine.
         """
         if not unknown:
             return []

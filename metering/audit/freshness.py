@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def log_holds(known: log_sources.LogFigures, *, now_s: int) -> list[watch.Hold]:
-    """Holds on completeness by a stage's log sources, from the coverage job's figures; a stopped job is a hold, too."""
+    """Holds on completeness by a stage's log sources, from the coverage job's figures; a stopped job is also a hold."""
     holds: list[watch.Hold] = []
     seen_s = min(known.looked_s, now_s)
     if known.held_s is not None:
@@ -40,7 +40,7 @@ def log_holds(known: log_sources.LogFigures, *, now_s: int) -> list[watch.Hold]:
     return holds
 
 
-# The watch measures each minute. Older measurements are not presented as current.
+# The watch measures once a minute. Older measurements are not presented as current.
 STALE_S = 5 * MINUTE_S
 # The roll-up books every batch within this time, or an alarm fires.
 ROLLED_UP_S = 15 * MINUTE_S
@@ -52,7 +52,7 @@ class HeldBack:
 
     Attributes:
         what: In words.
-        since_s: Time beyond which completeness cannot advance, epoch seconds; None if unknown.
+        since_s: Time beyond which completeness cannot advance, in epoch seconds; None if unknown.
         cure: Command that removes the cause, with its region and stage.
         usual: Whether the hold is normal and needs no attention.
     """
@@ -68,7 +68,7 @@ class Complete:
     """Time up to which the count is complete, and what holds it back.
 
     Attributes:
-        through_s: Everything sent before this time is counted, as far as known, epoch seconds; 0 if unknown.
+        through_s: Everything that is known to be sent before this time is counted, epoch seconds; 0 if unknown.
         held_back_by: The earliest first.
     """
 
@@ -77,12 +77,12 @@ class Complete:
 
 
 def complete_of(known: watch.Completeness, *, now_s: int, region: str, stage: str) -> Complete:
-    """Convert a stored measurement to the answer at `now_s`. An earlier version may have stored the measurement."""
+    """Convert a stored measurement to an answer at `now_s`. An earlier version may have stored the measurement."""
     place = f"--region {region} --stage {stage}"
     redeploy = f"metering region add {region} --stage {stage} --redeploy"
     found = [_told(hold, place, now_s) for hold in known.held_by]
     if known.measured_s is None:
-        # A watch that stored no time of measurement is of an earlier version.
+        # A watch that stored no measurement time runs an earlier version.
         what = "a watch of an earlier version, which does not say why or when it measured"
         found.append(HeldBack(what=what, since_s=known.through_s or None, cure=redeploy))
     elif now_s - known.measured_s > STALE_S:
@@ -93,7 +93,7 @@ def complete_of(known: watch.Completeness, *, now_s: int, region: str, stage: st
 
 
 def merged(answers: Mapping[str, Complete]) -> Complete:
-    """Merge the answers by region name: the earliest time, and the holds of all regions."""
+    """Merge the answers of several regions into the earliest time and the holds of all regions."""
     held = [
         replace(each, what=f"{region}: {each.what}") if len(answers) > 1 else each
         for region, answer in answers.items()
@@ -104,7 +104,7 @@ def merged(answers: Mapping[str, Complete]) -> Complete:
 
 
 _WAIT = "metering verify --wait 5m"
-# Holder -> its singular and plural noun, and the command that resolves it.
+# Holder -> the holder's singular and plural noun, and the command that resolves it.
 _WORDS: dict[str, tuple[str, str, str]] = {
     watch.Holder.QUEUE: ("message in the ingest queue", "messages in the ingest queue", _WAIT),
     watch.Holder.HELD_MESSAGES: (
@@ -136,7 +136,7 @@ _USUAL = frozenset({watch.Holder.LOG_DELAY.value, watch.Holder.LOG_SETTLING.valu
 
 
 def _told(hold: watch.Hold, place: str, now_s: int) -> HeldBack:
-    # A watch of a later version may report a holder that this version does not know.
+    # A watch that runs a later version may report a holder that this version does not know.
     later = (hold.holder.replace("_", " "),) * 2
     one, several, cure = _WORDS.get(hold.holder, (*later, "metering status"))
     words = several if hold.count != 1 else one or several
@@ -163,16 +163,16 @@ def duration(seconds: int) -> str:
 
 
 def sentences(held: HeldBack) -> tuple[str, str]:
-    """Two lines for people: the cause of the hold and its time; and the cure, on its own line for copying."""
+    """Two lines for people: the cause of the hold with its time; and the command that cures it, ready to copy."""
     since = f"since {rfc3339(held.since_s)}" if held.since_s is not None else "for a time that is not known"
     return f"Held back by {held.what}, {since}.", f"Cure: {held.cure}"
 
 
 # SQS reports a queue's depth correctly one minute after the last send (`ApproximateNumberOfMessages`).
 DEPTH_DELAY_S = MINUTE_S
-# The metric of the oldest message's age may lag by this much.
+# The metric of the oldest message's age may lag behind by this much.
 AGE_DELAY_S = 10 * MINUTE_S
-# One look reads at most this many notes. More notes indicate an incident, in which the previous result stays valid.
+# One search reads at most this many notes. More notes indicate an incident, in which the previous result stays valid.
 NOTES_READ = 1_000
 
 
@@ -182,8 +182,8 @@ class Looked:
 
     Attributes:
         memory: Stored history of the queues, including this measurement.
-        waiting, dead: Messages in the ingest queue and in the dead-letter queue, including hidden messages.
-        held: Notes of messages that were received three times or more and may still be in the queue.
+        waiting, dead: Number of messages in the ingest queue and in the dead-letter queue, including hidden messages.
+        held: Number of notes of messages that were received three times or more and may still be in the queue.
         held_s: Sending time of the oldest message in these notes.
     """
 
@@ -195,7 +195,7 @@ class Looked:
 
     @property
     def bound_s(self) -> int:
-        """Latest time that this measurement can prove complete, because queue depths lag."""
+        """Latest `complete_through` that this measurement can prove, because queue depths lag."""
         return max(self.memory.looked_s - DEPTH_DELAY_S, 0)
 
 
@@ -205,13 +205,13 @@ def _unseen(looked: Looked) -> watch.Holder:
     return watch.Holder.HELD_MESSAGES if looked.memory.unseen else watch.Holder.PUT_BACK
 
 
-# One measurement reads at most this many waiting commits: ten minutes of the target's peak.
+# One measurement reads at most this many waiting commits, which is ten minutes of the target's peak.
 WAITING_READ = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """Result of one measurement; the next measurement needs `queues`."""
+    """Result of one measurement; the next measurement uses `queues`."""
 
     known: watch.Completeness
     waiting: WaitingNow
@@ -225,7 +225,7 @@ class WaitingNow:
     Attributes:
         count: Number of commits, at most `WAITING_READ` + 1.
         oldest_ms: Time of the oldest commit; None without commits.
-        sent_s: Time before which everything sent is rolled up, epoch seconds; None without commits.
+        sent_s: Time before which everything that was sent is rolled up, epoch seconds; None without commits.
     """
 
     count: int = 0
@@ -234,12 +234,12 @@ class WaitingNow:
 
     @property
     def all_read(self) -> bool:
-        """Whether all were read. A longer list is an incident: completeness stays at the earlier time."""
+        """Whether all were read. A longer list is an incident: completeness does not advance."""
         return self.count <= WAITING_READ
 
     @classmethod
     def of(cls, entries: Iterable[commits.Waiting]) -> WaitingNow:
-        """Summarise a list, up to the read limit."""
+        """Summarise a list of waiting commits, up to the read limit."""
         read = list(islice(entries, WAITING_READ + 1))
         sent_ms = min((entry.sent_at_ms for entry in read), default=None)
         return cls(
@@ -251,7 +251,7 @@ class WaitingNow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Freshness:
-    """Measures `complete_through`. The watch measures it every minute; reports use the stored value.
+    """Measures `complete_through`. The watch measures every minute; reports use the stored value.
 
     Attributes:
         region, stage: Values of the options in the `cure` commands.
@@ -272,7 +272,7 @@ class Freshness:
     def answer(self) -> Complete:
         """Answer from the watch's last measurement, or measure now if there is none.
 
-        An old measurement is never presented as fresh: it adds the stopped watch as a hold.
+        An old measurement is never presented as fresh: the answer then has the stopped watch as a hold.
         """
         known = self._last() or self.measure().known
         return complete_of(known, now_s=self.clock.now_ms() // 1_000, region=self.region, stage=self.stage)
@@ -287,10 +287,10 @@ class Freshness:
     def measure(self) -> Measured:
         """Measure, and store nothing.
 
-        The result is the earliest time of messages that may still be queued, batches missing from sources, commits
-        waiting for the roll-up, and files that log sources have not delivered. An hour that no run has published holds
-        nothing back: its rows are in staging, which every report reads. The queues are read first, so that the ledger
-        already has every message that has left the queues.
+        The result is the earliest time of four things: messages that may still be queued, batches missing from sources,
+        commits waiting for the roll-up, and files that log sources have not delivered. An hour that no run has
+        published holds nothing back: its rows are in staging, which every report reads. The queues are read first, so
+        that the ledger already has every message that has left the queues.
         """
         looked = self._look()
         waiting = WaitingNow.of(commits.waiting_commits(self.items, self.shards))
@@ -320,7 +320,7 @@ class Freshness:
             age_s = self.queue_facts.oldest_age_s()
             left_s = left_s if age_s is None else max(left_s, now_s - age_s - AGE_DELAY_S)
             # A message noted before this time became visible again before the oldest remaining message was sent, so it
-            # was received again or is dead.
+            # was received again or is a dead letter.
             noted_from_s = max(noted_from_s, left_s - redelivery.visibility_s)
         held = self._held(noted_from_s)
         dead = self.dead.depth().total

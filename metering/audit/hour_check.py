@@ -32,7 +32,7 @@ _ACCOUNTS_QUERY = RowQuery(columns=("account_id",))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlacedRows:
-    """Rows of an hour that the roll-up has placed, to be compared with usage.
+    """Rows of an hour that the roll-up has placed, for the comparison with usage.
 
     Attributes:
         booked: Total of the placed rows in the ledger; None if only some accounts were counted.
@@ -85,7 +85,7 @@ class Figures:
     def counted(
         cls, *, items: ItemStore, view: LakeView, clock: Clock, marker_life_s: int, threads: int = 1
     ) -> Figures:
-        """Make `Figures` for a proof, which count the rows of lake files instead of reading their summaries."""
+        """Make `Figures` for a proof: they count the rows of lake files instead of reading the summaries."""
         return cls(
             items=items,
             usage=UsageReading(items),
@@ -101,7 +101,7 @@ class Figures:
         return may_have_expired(hour_s, self.marker_life_s, self.clock.now_ms() // 1000)
 
     def done_runs(self) -> dict[int, int]:
-        """Newest done run of each shard's roll-up. Call this before reading the rows, never after (P37)."""
+        """Newest done roll-up run of each shard. Read these runs before the rows, never after (P37)."""
         return settled_runs(self.items, self.view.shards)
 
     def accounts(self, hour_s: int) -> set[str]:
@@ -120,7 +120,7 @@ class Figures:
         return placed.read(hour_s, count)
 
     def summed(self, state: booked_hours.HourState) -> Iterator[UsageRows]:
-        """Totals of an hour in parts: counted from rows in staging, or read from the summaries beside lake files."""
+        """Totals of an hour in parts: counted from rows in staging, or read from summaries beside lake files."""
         staged = [source for source in state.sources if source.staged]
         files = [source.file for source in state.sources if not source.staged]
         if staged:
@@ -147,7 +147,7 @@ class Figures:
     def marked(
         self, hour_s: int, batch_ids: Iterable[str], contradictions: runs.Contradictions | None = None
     ) -> dict[str, Total]:
-        """Totals that the markers of some batches state for an hour.
+        """Totals for an hour according to the markers of some batches.
 
         Raises:
             LedgerCorruptError: A marker cannot be read. With `contradictions`, note the error and skip the marker.
@@ -171,8 +171,8 @@ class HourCheck:
         markers: Total of the markers; None if markers may have expired or were not compared.
         rows: Total of the rows in lake and staging: counted if `deep`, otherwise taken from the ledger.
         differences: Differences by key and batch if `deep`, otherwise at most one for usage and one for markers.
-            Unsettled usage is left out.
-        unsettled: Account hours with unsettled usage, which could not be compared.
+            Unsettled usage is excluded.
+        unsettled: Account hours that could not be compared, because their usage is unsettled.
         seen: State of the usage items of each difference.
         digest: Digest of the rows by usage key (`usage_digest`) if `deep`.
     """
@@ -207,7 +207,7 @@ class HourCheck:
     def confirmed(self, earlier: HourCheck) -> HourCheck | None:
         """Keep only the differences that an earlier pass also found; None if none remain.
 
-        A usage difference counts as the same if its items were not written between the passes.
+        A usage difference counts as found again only if its items were not written between the passes.
         """
         before = _gaps(earlier.differences)
         after = _gaps(self.differences)
@@ -229,8 +229,8 @@ class HourComparison:
     """Compares usage of an hour with its rows, for all accounts at once or account by account. Mutable.
 
     Attributes:
-        done: Newest done run of each shard's roll-up, read before the rows.
-        most: Maximum number of differences held; None for no limit.
+        done: Newest done roll-up run of each shard, read before the rows.
+        most: Maximum number of differences kept in memory; None for no limit.
     """
 
     hour_s: int
@@ -243,7 +243,7 @@ class HourComparison:
     seen: dict[AccountHour, Mapping[Key, SeenItem]] = field(default_factory=dict)
 
     def add(self, rows: Mapping[UsageKey, Total], usage: HourUsage) -> None:
-        """Compare the placed rows of some accounts with their usage; read the usage after the rows."""
+        """Compare the placed rows of some accounts with their usage, which is read after the rows."""
         self.rows = self.rows.plus(sum_totals(rows.values()))
         self.usage = self.usage.plus(usage.total)
         self.unsettled |= usage.unsettled(self.done)
@@ -325,7 +325,7 @@ def difference_fields(worst: Difference) -> dict[str, str | int]:
 
 
 def describe(difference: Difference) -> str:
-    """Describe what a difference is in: a usage key, a batch, accounts of a month, or the whole hour."""
+    """Describe the place of a difference: a usage key, a batch, accounts of a month, or the whole hour."""
     if difference.key is not None:
         return describe_key(difference.key)
     if difference.odd:
@@ -363,9 +363,9 @@ class OneHour:
     without any rows goes unnoticed: `Reconciler.check` scans for those.
 
     Attributes:
-        attempts: Maximum attempts if the hour changes meanwhile.
+        attempts: Maximum number of attempts if the hour changes during the comparison.
         most_rows: Maximum number of rows, checked before any file is opened.
-        most_accounts: Maximum number of accounts; each takes a query for its usage.
+        most_accounts: Maximum number of accounts; the usage of each takes one query.
         most_batches: Maximum number of batches; markers are read a hundred at a time.
     """
 
@@ -376,7 +376,7 @@ class OneHour:
     most_batches: int = 20_000
 
     def look(self, hour_s: int, *, now_s: int) -> HourFigures:
-        """Compare the hour; repeat if the hour changes meanwhile.
+        """Compare the hour; repeat if it changes during the comparison.
 
         Raises:
             UnavailableError: The hour could not be read.

@@ -3,7 +3,7 @@
 Lake files and accepted markers are immutable. The rows of a new file are therefore compared only once with their
 batches' markers and with the totals beside the file. The usage of an hour is compared with the files' totals, and with
 rows in staging, each time a run has published files for the hour: all listed hours of a day together. An hour or file
-that was not compared, or differs, stays on the work list. The work grows with newly compacted rows, not with stored
+remains on the work list if it was not compared, or differs. The work depends on newly compacted rows, not on all stored
 rows. docs/decisions/0013-reconciliation.md has the figures, and names the faults that only a full pass can find.
 """
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from metering.audit.reconciler import Reconciler
 
-# Number of a day's hours whose sums are in memory together, at about 75 bytes per usage key: 12 hours of the target.
+# Number of hours of a day whose sums are in memory together, at about 75 bytes per usage key: 12 hours of the target.
 HOURS_AT_ONCE = 12
 KEYS_AT_ONCE = 2_400_000
 _Entry = tuple[UsageKey, Total]
@@ -53,8 +53,8 @@ class _Rows:
 class AccountDays:
     """Compares usage with rows, day by day: one read per account covers all hours of a day (P37).
 
-    Rows come, ordered by account, from the totals beside the lake files, or from staging if no run has compacted them.
-    Therefore only one account is in memory at a time, not a whole hour.
+    Rows are read, ordered by account, from the totals beside the lake files, or from staging if no run has compacted
+    them. Therefore only one account is in memory at a time, not a whole hour.
     """
 
     figures: Figures
@@ -62,11 +62,11 @@ class AccountDays:
     def look(self, hours: Sequence[int]) -> dict[int, HourCheck]:
         """Compare some hours of one day. Reads no markers and scans no table.
 
-        Accounts that have usage but no rows in these hours are not found: `Reconciler.check` scans for them.
+        Accounts that have usage but no rows in these hours are not detected: `Reconciler.check` scans for them.
 
         Raises:
             UnavailableError: A read failed.
-            LedgerCorruptError: An item cannot be read, or a file is gone.
+            LedgerCorruptError: An item cannot be read, or a file is missing.
         """
         checks: dict[int, HourCheck] = {}
         left = deque(sorted(hours))
@@ -117,7 +117,7 @@ def _account_of(entry: _Entry) -> str:
 # The list of files is one item of at most 400 KB, with about 100 bytes a file. More files wait for the next pass.
 _MOST_FILES = 2_000
 _MARKERS_AT_ONCE = 10_000
-# If more accounts are unsettled, the hour is not read a second time in this pass.
+# If more accounts than this are unsettled, the hour is not read a second time in this pass.
 _LOOKED_AGAIN = 2_000
 # Most rows of an hour are booked within this time after the hour ends.
 _SETTLES_S = 15 * MINUTE_S
@@ -133,7 +133,7 @@ class IncrementalResult:
         hours: Hours whose usage was compared with their rows.
         files: New files whose rows were compared with markers.
         different: Hours in which two passes found the same difference, and files whose rows differ from markers.
-        left: Number of hours and files that stay on the work list.
+        left: Number of hours and files that remain on the work list.
         skipped: Number of hours and files skipped for lack of time.
         backlog: Hours and files that were skipped or kept changing, and runs whose files do not fit on the work list.
     """
@@ -148,10 +148,10 @@ class IncrementalResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IncrementalCheck:
-    """Compares the hours and files on the work list: the newest first, then the longest waiting.
+    """Compares the hours and files on the work list: first the newest, then those that have waited longest.
 
     Attributes:
-        reserve_ms: Minimum remaining time to start an hour or file.
+        reserve_ms: Minimum remaining time to start the comparison of an hour or file.
     """
 
     reconciler: Reconciler
@@ -166,8 +166,8 @@ class IncrementalCheck:
 
         Raises:
             UnavailableError: A read failed; the list is unchanged.
-            LedgerCorruptError: A marker cannot be read: its files stay on the list, and all others were compared. Or a
-                run, its plan or a published item cannot be read: the list is unchanged.
+            LedgerCorruptError: A marker cannot be read: the files with its batch remain on the list, and all others
+                were compared. Or a run, its plan or a published item cannot be read: the list is unchanged.
         """
         work, unlisted = self._extended(self.work_list())
         contradictions = Contradictions()
@@ -200,18 +200,18 @@ class IncrementalCheck:
         return read_note(self.figures.items, WORK_LIST_KEY, WorkList.from_item) or WorkList()
 
     def keep(self, work: WorkList) -> None:
-        """Store the work list. Only the reconciler writes it."""
+        """Store the work list. Only the reconciler writes this list."""
         self.figures.items.put(Put(table=Table.LEDGER, item=work.to_item()))
 
     def newest_runs(self) -> dict[int, int]:
-        """Number of the newest done compaction run of each shard. All earlier runs are done, too."""
+        """Number of the newest done compaction run of each shard. All earlier runs are also done."""
         return {shard: newest_done(self.figures.items, lake_chain(shard)) for shard in self._shards()}
 
     def _shards(self) -> range:
         return commits.known_shards(self.figures.items, self.figures.view.shards)
 
     def _extended(self, work: WorkList) -> tuple[WorkList, Backlog]:
-        """Add newly published hours and files to the list, and return also the runs that do not fit."""
+        """Add newly published hours and files to the list; also return the runs whose files do not fit."""
         now_s = self.figures.clock.now_ms() // 1000
         runs, hours, files = dict(work.runs), dict(work.hours), dict(work.files)
         unlisted = Backlog()
@@ -228,14 +228,14 @@ class IncrementalCheck:
         return replace(work, runs=runs, hours=hours, files=files), unlisted
 
     def _done(self, shard: int, after: int) -> Iterator[Run]:
-        """Finished runs after a run number, oldest first, up to the first unfinished run."""
+        """Done runs after a given run number, oldest first, up to the first run that is not done."""
         key = run_key(lake_chain(shard), after + 1)
         runs = map(Run.from_item, self.figures.items.query(Table.LEDGER, key.pk, sk_from=key.sk))
         return takewhile(lambda run: run.state == "done", runs)
 
     def _published(self, run: Run) -> Iterator[Published]:
         if not run.plan_key:
-            # A restore put this run on top of the chain; it has no files (P41).
+            # A restore added this run at the top of the chain; the run has no files (P41).
             return iter(())
         plan = Plan.from_json(self.figures.view.objects.get(run.plan_key), run.plan_key)
         keys = [published_key(hour.hour_s, run.shard, run.number) for hour in plan.hours]
@@ -301,7 +301,7 @@ class IncrementalCheck:
         return looked, different
 
     def _look_at(self, hour_s: int, suspects: Suspects) -> HourCheck:
-        """Compare suspect accounts and batches of an hour, which may have no rows."""
+        """Compare the suspect accounts and batches of an hour, even those without rows."""
         named = (
             Difference(between="markers/rows", hour_s=hour_s, batch_id=batch_id, expected=ZERO, found=ZERO)
             for batch_id in sorted(suspects.batches)
@@ -315,9 +315,9 @@ class IncrementalCheck:
         return self.reconciler.look_again(before)
 
     def _days(self, hours: Mapping[int, int]) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
-        """Group hours by day, in two orders: the newest first, and the longest waiting first.
+        """Return the hours grouped by day, in two orders: the newest first, and the longest waiting first.
 
-        Hours that are not over yet come last, because they settle later.
+        Hours that have not ended come last, because their usage settles later.
         """
         now_s = self.figures.clock.now_ms() // 1_000
         days: dict[tuple[bool, int], list[int]] = {}
@@ -330,7 +330,7 @@ class IncrementalCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Times:
-    """Time limits of one kind of work: half for newest entries, half for longest waiting, so that none starves."""
+    """Time limits of one kind of work: half for the newest entries, half for those that have waited longest."""
 
     deadline: clock.Deadline
     turn_ms: int
@@ -338,7 +338,7 @@ class _Times:
 
     @classmethod
     def of(cls, deadline: clock.Deadline, *, share: int, reserve_ms: int) -> _Times:
-        """Remaining time minus a reserve, divided by `share`."""
+        """Time limits that use the remaining time minus a reserve, divided by `share`."""
         left_ms = deadline.remaining_ms()
         ours_ms = max(left_ms - reserve_ms, 0) // share
         return cls(deadline=deadline, turn_ms=left_ms - ours_ms // 2, end_ms=left_ms - ours_ms)

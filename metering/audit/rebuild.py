@@ -1,11 +1,11 @@
-"""Rebuild usage and markers from rows while workers run (docs/protocol.md), or all usage after a restore (P41).
+"""Rebuild usage and markers from rows while functions run (docs/protocol.md), or all usage after a restore (P41).
 
 No recomputed total is ever written. A usage item is corrected by its difference from the rows, if it is unchanged since
-it was read (P38). A marker is put only if the batch has no marker, or a rejected one (P40).
+it was read (P38). A marker is put only if the batch has no marker or a rejected marker (P40).
 
-A ledger restored to an earlier time would assign the same run and kind numbers again, to different content. Every chain
-therefore continues above the numbers of the lost time, and usage is booked again into an empty table. From the
-deployment of the new table until the end of the rebuild, functions refuse to work.
+A ledger that is restored to an earlier time would assign the same run and kind numbers again, to different content.
+Every chain therefore continues above the run numbers of the lost time, and usage is booked again into an empty table.
+From the deployment of the new table until the end of the rebuild, functions refuse to work.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ if TYPE_CHECKING:
 
 # Number of markers that are looked up together.
 _LOOKED_UP = 1_000
-# Files of one kind. Each file's lines are divided again if they do not fit into memory.
+# Files of one kind. If a file's lines do not fit into memory, they are divided again.
 _FILES = 32
-# Size of the hash table that keeps most other batches out of the files: 64 MiB, one byte per value.
+# Size of the hash table that excludes most other batches from the files: 64 MiB, one byte per value.
 _HASHES = 1 << 26
 
 
@@ -59,8 +59,8 @@ class MarkerRebuild:
     """Result of `rebuild markers`.
 
     Attributes:
-        batches: Batches found in the rows.
-        rebuilt: Batches whose lost marker was put back.
+        batches: Number of batches found in the rows.
+        rebuilt: Number of batches whose lost marker was restored.
     """
 
     batches: int
@@ -69,11 +69,11 @@ class MarkerRebuild:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarkerRebuilder:
-    """Puts back lost markers of batches that have rows, in bounded memory (docs/protocol.md, P40).
+    """Restores lost markers of batches that have rows, in bounded memory (docs/protocol.md, P40).
 
-    Rows are read hour by hour, and their batches' markers are looked up. If a marker is missing, the rows are read
-    again, because a marker names all hours of its batch, including hours already read. Findings are written to files,
-    so that markers can be put a few at a time.
+    Rows are read hour by hour, and the markers of their batches are looked up. If a marker is missing, the rows are
+    read again, because a marker names all hours of its batch, including hours already read. The missing batches are
+    written to files, so that markers can be put a few at a time.
 
     Attributes:
         batches_at_once: Approximate maximum of missing batches in memory.
@@ -85,7 +85,7 @@ class MarkerRebuilder:
 
     def run(self) -> MarkerRebuild:
         """See `Rebuilder.markers`."""
-        # The hours that begin within the life of a marker.
+        # Only hours that begin within the life of a marker are examined.
         from_s = -(-(self.figures.clock.now_ms() // 1000 - self.figures.marker_life_s) // HOUR_S) * HOUR_S
         with ExitStack() as open_files:
             folder = Path(open_files.enter_context(TemporaryDirectory(prefix="metering-markers-")))
@@ -106,7 +106,7 @@ class MarkerRebuilder:
         return MarkerRebuild(batches=batches + lost, rebuilt=rebuilt)
 
     def _look(self, hour_s: int, from_s: int, missing: _Files) -> int:
-        """Record batches without an accepted marker; return the number of other batches whose first hour this is."""
+        """Record batches without an accepted marker; return the number of those with one whose first hour this is."""
         first, label = hour_label(from_s), hour_label(hour_s)
 
         def look(state: HourState) -> int:
@@ -142,7 +142,7 @@ class MarkerRebuilder:
         self.figures.view.read(hour_s, collect)
 
     def _put(self, batch: tuple[str, dict[int, Total]]) -> bool:
-        """Put a marker if the batch has none, or a rejected one; return whether it was put."""
+        """Put a marker if the batch has none, or a rejected one; return whether the marker was put."""
         batch_id, totals = batch
         now_ms = self.figures.clock.now_ms()
         rows = sum(total.records for total in totals.values())
@@ -220,7 +220,7 @@ def _of_part(part: int, parts: int) -> Callable[[str], bool]:
 
 
 def _first_hour(marker: Item, from_s: str, here: str) -> str:
-    """Earliest hour of a marker from `from_s` on; `here` for a marker without hours, which may be damaged."""
+    """Earliest hour of a marker that is not before `from_s`; `here` if the marker has none, and may be damaged."""
     hours = marker.get("hours")
     return min((label for label in hours if label >= from_s), default=here) if isinstance(hours, dict) else here
 
@@ -239,11 +239,11 @@ class UsageRebuild:
         hours: Hours that were measured.
         repaired: Number of corrected usage keys.
         repairs: The first corrections, up to `LISTED`, with the totals before and after.
-        mended: The first items with odd attributes removed, up to `LISTED`: key and oddities (P49).
-        unreadable: One sentence per contradiction in the ledger. All independent work was done.
-        unstable: Hours in which some usage kept changing; run the command again.
+        mended: The first items from which odd attributes were removed, up to `LISTED`: key and oddities (P49).
+        unreadable: One sentence per contradiction in the ledger. All unaffected work was done.
+        unstable: Hours in which some usage changed in every attempt; run the command again.
         closed: Hours of closed months whose usage was corrected to the frozen totals (P39).
-        damaged: Hours whose lake files differ from the ledger or the closed month. In an open month, such hours were
+        damaged: Hours whose lake files differ from the ledger or the closed month. In an open month, these hours were
             not corrected; in a closed month, `period verify` names the files.
     """
 
@@ -264,7 +264,7 @@ class Rebuilder:
     Attributes:
         frozen: Reads the totals of closed months.
         numbers: Assigns numbers to kinds without a number.
-        rounds: Maximum further measurements of an hour whose usage keeps changing.
+        rounds: Maximum number of further measurements of an hour whose usage changes.
         batches_at_once: Approximate maximum of missing batches in memory while markers are rebuilt.
     """
 
@@ -286,7 +286,7 @@ class Rebuilder:
         """Correct the usage of every hour to the totals of its rows, even if the usage table lost all items (P38).
 
         A census finds the differences, in bounded memory. Corrections are made day by day for some accounts at a time:
-        if the process is killed, corrected items stay correct, and the next call does the rest.
+        if the process is killed, corrected items remain correct, and the next call corrects the others.
 
         Args:
             from_s: Start of the first hour.
@@ -306,7 +306,7 @@ class Rebuilder:
             for hour_s, (_, doubt) in Findings(state, self.figures.may_lack_markers).checks().items()
             if doubt
         }
-        # Finds the accounts that have usage in the differing parts.
+        # Finds the accounts that have usage in the parts that differ.
         search = NameSearch(figures=self.figures, most=0, limit=settling.no_limit)
         named = search.run(state, doubts).accounts if doubts else {}
         view = self.figures.view
@@ -340,7 +340,7 @@ class Rebuilder:
         )
 
     def _name_planned(self, contradictions: Contradictions) -> None:
-        """Claim the kind numbers that planned runs use. A run with a lost number would never finish."""
+        """Claim the kind numbers that planned runs use. A planned run whose kind number is lost would never finish."""
         for shard in commits.known_shards(self.figures.items, self.figures.view.shards):
             run = newest_run(self.figures.items, rollup_chain(shard))
             if run is None or run.state == "done":
@@ -413,7 +413,7 @@ class Rebuilder:
         return work.frozen.rows(hour_s, accounts)
 
     def _is_damaged(self, hour_s: int, work: _Work) -> bool:
-        """Whether the hour's files do not match their total in the ledger. They are counted once."""
+        """Whether the total of the hour's files differs from the ledger. They are counted once."""
         if hour_s not in work.counted:
             work.counted.add(hour_s)
             if self.figures.view.placed.read(hour_s, self._adds_up):
@@ -427,14 +427,14 @@ class Rebuilder:
         return sum_totals(counted.values()) == state.total
 
     def markers(self) -> MarkerRebuild:
-        """Put back the marker of each batch that has rows but no marker.
+        """Restore the marker of each batch that has rows but no marker.
 
         The content hash is unknown, so a later batch with the same id counts as a duplicate, whatever its content. The
         admission floor stays. The rows contain every accepted batch completely, even before its roll-up (P40). Rows are
-        read once if no marker is missing, else twice; missing markers take about 100 bytes of disk per batch and hour.
+        read once, or twice if a marker is missing; missing markers take about 100 bytes of disk per batch and hour.
 
         Raises:
-            UnavailableError: An hour or marker could not be read, or a marker not written; call again.
+            UnavailableError: An hour or a marker could not be read, or a marker could not be written; call again.
         """
         rebuilder = MarkerRebuilder(figures=self.figures, retrier=self.retrier, batches_at_once=self.batches_at_once)
         result = rebuilder.run()
@@ -444,7 +444,7 @@ class Rebuilder:
 
 @dataclass(slots=True, kw_only=True)
 class _Work:
-    """Results of a call so far; `counted` holds the hours of open months whose files were counted."""
+    """Results of a call so far; `counted` contains the hours of open months whose files were counted."""
 
     frozen: FrozenTruth
     repaired: int = 0
@@ -466,7 +466,7 @@ class _Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AfterRestore:
-    """Prepares a restored ledger for use. The task can be killed at any point, and started again.
+    """Prepares a restored ledger for use. The task can be killed at any point, and repeated.
 
     Attributes:
         items: Store of the ledger and of the new usage table.
@@ -490,12 +490,12 @@ class AfterRestore:
         Raises:
             OperationFailedError: No new usage table is deployed, or some hours could not be measured.
             LedgerCorruptError: The ledger contradicts the protocol.
-            UnavailableError: A store does not answer; run it again.
+            UnavailableError: A store does not respond; run the task again.
         """
         before = self._goes_with()
         token = self.entropy.token()
         self.retrier.call(lambda: claim_new_table(self.items, self.generation, token=token))
-        # A planned run has marked its rows, which no other run could take.
+        # A planned run has marked its rows, so no other run could take them.
         self.resume()
         for shard in self.retrier.call(lambda: commits.known_shards(self.items, self.shards)):
             self._take_back(shard)
@@ -542,7 +542,7 @@ class AfterRestore:
             chain=chain, number=number, state="done", plan_key="", planned_at_ms=now_ms, done_at_ms=now_ms, cleaned=True
         )
         put = Put(table=Table.LEDGER, item=top.to_item(), condition=Absent())
-        # An existing run is our own, if its reply was lost, or belongs to another restore.
+        # An existing run was put by this restore, if the reply was lost, or by another restore.
         with suppress(ConditionFailedError):
             self.retrier.call(lambda: self.items.put(put))
 

@@ -1,8 +1,8 @@
-"""The reconciler: hour by hour, markers = usage = lake and staging, in rows and bytes, tolerance 0 (I2).
+"""The reconciler checks hour by hour that markers = usage = lake and staging, in rows and bytes, tolerance 0 (I2).
 
-docs/protocol.md, P37. A pass reads the newest done runs of the roll-up, then the rows placed by these runs, then usage.
-Usage items with a later run are compared in the next pass. An alarm requires the same difference in two passes, a
-minute apart, at the same item revision.
+docs/protocol.md, P37. A pass reads first the newest done runs of the roll-up, then the rows placed by these runs, then
+usage. Usage items that contain a later run are compared in the next pass. An alarm is raised only if two passes, a
+minute apart, find the same difference at the same item revision.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Doubt:
         batches: Parts in which markers and rows differ.
         whole: Whether the total of the files differs from the ledger's total.
         all_batches: Whether the totals of markers and rows differ.
-        moving: Whether commits kept arriving, so that markers and rows could not be compared.
+        moving: Whether new commits arrived in every attempt, so that markers and rows could not be compared.
     """
 
     accounts: frozenset[int] = frozenset()
@@ -61,7 +61,7 @@ class Doubt:
 
     @property
     def differs(self) -> bool:
-        """Whether there is any doubt other than `moving`."""
+        """Whether any field other than `moving` records a doubt."""
         return bool(replace(self, moving=False))
 
     @property
@@ -70,12 +70,12 @@ class Doubt:
         return self.all_batches or bool(self.batches)
 
     def has_account(self, name: str, parts: int) -> bool:
-        """Whether an account is in a part with doubts."""
+        """Whether an account belongs to a part in which the census found differences."""
         part = part_of(name, parts)
         return part in self.accounts or part in self.unsettled
 
     def has_batch(self, name: str, parts: int) -> bool:
-        """Whether a batch is in a part with doubts."""
+        """Whether a batch belongs to a part in which the census found differences."""
         return self.all_batches or part_of(name, parts) in self.batches
 
 
@@ -92,7 +92,7 @@ class Findings:
     may_lack_markers: Callable[[int], bool]
 
     def checks(self) -> dict[int, tuple[HourCheck, Doubt]]:
-        """Each hour that has rows, usage or markers, in order, with its doubts."""
+        """Each hour that has rows, usage or markers, in order, with its differing parts."""
         state, usage = self.state, self.state.usage
         used = {hour_s for hour_s in (*state.used, *usage) if usage.counts(hour_s) or hour_s in state.unsettled}
         return {hour_s: self._hour(hour_s) for hour_s in sorted({*state.rows, *used, *state.unsettled, *state.marked})}
@@ -130,7 +130,7 @@ class NameSearch:
     The names are kept in the census state, so that another process can resume.
 
     Attributes:
-        most: Maximum number of batches held.
+        most: Maximum number of batches kept in memory.
         limit: Called during reads; it may raise ScanTooLongError.
     """
 
@@ -139,10 +139,10 @@ class NameSearch:
     limit: Callable[[], None]
 
     def run(self, state: CensusState, doubts: Mapping[int, Doubt]) -> Names:
-        """Read the accounts and batches in the parts with doubts.
+        """Read the names of the accounts and batches in the parts with doubts.
 
         Raises:
-            ScanTooLongError: As `limit` says. `state` keeps the names read so far.
+            ScanTooLongError: As `limit` says. `state` stores the names that were read so far.
         """
         if any(doubt.accounts or doubt.unsettled for doubt in doubts.values()):
             self._accounts(state, doubts)
@@ -191,7 +191,7 @@ class NameSearch:
 
 
 def _marked(item: Item, state: CensusState, doubts: Mapping[int, Doubt]) -> list[tuple[int, str, Total]]:
-    """Totals of a marker in the hours with doubts; empty for an unreadable marker, already listed by the census."""
+    """Totals of a marker in the hours with doubts; empty for an unreadable marker, which the census has listed."""
     with Contradictions().noted():
         marker = MarkerGlance.of_item(item)
         hours = [(hour_s, total) for hour_s, total in marker.hours.items() if hour_s in doubts]
@@ -211,7 +211,7 @@ class ReconciliationResult:
     """Result of a reconciliation.
 
     Attributes:
-        checks: Last pass over each hour, in order.
+        checks: Result of the last pass over each hour, in order of the hours.
         different: Hours in which two consecutive passes found the same difference.
         unstable: Hours that could not be compared completely.
         markers: All markers of the ledger, as read by the first pass.
@@ -239,7 +239,7 @@ class Reconciler:
     """Compares markers, usage and lake, hour by hour.
 
     Attributes:
-        derived: Sums of another job, compared in addition to markers, usage and rows.
+        derived: Sums of rows that another job maintains, compared in addition to markers, usage and rows.
         wait_ms: Time between two passes over an hour whose figures differ.
         passes: Maximum number of passes over an hour whose figures differ.
         memory_bytes: Maximum memory of a full scan.
@@ -256,13 +256,13 @@ class Reconciler:
     def run(
         self, *, from_s: int, to_s: int, deep: bool = False, limit: Callable[[], None] = no_limit
     ) -> ReconciliationResult:
-        """Run `check`, compare derived sums, and send alerts about the differences."""
+        """Run `check`, compare the derived sums, and send alerts about all differences."""
         return self.told(
             self.check(from_s=from_s, to_s=to_s, deep=deep, limit=limit), from_s=from_s, to_s=to_s, deep=deep
         )
 
     def told(self, result: ReconciliationResult, *, from_s: int, to_s: int, deep: bool) -> ReconciliationResult:
-        """Send alerts about the differences of a check, and compare derived sums."""
+        """Send alerts about the differences that a check found, and compare the derived sums."""
         self.tell(len(result.checks), result.different)
         if self.derived is None:
             return result
@@ -374,7 +374,7 @@ class Reconciler:
         )
 
     def _will_be_published(self, latest: Mapping[int, int]) -> bool:
-        """Whether roll-up runs with these numbers exist, whose rows compaction will publish."""
+        """Whether roll-up runs with these numbers exist: compaction will publish their rows."""
         newest = ((number, newest_run(self.figures.items, rollup_chain(shard))) for shard, number in latest.items())
         return all(run is not None and number <= run.number for number, run in newest)
 
@@ -385,9 +385,9 @@ class Reconciler:
         doubts: Mapping[int, Doubt],
         limit: Callable[[], None],
     ) -> tuple[dict[int, HourCheck], frozenset[int]]:
-        """Compare differing cells key by key, with the names from one scan of each table.
+        """Compare differing cells key by key; the names come from one scan of each table.
 
-        Returns the checks, and the hours whose differing cells have too many batches to hold.
+        Returns the checks, and the hours whose differing cells have too many batches for the memory.
         """
         search = NameSearch(figures=self.figures, most=self.memory_bytes // _NAMED_BYTES, limit=limit)
         names = search.run(state, doubts)
@@ -404,7 +404,7 @@ class Reconciler:
         return looks, frozenset(hour_s for hour_s, doubt in doubts.items() if names.too_many and doubt.marked)
 
     def _first_look(self, before: HourCheck, doubt: Doubt, accounts: set[str], parts: int) -> HourCheck:
-        """Compare the usage of an hour, if possible only in the differing parts."""
+        """Compare the usage of an hour; if possible, only in the parts that differ."""
         names = set(accounts)
         if not (doubt.whole or doubt.accounts or doubt.unsettled):
             return replace(before, stable=not doubt.moving)
@@ -415,7 +415,7 @@ class Reconciler:
         return check if doubt.whole else _of_whole_hour(check, before)
 
     def look(self, hour_s: int, accounts: frozenset[str], *, alone: bool = False) -> HourCheck:
-        """Do one deep pass over usage and rows of one hour (P37), without markers or a scan.
+        """Make one deep pass over usage and rows of one hour (P37), without markers or a scan.
 
         Compare `accounts` and the accounts with rows, or only `accounts` if `alone`.
         """
@@ -425,7 +425,7 @@ class Reconciler:
         return made.check(booked=placed.booked, digest="" if alone else usage_digest(in_order(placed.by_key)))
 
     def look_again(self, before: HourCheck) -> HourCheck:
-        """Do one deep pass over the accounts and batches that an earlier check found unsettled or different."""
+        """Make one deep pass over the accounts and batches that an earlier check found unsettled or different."""
         accounts = frozenset(place.account_id for place in (*before.unsettled, *before.seen))
         whole = any(each.between == "ledger/rows" for each in before.differences)
         if whole or accounts:
@@ -441,7 +441,7 @@ class Reconciler:
         return replace(check, differences=(*check.differences, *marked.differences(before.hour_s)))
 
     def _by_batch(self, hour_s: int, marked: Mapping[str, Total], *, only: Callable[[str], bool]) -> MarkedRows:
-        """Compare previously read markers with the current rows. Newer batches' markers are looked up."""
+        """Compare markers that were read earlier with the current rows. The markers of newer batches are looked up."""
         rows = self.figures.batches(hour_s, only=only)
         since = [batch_id for batch_id, total in rows.items() if marked.get(batch_id) != total]
         return MarkedRows(marked={**marked, **self._marked(hour_s, since)}, rows=rows)
@@ -451,5 +451,5 @@ class Reconciler:
 
 
 def _of_whole_hour(check: HourCheck, before: HourCheck) -> HourCheck:
-    """Set the totals of the whole hour in the check of a part of the hour."""
+    """Replace the totals in the check of a part of an hour with the totals of the whole hour."""
     return replace(check, usage=before.usage, rows=before.rows, digest=before.digest)

@@ -1,7 +1,7 @@
-"""One tick of the reconciler: a part of the full scan if a scan is due, otherwise a quick pass.
+"""One tick of the reconciler: a part of the full scan if a scan is due; otherwise a quick pass.
 
-A full scan starts every `scan_every_s`. The scan gets half of a tick's time, and the time left after a quick pass. The
-scan's state is saved, and the next tick resumes the scan. Scans of tables of any size thus finish.
+A full scan starts every `scan_every_s`. The scan gets half of a tick's time, plus the time that remains after a quick
+pass. The scan's state is saved, and the next tick resumes the scan. A scan thus finishes for tables of any size.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ class ReconcilerState:
         self.items.put(Put(table=Table.LEDGER, item=summary.to_item()))
 
     def keep_quick(self, check: incremental.IncrementalResult) -> None:
-        """Store the summary of a quick pass. Only a full pass can find gaps of sources.
+        """Store the summary of a quick pass. Only a full pass finds gaps in sources' sequence numbers.
 
-        The pass counts as finished if it skipped nothing on the work list.
+        A pass that skipped nothing on the work list counts as finished.
         """
         last = self._last()
         honoured = self.keeper.honour()
@@ -81,11 +81,11 @@ class ReconcilerState:
         return last or reconciliation.Reconciliation(finished_s=0, hours=0, differences=0)
 
 
-# Differences that a scan found are examined in this many ticks; then the quick passes continue with them.
+# Differences that a scan found are examined in this many ticks; then the quick passes continue to examine them.
 _JUDGED = 2
-# A scan is abandoned after this many attempts that died before it was saved.
+# A scan is abandoned after this many attempts that failed before the scan was saved.
 _TRIES = 3
-# The work list, one item of at most 400 KB, names at most this many accounts and batches.
+# The work list is one item of at most 400 KB, and names at most this many accounts and batches.
 _NAMES = 500
 
 
@@ -111,7 +111,7 @@ class ReconcileTick:
     """Runs a scan or a quick pass, and stores its summary.
 
     Attributes:
-        window_s: Admission window: no batch can change older hours; only manual deep reconciliations compare these.
+        window_s: Admission window: no batch can change older hours, which only manual deep reconciliations compare.
         scan_every_s: Time between the starts of two scans; 0 for a scan in each tick.
     """
 
@@ -127,12 +127,12 @@ class ReconcileTick:
 
         Raises:
             UnavailableError: A read failed.
-            LedgerCorruptError: An item cannot be decoded. All hours without that item were compared.
+            LedgerCorruptError: An item cannot be decoded. All hours not affected by this item were compared.
         """
         now_s = self.clock.now_ms() // 1000
         work = self.checker.work_list()
         if work.scan_tries >= _TRIES:
-            # The scan keeps dying before it can be saved. The next scan starts at its regular time.
+            # The scan fails repeatedly before its progress can be saved. The next scan starts at its regular time.
             self.checker.keep(replace(work, scan_tries=0, scan_runs={}))
         elif work.scan_tries or now_s - work.scanned_s >= self.scan_every_s:
             scanned = self._scan(work, now_s, _until(deadline, deadline.remaining_ms() // 2))
@@ -161,7 +161,7 @@ class ReconcileTick:
         return None if kept is None or kept.began_ms // 1_000 < work.scanned_s else kept
 
     def _scan(self, work: reconciliation.WorkList, now_s: int, limit: Callable[[], None]) -> TickResult | None:
-        """Resume the scan, or begin one. Returns None if the scan needs more time; the state is saved."""
+        """Resume the saved scan, or begin one. Returns None if the scan needs more time; its state is then saved."""
         state = self._kept(work)
         if state is None:
             state = self.reconciler.begin(from_s=now_s - self.window_s - DAY_S, to_s=now_s + DAY_S)
@@ -181,9 +181,9 @@ class ReconcileTick:
         return self._finished(result, state, work)
 
     def _judged(self, state: CensusState, limit: Callable[[], None]) -> ReconciliationResult:
-        """Look at what differs. After two attempts that time out, the hours go to the quick passes' work list.
+        """Look at what differs. After two timeouts, their hours go to the quick passes' work list.
 
-        Names are read part by part over several ticks; only attempts that read no new part count.
+        Names are read part by part over several ticks; only attempts that read no new part count as such timeouts.
         """
         named = state.names.done
         try:
@@ -203,7 +203,7 @@ class ReconcileTick:
 
     def _finished(self, result: ReconciliationResult, state: CensusState, work: reconciliation.WorkList) -> TickResult:
         work = self._renewed(result, work, state)
-        # The list is stored first: if the process dies here, the quick passes still have the remaining work.
+        # The list is stored first: if the process dies here, the quick passes find the remaining work in it.
         self.checker.keep(work)
         due_s = self.clock.now_ms() // 1_000 + self.scan_every_s
         backlog = work.backlog(different=frozenset(c.hour_s for c in result.different))
@@ -219,11 +219,11 @@ class ReconcileTick:
     def _renewed(
         self, result: ReconciliationResult, work: reconciliation.WorkList, state: CensusState
     ) -> reconciliation.WorkList:
-        """Work list with the different and unstable hours. The list raises an alarm until a quick pass clears it.
+        """Work list with the different and unstable hours. The list raises an alarm until quick passes clear it.
 
-        The scan covers everything published before its start, so only newer entries stay. The list names differing
-        accounts and batches, because a quick pass does not find usage or markers without rows. Hours that were not
-        examined, or have too many names, stay until the next scan.
+        The scan covers everything published before its start, so only newer entries remain. The list names differing
+        accounts and batches, because a quick pass finds no usage or markers that lack rows. Hours that were not
+        examined, or have too many names, remain listed until the next scan.
         """
         now_s, began_s = self.clock.now_ms() // 1000, state.began_ms // 1_000
         later = {hour_s: since_s for hour_s, since_s in work.hours.items() if since_s > began_s}
@@ -242,7 +242,7 @@ class ReconcileTick:
 
 
 def _suspects(result: ReconciliationResult) -> tuple[dict[int, reconciliation.Suspects], list[int]]:
-    """Differing names by hour, up to the limit of the work list; and the hours whose names do not fit."""
+    """Accounts and batches that differ, by hour, up to the limit of the work list; and the hours that do not fit."""
     suspects: dict[int, reconciliation.Suspects] = {}
     unnamed: list[int] = []
     room = _NAMES

@@ -1,11 +1,11 @@
 """Correct the usage items of one hour to the totals of its rows, while runs are active (docs/protocol.md, P38).
 
-An item is written only if unchanged since it was read, and gets the number of every done run. Late updates of a done
-run thus find its number in the item, and unfinished runs add their sums. Items in the plans of later runs are skipped:
-such a run may have added to an item lost since then, and placed the collected rows.
+An item is written only if it is unchanged since it was read, and gets the number of every done run. Late updates of a
+done run thus find the run's number in the item, and unfinished runs add their sums. Items in the plans of later runs
+are skipped: such a run may have added to an item that was lost afterwards, and may have placed the collected rows.
 
-A usage kind without a number may be booked in a separate item, and may get a number later. Two repairs must not correct
-the kind in different items. Numbers are therefore claimed before any item is read, and the separate item is not
+A usage kind without a number may be booked in its own separate item, and may get a number later. Two repairs must not
+correct the kind in different items. Numbers are therefore claimed before any item is read, and the separate item is not
 repaired once the kind has a number.
 
 Attributes that no release writes are removed by the same update (P49), or separately if that update waits for a run or
@@ -55,8 +55,8 @@ class Repaired:
 
     Attributes:
         repairs: Corrections that surely landed.
-        mended: Items whose odd attributes were removed, or that got a revision: key and oddities.
-        left: Accounts to measure again: unsettled, or with items that changed meanwhile.
+        mended: Items that lost odd attributes or got a revision, each with its key and oddities.
+        left: Accounts to measure again, which are unsettled or have items that changed during the repair.
     """
 
     repairs: tuple[Repair, ...]
@@ -86,7 +86,7 @@ class UsageRepair:
     """Corrects the usage of an hour.
 
     Attributes:
-        runs: Newest done run of each shard's roll-up, read before the rows.
+        runs: Newest done roll-up run of each shard, read before the rows.
         rows: Placed rows of the hour, by usage key.
         usage: Usage items of the hour, read after the rows and after all numbers were claimed.
         threads: Number of items written in parallel.
@@ -104,10 +104,10 @@ class UsageRepair:
         """Correct every settled item once.
 
         Args:
-            claimed: Number of each kind of the rows, by account; None for a kind beyond the cap.
+            claimed: Number of each usage kind in the rows, by account; None for a kind beyond the cap.
 
         Raises:
-            UnavailableError: A dictionary could not be read. The next pass handles updates of unknown outcome.
+            UnavailableError: A dictionary could not be read. Updates of unknown outcome are left to the next pass.
         """
         wrong = self._wrong()
         odd: dict[AccountHour, dict[writes.Key, SeenItem]] = {}
@@ -148,7 +148,7 @@ class UsageRepair:
     def _numbers(
         self, account_id: str, repairs: list[Repair], claimed: Mapping[UsageKind, int | None]
     ) -> dict[UsageKind, int | None]:
-        """Number of each kind. Kinds without rows got a number when booked, or have none."""
+        """Number of each kind. A kind without rows has a number only if it got one when booked."""
         others = [each.key.kind for each in repairs if each.key.kind not in claimed]
         known = self.numbers.known(account_id, others) if others else {}
         return {each.key.kind: claimed.get(each.key.kind, known.get(each.key.kind)) for each in repairs}
@@ -193,14 +193,14 @@ class UsageRepair:
     def _as_seen(self, seen: SeenItem | None) -> Iterator[writes.Condition]:
         odd = {} if seen is None else seen.odd
         yield from _same_revision(seen)
-        # Revisions restart in a lost table, so an equal revision alone does not prove that nothing was booked since.
+        # In a lost table, revisions restart, so an equal revision alone does not prove that nothing was booked since.
         for shard, number in self.runs.items():
             name = newest_run_of(shard)
             if name not in odd:
                 yield writes.AnyOf((writes.Absent(attribute=name), writes.LessThan(attribute=name, value=number + 1)))
 
     def _lands(self, account_id: str, correction: _Correction) -> bool:
-        """Send an update; return whether it certainly took effect. The next pass checks unknown outcomes."""
+        """Send an update; return whether the update certainly took effect. The next pass checks an unknown outcome."""
         try:
             if correction.unnumbered is not None:
                 name = kinds.kind_key(account_id, correction.unnumbered)
@@ -220,9 +220,9 @@ class UsageRepair:
 
 
 def _taken_away(key: writes.Key, seen: SeenItem) -> list[_Correction]:
-    """Update that only removes odd attributes, allowed even while a run books in the item.
+    """Update that only removes odd attributes, which is allowed even while a run books in the item.
 
-    Run numbers stay, whatever their value, because only a done run's number may be written (P38).
+    Run numbers are not removed, whatever their value, because only a done run's number may be written (P38).
     """
     odd = _some({name: value for name, value in seen.odd.items() if not is_newest_run(name)})
     if not odd:
@@ -263,7 +263,7 @@ def planned_later(
     """Account hours in the plans of later runs, including runs of new shards. Call this after collecting the rows.
 
     Returns:
-        None if a plan no longer exists; the next pass then does the repair.
+        None if a plan no longer exists; the next pass then repairs the usage.
     """
     places: set[AccountHour] = set()
     for shard in commits.known_shards(items, len(runs)):
@@ -310,7 +310,7 @@ class FrozenTruth:
         return {key.account_id for key, _ in self._files.hour(month, hour_s)}
 
     def is_damaged(self, hour_s: int) -> bool:
-        """Whether the hour's object or the rows of its lake files differ from the frozen state."""
+        """Whether the hour's frozen object or the rows of its lake files differ from the frozen state."""
         month = self._month(hour_s)
         if month is None:
             return False

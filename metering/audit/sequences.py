@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from metering.ledger.markers import Marker, MarkerGlance
 
 
-# The newest gaps of a source are stored individually, at about 90 bytes each: a tenth of an item's 400 KB.
+# The newest gaps of a source are stored individually; at about 90 bytes per gap, they take a tenth of an item's 400 KB.
 GAPS_KEPT = 300
 # Sequence numbers are tracked for at most this many sources, because any sender may invent sources.
 SOURCES_KEPT = 20_000
@@ -25,8 +25,8 @@ SOURCES_KEPT = 20_000
 class Gap(NamedTuple):
     """Sequence numbers from `first` to `last` (inclusive) without a batch that has a verdict.
 
-    `noticed_ms` is when the gap was first seen: a batch in flight briefly looks like a gap. `since_ms` is the time of
-    the previous number's verdict (0 without one), before which no missing batch was produced.
+    `noticed_ms` is the time at which the gap was first seen: a batch in flight briefly looks like a gap. `since_ms` is
+    the time of the verdict on the previous number (0 without one), before which no missing batch was produced.
     """
 
     first: int
@@ -41,14 +41,14 @@ class Gap(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenSequences:
-    """Numbers of one source seen so far; sources count up by 1 from 0. It outlives its markers.
+    """Sequence numbers of one source seen so far; a source counts up by 1 from 0. It outlives its markers.
 
     Attributes:
         last: Highest credible number seen, -1 before the first.
-        last_ms: Time of that number's verdict; 0 before the first.
+        last_ms: Time of the verdict on number `last`; 0 before the first.
         gaps: The newest `GAPS_KEPT` gaps, in order and without overlap.
-        unlisted_gaps, unlisted_numbers: Number of gaps no longer kept, and of sequence numbers missing in them.
-        incredible: Count of numbers too far above `last` to be credible; these numbers neither fill nor make gaps.
+        unlisted_gaps, unlisted_numbers: Number of dropped gaps, and of sequence numbers missing in them.
+        incredible: Count of numbers too far above `last` to be credible; such numbers neither fill nor create gaps.
         incredible_first: The least of them.
     """
 
@@ -63,13 +63,13 @@ class SeenSequences:
     def plus(
         self, sequences: Mapping[int, int], *, now_ms: int, largest_jump: int, accepted_ms: int = 0
     ) -> SeenSequences:
-        """Add all numbers of a whole pass. The order does not matter, and known numbers change nothing.
+        """Add all numbers that a whole pass found. The order does not matter, and known numbers change nothing.
 
         Args:
-            sequences: Mapping of number to the time of its verdict, epoch milliseconds.
+            sequences: Time of the verdict on each number, epoch milliseconds.
             now_ms: Time at which new gaps are noticed.
             largest_jump: Largest credible gap, in numbers.
-            accepted_ms: Incredible numbers with a verdict by this time are accepted and not counted.
+            accepted_ms: Incredible numbers whose verdict is not later than this time are accepted and not counted.
         """
         last, last_ms = self.last, self.last_ms
         new_gaps: list[Gap] = []
@@ -97,16 +97,16 @@ class SeenSequences:
         )._bounded()
 
     def begun_anew(self, sequences: Mapping[int, int]) -> SeenSequences:
-        """Start at the smallest of the numbers. No effect without numbers, or once a number was seen."""
+        """Start at the smallest of the numbers. No effect without numbers, or if a number was already seen."""
         return replace(self, last=min(sequences) - 1) if sequences and self.last == -1 else self
 
     def accepting(self, first: int, last: int) -> SeenSequences:
-        """Drop the missing numbers from `first` to `last`, both included."""
+        """No longer treat the numbers from `first` to `last`, inclusive, as missing."""
         kept = [part for gap in self.gaps for part in _outside(gap, first, last)]
         return replace(self, gaps=tuple(kept))._bounded()
 
     def accepting_all(self, *, noticed_by_ms: int) -> SeenSequences:
-        """Drop all gaps noticed by a given time, and the counts of gaps no longer kept."""
+        """Drop all gaps that were noticed by a given time, and the counts of gaps that are no longer kept."""
         kept = tuple(gap for gap in self.gaps if gap.noticed_ms > noticed_by_ms)
         return replace(self, gaps=kept, unlisted_gaps=0, unlisted_numbers=0, incredible=0, incredible_first=None)
 
@@ -153,7 +153,7 @@ _WIDER = {"h": "i", "i": "q"}
 
 
 class _Integers:
-    """64-bit integers, stored as small offsets from the first integer, often in 2 or 4 bytes. A plain class."""
+    """A list of 64-bit integers, stored as small offsets from the first, often in 2 or 4 bytes. A plain class."""
 
     def __init__(self) -> None:
         self._first = 0
@@ -189,11 +189,11 @@ class _Integers:
 class SourceSightings:
     """Sequence numbers of one source in a scan of the markers, each with the time of its verdict. A plain class.
 
-    Numbers of earlier scans are left out, unless they fill a gap.
+    Numbers that earlier scans saw are excluded, unless they fill a gap.
 
     Args:
         known: Numbers seen by earlier scans.
-        since_ms: Time (epoch milliseconds) up to which an earlier scan saw all verdicts.
+        since_ms: Time (epoch milliseconds) up to which earlier scans have seen all verdicts.
     """
 
     def __init__(self, known: SeenSequences | None = None, since_ms: int = 0) -> None:
@@ -208,7 +208,7 @@ class SourceSightings:
 
     @property
     def sequences(self) -> dict[int, int]:
-        """Mapping of number to the time of its verdict, epoch milliseconds."""
+        """Time of the verdict on each number, epoch milliseconds."""
         return dict(zip(self._numbers, self._moments, strict=True))
 
     def add(self, sequence: int, decided_at_ms: int) -> None:
@@ -219,7 +219,7 @@ class SourceSightings:
             self._moments.append(decided_at_ms)
 
     def anew(self) -> SourceSightings:
-        """Return empty sightings that leave out the same earlier numbers."""
+        """Return empty sightings that exclude the same numbers of earlier scans."""
         return SourceSightings(self._known, self._since_ms)
 
     def merge(self, other: SourceSightings) -> None:
@@ -256,10 +256,10 @@ class MarkerSurvey:
     Attributes:
         contradictions: Markers that cannot be read. No total includes such markers, so their hours differ.
         sources: At most `SOURCES_KEPT` sources; known sources come first.
-        unkept, unkept_source: Number of batches of sources above the limit, and the name of one such source.
+        unkept, unkept_source: Number of batches of sources beyond the limit, and the name of one such source.
         began_ms: Time when the first marker was read, epoch milliseconds; 0 for the current time.
-        with_sources: Note sources: needed by `SourceKeeper`, but not by a proof of totals.
-        known: In the survey of a part: sources of the whole survey.
+        with_sources: Whether to record sources: `SourceKeeper` needs them, but a proof of totals does not.
+        known: Sources of the whole survey, if this survey covers only a part.
     """
 
     sources: dict[str, SourceSightings] = field(default_factory=dict)
@@ -271,7 +271,7 @@ class MarkerSurvey:
     known: Mapping[str, SourceSightings] = field(default_factory=dict)
 
     def part(self) -> MarkerSurvey:
-        """Survey of some of the markers, to be merged into this survey. The part leaves out the same numbers."""
+        """Survey of some of the markers, to be merged into this survey. The part excludes the same numbers."""
         return MarkerSurvey(known=self.sources, with_sources=self.with_sources)
 
     def add(self, marker: Marker | MarkerGlance) -> None:

@@ -1,4 +1,4 @@
-"""Usage of a booked hour, which part of it can be compared with rows (P37), and equality of large sets of totals."""
+"""Usage of a booked hour, the part of it that can be compared with rows (P37), and equality of large sets of totals."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class AccountHour(NamedTuple):
 
     @classmethod
     def of(cls, key: UsageKey) -> AccountHour:
-        """Account hour that contains a usage key."""
+        """Return the account hour to which a usage key belongs."""
         return cls(key.hour_s, key.account_id, key.corrects_s)
 
 
@@ -41,7 +41,7 @@ class SeenItem(NamedTuple):
     """State of a usage item when it was read.
 
     Attributes:
-        revision: None if it has none.
+        revision: Revision of the item; None if it has none.
         runs: Shard -> number of the newest run in the item.
         odd: Attributes that no release writes.
         oddities: Descriptions of the odd and missing attributes.
@@ -54,7 +54,7 @@ class SeenItem(NamedTuple):
 
 
 def settled_runs(items: ItemStore, shards: int) -> dict[int, int]:
-    """Number of the newest done run of each shard's roll-up. Call this before reading the rows, never after (P37).
+    """Number of the newest done run of each shard's roll-up. Read these runs before the rows, never after (P37).
 
     Raises:
         LedgerCorruptError: A run cannot be read.
@@ -74,7 +74,7 @@ class HourUsage:
 
     Attributes:
         totals: By usage key. The totals of a kind that got its number late, and may be in two items, are summed.
-        seen: State of each item, by account hour and item key.
+        seen: State of each item when it was read, by account hour and item key.
     """
 
     totals: dict[UsageKey, Total] = field(default_factory=dict)
@@ -108,7 +108,7 @@ def read_accounts(
 ) -> dict[int, HourUsage]:
     """Usage of some accounts by hour, for the hours in `[from_s, to_s)` of one month: one query per account.
 
-    Unreadable items and items with an unknown number are left out; only a scan of the table reports such items.
+    Unreadable items and items with an unknown kind number are left out; only a table scan reports such items.
 
     Raises:
         UnavailableError: The table does not answer.
@@ -129,7 +129,7 @@ def read_accounts(
 T = TypeVar("T")
 K = TypeVar("K")
 
-# The limit is checked once per this many items.
+# The time limit is checked once per this many items.
 _LIMIT_EVERY = 1_000
 
 
@@ -138,11 +138,11 @@ class ScanTooLongError(EarlyEndError):
 
 
 def no_limit() -> None:
-    """Do not limit a scan."""
+    """Impose no limit on a scan."""
 
 
 def differing(expected: Mapping[K, Total], found: Mapping[K, Total]) -> Iterator[tuple[K, Total, Total]]:
-    """Keys whose totals differ between two sets, in order, with both totals; a missing key counts as zero."""
+    """Keys whose totals differ between two mappings, in order, with both totals; a missing key counts as zero."""
     for key in sorted(expected.keys() | found.keys(), key=str):
         one, other = expected.get(key, ZERO), found.get(key, ZERO)
         if one != other:
@@ -150,7 +150,7 @@ def differing(expected: Mapping[K, Total], found: Mapping[K, Total]) -> Iterator
 
 
 def limited(found: Iterable[T], limit: Callable[[], None]) -> Iterator[T]:
-    """Yield the same elements, and call `limit` periodically."""
+    """Yield the elements of `found` unchanged, and call `limit` periodically."""
     for number, item in enumerate(found):
         if number % _LIMIT_EVERY == 0:
             limit()

@@ -1,6 +1,6 @@
-"""The reconciler's record of the sources: their numbers, their gaps, and the rulings of operators.
+"""The reconciler's record of the sources: their sequence numbers, their gaps, and the operators' rulings.
 
-Nothing else writes them. An unreadable or unwritable source does not stop the others.
+Nothing else writes them. If the record of one source cannot be read or written, the others are still processed.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
 
     from metering.stores.clock import Clock
 
-# The missing batch of a younger gap may still arrive.
+# If a gap is younger than this, its missing batch may still arrive.
 GAP_GRACE_S = 15 * MINUTE_S
-# Maximum number of rulings per read. Operators create rulings by hand, and old rulings expire.
+# Maximum number of rulings that one read returns. Operators create rulings by hand, and old rulings expire.
 _RULINGS_READ = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceMemory:
-    """Record of one source between two passes, with the times of the newest forget ruling and of the newest ruling."""
+    """Record of one source between two passes, with the times of the newest ruling and the newest `forget`."""
 
     seen: SeenSequences = field(default_factory=SeenSequences)
     last_seen_s: int = 0
@@ -70,7 +70,7 @@ class SourceMemory:
         )
 
     def state(self, source_id: str, *, noticed_by_ms: int) -> SourceState:
-        """State to show to people, with the gaps noticed by a given time."""
+        """State of the source for people, with the gaps that were noticed by a given time."""
         return SourceState(
             source_id=source_id,
             last_sequence=self.seen.last,
@@ -96,7 +96,7 @@ class SourceMemory:
 
 @dataclass(slots=True)
 class _Tally:
-    """Counts sources during one pass. `since_ms`: earliest production time of a missing batch."""
+    """Counts of sources in one pass. `since_ms`: earliest production time of a missing batch."""
 
     sources: int = 0
     silent: int = 0
@@ -116,7 +116,7 @@ class _Tally:
             self.since_ms = gap.since_ms if self.since_ms is None else min(self.since_ms, gap.since_ms)
 
     def miss(self, source_id: str, count: int = 1) -> None:
-        """Count a source that has no stored record, and remember its name."""
+        """Count a source that has no stored record, and add its name to the list of names."""
         if source_id in self.names:
             return
         self.unkept += count
@@ -130,8 +130,8 @@ class SourceKeeper:
 
     Attributes:
         largest_jump: Largest credible gap, in numbers. Larger gaps are counted, but do not hold back completeness.
-        life_s: Time after which a source that has sent nothing is forgotten. Must exceed the life of markers, which
-            would otherwise restore the source.
+        life_s: Time without batches after which a source is forgotten. This time must exceed the life of markers:
+            markers would otherwise restore the source.
         gap_grace_s: Age at which a gap is reported.
     """
 
@@ -178,7 +178,7 @@ class SourceKeeper:
     def _pass(self, sightings: Mapping[str, SourceSightings] | None, tally: _Tally, *, scanned_ms: int) -> int | None:
         rulings = self._rulings()
         stored: set[str] = set()
-        # A gap can become old enough to report although its source sends no new batches.
+        # A gap can become old enough to be reported although its source sends no new batches.
         for item in self.items.query(Table.LEDGER, SOURCE_PK):
             source_id = source_id_of(item)
             stored.add(source_id)
@@ -227,7 +227,7 @@ class SourceKeeper:
             tally.miss(source_id)
 
     def _now(self, memory: SourceMemory, found: SourceSightings | None, rulings: list[Ruling]) -> SourceMemory:
-        """Record of a source after new sightings (None without a scan in this pass) and all rulings."""
+        """Record of a source after applying new sightings (None without a scan in this pass) and all rulings."""
         forgotten_ms = max((r.at_ms for r in rulings if r.kind is RulingKind.FORGET), default=0)
         if forgotten_ms > memory.forgotten_ms:
             memory = SourceMemory(forgotten_ms=forgotten_ms, ruled_ms=forgotten_ms)
@@ -269,7 +269,7 @@ class SourceKeeper:
 
 
 def sources_known(items: ItemStore) -> dict[str, SourceSightings]:
-    """Empty sightings of the known sources, to leave out the numbers of earlier scans."""
+    """Empty sightings of the known sources, which exclude the numbers of earlier scans."""
     figures = read_note(items, SOURCES_KEY, SourceFigures.from_item) or SourceFigures()
     since_ms = figures.scanned_ms - HOUR_S * 1_000
     return {
@@ -279,7 +279,7 @@ def sources_known(items: ItemStore) -> dict[str, SourceSightings]:
 
 
 def _seen_of(item: Item) -> SeenSequences | None:
-    """Numbers of earlier scans; None if unreadable: a scan then keeps all numbers, and `SourceKeeper` reports it."""
+    """Numbers of earlier scans; None if unreadable: a scan then keeps all, and `SourceKeeper` reports the source."""
     try:
         return SourceMemory.from_item(item).seen
     except LedgerCorruptError:

@@ -1,4 +1,4 @@
-"""A manifest, its contents by batch, and the findings of a verification.
+"""Formats of a manifest, its contents by batch, and the findings of a verification.
 
 A manifest lists, as NDJSON, the messages that a replay sent, with their expected verdicts.
 
@@ -7,7 +7,7 @@ The first line describes the replay; each further line is one message:
     {"manifest": "metering.manifest/1", "name": "mixed-7-2026112413", "region": "us-east-1", "seed": 7}
     {"batch_id": "…", "content": 0, "expect": "accepted", "records": 100, "metered": 100, "totals": [[…], …]}
 
-`content` numbers the contents sent under one id, from 0. `expect` is one of
+`content` numbers the different contents sent under one id, from 0. `expect` is one of
 
 | expect      | must end as                                                                          |
 |-------------|--------------------------------------------------------------------------------------|
@@ -18,9 +18,9 @@ The first line describes the replay; each further line is one message:
 | `rejected`  | refused as a whole, for `reason`                                                     |
 
 `totals` are `[hour, account, usage type, service, from, to, bytes as a decimal string, records]`. The sender computes
-totals with independent code, so comparing them is a real proof. `body_sha256` replaces an unreadable batch id.
-`body_sha256` is the digest of the body's canonical JSON, because queues and emulators may rewrite JSON; a non-JSON body
-is hashed unchanged.
+totals with independent code, so the comparison with them is a real proof. `body_sha256` is present only if the batch id
+is unreadable. `body_sha256` is the digest of the body's canonical JSON, because queues and emulators may rewrite JSON;
+a non-JSON body is hashed unchanged.
 """
 
 from __future__ import annotations
@@ -78,15 +78,15 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogTotals:
-    """Sums over the plans of log files, compared with the batches made from these files.
+    """Sums over the plans of log files, for comparison with the batches made from these files.
 
     Attributes:
-        plans, lines: Log files and their lines.
+        plans, lines: Number of log files, and of their lines.
         metered_bytes: Of the metered lines.
         accepted_bytes: Bytes of the accepted batches of these plans.
-        refused_bytes: Bytes of these plans' refused batches and records, all in quarantine.
+        refused_bytes: Bytes of these plans' refused batches and records, which are all in quarantine.
         differences: Pairs of a plan or batch and its problem; at most MAX_DIFFERENCES.
-        left_out: Whether there are more plans than one verification reads.
+        left_out: Whether more plans exist than one verification reads.
     """
 
     plans: int = 0
@@ -117,19 +117,19 @@ class Verification:
     """Findings of a verification or of a part of it; `sum_verifications` adds up the parts.
 
     Attributes:
-        stable: Whether nothing was in flight or waiting for the roll-up before and after, and every hour came to rest.
+        stable: Whether nothing was in flight or waited for the roll-up before and after, and every hour settled.
         sent: Number of distinct contents in the manifest; without a manifest, in the ledger and the queues.
-        duplicate: Further copies of contents with a verdict. Counted only with a manifest.
-        in_flight: Contents without a verdict while messages are in the queue.
-        dead: Contents without a verdict in the dead-letter queue.
+        duplicate: Number of further copies of contents with a verdict. Counted only with a manifest.
+        in_flight: Number of contents without a verdict while the ingest queue has messages.
+        dead: Number of contents without a verdict that are in the dead-letter queue.
         lost: Ids of batches without a verdict, or with some records invisible.
-        doubled: Ids of batches with records that are visible or counted more than once.
-        unexpected: Id (or digest) and problem of batches whose verdict differs from the manifest.
+        doubled: Ids of batches with some records visible or counted more than once.
+        unexpected: Pairs of id (or digest) and problem of batches whose verdict differs from the manifest.
         differences: Differences, at most MAX_DIFFERENCES.
         unstable: Hours that could not be compared; their differences are ignored.
         keys: Number of usage keys compared between the usage table and visible rows.
         metered: Total of visible rows in the range.
-        promised: Total of the accepted contents as the sender computed it; zero without a manifest.
+        promised: Total of the accepted contents as computed by the sender; zero without a manifest.
         proven: Total of visible rows of the manifest's batches; zero without a manifest.
     """
 
@@ -154,7 +154,7 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """Whether the verification was stable, and nothing is lost, doubled, dead, unexpected or different."""
+        """Whether the verification was stable, and found nothing lost, doubled, dead, unexpected or different."""
         wrong = self.lost or self.doubled or self.unexpected or self.differences or self.dead or self.logs.differences
         return self.stable and not wrong
 
@@ -191,7 +191,7 @@ Expectation = Literal["accepted", "partly", "duplicate", "conflict", "rejected"]
 
 
 class ManifestError(OperationFailedError):
-    """A file is not a manifest. The message names the invalid line and the reason."""
+    """A file is not a valid manifest. The message names the invalid line and the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,8 +199,8 @@ class ManifestHeader:
     """Description of a replay.
 
     Attributes:
-        name: Name of the replay, the prefix of its batch ids.
-        began_at_ms: Time just before the first message was sent, epoch milliseconds.
+        name: Name of the replay, which is the prefix of its batch ids.
+        began_at_ms: Time immediately before the first message was sent, epoch milliseconds.
     """
 
     name: str
@@ -215,7 +215,7 @@ class SentBatch:
 
     Attributes:
         batch_id: Empty if the message has no readable id.
-        content: Number of the content among all contents sent under this id.
+        content: Number of this content among all contents sent under the id.
         metered: Number of records that must be metered; all other records must be refused.
         totals: Totals of the metered records, by usage key.
         reason: Expected reason of a rejection.
@@ -275,7 +275,7 @@ def read_header(line: str) -> ManifestHeader:
 
 
 def read_sent(lines: Iterable[str]) -> Iterator[SentBatch]:
-    """Inverse of `sent_line`, for all lines but the first.
+    """Parse all lines but the first: the inverse of `sent_line`.
 
     Raises:
         ManifestError: A line is not a message of a manifest, or is truncated.
@@ -291,7 +291,7 @@ def read_sent(lines: Iterable[str]) -> Iterator[SentBatch]:
 def whole_lines(lines: Iterable[str], cut: Callable[[str], None]) -> Iterator[str]:
     """Yield the lines except a truncated last line, which has no line feed and is not JSON. `cut` gets that line.
 
-    A killed replay or a full disk causes a truncated line. The line's message may have been sent.
+    A killed replay or a full disk causes a truncated line. The message of this line may have been sent.
     """
     for line in lines:
         try:
@@ -308,7 +308,7 @@ def body_digest(body: str) -> str:
     try:
         canonical = json.dumps(json.loads(body), sort_keys=True, separators=(",", ":"))
     except (ValueError, RecursionError):
-        # The body is not JSON, or nested deeper than Python parses: quarantine holds such bodies.
+        # The body is not JSON, or is nested too deeply for Python's parser: quarantine holds such bodies.
         canonical = body
     return hashlib.sha256(canonical.encode("utf-8", errors="surrogatepass")).hexdigest()
 
@@ -321,7 +321,7 @@ def _sent(value: Mapping[str, object]) -> SentBatch:
     for row in rows:
         if [type(field) for field in row] != _TOTAL_TYPES:
             raise ValueError(f"totals {row!r}")
-        # A name that cannot be encoded belongs to no record. UnicodeEncodeError is a ValueError.
+        # A name that cannot be encoded is the name of no record. UnicodeEncodeError is a ValueError.
         "".join(row[1:6]).encode()
     return SentBatch(
         batch_id=str(value["batch_id"]),
@@ -351,8 +351,8 @@ class SentContent:
 
     Attributes:
         bytes: Sum of the content's metered records.
-        unaccounted: Fingerprint of the content's totals by usage key not yet found in rows: memory grows with batches,
-            not with keys.
+        unaccounted: Fingerprint of those of the content's totals by usage key that were not yet found in rows: memory
+            grows with batches, not with keys.
     """
 
     batch_id: str
@@ -376,7 +376,7 @@ class SentBatches:
     Attributes:
         contents: Contents by batch id, in order of content number.
         nameless: Digests of bodies without a readable id.
-        copies: Further copies of a content, by batch id.
+        copies: Number of further copies of contents, by batch id.
     """
 
     contents: dict[str, list[SentContent]] = field(default_factory=dict)
@@ -418,7 +418,7 @@ class SentBatches:
 
     @property
     def expected(self) -> dict[str, int]:
-        """Expected numbers of contents by verdict, and of further copies (`duplicate`)."""
+        """Expected number of contents by verdict, and of further copies (`duplicate`)."""
         rejected = sum(contents[0].rejected for contents in self.contents.values())
         return {
             "accepted": len(self.contents) - rejected,

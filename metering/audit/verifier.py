@@ -1,7 +1,7 @@
 """Proof that every batch is counted once: conservation (I1) and equality (I2), checked with ledger and manifest.
 
-The verifier counts every marker, the usage table and every visible row. The verifier compares rows with markers by
-batch and hour, with usage by key, and, given a manifest, with the totals that the sender computed for each batch.
+The verifier counts every marker, the usage table and every visible row. Rows are compared with markers by batch and
+hour, with usage by key, and, given a manifest, with the totals that the sender computed for each batch.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _BATCH_USAGE_COLUMNS = ("batch_id", *ports.USAGE_COLUMNS)
 def _compare(
     reconciler: Reconciler, state: CensusState, chosen: Mapping[str, verification.SentContent]
 ) -> verification.Verification:
-    """Examine a deep census (I2) like the reconciler. Rows of `chosen` reduce its `unaccounted` totals."""
+    """Examine a deep census (I2) as the reconciler does. The rows reduce the `unaccounted` totals of `chosen`."""
     result = reconciler.judge(state)
     result.markers.contradictions.tell()
     view = reconciler.figures.view
@@ -74,10 +74,10 @@ def _account(view: LakeView, hour_s: int, chosen: Mapping[str, verification.Sent
 def judge_contents(
     chosen: Mapping[str, verification.SentContent], markers: Mapping[str, Marker], unstable: Iterable[int]
 ) -> verification.Verification:
-    """Name the batches of a manifest with records that are missing, or visible more than once.
+    """Name the batches of a manifest that have missing records, or records visible more than once.
 
-    A batch counts as lost and doubled unless its remaining bytes and records have one sign: only their sums are known.
-    Batches with records in an unstable hour are left out, because that hour's rows prove nothing.
+    A batch counts as both lost and doubled unless its remaining bytes and records have the same sign: only their sums
+    are known. Batches with records in an unstable hour are excluded, because that hour's rows prove nothing.
     """
     moving = set(unstable)
     differing = {
@@ -112,15 +112,15 @@ def _named(found: Iterable[verification.Difference]) -> verification.Verificatio
 
 
 def _own(key: UsageKey) -> UsageKey:
-    """Key as the sender computed it: late records of a closed month are booked in a different hour."""
+    """Key as the sender computed it: late records of a closed month are booked in another hour."""
     return key if key.corrects_s is None else key._replace(hour_s=key.corrects_s, corrects_s=None)
 
 
-# One verification reads at most this many plans. A narrower time range needs fewer plans.
+# One verification reads at most this many plans. A narrower time range has fewer plans.
 MOST_PLANS = 100_000
 # A plan is stored before its messages are sent, so messages of a younger plan may still be in the queue.
 _YOUNG_S = 10 * MINUTE_S
-# A record may begin before its file's slot, by an aggregation interval and a clock error.
+# A record may begin before its file's slot, by up to an aggregation interval and a clock error.
 _BEFORE_S = HOUR_S
 _GROUP = 500
 _AT_ONCE = 16
@@ -143,10 +143,10 @@ class PlanCheck:
     markers_since_s: int
 
     def run(self, *, from_s: int, to_s: int) -> verification.LogTotals:
-        """Check the plans of slots in `[from_s, to_s)`, at most `MOST_PLANS`; from 0 on also plans without slot.
+        """Check at most `MOST_PLANS` plans of slots in `[from_s, to_s)`; if `from_s` is 0, also plans without a slot.
 
         Raises:
-            UnavailableError: A store does not answer.
+            UnavailableError: A store does not respond.
         """
         keys = self._keys(from_s, to_s)
         totals = verification.LogTotals()
@@ -242,16 +242,16 @@ def _bytes(marker: Marker) -> int:
 
 
 _POLL_MS = 500
-# The queue must be found at rest this many times in a row.
+# The queue must be found idle this many times in a row.
 _LOOKS = 2
 _FED_LOOKS = 10
-# Maximum number of looks that find messages; the wait then ends.
+# Maximum number of checks that find messages; then the wait ends.
 _RESTS = 20
 # The roll-up books a commit within this time: its tick starts within a minute, and a second tick may be needed.
 _ROLLED_UP_MS = 2 * MINUTE_S * 1_000
 # A batch without a verdict is looked up again after this time.
 _LATER_MS = 2_000
-# An hour that differs is read at most this often.
+# An hour that differs is read at most this many times.
 _PASSES = 6
 
 
@@ -291,8 +291,8 @@ class Verifier:
     def wait(self, duration_s: int, tell: Callable[[QueueDepth], None] = lambda _: None) -> bool:
         """Wait until all queues are empty and nothing waits for the roll-up; return False after `duration_s`.
 
-        Consecutive polls must agree, because queue depths are approximate. With feeders, the polls last longer than S3
-        takes to announce a file.
+        Several consecutive polls must find this, because queue depths are approximate. If there are feeders, the polls
+        continue for longer than S3 takes to announce a file.
         """
         deadline_ms = self.clock.now_ms() + duration_s * 1_000
         needed = _FED_LOOKS if self.feeders else _LOOKS
@@ -328,7 +328,7 @@ class Verifier:
     ) -> verification.Verification:
         """Check everything booked in `[from_s, to_s)`, and every batch of a manifest.
 
-        Batches and commits may arrive meanwhile, so a single pass never proves a loss or a double count. Memory grows
+        Batches and commits may arrive during a pass, so one pass never proves a loss or a double count. Memory grows
         with the manifest's batches and with an hour's usage keys: about 1.3 KB per batch with its marker, and 150 bytes
         per hour of the batch.
 
@@ -336,12 +336,12 @@ class Verifier:
             from_s: Start of the range, epoch seconds.
             to_s: Exclusive end of the range.
             sent: The manifest; None to check the ledger against itself.
-            counted: Counts of an earlier call to resume; None to start.
-            keep: Called with the counts after each part of a table and each hour.
-            tell: Called with progress: name, amount done, total amount.
+            counted: Counts of an earlier call that this call resumes; None to start.
+            keep: Called with the counts after each part of a table and after each hour.
+            tell: Called with the progress: its name, the amount done, and the total amount.
 
         Raises:
-            ValueError: The counts belong to another scan.
+            ValueError: `counted` belongs to another scan.
         """
         waiting, at_rest = self._rest()
         dead = conservation.names_of(conservation.peek_bodies(self.dead_letters), self.bucket)
@@ -435,8 +435,8 @@ class Verifier:
     def _rest(self) -> tuple[int, bool]:
         """Number of messages in the queue, and whether it is empty and nothing waits for the roll-up.
 
-        Wait for this state, because a canary may arrive at any time: two minutes while only commits wait, some seconds
-        while messages are queued. Under steady traffic, the wait thus ends soon.
+        Because a canary may arrive at any time, wait for this state: two minutes while only commits wait, some seconds
+        while messages are queued. Steady traffic thus ends the wait soon.
         """
         until_ms = self.clock.now_ms() + _ROLLED_UP_MS
         left = _RESTS

@@ -1,7 +1,7 @@
-"""Checks before the permanent close of a month, and the close that these checks may refuse.
+"""Checks before the permanent close of a month, and a close that is refused if a check blocks it.
 
-A check's state is `ok`, `attention` or `blocks`. A person may accept a blocking check by name; rows that arrive later
-become corrections. The check for 72 hours since the month's end cannot be accepted.
+A check's state is `ok`, `attention` or `blocks`. A person may accept a blocking check by its name; rows that arrive
+later become corrections. The check that 72 hours have passed since the month's end cannot be accepted.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class CheckedClose:
     """Closes a month if no check blocks it.
 
     Attributes:
-        region, stage: Values for the commands in messages.
+        region, stage: Values of the options in the commands that messages contain.
     """
 
     closer: PeriodCloser
@@ -134,13 +134,13 @@ class CheckedClose:
         Args:
             checklist: The agreed one.
             deadline: End of the process.
-            accepted: Names of blocking checks that are accepted.
+            accepted: Names of the blocking checks that a person accepts.
             tell: As for `PeriodCloser.close`.
             counted: As for `PeriodCloser.close`.
             keep: As for `PeriodCloser.close`.
 
         Raises:
-            PeriodNotClosableError: An unaccepted check blocks the close, or the close itself is refused.
+            PeriodNotClosableError: A check that was not accepted blocks the close, or the close itself fails.
         """
         self.look(checklist.month).demand(accepted)
         return self.closer.close(checklist.month, deadline, tell, counted=counted, keep=keep)
@@ -148,11 +148,11 @@ class CheckedClose:
     def look(self, month: str) -> Checklist:
         """Run all checks once, without changing anything.
 
-        Checks never block a month in state `closing`, because no more usage is booked in it.
+        In state `closing`, checks never block a month, because no more usage is booked in it.
 
         Raises:
             ValueError: `month` is not a month such as `2026-11`.
-            UnavailableError: A store does not answer.
+            UnavailableError: A store does not respond.
         """
         first_s, after_s = month_bounds_s(month)
         now_s = self.clock.now_ms() // 1000

@@ -1,4 +1,4 @@
-"""Permanently close a billing month, and verify later that its files still match (docs/protocol.md, period close)."""
+"""Permanently close a billing month, and verify later that its files are unchanged (docs/protocol.md, period close)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class MonthState:
     """A month of a region: `open`, `closing` or `closed`.
 
     Attributes:
-        total: Frozen total; None while the month is not closed.
+        total: Total of the frozen month; None while the month is not closed.
         closed_s: Time at which the month was frozen, epoch seconds; None while the month is not closed.
     """
 
@@ -49,7 +49,7 @@ class PeriodCloser:
     """Closes billing months and verifies closed ones.
 
     Attributes:
-        wait_s: Minimum time between a month's end and its close; clock skew is smaller.
+        wait_s: Minimum time between a month's end and its close; it must exceed the clock skew.
     """
 
     items: ItemStore
@@ -75,15 +75,15 @@ class PeriodCloser:
         counted: CensusState | None = None,
         keep: Callable[[CensusState], None] = lambda _state: None,
     ) -> FrozenMonth:
-        """Close a month. After an error or a crash, the next call resumes.
+        """Close a month. After an error or a crash, the next call resumes the close.
 
         Args:
             month: `2026-10`.
             deadline: End of the process.
             tell: Called after each compared hour and after each frozen hour.
-            counted: Counts of an earlier call for this month, to resume; None to start. The close stops if an hour
-                agreed then but has other rows now.
-            keep: Called with the counts so far, after each table segment and each hour.
+            counted: Counts of an earlier call for this month, which this call resumes; None to start. The close stops
+                if an hour that agreed in that call has other rows now.
+            keep: Called with the counts so far, after each segment of a table and after each hour.
 
         Raises:
             PeriodNotClosableError: The close is too early, its deadline passed, or totals differ (an alert was sent).
@@ -100,7 +100,7 @@ class PeriodCloser:
         self._book_all(month, deadline)
         known = self._check(month, tell, counted, keep)
         hours = self.view.hours(from_s=first_s, to_s=after_s)
-        # The frozen hours come from pending rows and the lake, and the checked hours also from usage and markers.
+        # The frozen hours come from pending rows and the lake; the checked hours also come from usage and markers.
         self._stop_if_wrong(month, [h for h, check in known.items() if check.usage != ZERO and h not in hours])
         frozen: list[FrozenHour] = []
         for hour_s in hours:
@@ -170,7 +170,7 @@ class PeriodCloser:
                     month, NotClosable.COMPACTION_UNFINISHED, "compaction needs more time; run the command again"
                 )
             if self._unplaced(month):
-                # Another process is compacting this month now.
+                # Another process is compacting this month at the moment.
                 if deadline.remaining_ms() < self.compactor.reserve_ms:
                     raise PeriodNotClosableError(
                         month, NotClosable.COMPACTION_UNFINISHED, "a commit of it is in no lake file; run it again"
@@ -178,9 +178,9 @@ class PeriodCloser:
                 self.clock.sleep_ms(1_000)
 
     def _unplaced(self, month: str) -> bool:
-        """Whether some commit has rows of the month that are not in lake files.
+        """Whether some commit has rows of the month that are not yet in lake files.
 
-        The lists are read completely, in the order in which commits move through them (P2).
+        Both lists are read completely, in the order in which commits move through them (P2).
         """
         waits = any(
             month_of(hour_s) == month for entry in waiting_commits(self.items, self.shards) for hour_s in entry.totals
@@ -199,7 +199,7 @@ class PeriodCloser:
         counted: CensusState | None,
         keep: Callable[[CensusState], None],
     ) -> dict[int, hour_check.HourCheck]:
-        """Compare markers, usage and rows by a deep census, which holds only one hour in memory (P35)."""
+        """Compare markers, usage and rows by a deep census, which keeps only one hour in memory (P35)."""
         first_s, after_s = month_bounds_s(month)
         state = counted
         if state is None:
@@ -230,7 +230,7 @@ class PeriodCloser:
         return {check.hour_s: check for check in result.checks}
 
     def _frozen_hour(self, hour_s: int, month: str, check: hour_check.HourCheck | None) -> FrozenHour:
-        """Read an hour again, and freeze the hour if its rows equal the compared rows."""
+        """Read an hour again, and freeze it if its rows are those that were compared."""
         state = self.view.hour_snapshot(hour_s)
         if not state.published:
             raise PeriodNotClosableError(
@@ -249,7 +249,7 @@ class PeriodCloser:
         )
 
     def _stop_if_wrong(self, month: str, hours: Iterable[int]) -> None:
-        """Stop the close if the totals of hours differ from the totals of usage and markers."""
+        """Stop the close if the hourly totals differ from the totals of usage items and markers."""
         wrong = sorted(hours)
         if not wrong:
             return

@@ -1,4 +1,4 @@
-"""Documents about money: parsed strictly, written canonically, and numbered below a prefix of the bucket."""
+"""Financial documents: parsed strictly, written canonically, and numbered under a prefix of the bucket."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class DocumentRefusedError(OperationFailedError):
     """A document is refused.
 
     Attributes:
-        problems: All problems, one sentence each.
+        problems: All problems, one sentence per problem.
     """
 
     def __init__(self, what: str, problems: Sequence[str], advice: str = "") -> None:
@@ -50,18 +50,18 @@ def is_account_id(text: str) -> bool:
 
 
 def problems_in(where: str, problems: Mapping[str, bool]) -> Iterator[str]:
-    """Problems whose value is True, each prefixed with its position in the document."""
+    """The names of `problems` whose value is True, each prefixed with `where`, the position in the document."""
     return (f"{where}: {problem}" for problem, is_wrong in problems.items() if is_wrong)
 
 
 def first_of(sentences: Sequence[str]) -> str:
-    """The first few sentences, and the number of further sentences."""
+    """The first few sentences, and the number of omitted sentences."""
     more = [f"and {len(sentences) - MOST_TOLD} more"] if len(sentences) > MOST_TOLD else []
     return "; ".join([*sentences[:MOST_TOLD], *more])
 
 
 def some_of(names: Sequence[str], most: int = 5) -> str:
-    """The first few names, and the number of further names."""
+    """The first few names, and the number of omitted names."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
@@ -103,7 +103,7 @@ def strict_json(body: bytes, what: str, *, most_bytes: int = MOST_BYTES) -> dict
 
 
 def object_of(pairs: list[tuple[str, object]], twice: list[str]) -> dict[str, object]:
-    """Make a JSON object; duplicate keys are added to `twice`."""
+    """Make a JSON object; duplicate keys are collected in `twice`."""
     made = dict(pairs)
     if len(made) != len(pairs):
         counts = Counter(key for key, _ in pairs)
@@ -125,13 +125,13 @@ def refuse_constant(name: str) -> NoReturn:
 
 
 class Reading:
-    """Parses strings, and collects every problem."""
+    """Parses strings, and collects the problem of every string that is invalid."""
 
     def __init__(self) -> None:
         self.problems: list[str] = []
 
     def read(self, reader: Callable[[str], int], text: str, where: str) -> int:
-        """Parse a number; if the text is invalid, return 0 and add a problem at `where`."""
+        """Parse a number; if the text is invalid, add a problem at `where` and return 0."""
         try:
             return reader(text)
         except ValueError as error:
@@ -139,8 +139,8 @@ class Reading:
             return 0
 
 
-# Numbered documents: each change puts a document with the next number. If two changes are concurrent, the second
-# rebuilds its document from the first one's.
+# Numbered documents: each change stores a document under the next number. If two changes are concurrent, the second
+# change rebuilds its document on that of the first.
 
 
 class _Versioned(Protocol):
@@ -168,7 +168,7 @@ class Numbered(NamedTuple):
         """Decode the body with `reader`.
 
         Raises:
-            ObjectDamagedError: The document is invalid, or states another version.
+            ObjectDamagedError: The document is invalid, or contains another version number.
         """
         try:
             read = reader(self.body, self.key)
@@ -180,7 +180,7 @@ class Numbered(NamedTuple):
 
 
 class NumberedDocuments:
-    """Versions `<prefix><number>.json` in a bucket, each put once. The prefix ends in a slash."""
+    """Documents `<prefix><number>.json` in a bucket; each number is put only once. The prefix ends with a slash."""
 
     def __init__(self, objects: ObjectStore, prefix: str) -> None:
         self._objects = objects
@@ -212,7 +212,7 @@ class NumberedDocuments:
 
         Args:
             make: Returns the document, given the next number and the newest version; None for no change. `make` is
-                called again if another process was first.
+                called again if another process put a version first.
 
         Returns:
             The version that was put, or else the newest version.
@@ -289,7 +289,7 @@ def hour_of_text(text: str) -> int:
 
 
 def hour_text(hour_s: int) -> str:
-    """RFC 3339 text of the hour that contains a second."""
+    """RFC 3339 text of the hour that contains the given second."""
     return rfc3339(hour_s - hour_s % HOUR_S)
 
 
@@ -313,7 +313,7 @@ def bytes_of_gb(text: str) -> int:
 def gb_text(total_bytes: int) -> str:
     """Bytes as a decimal text in GB, with all digits."""
     whole, rest = divmod(total_bytes, GIB)
-    # 1 / 2^30 has 30 decimals.
+    # 1 / 2^30 has 30 decimal places.
     part = f"{rest * 5**30:030d}".rstrip("0") if rest else ""
     return f"{whole}.{part}" if part else str(whole)
 
@@ -332,6 +332,6 @@ def percent_of(text: str) -> int:
 
 
 def percent_text(units: int) -> str:
-    """Format thousandths of a percent, without trailing zeros."""
+    """Format thousandths of a percent as a percentage, without trailing zeros."""
     whole, part = divmod(units, _PERCENT_UNITS)
     return f"{whole}.{part:03d}".rstrip("0").rstrip(".")

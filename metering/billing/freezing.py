@@ -1,4 +1,4 @@
-"""Write and verify a closed month, with the errors of both (docs/protocol.md, closing a month)."""
+"""Write and verify a closed month, and the errors of both operations (docs/protocol.md, closing a month)."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class MonthVerifier:
 
 
 def frozen_damages(files: FrozenFiles, closed: FrozenMonth) -> Iterator[str]:
-    """Damaged objects of a closed month; its lake files are not read."""
+    """Damaged objects of a closed month; the month's lake files are not read."""
     for rows in (*(hour.frozen for hour in closed.hours), closed.accounts, closed.days):
         if rows is not None:
             yield from _damages(files, rows)
@@ -125,7 +125,7 @@ class NotClosable(StrEnum):
 
 
 class PeriodNotClosableError(MeteringError):
-    """A month cannot be closed now; the error has the reason. Nothing is lost."""
+    """A month cannot be closed now; the error contains the reason. Nothing is lost."""
 
     def __init__(self, month: str, cause: NotClosable, why: str) -> None:
         super().__init__(month, cause, why)
@@ -139,7 +139,7 @@ class PeriodNotClosableError(MeteringError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MonthFreezer:
-    """Puts the objects of a closed month in the order of the protocol."""
+    """Puts the objects of a closed month in the order that the protocol requires."""
 
     objects: ObjectStore
     files: FrozenFiles
@@ -156,18 +156,19 @@ class MonthFreezer:
         counted: Callable[[], UsageRows],
         compared: str,
     ) -> FrozenHour:
-        """Put the totals of an hour.
+        """Freeze the totals of an hour.
 
         Args:
-            month: The month that is closing.
+            month: The month that is being closed.
             hour_s: One of its hours.
             files: The lake files of the hour.
             kept: The hour's totals, as stored beside the lake files.
-            counted: Counts the hour's totals from its rows. Called only if `kept` differs from `compared`.
-            compared: Digest of the totals that were equal to usage and markers.
+            counted: Function that computes the hour's totals from its rows. Called only if `kept` differs from
+                `compared`.
+            compared: Digest of the totals that were found equal to the totals of usage and markers.
 
         Raises:
-            PeriodNotClosableError: The rows differ from the compared rows, or from previously put rows.
+            PeriodNotClosableError: The rows differ from the compared rows, or from rows that were put before.
         """
         file = self.files.hour_file(kept)
         if file.digest != compared:
@@ -182,7 +183,7 @@ class MonthFreezer:
         """Put the objects of the whole month, and the manifest last.
 
         Raises:
-            PeriodNotClosableError: An object of the month already exists with other rows.
+            PeriodNotClosableError: An object of the month already exists, but with other rows.
         """
         try:
             with self.files.month_files(hours) as made:
@@ -197,7 +198,7 @@ class MonthFreezer:
         return closed.closed()
 
     def _put(self, month: str, rows: FrozenRows, file: UsageFile) -> None:
-        """Put an object if absent; an existing object must have the same rows."""
+        """Put an object if it is absent; an existing object must have the same rows."""
         if self.retrier.call(lambda: self.objects.put(rows.key, file.content, if_absent=True)):
             return
         try:

@@ -7,9 +7,9 @@
 | line (L1)  | 1e-10 USD                     | a line of an export: quantity and cost rounded half up         |
 | cents (L2) | 0.01 USD                      | a line of an invoice: the exact cost rounded half up           |
 
-A GB is 2^30 bytes. The line rule is AWS's: all 536 lines of the sample data follow it; if computed from exact bytes,
-only 531 match. AWS's bill of May 2025 shows that an invoice amount is the sum of rounded lines. Half up means away from
-zero, so that a line and its reversal cancel out.
+One GB is 2^30 bytes. The rule for lines is AWS's: all 536 lines of the sample data follow it, but from exact bytes only
+531 would match. AWS's bill of May 2025 shows that an invoice amount is the sum of rounded lines. Half up means away
+from zero, also for negative numbers, so that a line and its reversal cancel out.
 """
 
 import re
@@ -45,13 +45,13 @@ def quantity_of(total_bytes: int) -> int:
 
 
 def line_cost(total_bytes: int, price: int) -> int:
-    """Cost of a line in 1e-10 USD (L1): the rounded quantity times the price, rounded half up.
+    """Cost of a line in 1e-10 USD (L1): rounded quantity times price, and the product rounded half up.
 
     The price is 0 or more. Bytes may be negative: a line and its reversal cancel out.
     """
     if total_bytes < 0:
         return -line_cost(-total_bytes, price)
-    # Inlined, because exports have millions of lines: two calls of `half_up` take half as long again.
+    # Inlined, because exports have millions of lines, and two calls of `half_up` increase the time by half.
     quantity = (total_bytes * UNITS_A_USD + _HALF_GB) >> _GB_BITS
     return (quantity * price + _HALF_UNITS) // UNITS_A_USD
 
@@ -62,7 +62,7 @@ def cents_of(exact: int) -> int:
 
 
 def rounded(exact: int) -> int:
-    """An exact cost in 1e-10 USD, rounded half up, for printing sums only; never add rounded costs."""
+    """An exact cost in 1e-10 USD, rounded half up: only to print a sum; never add rounded costs."""
     return half_up(exact, GIB)
 
 
@@ -75,14 +75,14 @@ def usd_text(units: int, *, decimals: int = DECIMALS) -> str:
 
 def exact_text(exact: int) -> str:
     """An exact cost as a decimal text with all its digits, and at least two decimals."""
-    # 1 / 2^30 has 30 decimals, so this scale holds every exact cost as a whole number.
+    # 1 / 2^30 has 30 decimal places, so this scale represents every exact cost as a whole number.
     text = usd_text(exact * 5**30, decimals=DECIMALS + 30).rstrip("0")
     whole, _, part = text.partition(".")
     return f"{whole}.{part:<02}"
 
 
 def half_up(number: int, unit: int) -> int:
-    """Number of units in a number, rounded half away from zero. `unit` is positive."""
+    """Number of units in a number; halves are rounded away from zero. `unit` is positive."""
     if number < 0:
         return -half_up(-number, unit)
     return (2 * number + unit) // (2 * unit)

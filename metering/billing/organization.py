@@ -51,7 +51,7 @@ def read_organization(body: bytes, what: str) -> Organization:
     """Parse a document as an organization.
 
     Raises:
-        DocumentRefusedError: The error lists every problem, and names `what`, the file or object.
+        DocumentRefusedError: The error lists every problem, and names the file or object, `what`.
     """
     document = _OrganizationDocument.read(body, what, most_bytes=_MOST_BYTES)
     problems = list(_of_ids(document))
@@ -113,7 +113,7 @@ def _members(document: _OrganizationDocument, problems: list[str]) -> list[tuple
 
 
 def _at_one_hour(members: list[tuple[str, Membership]]) -> Iterator[str]:
-    """Find accounts with two payers in one hour, or listed twice for one payer."""
+    """Find accounts that have two payers in one hour, or are listed twice for one payer."""
     spans: dict[str, list[tuple[int, int | None, str]]] = {}
     for payer_id, each in members:
         spans.setdefault(each.account_id, []).append((each.from_s, each.to_s, payer_id))
@@ -156,7 +156,7 @@ class OrganizationStore(documents.VersionStore[Organization]):
         super().__init__(documents.NumberedDocuments(objects, ORGANIZATION_PREFIX), read_organization, Organization())
 
     def put(self, organization: Organization) -> Organization:
-        """Write an organization as the next version, unless equal to the newest; returns the newest version.
+        """Write an organization as the next version, unless it equals the newest; returns the newest version.
 
         Raises:
             DocumentRefusedError: It contradicts itself.

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 
 class Membership(NamedTuple):
-    """Membership of an account under a payer in the hours `[from_s, to_s)`; `to_s` is None for no end."""
+    """Membership of an account under a payer in the hours `[from_s, to_s)`; if `to_s` is None, it has no end."""
 
     account_id: str
     from_s: int
@@ -20,7 +20,7 @@ class Membership(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Payer:
-    """A payer, who gets one invoice a month. The issuer is FOCUS's InvoiceIssuerName and ProviderName."""
+    """A payer, who gets one invoice per month. The issuer appears in FOCUS as InvoiceIssuerName and ProviderName."""
 
     payer_id: str
     name: str
@@ -35,7 +35,7 @@ class Organization:
 
     Attributes:
         version: Version number; 0 if no version was ever put.
-        sha256: SHA-256 of the canonical document, pinned by invoices.
+        sha256: SHA-256 of the canonical document, which invoices pin.
         names: Account names, for people.
     """
 
@@ -58,12 +58,12 @@ class Organization:
         return frozenset(self.payer_of(account_id, hour_s) for hour_s in hours)
 
     def accounts_of(self, payer_id: str) -> frozenset[str]:
-        """Every account that the payer ever pays for, and the payer's own account."""
+        """Every account that the payer pays for at any time, and the payer's own account."""
         named = self._by_id.get(payer_id)
         return frozenset({payer_id, *(each.account_id for each in (named.members if named else ()))})
 
     def payer(self, payer_id: str) -> Payer:
-        """The payer with this id, whose name defaults to the id."""
+        """The payer with this id; if the id is not listed, a payer whose name is the id."""
         return self._by_id.get(payer_id) or Payer(payer_id=payer_id, name=payer_id, issuer="metering")
 
     @cached_property
@@ -72,7 +72,7 @@ class Organization:
 
     @cached_property
     def _spans(self) -> dict[str, list[tuple[int, str]]]:
-        """Changes of each account's payer as (first hour, payer or empty), in order of time."""
+        """Changes of each account's payer as (first hour, payer id or empty), in order of time."""
         spans: dict[str, list[tuple[int, str]]] = {}
         for payer in self.payers:
             for each in payer.members:
@@ -81,6 +81,6 @@ class Organization:
                 if each.to_s is not None:
                     of.append((each.to_s, ""))
         for of in spans.values():
-            # If one payer's span ends at the hour where another payer's begins, the new span wins.
+            # If one payer's span ends at the hour at which another payer's span begins, the new span wins.
             of.sort(key=lambda span: (span[0], span[1] != ""))
         return {account_id: list(dict(of).items()) for account_id, of in spans.items()}

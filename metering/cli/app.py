@@ -1,4 +1,4 @@
-"""`metering`: the command line as a program. Its families of commands are listed in `groups.py`."""
+"""`metering`: the command line as a program. `groups.py` lists its families of commands."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ from metering.version import CONTRACT_VERSION, package_version
 
 
 class Program(groups.RootGroup):
-    """The command line as a program: every usage error ends with a message and an exit code."""
+    """The command line as a program: every usage error ends in a message and an exit code."""
 
     def main(
         self,
@@ -89,7 +89,7 @@ def metering(
 
 
 def main() -> None:
-    """Run the command line, and end with its exit code."""
+    """Run the command line, and exit with its exit code."""
     code = ended()
     if isinstance(code, int) and any(thread.daemon for thread in threading.enumerate()):
         # A cancelled query may leave a thread inside DuckDB or Arrow. The interpreter's normal exit would kill that
@@ -101,7 +101,7 @@ def main() -> None:
 def ended() -> int | str | None:
     """Run the command line as a program, and return its exit code.
 
-    A failed flush of stdout, such as on a full disk, is also reported as a message.
+    If stdout cannot be flushed, for example on a full disk, a message reports this, too.
     """
     code: int | str | None = 0
     failures.mend_streams()

@@ -1,4 +1,4 @@
-"""Parts that all commands share: `--endpoint --region --stage`, `--format --output --wide`, and error messages.
+"""Common part of all commands: `--endpoint --region --stage`, `--format --output --wide`, and error messages.
 
 A command is a function whose first parameter is the `Session`; other parameters become its options and arguments:
 
@@ -9,8 +9,8 @@ A command is a function whose first parameter is the `Session`; other parameters
         region = session.region()
         session.write(Answer(...))
 
-A module of commands is imported even to show help, so at its top it imports only what its options need. Wiring,
-adapters and rich are imported in the functions that use them; a test lists slow imports.
+Even to show help, the command's module is imported; at its top, it therefore imports only what its options require. The
+functions import wiring, adapters and rich when they use them; a test lists slow imports.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def messages() -> Console:
 
 
 def progress(*columns: ProgressColumn) -> Progress:
-    """A progress display on stderr, removed at the end; it shows nothing if stderr is not a terminal."""
+    """A progress display on stderr, removed when it ends; if stderr is not a terminal, it shows nothing."""
     from rich.progress import Progress
 
     console = messages()
@@ -96,7 +96,7 @@ def bar(task: str, *, total: int | None = None, remaining: bool = False) -> Iter
 
 @contextmanager
 def spinner(task: str = "") -> Iterator[Callable[..., None]]:
-    """Show a spinner on stderr. Yields a function that sets its text: `description`."""
+    """Show a spinner on stderr. Yields a function that sets the spinner's text: `description`."""
     from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
     with progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()) as shown:
@@ -115,14 +115,14 @@ def say(text: str, style: str = "") -> None:
 
 
 class Session:
-    """Region and stage that a command works on, and format of its answer.
+    """Region and stage on which a command works, and the format of the command's answer.
 
     Attributes:
-        endpoint: AWS endpoint; None for AWS itself.
-        region_name: Name of the region; `all` if the command merges regions. Default: the home region.
+        endpoint: AWS endpoint; None means AWS itself.
+        region_name: Name of the region, or `all` if the command merges regions. Default: the home region.
         stage: Stage name.
-        page: Whether `--format html` was given, so that the command writes a page.
-        named_endpoint: Endpoint that `--endpoint` names; None if only the environment or the default names one.
+        page: Whether `--format html` was given, so that the command writes an HTML page.
+        named_endpoint: Endpoint named by `--endpoint`; None if only the environment or the default names one.
     """
 
     def __init__(
@@ -156,10 +156,10 @@ class Session:
 
     @cached_property
     def endpoint(self) -> str | None:
-        """The endpoint of all calls, checked on first use so that no call goes to a wrong endpoint.
+        """The endpoint of all calls; it is checked on first use, so that no call goes to a wrong endpoint.
 
         Raises:
-            CommandFailedError: The stage is for emulators only, and no emulator answers.
+            CommandFailedError: The stage is for emulators only, and no emulator responds.
             WrongUsageError: The command changes AWS, but there is no terminal for a confirmation, and no `--yes`.
         """
         refuse_aws_for_emulated(self.stage, endpoint=self._found_endpoint, region=self.stated_region)
@@ -171,7 +171,7 @@ class Session:
 
     @cached_property
     def emulated(self) -> bool:
-        """Whether the endpoint is an emulator, as its URL and its answer show, regardless of the stage's name.
+        """Whether the endpoint is an emulator, judged by its URL and its response, whatever the stage's name.
 
         Raises:
             CommandFailedError: Nothing answers there.
@@ -194,12 +194,12 @@ class Session:
 
     @property
     def named_stage(self) -> str | None:
-        """The stage of `--stage` or the environment."""
+        """The stage given by `--stage` or the environment."""
         return self._stage
 
     @property
     def given_region(self) -> str | None:
-        """The region of `--region` or the environment."""
+        """The region given by `--region` or the environment."""
         given = self._region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None
         return given and checked_region(given)
 
@@ -212,10 +212,10 @@ class Session:
 
     @cached_property
     def region_name(self) -> str:
-        """Name of the region: `--region`, else the home region of the stage, found by a lookup.
+        """Name of the region: `--region`, or otherwise the home region of the stage, which is looked up.
 
         Raises:
-            WrongUsageError: No region can have this name, or the settings file is broken.
+            WrongUsageError: The name is invalid for a region, or the settings file is broken.
             CommandFailedError: Nothing answers.
         """
         return self.given_region or self._home
@@ -230,10 +230,10 @@ class Session:
 
     @cached_property
     def regions(self) -> Stage[connection.RegionConnection]:
-        """The stage with all of its regions, regardless of `--region`.
+        """The stage with all its regions, whatever `--region` says.
 
         Raises:
-            WrongUsageError: The settings file is broken.
+            WrongUsageError: The settings file is invalid.
             CommandFailedError: Nothing answers.
         """
         from metering.adapters.aws.session import Clients
@@ -263,7 +263,7 @@ class Session:
         """The deployed region, with its stores, queues and settings.
 
         Raises:
-            CommandFailedError: The endpoint does not answer, or the stage is not deployed there.
+            CommandFailedError: The endpoint does not respond, or the stage is not deployed there.
         """
         return self._connection
 
@@ -279,18 +279,19 @@ class Session:
         """Show what will be done (see `Intent`) and where, ask for consent, and record the deed in the audit trail.
 
         Args:
-            what: Words of the command, such as `period close`.
-            subject: What the deed changes, such as `2026-10`.
-            consequence: One sentence about the effect.
-            typed: Word to type before an irreversible deed; None asks for y or n.
-            ground: Where the deed happens and is recorded; None for the session's region and the region's ledger.
+            what: The command's words, such as `period close`.
+            subject: The object that the deed changes, such as `2026-10`.
+            consequence: One sentence about the effect of the deed.
+            typed: Word that the user must type before an irreversible deed; if None, the question is y or n.
+            ground: Where the deed takes place and is recorded; None for the session's region and its ledger.
 
         Yields:
             The result of the deed, as a sentence that the command may set.
 
         Raises:
-            WrongUsageError: There is no terminal to ask at, and `--yes` was not given.
-            CommandFailedError: The user did not agree, or the audit trail cannot be written; nothing was done.
+            WrongUsageError: There is no terminal for the question, and `--yes` was not given.
+            CommandFailedError: The user did not agree, or the audit trail cannot be written; in both cases, nothing was
+                done.
         """
         from metering.cli.deeds import Intent, recorded
 
@@ -311,7 +312,7 @@ class Session:
         caller: Callable[[], str] | None = None,
         items: Callable[[], ItemStore | None] | None = None,
     ) -> Ground:
-        """Where a deed happens: in the session's region, or in another region with its caller and ledger."""
+        """Where a deed takes place: the session's region, or another region with the given caller and ledger."""
         from metering.cli.deeds import Ground
 
         return Ground(
@@ -324,7 +325,7 @@ class Session:
         )
 
     def write(self, answer: Answer, *, chart: table.Chart | None = None) -> None:
-        """Print the answer as `--format` and `--output` specify, with a chart below the table if one is given."""
+        """Print the answer as `--format` and `--output` specify; a chart, if given, is below the table."""
         write_answer(answer, self.form, self.output, chart=chart, wide=self.wide, tell=say)
 
 
@@ -343,17 +344,17 @@ def command(
     """Register a function as the command `name` of `app`.
 
     Args:
-        app: The family of commands to which the command belongs.
+        app: The family of the command.
         name: The word to type.
-        examples: Example command lines, shown below the options.
-        reads: Whether the command returns data, and so has `--format`, `--output` and `--wide`.
-        changes: Whether the command changes or deletes something, and so has `--yes`; see `Session.deed`. With
-            `--dry-run` or `--check`, nothing is changed.
-        checkout: Whether the command needs a checkout of the project; without one, the help page says so.
-        everywhere: Whether `--region all` is allowed: the command merges all regions, or always covers all.
-        epilog: Help text shown in place of examples: headings, command lines, sentences, lists (`- name: text`).
-        page: Whether the command returns data, and writes a page with `--format html`; see `Session.page`.
-        group: Whether the function runs when the family is called without a command; `name` is the family's.
+        examples: Example command lines, shown below the options in the help.
+        reads: Whether the command returns data, and therefore has `--format`, `--output` and `--wide`.
+        changes: Whether the command changes or deletes something, and therefore has `--yes`; see `Session.deed`. A run
+            with `--dry-run` or `--check` changes nothing.
+        checkout: Whether the command requires a checkout of the project; without a checkout, the help page says so.
+        everywhere: Whether `--region all` is allowed, because the command merges regions or always covers all of them.
+        epilog: Help text that replaces the examples: headings, command lines, sentences, lists (`- name: text`).
+        page: Whether the command returns data and, with `--format html`, writes a page; see `Session.page`.
+        group: Whether the function runs when the family is named without a command; `name` is then the family's name.
     """
     if examples:
         epilog = "\n    ".join(("Examples:\n" if examples[1:] else "Example:\n", *examples))
@@ -375,7 +376,7 @@ def command(
         run.__annotations__ = {p.name: p.annotation for p in run.__signature__.parameters.values()}  # type: ignore[attr-defined]  # as above
         run.needs_checkout = checkout  # type: ignore[attr-defined]  # read by the help page
         run.everywhere = everywhere  # type: ignore[attr-defined]  # as above
-        # Each paragraph becomes one line, which the terminal wraps to its own width.
+        # Each paragraph becomes one line, which the terminal wraps to its width.
         about = [" ".join(paragraph.split()) for paragraph in (function.__doc__ or "").split("\n\n")]
         run.__name__, run.__doc__ = function.__name__, "\n\n".join(about)
         if group:
@@ -455,12 +456,12 @@ def fail(error: MeteringError, *, code: int, look_up: str = "") -> NoReturn:
 
 
 def tell_of(error: MeteringError, *, look_up: str = "") -> None:
-    """Report an error on stderr: what happened, then what to do."""
+    """Report an error on stderr: first what happened, then what to do."""
     say(f"Error: {error}", style="bold red")
     if isinstance(error, OperationFailedError) and error.advice:
         say(error.advice)
     elif isinstance(error, UnavailableError):
         say("A service gave no answer; nothing is lost. Run the command again.")
     elif look_up and isinstance(error, OperationFailedError | SettingsError):
-        # Errors of other classes already say what to do.
+        # Errors of other classes already state what the user can do.
         say(f"See: {look_up} --help")

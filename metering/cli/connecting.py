@@ -1,4 +1,4 @@
-"""Connections of commands to a deployed region, with errors that say what to do."""
+"""Connections from commands to a deployed region, with errors that say what to do."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from metering.adapters.emulator.state import LocalState
     from metering.wiring.connection import RegionConnection
 
-# Names of regions and stages are checked before anything is asked or printed, because people copy them into a shell.
+# Names of regions and stages are checked before any request or output, because people copy them into a shell.
 
-# Stands for all regions, so no region has this name.
+# This name means all regions, so no region has it.
 ALL_REGIONS = "all"
 
 
 def checked_endpoint(endpoint: str | None) -> str | None:
-    """Return the endpoint if it is a URL.
+    """Return the endpoint if it is a valid URL.
 
     Raises:
         WrongUsageError: It is something else.
@@ -47,13 +47,13 @@ def checked_endpoint(endpoint: str | None) -> str | None:
 
 
 def shown_endpoint(endpoint: str) -> str:
-    """Return an endpoint in a form that is safe to print: without a user and password before the host."""
+    """Return an endpoint as it may be printed: without a user and password before the host."""
     scheme, separator, rest = endpoint.rpartition("://")
     return f"{scheme}{separator}***@{rest.rpartition('@')[2]}" if "@" in rest else endpoint
 
 
 def checked_stage(stage: str) -> str:
-    """Return the stage's name if it is valid.
+    """Return the name of the stage if it is valid.
 
     Raises:
         WrongUsageError: None can have it.
@@ -67,10 +67,10 @@ def checked_stage(stage: str) -> str:
 
 
 def checked_region(region: str, *, every: bool = True) -> str:
-    """Return a well-formed region name, even of an unknown region, or `all` if `every` allows it.
+    """Return the name of a region if it is well-formed, even if unknown, or `all` if `every` allows it.
 
     Raises:
-        WrongUsageError: The name is invalid for a region.
+        WrongUsageError: The name cannot be the name of a region.
     """
     if not (every and region == ALL_REGIONS) and not is_region(region):
         raise WrongUsageError(
@@ -81,7 +81,7 @@ def checked_region(region: str, *, every: bool = True) -> str:
 
 
 def refuse_several(region: str | None, *, command: str) -> None:
-    """Refuse `--region all` to a command that works on one region.
+    """Refuse `--region all` for a command that works on only one region.
 
     Raises:
         WrongUsageError: `--region all` was given.
@@ -98,17 +98,17 @@ def connect(
     environ: Mapping[str, str] | None = None,
     home: Callable[[], str | None] | None = None,
 ) -> RegionConnection:
-    """Look up the stacks of a stage, and connect to the resources that they name.
+    """Look up the stacks of a stage, and connect to the resources that the stacks name.
 
     Args:
         endpoint: Endpoint of an emulator; None: AWS.
         region: Name of the region.
         stage: Name of the stage.
-        environ: Environment of the AWS SDK; None: that of this process.
-        home: Returns the home region, which an error names if the stage is not deployed in `region`.
+        environ: Environment of the AWS SDK; None for that of this process.
+        home: Returns the home region; if the stage is not deployed in `region`, the error names this home region.
 
     Raises:
-        CommandFailedError: The endpoint does not answer, or the stage is not deployed there.
+        CommandFailedError: The endpoint does not respond, or the stage is not deployed there.
     """
     # This import is slow, and a command that is refused or only explained does not connect.
     from metering.adapters.aws.session import Clients
@@ -124,7 +124,7 @@ def connect(
 
 @contextmanager
 def reaching(endpoint: str | None, region: str) -> Iterator[None]:
-    """Turn a missing answer from a region into an explained error.
+    """If a region does not respond, raise an error that explains this.
 
     Raises:
         CommandFailedError: It gives none.
@@ -136,7 +136,7 @@ def reaching(endpoint: str | None, region: str) -> Iterator[None]:
 
 
 def not_deployed(error: SettingsError, *, region: str, stage: str, home: str | None = None) -> CommandFailedError:
-    """The error for a stage that is not deployed in a region. No advice suggests building an unnamed region."""
+    """The error if a stage is not deployed in a region. The advice never suggests building an unnamed region."""
     from metering.fleet.settings.bases import runs_on_emulator
 
     if runs_on_emulator(stage):
@@ -150,7 +150,7 @@ def not_deployed(error: SettingsError, *, region: str, stage: str, home: str | N
 
 
 def emulated(*, endpoint: str | None, region: str) -> bool:
-    """Whether the commands' clients would call an emulator, as the endpoint's answer shows.
+    """Whether the commands' clients would call an emulator, according to the endpoint's response.
 
     Raises:
         CommandFailedError: Nothing answers there.
@@ -169,7 +169,7 @@ def emulated(*, endpoint: str | None, region: str) -> bool:
 
 
 def refuse_aws_for_emulated(stage: str, *, endpoint: str | None, region: str) -> None:
-    """Refuse AWS for a stage meant for emulators, because such a stage retains no data and pages nobody.
+    """Refuse AWS for a stage that is for emulators only, because such a stage retains no data and pages nobody.
 
     Raises:
         CommandFailedError: No emulator answers there.
@@ -194,7 +194,7 @@ def refuse_aws_for_emulated(stage: str, *, endpoint: str | None, region: str) ->
 
 
 def no_answer(error: UnavailableError, *, endpoint: str | None, region: str) -> CommandFailedError:
-    """The error for a command whose first call got no response."""
+    """The error for a command whose first call received no response."""
     from metering.adapters.emulator.state import is_running, load_state
 
     state = load_state()
@@ -213,10 +213,10 @@ def no_answer(error: UnavailableError, *, endpoint: str | None, region: str) -> 
 
 @contextmanager
 def dead_emulator_told() -> Iterator[None]:
-    """If an emulator stopped during the command, report that instead of the failed call.
+    """If an emulator stops during the command, report this instead of the call that failed.
 
     Raises:
-        CommandFailedError: The emulator was running at the beginning, and has stopped since.
+        CommandFailedError: The emulator was running at the beginning of the command, and has stopped since.
     """
     from metering.adapters.emulator.state import is_running, load_state
 
@@ -232,7 +232,7 @@ def dead_emulator_told() -> Iterator[None]:
 
 
 def _gone(state: LocalState) -> CommandFailedError:
-    """The error for an emulator of `metering local up` that has stopped unexpectedly."""
+    """The error if an emulator of `metering local up` has stopped unexpectedly."""
     if state.borrowed:
         return CommandFailedError(
             f"Nothing answers at {state.endpoint} any more, where stage {state.stage} was put up.",

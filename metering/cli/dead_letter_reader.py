@@ -1,7 +1,7 @@
-"""Reads dead letters in a child process, with time and memory limits.
+"""Reads dead letters in a child process that has a time limit and a memory limit.
 
-A batch may be a dead letter because reading it crashes a worker. So a child process reads each letter; if the child
-dies, the command reports that and continues with the next letter.
+A batch may be a dead letter precisely because reading the batch crashes a worker. A child process therefore reads each
+letter; if the child crashes, the command reports this and continues with the next letter.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ ANSWER_S = LOOK_S + 10
 # Seconds for a child process to exit after it closed its stdout.
 _GRACE_S = 1
 _LACKS_OF_MEMORY = ("MemoryError", "Cannot allocate memory")
-# The reason is searched in this many last bytes of the child's stderr.
+# The reason is searched for in this many last bytes of the child's stderr.
 _SAID_BYTES = 4 * KIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _EndsAt:
-    """A `Deadline` at a time of the monotonic clock."""
+    """A `Deadline` at a given time of the monotonic clock."""
 
     at_s: float
 
@@ -55,14 +55,14 @@ class _EndsAt:
 
 
 def reader_command(session: Session, region: str) -> list[str]:
-    """The command that starts a child for a region of the session's stage."""
+    """The command that starts a child process for a region of the session's stage."""
     place = {"endpoint": session.endpoint, "region": region, "stage": session.stage}
     return [sys.executable, "-m", "metering.cli.dead_letter_reader", json.dumps(place)]
 
 
 def dead_letters(region: RegionConnection, *, queues: OnrampQueues | None = None) -> DeadLetters:
-    """The dead-letter queue of a region, or, with `queues`, the dead-letter queue of its log files."""
-    # This import is slow, and not needed by a command that is only explained.
+    """The dead-letter queue of a region or, with `queues`, of its log files."""
+    # This import is slow, and a command that is only explained does not need it.
     from metering.intake.admission import Admission
     from metering.operations.dead_letters import DeadLetters
     from metering.wiring.aggregator import batch_reader
@@ -103,12 +103,12 @@ def dead_log_files(region: RegionConnection, dead: Queue) -> DeadLogFiles:
 
 
 class DeadLetterReader:
-    """Examines letters in a child process, and starts a new child when one died. Holds the child, so it is mutable.
+    """Examines letters in a child process, and starts a new child after a crash. Mutable, because it holds the child.
 
     Args:
-        command: Command that starts a child; see `reader_command`.
-        letters: The queue, which can describe a letter without reading its records.
-        timeout_s: Seconds to wait for an answer.
+        command: Command that starts a child process; see `reader_command`.
+        letters: The dead-letter queue, which can describe a letter without reading its records.
+        timeout_s: Seconds to wait for an answer of the child process.
     """
 
     def __init__(self, command: Sequence[str], letters: DeadLetters, *, timeout_s: float) -> None:
@@ -125,7 +125,7 @@ class DeadLetterReader:
         self._end()
 
     def look(self, delivery: Delivery) -> DeadLetter:
-        """Predict a letter's redrive; if the child does not answer, describe the letter without its records."""
+        """Predict the redrive of a letter; if the child does not answer, describe the letter without its records."""
         from metering.operations.dead_letters import DeadLetter, RedriveEffect
 
         answer = self._ask(json.dumps(asdict(delivery)).encode() + b"\n")
@@ -137,7 +137,7 @@ class DeadLetterReader:
         return replace(self._letters.glance(delivery), why=why)
 
     def _ask(self, question: bytes) -> bytes:
-        """Ask the child process, and return the line that it answers; empty on a timeout or crash."""
+        """Send a question to the child process, and return the line that it answers; empty on a timeout or crash."""
         if self._child is None:
             self._said = TemporaryFile()  # noqa: SIM115  # it lives as long as the child
             self._child = subprocess.Popen(  # noqa: S603  # this interpreter, and a module of ours
@@ -153,7 +153,7 @@ class DeadLetterReader:
         return _line(stdout, self._timeout_s)
 
     def _why(self) -> str:
-        """The reason for a missing answer: an error of the child, or else an exceeded limit."""
+        """Why there is no answer: an error of the child or, if there was none, an exceeded limit."""
         error = self._error()
         if error and not any(lack in error for lack in _LACKS_OF_MEMORY):
             return f"Reading it here failed: {error}"
@@ -184,7 +184,7 @@ class DeadLetterReader:
 
 
 def _line(pipe: IO[bytes], timeout_s: float) -> bytes:
-    """Read one line from the pipe; empty on a timeout or a closed pipe."""
+    """Read one line from the pipe; empty after a timeout or if the pipe is closed."""
     until = _EndsAt(at_s=time.monotonic() + timeout_s)
     line = b""
     with selectors.DefaultSelector() as selector:
@@ -200,7 +200,7 @@ def _line(pipe: IO[bytes], timeout_s: float) -> bytes:
 
 
 def limit_memory(more_bytes: int) -> None:
-    """Limit this process to `more_bytes` more memory than it uses now, if the system can limit memory."""
+    """Allow this process `more_bytes` more memory than it uses now, if the system can limit memory."""
     status = Path("/proc/self/status")
     if not status.exists():
         return
@@ -211,7 +211,7 @@ def limit_memory(more_bytes: int) -> None:
 
 
 def main() -> None:
-    """For each delivery, one per line on stdin, print a line with the outcome of its redrive."""
+    """For each delivery, given as one line on stdin, print a line with the predicted outcome of its redrive."""
     from metering.intake.batches import Allowance
 
     letters = dead_letters(connecting.connect(**json.loads(sys.argv[1])))

@@ -1,7 +1,7 @@
-"""Deeds: a command that changes something first shows what and where, asks, and writes to the audit trail.
+"""Deeds: a command that changes something first shows what and where, asks for consent, and writes to the audit trail.
 
-On an emulator, the command does not ask. On AWS, a person answers the question, or a script passes `--yes`. With
-neither a terminal nor `--yes`, the command ends before it has sent a request.
+On an emulator, the command does not ask for consent. On AWS, a person answers the question, or a script passes `--yes`.
+If there is neither a terminal nor `--yes`, the command ends before it sends any request.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 
 class Person(Protocol):
-    """Whoever runs the command."""
+    """The person who runs the command."""
 
     @property
     def present(self) -> bool:
-        """Whether a person can read and answer a question."""
+        """Whether a person is there to read and answer a question."""
 
     def answer(self, question: str) -> str:
-        """Ask a question, and return the typed line, stripped; empty at end of input."""
+        """Ask a question, and return the line that was typed, stripped; empty at the end of the input."""
 
 
 class Terminal:
@@ -59,14 +59,14 @@ def _is_terminal(stream: TextIO | None) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ground:
-    """Where a deed happens, and where it is recorded.
+    """Where a deed takes place, and where it is recorded.
 
     Attributes:
         stage, region: Where it is done.
         endpoint: URL; None for AWS.
         emulated: Whether the endpoint is an emulator.
-        caller: Returns the ARN of the caller.
-        items: Returns the ledger with the audit trail; None while no ledger exists.
+        caller: Returns the caller's ARN.
+        items: Returns the ledger that holds the audit trail; None while no ledger exists.
     """
 
     stage: str
@@ -82,10 +82,10 @@ class Intent:
     """A command's intended action.
 
     Attributes:
-        what: Words of the command, such as `period close`.
-        subject: Object of the action, such as `2026-10`; may be empty.
-        consequence: One sentence about the effect.
-        typed: Word to type before an irreversible deed; None asks for y or n.
+        what: The command's words, such as `period close`.
+        subject: Object of the action, such as `2026-10`; empty if the action has no object.
+        consequence: One sentence about the effect of the deed.
+        typed: Word that the user must type before an irreversible deed; if None, the question is y or n.
     """
 
     what: str
@@ -96,7 +96,7 @@ class Intent:
 
 @dataclass(slots=True)
 class Done:
-    """Result of a deed, set by the command before the deed ends. Mutable.
+    """Result of a deed, which the command sets before the deed ends. Mutable.
 
     Attributes:
         result: The outcome, in words.
@@ -108,7 +108,7 @@ class Done:
 
 
 def need_consent(*, stage: str, region: str, endpoint: str | None) -> WrongUsageError:
-    """The error for a deed without consent, if there is no terminal to ask at."""
+    """The error for a deed that nobody consented to, if there is no terminal for the question."""
     return WrongUsageError(
         f"This command changes stage {stage} in {region} ({endpoint or 'AWS'}), and there is no terminal to ask on: "
         "if that is meant, add --yes."
@@ -119,18 +119,19 @@ def need_consent(*, stage: str, region: str, endpoint: str | None) -> WrongUsage
 def recorded(
     intent: Intent, ground: Ground, *, agreed: bool, person: Person, say: Callable[[str, str], None]
 ) -> Iterator[Done]:
-    """Ask for consent, run the body, and record its start and end in the audit trail.
+    """Ask for consent, run the body, and record in the audit trail when the deed starts and ends.
 
     Args:
         intent: What will be done.
         ground: Place of the deed.
         agreed: `--yes` was given.
         person: Whoever is asked.
-        say: Prints a line on stderr, in a style.
+        say: Prints a line on stderr in the given style.
 
     Raises:
-        WrongUsageError: There is no terminal to ask at, and `--yes` was not given.
-        CommandFailedError: The user did not agree, or the audit trail cannot be written; nothing was done.
+        WrongUsageError: There is no terminal for the question, and `--yes` was not given.
+        CommandFailedError: The user did not agree, or the audit trail cannot be written; in both cases, nothing was
+            done.
     """
     if not (ground.emulated or agreed or person.present):
         raise need_consent(stage=ground.stage, region=ground.region, endpoint=ground.endpoint)

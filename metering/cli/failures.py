@@ -1,4 +1,4 @@
-"""Errors of the command line: each states what happened, and then what to do."""
+"""Errors of the command line: each error states what happened, and then what to do."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ class WrongUsageError(CommandFailedError):
 
 
 class CommandStoppedError(CommandFailedError):
-    """A person stopped the command (Ctrl-C); it ends with exit code 130."""
+    """A person stopped the command with Ctrl-C; the command ends with exit code 130."""
 
 
 def wrong_options(error: InvalidParametersError) -> WrongUsageError:
-    """Restate invalid parameters as the options that they came from."""
+    """Restate invalid parameters in terms of the options from which they came."""
     reasons = [f"--{each.parameter.replace('_', '-')} {each.value} {each.problem}" for each in error.problems]
     advice = dict.fromkeys(each.advice for each in error.problems if each.advice)
     return WrongUsageError(" ".join(reasons), " ".join(advice))
 
 
-# A table is laid out for at least this many characters per line.
+# Tables are laid out with at least this many characters per line.
 _NARROWEST = 20
 _WIDEST = 10_000
 _ADVICE_OF_ERRNO = {
@@ -55,7 +55,7 @@ _ADVICE_OF_ERRNO = {
 def machine_troubles_explained() -> Iterator[None]:
     """Turn operating-system errors, such as a full disk or a missing file, into `CommandFailedError`.
 
-    A broken pipe is raised unchanged: it only means that the reader of stdout closed the pipe.
+    A broken pipe is raised unchanged, because it only means that the reader of stdout has closed the pipe.
 
     Raises:
         CommandFailedError: The operating system refused an operation.
@@ -80,7 +80,7 @@ def drop(stream: TextIO) -> None:
 
 
 def mend_streams() -> None:
-    """Let any text be printed in any locale, and make a closed stream fail like a full disk."""
+    """Make all text printable in any locale, and make a closed stream fail like a full disk."""
     # Python sets a closed standard stream to None. A read-only stream fails only on the first write.
     if sys.stdout is None:
         sys.stdout = Path(os.devnull).open()  # noqa: SIM115  # it lives as long as the program
@@ -92,7 +92,7 @@ def mend_streams() -> None:
 
 
 def mend_width() -> None:
-    """Unset `COLUMNS` unless it is a valid width: with 0 or a malformed number, no table would be printed."""
+    """Unset `COLUMNS` unless it is a valid width, because with 0 or a malformed number no table would be printed."""
     text = os.environ.get("COLUMNS", "")
     width = int(text) if re.fullmatch("[0-9]{1,6}", text) else 0
     if width == 0:
@@ -103,9 +103,9 @@ def mend_width() -> None:
 
 @contextmanager
 def first_interrupt_noted() -> Iterator[Event]:
-    """On the first Ctrl-C, set a flag instead of ending, so that work in progress can be finished and recorded.
+    """On the first Ctrl-C, set a flag instead of ending, so that work in progress can be completed and recorded.
 
-    A second Ctrl-C ends the command at once.
+    A second Ctrl-C ends the command immediately.
     """
     asked = Event()
 

@@ -1,4 +1,4 @@
-"""The fleet that region commands work with, and `--region all`: every region that holds data of the stage."""
+"""The fleet on which region commands work, and `--region all`: every region that holds data of the stage."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ def fleet_of(
     verbose: bool = False,
     names_home: bool = True,
 ) -> Fleet:
-    """Build the fleet of the session's stage. The region of `--region`, if given, is used as the home region.
+    """Build the fleet of the session's stage. If `--region` is given, its region is used as the home region.
 
-    On an emulator, a deployment of a stage meant for an AWS account is a rehearsal.
+    On an emulator, deploying a stage that is meant for an AWS account is a rehearsal.
 
     Args:
         session: Stage and endpoint.
-        options: Settings on the command line.
-        no_pager: Whether a region may be ready without a confirmed subscription to its `page` topic.
+        options: Settings given on the command line.
+        no_pager: Whether a region may be ready even if no subscription to its `page` topic is confirmed.
         verbose: Say each resource.
-        names_home: Whether the region of `--region`, if given, is used as the home region instead of the stage's.
+        names_home: Whether the region of `--region`, if given, replaces the stage's home region.
 
     Raises:
-        WrongUsageError: The settings file or an option is wrong.
+        WrongUsageError: The settings file or an option is invalid.
     """
     return _fleet(session, asked_for(session.stage, options), no_pager=no_pager, verbose=verbose, names_home=names_home)
 
@@ -83,21 +83,21 @@ def deploying_fleet(
     verbose: bool = False,
     names_home: bool = True,
 ) -> Fleet:
-    """Build the fleet as `fleet_of` does, and check its settings against the deployed settings.
+    """Build the fleet like `fleet_of`, and check the fleet's settings against the deployed settings.
 
     Raises:
         WrongUsageError: The settings are wrong.
-        CommandFailedError: The stage is for emulators only, and no emulator answers.
+        CommandFailedError: The stage is for emulators only, and no emulator responds.
     """
     from metering.fleet.settings.layers import check_alone
 
     asked = asked_for(session.stage, options)
     with settings_explained():
-        # The check comes before any question and any request.
+        # This check precedes any question and any request.
         check_alone(asked)
     _refuse_aws(session, emulated=_is_for_emulators(asked))
     fleet = _fleet(session, asked, no_pager=no_pager, verbose=verbose, names_home=names_home)
-    # A ledger in a newer format needs a newer version, and its settings may need a newer version, too.
+    # A ledger in a newer format needs a newer version of this program, and its settings may need one, too.
     fleet.home_items()
     with settings_explained():
         _refuse_aws(session, emulated=fleet.config.emulated)
@@ -105,7 +105,7 @@ def deploying_fleet(
 
 
 def _is_for_emulators(asked: Asked) -> bool:
-    """Whether the settings file, options or base mark the stage as emulated (deployed settings may also do so)."""
+    """Whether the settings file, options or base mark the stage as emulated; deployed settings are not checked here."""
     values = {**(asked.table.values if asked.table is not None else {}), **asked.options}
     base = bases.STAGES.get(asked.table.like if asked.table is not None else asked.stage, {})
     return values.get("emulated", base.get("emulated")) is True
@@ -120,10 +120,10 @@ def _refuse_aws(session: Session, *, emulated: bool) -> None:
 
 
 def changes_of(fleet: Fleet, regions: Iterable[str]) -> list[str]:
-    """Changes of settings by the next deployment of the given regions, one sentence each.
+    """Changes that the next deployment of the given regions would make to settings, one sentence per change.
 
     Raises:
-        WrongUsageError: The settings are wrong, or a deployed stage cannot change them.
+        WrongUsageError: The settings are invalid, or cannot be changed in a deployed stage.
     """
     from metering.fleet.settings.regions import told
 
@@ -132,17 +132,17 @@ def changes_of(fleet: Fleet, regions: Iterable[str]) -> list[str]:
 
 
 def home_of(session: Session, fleet: Fleet) -> deeds.Ground:
-    """Where deeds on regions are recorded: in the home region's ledger, once the ledger exists."""
+    """Where deeds on regions are recorded: in the home region's ledger, as soon as it exists."""
     return session.ground(fleet.home, caller=fleet.caller, items=fleet.home_items)
 
 
 def say_of(region: str, message: str) -> None:
-    """Print a line on stderr about a region, or about all regions if the name is empty."""
+    """Print a line on stderr about a region or, if the name is empty, about all regions."""
     say(f"{region}: {message}" if region else message)
 
 
-# `--region all`: a command passes `everywhere` a function that answers for one region. If a region does not answer, the
-# command fails and names it, because the total of the other regions would be too small.
+# With `--region all`, a command passes to `everywhere` a function that returns the result for one region. If a region
+# does not respond, the command fails and names the region, because the total of the other regions would be too small.
 
 
 _TOO_LITTLE = "Nothing is shown, because it would be too little. Run it again, or name one region with --region."
@@ -154,10 +154,10 @@ def asks_for_all(session: Session) -> bool:
 
 
 def connections(session: Session) -> list[connection.RegionConnection]:
-    """Connect to the region of `--region`, or to all regions, sorted by name.
+    """Connect to the region of `--region`, or with `--region all` to all regions, sorted by name.
 
     Raises:
-        CommandFailedError: A region that holds data does not answer, or the stage is deployed nowhere.
+        CommandFailedError: A region that holds data does not respond, or the stage is not deployed in any region.
     """
     return all_connections(session) if asks_for_all(session) else [session.region()]
 
@@ -166,7 +166,7 @@ def all_connections(session: Session) -> list[connection.RegionConnection]:
     """Connect to all regions of the stage that hold data, sorted by name.
 
     Raises:
-        CommandFailedError: A region does not answer, or the stage is deployed nowhere.
+        CommandFailedError: A region does not respond, or the stage is not deployed in any region.
     """
     found: list[connection.RegionConnection] = []
     stage = session.regions
@@ -184,16 +184,16 @@ def all_connections(session: Session) -> list[connection.RegionConnection]:
 def everywhere(
     session: Session, ask: Callable[[connection.RegionConnection], Answer], *, newest: str = "", most: int | None = None
 ) -> Answer:
-    """The answer of the requested region; for all regions, the rows of all with a column `region`.
+    """The answer of the requested region; if all regions are requested, the rows of all, with a column `region`.
 
     Args:
-        session: Names the region, or `all`.
+        session: Names the region or `all`.
         ask: Reads one region.
-        newest: Column to sort rows of all regions by, newest first; if empty, rows stay by region.
-        most: Maximum number of rows in total; `ask` returns at most as many for each region.
+        newest: Column by which the rows of all regions are sorted, newest first; if empty, rows stay grouped by region.
+        most: Maximum number of rows in total; `ask` returns at most as many rows for each region.
 
     Raises:
-        CommandFailedError: A region does not answer, or no region has data.
+        CommandFailedError: A region does not respond, or no region has data.
     """
     if not asks_for_all(session):
         return ask(session.region())
@@ -206,7 +206,7 @@ def everywhere(
 
 @contextmanager
 def answering(region: str) -> Iterator[None]:
-    """Add the region's name to errors of calls to the region.
+    """Add the region's name to the errors of calls to this region.
 
     Raises:
         CommandFailedError: It failed.
@@ -223,7 +223,7 @@ def answering(region: str) -> Iterator[None]:
 
 
 def of_region(session: Session, region: str) -> str:
-    """Prefix of a message about a region; empty unless several regions are read."""
+    """Prefix for a message about a region; empty if only one region is read."""
     return f"{region}: " if asks_for_all(session) else ""
 
 

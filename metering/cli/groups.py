@@ -1,6 +1,6 @@
 """The list of all families of commands, and the classes of commands and groups.
 
-A family's module is imported only when the family is named on the command line. A new family needs one entry here.
+A family's module is imported only when the family is named on the command line. To add a family, add one entry here.
 """
 
 from __future__ import annotations
@@ -133,10 +133,10 @@ class Family:
 
     Attributes:
         name: The word to type.
-        place: Module below `metering.cli.commands`, and the attribute that holds the `typer.Typer`.
+        place: Module below `metering.cli.commands`, and the name of its attribute that holds the `typer.Typer`.
         purpose: Heading of the family in `metering --help`.
-        about: The first sentence of the family's help.
-        checkout: Whether it works only in a checkout of the project.
+        about: First sentence of the family's help.
+        checkout: Whether the family works only in a checkout of the project.
     """
 
     name: str
@@ -158,7 +158,7 @@ Part = str | list[tuple[str, str]]
 
 
 def show(parts: Iterable[Part]) -> None:
-    """Print parts of a page. Lines that begin with a space are never wrapped, so that users can copy them."""
+    """Print the parts of a page. Lines that begin with a space are never wrapped, so that users can copy them."""
     from rich.console import Console
     from rich.padding import Padding
     from rich.table import Table
@@ -195,13 +195,13 @@ _NEEDS_CHECKOUT = (
 
 _EXTRA = re.compile(r"Got unexpected extra argument(?:\(s\)|s)? \((.*)\)")
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
-# Placeholders by type, for values of options that define no name.
+# Placeholders by type, for option values that have no name of their own.
 _VALUES = {int: "N", float: "NUMBER"}
 # A message lists at most this many names.
 _MOST_NAMES = 12
 _DRAW = "It was removed: `metering serve` draws reports, and a notebook draws what metering.connect answers."
 _OWN_FILE = "It was removed: log files of AWS never grow. Put the new lines of a file of your own into another file."
-# Replacements of removed options and commands, kept for one release.
+# Replacements of removed options and commands, which are kept for one release.
 _REMOVED = {
     "budget forecast --backtest": "It was removed: forecasts are tried in development, load_tests.billing.backtest.",
     "cost --blended": "It was removed: exports in CUR have blended costs, metering export cur.",
@@ -213,18 +213,18 @@ _REMOVED = {
 
 
 def explained(error: typer.TyperException) -> WrongUsageError:
-    """Turn an error of Typer's parser into a usage error with a sentence."""
+    """Turn an error of Typer's parser into a usage error whose message is a sentence."""
     context: Context | None = getattr(error, "ctx", None)
     return WrongUsageError(_sentence(error, context), _see(context))
 
 
 def is_bare(error: typer.TyperException) -> bool:
-    """Whether a group was named without a command, which Typer answers with its help page."""
+    """Whether a group was named without a command, to which Typer responds with the group's help page."""
     return type(error).__name__ == "NoArgsIsHelpError"
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name most similar to `name`, ignoring leading dashes; None if none is similar."""
+    """The known name that is most similar to `name`, ignoring leading dashes; None if no name is similar."""
     bare = {each.lstrip("-"): each for each in known}
     found = get_close_matches(name.lstrip("-").lower(), bare, n=1)
     return bare[found[0]] if found else None
@@ -272,7 +272,7 @@ def names(parameter: TyperArgument | TyperOption) -> str:
 
 
 def _of_option(error: typer.TyperException, name: str, context: Context) -> str:
-    """Describe an unknown option, or an option with a missing or superfluous value."""
+    """Describe an unknown option, or an option whose value is missing or superfluous."""
     own = [each for each in context.command.get_params(context) if isinstance(each, TyperOption) and not each.hidden]
     options = {spelled: each for each in own for spelled in (*each.opts, *each.secondary_opts)}
     known = options.get(name)
@@ -285,7 +285,7 @@ def _of_option(error: typer.TyperException, name: str, context: Context) -> str:
 
 
 def _of_value(error: typer.TyperException, parameter: TyperArgument | TyperOption) -> str:
-    """Describe a missing value, or a value that the parameter does not accept."""
+    """Describe a missing value, or a value that is invalid for the parameter."""
     said = max((*parameter.opts, names(parameter).split()[-1]), key=lambda name: name.startswith("--"))
     name = names(parameter) if isinstance(parameter, TyperArgument) else said
     if type(error).__name__ == "MissingParameter":
@@ -298,7 +298,7 @@ def _of_value(error: typer.TyperException, parameter: TyperArgument | TyperOptio
 
 
 def _given(error: BaseException) -> str:
-    """The refused value, if the error contains it."""
+    """The refused value, if the error states it."""
     details = getattr(error.__cause__, "errors", None)
     problems = details() if callable(details) else []
     first = problems[0] if problems else {}
@@ -307,7 +307,7 @@ def _given(error: BaseException) -> str:
 
 
 def _wanted(parameter: TyperArgument | TyperOption) -> str | None:
-    """Describe the values that a parameter accepts: its choices, or a range of numbers."""
+    """Describe the values that a parameter accepts: its choices, or its range of numbers."""
     described = parameter.type_descriptor
     if described.choices:
         choices = [str(each.value if isinstance(each, Enum) else each) for each in described.choices]
@@ -331,7 +331,8 @@ def _one_line(text: str) -> str:
 class QuickOption(TyperOption):
     """Uses a missing value or a text unchanged: Typer's module that converts values is slow to import.
 
-    An empty text is refused: it comes from an unset variable of a script, and omitting it might select another stage.
+    An empty text is refused: it typically comes from an unset variable in a script, and ignoring it might select
+    another stage.
     """
 
     def process_value(self, ctx: Context, value: object) -> object:
@@ -349,7 +350,7 @@ def _each(value: object) -> Sequence[object]:
 
 @contextmanager
 def _placed(context: Context) -> Iterator[None]:
-    """Add the command's context to parser errors in which Typer omits it."""
+    """Add the command's context to those parser errors that Typer raises without one."""
     try:
         yield
     except TyperException as error:
@@ -359,7 +360,7 @@ def _placed(context: Context) -> Iterator[None]:
 
 
 class _Helpful(_Command):
-    """Commands and families with quick options, and with examples below their help."""
+    """Commands and families with quick options; their examples are printed below their help."""
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         with _placed(ctx):
@@ -388,7 +389,7 @@ class OneCommand(_Helpful, TyperCommand):
 
 
 class CommandGroup(_Helpful, TyperGroup):
-    """A family of commands, which suggests the nearest command for an unknown name."""
+    """A family of commands; for an unknown name, it suggests the most similar command."""
 
     def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
         if args[0] not in self.commands and not args[0].startswith("-") and not ctx.resilient_parsing:
@@ -398,7 +399,7 @@ class CommandGroup(_Helpful, TyperGroup):
 
 
 class RootGroup(CommandGroup):
-    """The command `metering`: help and completion read the list of families without importing any."""
+    """The command `metering`: help and completion read the list of families without importing any family."""
 
     def __init__(self, **settings: object) -> None:
         super().__init__(**settings)  # type: ignore[arg-type]  # typer's own settings, passed on

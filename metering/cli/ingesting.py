@@ -1,4 +1,4 @@
-"""Runs `metering ingest` over files, with a progress bar and the outcome of each file."""
+"""Runs `metering ingest` over files, with a progress bar, and collects the outcome of each file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _S3 = "s3://"
 
 
-# At most this many of the names that are not UTF-8 are kept.
+# At most this many names that are not UTF-8 are stored.
 _MOST_UNNAMED = 10_000
 
 
@@ -39,24 +39,24 @@ class Unnamed:
     paths: dict[str, None] = field(default_factory=dict)
 
     def add(self, path: str) -> None:
-        """Record a path, unless the maximum number is reached."""
+        """Record a path, unless the maximum number of paths is reached."""
         if len(self.paths) < _MOST_UNNAMED:
             self.paths[path] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """Files to ingest, and how.
+    """Files to ingest, and how to ingest them.
 
     Attributes:
         targets: Files, folders and prefixes.
-        since_s: Only files from this time on (epoch seconds); None for all files.
-        kind: Kind of the files' log, or the kind's name; None: by file name.
-        fields: Field names of text files without a header line; empty if the files have one.
+        since_s: Only files from this time on are ingested (epoch seconds); None for all files.
+        kind: Kind of log of the files, or the kind's name; if None, the file names decide.
+        fields: Field names for text files without a header line; empty if the files have header lines.
         bills: Accounts to which the files' lines may be billed.
-        without_context_flow_log: Flow log that overlaps no other flow log; empty if none is named.
-        contexts: Folder with contexts; None: the stage's contexts.
-        jobs: Number of files read in parallel.
+        without_context_flow_log: Flow log that does not overlap any other flow log; empty if no flow log is named.
+        contexts: Folder with contexts; None for the stage's contexts.
+        jobs: Number of files that are read in parallel.
     """
 
     targets: Sequence[Target]
@@ -73,19 +73,19 @@ class Choice:
         return reading.ReadSettings(fields=self.fields)
 
     def files(self) -> Iterator[Chosen]:
-        """The files, one at a time."""
+        """The files to ingest, one at a time."""
         for target in self.targets:
             yield from chosen(target, KINDS, kind=self.kind, since_s=self.since_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """Number and size of the files to read.
+    """Number and size of the files that will be read.
 
     Attributes:
         files: Number of files to read.
         stored_bytes: Their size as stored.
-        left_out: Number of files whose names match no kind of metered log.
+        left_out: Number of files whose names match no kind of log that is metered.
     """
 
     files: int
@@ -94,7 +94,7 @@ class Survey:
 
 
 def surveyed(choice: Choice) -> Survey:
-    """Count the files of a choice in one listing, without holding the listing in memory."""
+    """Count the files of a choice while listing them once; the listing is never held in memory."""
     files = stored_bytes = left_out = 0
     for each in choice.files():
         if each.left_out is None:
@@ -134,7 +134,7 @@ def _on_disk(text: str, unnamed: Unnamed) -> Target:
 
 
 def _local_endpoint(session: Session) -> str | None:
-    """Endpoint of the local emulator, if the stage runs on emulators."""
+    """Endpoint of the local emulator, if the stage is for emulators."""
     from metering.adapters.emulator.state import running_endpoint
     from metering.fleet.settings.bases import runs_on_emulator
 
@@ -142,7 +142,7 @@ def _local_endpoint(session: Session) -> str | None:
 
 
 def _in_bucket(text: str, session: Session) -> Target:
-    # This import is slow, and needed only to read a bucket.
+    # This import is slow, and only needed to read a bucket.
     from metering.wiring.onramps import log_bucket
 
     bucket, _, prefix = text.removeprefix(_S3).partition("/")
@@ -166,7 +166,7 @@ STOPPED = failures.CommandStoppedError(
 
 @contextmanager
 def _bar(total_bytes: int) -> Iterator[Callable[..., None]]:
-    """Show a progress bar of bytes read. Yields what moves it: `advance` and `speed`."""
+    """Show a progress bar of the bytes read. Yields what moves it: `advance` and `speed`."""
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (
@@ -187,11 +187,11 @@ Work = Callable[[Chosen, Watch], FileOutcome]
 
 @dataclass(slots=True, kw_only=True)
 class Ran:
-    """Results of a run. Mutable: filled during the run.
+    """Results of a run. Mutable: filled while the run proceeds.
 
     Attributes:
         totals: Sums over its files.
-        files: Outcomes of the files, if requested.
+        files: Outcomes of the files, if they were requested.
         lines: Lines that were read.
         seconds: Duration.
     """
@@ -204,12 +204,12 @@ class Ran:
 
 @dataclass(slots=True, kw_only=True)
 class _Progress:
-    """Progress bar of a run whose files are read by several threads. Mutable.
+    """Progress bar of a run in which several threads read files. Mutable.
 
     Attributes:
         move: Moves the bar.
         ran: Gets the lines.
-        stopped: Set once the person pressed Ctrl-C.
+        stopped: Set after the person has pressed Ctrl-C.
     """
 
     move: Callable[..., None]
@@ -220,7 +220,7 @@ class _Progress:
 
     @contextmanager
     def file(self, size_bytes: int) -> Iterator[Watch]:
-        """Yield a function that counts the blocks of one file; `size_bytes` is the stored size."""
+        """Yield a function that counts the blocks read from one file; `size_bytes` is the size as stored."""
         before = 0
         if self.stopped.is_set():
             raise STOPPED
@@ -229,13 +229,13 @@ class _Progress:
             nonlocal before
             if self.stopped.is_set():
                 raise STOPPED
-            # A file may be read twice. Of a truncated file, the unpacked bytes count.
+            # A file may be read twice. For a truncated file, the unpacked bytes count.
             upto = min(size_bytes, max(before, block.read_bytes))
             self._add(block.balance.lines, upto - before)
             before = upto
 
         yield watch
-        # A file that is already known is not read again, so its bytes count at once.
+        # A file that is already known is not read again, so its bytes are counted immediately.
         self._add(0, size_bytes - before)
 
     def _add(self, lines: int, read_bytes: int) -> None:
@@ -246,7 +246,7 @@ class _Progress:
 
 
 def taking(ingest: LogIngest, choice: Choice) -> Work:
-    """Return the function with which a real run meters a file."""
+    """Return the function that meters a file in a real run."""
 
     def take(chosen: Chosen, watch: Watch) -> FileOutcome:
         taken = ingest.take(
@@ -265,7 +265,7 @@ def taking(ingest: LogIngest, choice: Choice) -> Work:
 
 
 def measuring(timeline: Timeline, choice: Choice, overlap: Overlap | None = None) -> Work:
-    """Return the function with which a dry run measures a file; `overlap` looks for traffic in two flow logs."""
+    """Return the function that measures a file in a dry run; `overlap` finds traffic recorded by two flow logs."""
     trial = Trial(
         kinds=KINDS, timeline=timeline, settings=choice.settings, kind=choice.kind, bills=choice.bills, overlap=overlap
     )
@@ -276,11 +276,11 @@ def run(choice: Choice, survey: Survey, work: Work, ran: Ran, *, most_files: int
     """Process each file of a choice.
 
     Args:
-        choice: The files, and the number of threads.
+        choice: The files to process, and the number of threads.
         survey: Sizes for the bar.
         work: Processes one file.
         ran: Receives totals and outcomes.
-        most_files: Maximum number of outcomes to keep.
+        most_files: Maximum number of outcomes that are stored.
 
     Raises:
         CommandStoppedError: The person pressed Ctrl-C. Completed work is kept.

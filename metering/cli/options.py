@@ -1,4 +1,4 @@
-"""Options that all commands share: endpoint, region and stage, and the format of the answer."""
+"""Options that all commands share: endpoint, region, stage, and the format of the answer."""
 
 import inspect
 import re
@@ -14,12 +14,12 @@ from metering.units import DAY_S, HOUR_S, MINUTE_S
 
 
 def family(about: str) -> typer.Typer:
-    """A family of commands. A family named without a command prints its help."""
+    """A family of commands; if it is named without a command, it prints its help."""
     return typer.Typer(help=about, no_args_is_help=True)
 
 
 class More(TypedDict, total=False):
-    """Constraints on an option's value, in typer's terms."""
+    """Constraints on the value of an option, in Typer's terms."""
 
     min: int
     max: int
@@ -28,7 +28,7 @@ class More(TypedDict, total=False):
 
 
 def option(names: str, metavar: str, text: str, *, panel: str | None = None, **more: Unpack[More]) -> object:
-    """An option with a value: its names, placeholder and help, in a panel of the help page."""
+    """An option with a value: its names, placeholder and help text, and its panel on the help page."""
     return typer.Option(*names.split(), metavar=metavar, help=text, rich_help_panel=panel, **more)
 
 
@@ -42,7 +42,7 @@ def argument(metavar: str, text: str, **more: Unpack[More]) -> object:
     return typer.Argument(metavar=metavar, help=text, **more)
 
 
-# Panel titles. Each names the help topic with details.
+# Panel titles. Each title names the help topic that gives details.
 WHERE = "Where: metering help places"
 OUTPUT = "Output: metering help output"
 
@@ -68,7 +68,10 @@ PageFormatOption = Annotated[
 OutputOption = Annotated[Path | None, option("--output -o", "FILE", _OUTPUT, panel=OUTPUT)]
 WideOption = Annotated[bool | None, switch("--wide", _WIDE, OUTPUT)]
 
-YesOption = Annotated[bool, switch("--yes", "Do not ask, for scripts. On an emulator, no command asks.")]
+YesOption = Annotated[
+    bool,
+    switch("--yes", "Do not ask for confirmation, as in scripts. On an emulator, no command asks for confirmation."),
+]
 
 PLACE_OPTIONS = {"endpoint": EndpointOption, "region": RegionOption, "stage": StageOption}
 PLACES_OPTIONS = PLACE_OPTIONS | {"region": RegionsOption}
@@ -76,12 +79,12 @@ FORMAT_OPTIONS = {"format": FormatOption, "output": OutputOption, "wide": WideOp
 PAGE_OPTIONS = FORMAT_OPTIONS | {"format": PageFormatOption}
 CONSENT_OPTIONS = {"yes": YesOption}
 
-# Parameter that states which command was typed, and for a family whether one of its commands was named.
+# Parameter that states which command was typed, and for a command family whether one of its commands was named.
 CONTEXT = "context"
 
 
 def shared_options(*, reads: bool, changes: bool, everywhere: bool, page: bool) -> Mapping[str, object]:
-    """The options that every command gets besides its own, by parameter name; see `command`."""
+    """The options that `command` adds to every command, by parameter name; see `command`."""
     where = PLACES_OPTIONS if everywhere else PLACE_OPTIONS
     forms = PAGE_OPTIONS if page else FORMAT_OPTIONS if reads else {}
     return where | forms | (CONSENT_OPTIONS if changes else {})
@@ -103,9 +106,9 @@ def filter_options(stand_in: inspect.Parameter) -> list[inspect.Parameter]:
 
 
 def signature_of(function: Callable[..., None], shared: Mapping[str, object]) -> inspect.Signature:
-    """The signature that Typer reads: the function's own parameters, then the shared ones."""
+    """The signature for Typer: the function's own parameters, followed by the shared parameters."""
     given = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
-    # Filters must precede keyword-only parameters.
+    # Filters must be declared before keyword-only parameters.
     given.sort(key=lambda p: p.kind is inspect.Parameter.KEYWORD_ONLY)
     own = [each for p in given for each in (filter_options(p) if p.kind is inspect.Parameter.VAR_KEYWORD else [p])]
     options = [
@@ -134,7 +137,7 @@ _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?")
 
 
 def parse_duration(text: str, option: str) -> int:
-    """Seconds of a duration such as `90`, `90s`, `10m`, `1h30m` or `2d`.
+    """Number of seconds in a duration such as `90`, `90s`, `10m`, `1h30m` or `2d`.
 
     Raises:
         WrongUsageError: It is something else.

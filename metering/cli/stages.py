@@ -1,4 +1,4 @@
-"""Options of commands that deploy a stage or work with its settings, and the stage's home region."""
+"""Options for commands that deploy a stage or work with its settings, and the home region of the stage."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ ADVICE = "The fields and what they may be: metering settings fields"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettingsOptions:
-    """Settings options of a command line.
+    """Options on a command line that concern settings.
 
     Attributes:
         given: Values of `--set`, each `field=value`.
         unset: Fields of `--unset`.
-        file: File of `--settings`; None: the default.
+        file: File of `--settings`; None for the default file.
     """
 
     given: Sequence[str] = ()
@@ -65,16 +65,16 @@ class SettingsOptions:
     def of(
         cls, given: list[str] | None, unset: list[str] | None, file: str | None, *, api: bool | None = None
     ) -> SettingsOptions:
-        """Create the options from the values that Typer passes."""
+        """Create the options from the values passed by Typer."""
         also = [] if api is None else [f"api={str(api).lower()}"]
         return cls(given=[*(given or ()), *also], unset=unset or (), file=file)
 
 
 def settings_file(named: str | None) -> SettingsFile | None:
-    """Read the settings file; None if there is none.
+    """Read the settings file; None if there is no file.
 
     Raises:
-        WrongUsageError: The named file does not exist, or the file is broken.
+        WrongUsageError: The named file does not exist, or the file is invalid.
     """
     from metering.fleet.settings.layers import find, read
 
@@ -84,10 +84,10 @@ def settings_file(named: str | None) -> SettingsFile | None:
 
 
 def asked_for(stage: str, options: SettingsOptions) -> Asked:
-    """Settings requested by a command.
+    """Settings that a command requests.
 
     Raises:
-        WrongUsageError: The file is broken, or an option is malformed.
+        WrongUsageError: The file is invalid, or an option is malformed.
     """
     from metering.fleet.settings.bases import flat
     from metering.fleet.settings.layers import Asked
@@ -104,7 +104,7 @@ def asked_for(stage: str, options: SettingsOptions) -> Asked:
 
 @contextmanager
 def settings_explained() -> Iterator[None]:
-    """Turn errors of settings into errors of usage.
+    """Turn errors in settings into usage errors.
 
     Raises:
         WrongUsageError: The settings are wrong.
@@ -116,12 +116,12 @@ def settings_explained() -> Iterator[None]:
 
 
 def sentence(text: str) -> str:
-    """Complete the text of a problem with a full stop."""
+    """Complete the description of a problem with a full stop."""
     return text if text.endswith("?") else f"{text}."
 
 
 def _value(name: str, text: str) -> object:
-    """A value of `--set`: decoded as JSON unless the field is text."""
+    """A value given with `--set`: decoded as JSON, unless the field is text."""
     from metering.fleet.stage import StageConfig, decoded
 
     field = StageConfig.model_fields.get(name)
@@ -135,7 +135,7 @@ def _value(name: str, text: str) -> object:
 
 
 def _short(path: Path) -> Path:
-    """Make a path relative if it lies below the working directory."""
+    """Make a path relative if it is below the working directory."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
@@ -143,24 +143,24 @@ _HOME = "rollout.home"
 
 
 def stated_home(stage: str) -> str | None:
-    """The home region of the settings file; None if the file or its entry is missing.
+    """The home region according to the settings file; None if the file or its entry is missing.
 
     Raises:
-        WrongUsageError: The file is broken, or its home is not a region.
+        WrongUsageError: The file is invalid, or its home is not a region.
     """
     return _stated(asked_for(stage, SettingsOptions()))
 
 
 def home_region(stage: str, *, endpoint: Callable[[], str | None], asked: Asked | None = None) -> str:
-    """The home region from `--set` or the settings file, else of the deployed stage, else from the stage's base.
+    """The home region: that of `--set` or the settings file, otherwise of the deployed stage, otherwise of the base.
 
     Args:
         stage: Name of the stage.
         endpoint: Returns the endpoint; called only if the deployed stage is looked up; None: AWS.
-        asked: Settings requested by the command; None: only the settings file.
+        asked: Settings that the command requests; None for only the settings file.
 
     Raises:
-        WrongUsageError: The settings file is broken.
+        WrongUsageError: The settings file is invalid.
         CommandFailedError: Nothing answers.
     """
     from metering.fleet.stage import StageConfig
@@ -173,7 +173,7 @@ def home_region(stage: str, *, endpoint: Callable[[], str | None], asked: Asked 
 
 
 def _deployed(stage: str, endpoint: Callable[[], str | None]) -> str | None:
-    """The home region of the deployed stage; None if the stage is not deployed, or only runs on emulators."""
+    """The home region of the deployed stage; None if the stage is not deployed, or runs only on emulators."""
     # These imports are slow, and help does not need them.
     from metering.adapters.aws.homes import published_home
     from metering.fleet.stage import RolloutRules
@@ -188,7 +188,7 @@ def _deployed(stage: str, endpoint: Callable[[], str | None]) -> str | None:
 
 
 def known_home(stage: str, *, endpoint: Callable[[], str | None]) -> str | None:
-    """The home region, for a command on a region without the stage; None if unknown."""
+    """The home region, for a command on a region where the stage is not deployed; None if unknown."""
     return stated_home(stage) or _deployed(stage, endpoint)
 
 

@@ -1,4 +1,4 @@
-"""Entry point of the `metering` script. The script prints a message if packages of the command line are missing."""
+"""Entry point of the `metering` script. If packages of the command line are missing, the script prints a message."""
 
 import importlib.util
 import sys
@@ -20,5 +20,5 @@ def main() -> None:
 
         run()
     except KeyboardInterrupt:
-        # Ctrl-C came before a command began.
+        # Ctrl-C was pressed before a command began.
         sys.exit(130)

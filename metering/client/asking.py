@@ -1,4 +1,4 @@
-"""Questions to a stage, given as command-line strings, and answers as Arrow tables."""
+"""Questions to a stage, given as on the command line, and answers as Arrow tables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SqlQuestion:
-    """One SQL statement over the lake; times are those of `UsageParameters`."""
+    """One SQL statement over the lake, with times as in `UsageParameters`."""
 
     sql: str
     start: str | None = None
@@ -33,7 +33,7 @@ class SqlQuestion:
 
 
 class Answers(Protocol):
-    """Answers as tables. Methods raise the errors of `Connection`."""
+    """Answers as tables. All methods raise the errors that `Connection` documents."""
 
     def usage(self, asked: UsageParameters) -> pa.Table:
         """Totals of usage."""
@@ -42,7 +42,7 @@ class Answers(Protocol):
         """Costs of usage."""
 
     def trace(self, asked: TraceParameters) -> pa.Table:
-        """Batches of a report line; the metadata includes `sums` and `equal`."""
+        """Batches behind a report line; the metadata includes `sums` and `equal`."""
 
     def query(self, asked: SqlQuestion) -> pa.Table:
         """Rows of a statement."""
@@ -53,18 +53,18 @@ Time: TypeAlias = "str | date | datetime | None"
 
 
 def names(given: Names) -> tuple[str, ...]:
-    """Names, without repetitions, in order."""
+    """Names in the given order, without repetitions."""
     texts = [given] if isinstance(given, str) else list(given or ())
     return tuple(dict.fromkeys(name.strip() for text in texts for name in text.split(",") if name.strip()))
 
 
 def filter_texts(given: Mapping[str, object]) -> dict[str, tuple[str, ...]]:
-    """Filter name -> values that the caller gave."""
+    """Filter name -> values given by the caller."""
     return {name: names(cast("Names", value)) for name, value in given.items()}
 
 
 def columns(given: Names) -> str | None:
-    """Columns separated by commas; None if none were given."""
+    """Column names separated by commas; None if no columns were given."""
     return None if given is None else ",".join(names(given))
 
 
@@ -72,7 +72,7 @@ def time_text(parameter: str, given: Time) -> str | None:
     """A time as text.
 
     Raises:
-        InvalidParametersError: A datetime has no time zone. The machine's time zone is never assumed.
+        InvalidParametersError: A datetime has no time zone. The local time zone of the machine is never assumed.
     """
     if given is None or isinstance(given, str):
         return given
@@ -97,20 +97,20 @@ ABOUT = b"metering"
 
 
 def table_of(answer: Answer, about: Mapping[str, Json] | None = None) -> pa.Table:
-    """An answer as a table, with metadata from `about`, or else from the answer's `meta`.
+    """An answer as a table, with `about` as metadata; without `about`, the metadata is the answer's `meta`.
 
-    If `top` omits rows, the last row of the table is the sum of the omitted rows.
+    If `top` omits rows, the table's last row is the sum of the omitted rows.
     """
     table = parquet_table.arrow_table({column.name: column.kind for column in answer.columns}, answer.rows_and_others())
     return with_about(table, answer.meta if about is None else about)
 
 
 def with_about(table: pa.Table, about: Mapping[str, Json]) -> pa.Table:
-    """The same table, with `about` as JSON in its schema metadata."""
+    """The same table, with `about` stored as JSON in the schema metadata."""
     return table.replace_schema_metadata({ABOUT: json.dumps(about).encode()})
 
 
 def about(table: pa.Table) -> dict[str, Json]:
-    """Metadata of an answer's table: `as_of`, `complete_through`, and all other facts in the answer."""
+    """Metadata of an answer's table: `as_of`, `complete_through`, and every other fact in the answer."""
     found: dict[str, Json] = json.loads((table.schema.metadata or {}).get(ABOUT, b"{}"))
     return found

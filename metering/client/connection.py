@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 class SumsDifferError(OperationFailedError):
-    """The sums of a trace differ: the report and the rows have different totals.
+    """The sums of a trace differ: the report and its rows do not have the same totals.
 
     Attributes:
         sums: Bytes as decimal strings for `usage`, `rows` and `markers`; None for expired markers.
-        table: The trace, in the form that `Connection.trace` returns.
+        table: The trace, as `Connection.trace` returns it.
     """
 
     def __init__(self, sums: Mapping[str, str | None], table: pa.Table) -> None:
@@ -46,7 +46,7 @@ P = ParamSpec("P")
 
 
 def _keywords(filters: Mapping[str, Filter]) -> Callable[[Callable[P, pa.Table]], Callable[P, pa.Table]]:
-    """Show the filters among a method's keywords, for `help` and for notebooks, and refuse others."""
+    """Show the filters as keywords of a method, for `help` and for notebooks, and refuse any other keyword."""
 
     def named(method: Callable[P, pa.Table]) -> Callable[P, pa.Table]:
         signature = inspect.signature(method)
@@ -65,19 +65,21 @@ def _keywords(filters: Mapping[str, Filter]) -> Callable[[Callable[P, pa.Table]]
 
 
 class Connection:
-    """A stage that can be queried. It only reads, and several threads may use one connection.
+    """A connection to a stage, for queries. A connection only reads, and several threads may share it.
 
     Every method returns a `pyarrow.Table` with the columns and types of the command's `--format parquet`: byte totals
-    are `decimal128(38, 0)`, counts `int64`, money `decimal128(38, 10)`, times UTC. Convert it with `table.to_pandas()`
-    or `polars.from_arrow(table)`. `Connection.about(table)` returns how complete the table's figures are.
+    are `decimal128(38, 0)`, counts `int64`, money `decimal128(38, 10)`, times UTC. Convert a table with
+    `table.to_pandas()` or `polars.from_arrow(table)`. `Connection.about(table)` states how complete the table's figures
+    are.
 
-    A filter takes one value, several separated by commas, or a list. Times are strings as on the command line
+    A filter takes one value, several values separated by commas, or a list. Times are strings as on the command line
     (`2026-11`, `2026-11-24T13:00:00Z`, `yesterday`), dates, or datetimes with a zone; `to` is exclusive.
 
     Each method raises:
         InvalidParametersError: The question is invalid; the error lists every problem.
-        UnavailableError: A store or the API did not answer; the same call may succeed later.
-        OperationFailedError: No answer is possible, or AWS or the API refuses the caller; `advice` says what to do.
+        UnavailableError: A store or the API did not respond; the same call may succeed later.
+        OperationFailedError: There is no answer to the question, or AWS or the API denies access; `advice` says what to
+            do.
     """
 
     def __init__(self, answers: Answers) -> None:
@@ -99,7 +101,7 @@ class Connection:
         top: int | None = None,
         **filters: Unpack[UsageNames],
     ) -> pa.Table:
-        """Exact totals of usage, as `metering report usage` gives them.
+        """Exact totals of usage, as in `metering report usage`.
 
         Args:
             from_: A full hour, included. Default: the beginning of this month.
@@ -108,13 +110,13 @@ class Connection:
             group_by: Columns: `account_id`, `usage_type` (the default), `service`, `from`, `to`, `month`, `day`,
                 `hour`, `corrects`, `region`.
             detail: Columns that only the lake has: `resource_id`, `direction`, `batch_id`.
-            with_corrections: Also include later corrections of the range, with a column `corrects`.
-            now: Include the last seconds' usage, which is not rolled up yet. It takes longer.
-            tz: Time zone of days and months, such as `Europe/Berlin`.
-            sort: A column; with `:desc` the largest first.
-            top: Maximum number of rows, by bytes; the last row is the sum of all others.
-            filters: `account`, `service`, `usage_type`, `from_location` and `to_location`: only usage with one of the
-                values given. A place is written as `us-east-1`, `us-east-1/use1-az2` or `internet`.
+            with_corrections: Whether to include later corrections of the range, with a column `corrects`.
+            now: Whether to include the usage of the last seconds, which is not rolled up yet. It takes longer.
+            tz: Time zone in which days and months begin, such as `Europe/Berlin`.
+            sort: A column to sort by; with `:desc`, the largest value comes first.
+            top: Maximum number of rows, chosen by bytes; the last row is the sum of all other rows.
+            filters: `account`, `service`, `usage_type`, `from_location` and `to_location`: include only usage with one
+                of the values given. A location is written as `us-east-1`, `us-east-1/use1-az2` or `internet`.
 
         Returns:
             The grouping columns, `bytes` and `records`, sorted by the grouping columns.
@@ -144,12 +146,12 @@ class Connection:
         top: int | None = None,
         **filters: Unpack[CostNames],
     ) -> pa.Table:
-        """Costs of usage, as `metering cost` gives them: rated on read, over all regions of the stage together.
+        """Costs of usage, as in `metering cost`: rated at query time, over all regions of the stage together.
 
-        Times, `group_by`, `with_corrections`, `tz`, `sort` and filters are those of `usage`. Further columns are `tier`
-        and `payer`, a further filter is `payer`; `month` (one billing month) may replace the times. `top` ranks by
-        cost. `prices` is a price book, such as `aws-list@3`; the default is the book of the month's invoices, or the
-        book in force. `exact` recomputes a payer's tiers from all usage.
+        Times, `group_by`, `with_corrections`, `tz`, `sort` and filters work as in `usage`. There are two further
+        columns, `tier` and `payer`, and a further filter, `payer`; `month` (one billing month) may replace the times.
+        `top` ranks by cost. `prices` names a price book, such as `aws-list@3`; the default is the book of the month's
+        invoices, or else the book in force. `exact` recomputes a payer's tiers from all usage.
 
         Returns:
             The grouping columns, `bytes`, `quantity_gb`, `cost_usd`, `unpriced_bytes` and `unrated_bytes`.
@@ -172,17 +174,17 @@ class Connection:
         last: str | None = None,
         **filters: Unpack[LineNames],
     ) -> pa.Table:
-        """The batches that add up to a total of a report, as `metering trace` lists them.
+        """The batches that add up to a total in a report, as in `metering trace`.
 
-        The traced line belongs to one account. Filters are those of `usage`, each with one value; `hour` names one full
-        hour and replaces the range.
+        The traced report line belongs to one account. The filters are those of `usage`, but each takes only one value;
+        `hour` names one full hour and replaces the range.
 
         Returns:
             A row a batch: `batch_id`, `source_id`, `sequence`, `bytes`, `records`, `first_hour`, `last_hour`, `marker`.
-            `about` has the hours, files and sums. Only a trace with equal sums is returned.
+            `about` returns the hours, files and sums. A trace is returned only if its sums are equal.
 
         Raises:
-            SumsDifferError: The report, its rows and their markers state different totals. It has both figures.
+            SumsDifferError: The report, its rows and their markers have different totals. It has both figures.
         """
         asked = TraceParameters(
             account=account, filters=cast("dict[str, str | None]", filters), hour=time_text("hour", hour),
@@ -206,13 +208,14 @@ class Connection:
         timeout_s: int = 600,
         with_canary: bool = False,
     ) -> pa.Table:
-        """One statement of DuckDB's SQL over `transfers` and `usage`, as `metering query` runs it. Not over HTTP.
+        """The result of one DuckDB SQL statement over `transfers` and `usage`, as in `metering query`. Not over HTTP.
 
-        Queries see all rows, or the rows that start in the range. The canary's rows are left out unless `with_canary`.
+        Queries see all rows or, if a range is given, the rows that start in the range. The canary's rows are included
+        only with `with_canary`.
 
         Raises:
             QueryError: DuckDB refuses the statement.
-            QueryStoppedError: The query took longer than `timeout_s`.
+            QueryStoppedError: The query ran longer than `timeout_s`.
         """
         return self._answers.query(
             SqlQuestion(
@@ -223,7 +226,7 @@ class Connection:
 
     @staticmethod
     def about(table: pa.Table) -> dict[str, answer.Json]:
-        """Metadata of an answer: `as_of`, `complete_through`; without the HTTP API, all facts of the JSON."""
+        """Metadata of an answer: `as_of`, `complete_through`; without the HTTP API, every fact of the JSON answer."""
         return about(table)
 
 
@@ -236,21 +239,22 @@ def connect(
     url: str | None = None,
     token: str | None = None,
 ) -> Connection:
-    """Connect to a stage: to its stores with the credentials of the AWS SDK, or to its HTTP API with a token.
+    """Connect to a stage: to its stores, with the credentials of the AWS SDK, or to its HTTP API, with a token.
 
-    The first request is made with the first question.
+    The first question sends the first request.
 
     Args:
         stage: Default: `METERING_STAGE`, or `local`, which needs `metering local up`.
-        region: One region, or `all`. Default: the environment's region, or the home region of the deployed stage.
-        endpoint: An emulator. Default: `AWS_ENDPOINT_URL`; for stage `local`, URL of `metering local up`; else AWS.
-        home: Home region, with the price books and the list of regions for `all`. Default: the home region of the
-            deployed stage.
+        region: One region, or `all`. Default: the region of the environment, or the home region of the deployed stage.
+        endpoint: An emulator. Default: Default: `AWS_ENDPOINT_URL`; for stage `local`, the URL of `metering local up`;
+            otherwise AWS.
+        home: Home region, which has the price books and, for `all`, the list of regions. Default: the home region of
+            the deployed stage.
         url: URL of the HTTP API: the stack's output `ApiUrl`, or the link with a token that `metering serve` prints.
-        token: Token of the API. Default: the fragment after `#` of the URL, or `METERING_TOKEN`.
+        token: Token of the API. Default: the part of the URL after `#`, or `METERING_TOKEN`.
 
     Raises:
-        OperationFailedError: The arguments contradict each other, or stage, region, endpoint or URL are invalid.
+        OperationFailedError: The arguments contradict each other, or the stage, region, endpoint or URL is invalid.
     """
     if url is None and token is None:
         from metering.client import stores

@@ -1,4 +1,4 @@
-"""Answers over the HTTP API, with a token. The token is sent only to the host of the URL."""
+"""Answers from the HTTP API, with a token. The token is sent only to the URL's host."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _WRONG_QUESTION = frozenset({400, 422})
 _NAMES = {"start": "from", "end": "to", "zone": "tz"}
 _NO_PARAMETERS = frozenset({"filters", "budget", "region"})
 _ABOUT = {"Metering-As-Of": "as_of", "Metering-Complete-Through": "complete_through"}
-# Columns of a trace. A trace arrives as JSON, because it has sums beside its rows.
+# Columns of a trace. A trace is sent as JSON, because it has sums in addition to its rows.
 _TRACE = {
     "region": "text", "batch_id": "text", "source_id": "text", "sequence": "integer", "bytes": "bytes",
     "records": "integer", "first_hour": "time", "last_hour": "time", "marker": "text",
@@ -44,7 +44,7 @@ _TRACE = {
 
 
 class _NoRedirects(HTTPRedirectHandler):
-    """Redirects are refused, so that no other host gets the token; the metering API itself never redirects."""
+    """Redirects are refused, so that no other host receives the token; the metering API itself never redirects."""
 
     def redirect_request(
         self, req: Request, fp: object, code: int, msg: str, headers: Message, newurl: str
@@ -63,10 +63,10 @@ class HttpAnswers:
 
     @classmethod
     def at(cls, url: str, token: str | None, *, ca_bundle: str | None = None) -> HttpAnswers:
-        """The API client for a URL. Nothing is asked yet.
+        """The client for an API with this URL. Nothing is asked yet.
 
         Raises:
-            OperationFailedError: The URL is invalid, would send the token unencrypted, or there is no token.
+            OperationFailedError: The URL is invalid or would send the token unencrypted, or the token is missing.
         """
         try:
             parts = urlsplit(url.strip())
@@ -211,7 +211,7 @@ def _told(error: HTTPError, operation: str, url: str) -> Exception:
 
 
 def _fault(fault: Mapping[str, Json]) -> time_range.ParameterProblem:
-    # The message begins with the value, as on the command line; of several parameters, with the parameter's name first.
+    # The message begins with the value, as on the command line; of several parameters, it begins with the name.
     parameter = str(fault.get("parameter", ""))
     value, _, problem = str(fault.get("detail", "")).removeprefix(f"{parameter} ").partition(" ")
     return time_range.ParameterProblem(parameter=parameter, value=value, problem=problem)

@@ -1,4 +1,4 @@
-"""Answers from the regions' stores, with the use cases and parameters of the command line."""
+"""Answers from the regions' stores, by the same use cases and parameters as on the command line."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ _TOO_LITTLE = "Nothing is answered, because it would be too little. Ask again, o
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """A stage, and one or all of its regions.
+    """A stage, and one of its regions or all of them.
 
     Attributes:
-        given_region: Name of the region, or `all`; None: the home region.
-        given_home: Home region of the stage; None: the home region of the deployed stage.
-        only: The region that the caller named, to which costs are limited; None if no region was named.
+        given_region: Name of a region, or `all`; None for the home region.
+        given_home: Home region of the stage; None for the home region of the deployed stage.
+        only: The region that the caller named, to which costs are limited; None if the caller named no region.
         endpoint: URL of an emulator; None for AWS.
         environ: Environment of the AWS SDK.
     """
@@ -69,7 +69,7 @@ class Place:
         environ: Mapping[str, str],
         home: str | None = None,
     ) -> Place:
-        """The place given by the arguments, with defaults from the environment. Nothing is asked yet.
+        """The stage and region that the arguments name, with defaults from the environment. Nothing is asked yet.
 
         Raises:
             OperationFailedError: Something is no name.
@@ -99,7 +99,7 @@ class Place:
 
     @cached_property
     def home(self) -> str:
-        """Home region of the stage, which has the states of regions, price books and payers."""
+        """Home region of the stage, which stores the states of regions, price books and payers."""
         return self.given_home or self._deployed_home() or _home_of(self.stage)
 
     @cached_property
@@ -116,11 +116,11 @@ class Place:
         return self.given_region == ALL
 
     def regions(self) -> list[RegionConnection]:
-        """The region, or all regions that hold data, sorted by name.
+        """The named region, or all regions that hold data, sorted by name.
 
         Raises:
             OperationFailedError: A region is not deployed, or a region that holds data cannot be read.
-            UnavailableError: A region does not answer.
+            UnavailableError: A region does not respond.
         """
         if not self.everywhere:
             return [self._connected(self.region)]
@@ -136,11 +136,11 @@ class Place:
         return self._stage.left_out
 
     def billing(self) -> tuple[RegionConnection, Sequence[RegionConnection]]:
-        """The home region and all regions with data, even if one was named, because tiers count usage of all regions.
+        """The home region and all regions with data, even if one was named: tiers count usage of all regions.
 
         Raises:
-            OperationFailedError: A region cannot be read, so tiers of costs would be wrong.
-            UnavailableError: The home region does not answer.
+            OperationFailedError: A region cannot be read, so the tiers of costs would be wrong.
+            UnavailableError: The home region does not respond.
         """
         home = self._stage.billing_home(None if self.everywhere else self.region, emulated=self._emulated)
         regions, unread = self._stage.readable(home)
@@ -189,7 +189,7 @@ def _is_url(text: str) -> bool:
 
 @dataclass(frozen=True)
 class StoreAnswers:
-    """Answers from the regions of one stage. The first question connects to the regions."""
+    """Answers from the regions of one stage. The first question opens the connections to the regions."""
 
     place: Place
     clock: Clock = field(default_factory=runtime.SystemClock)

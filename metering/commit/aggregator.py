@@ -1,4 +1,4 @@
-"""The aggregator brings each delivery of an invocation to a durable verdict, or returns it to the queue."""
+"""The aggregator gives each delivered batch a durable verdict, or returns the batch's message to the queue."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from metering.stores.objects import ObjectStore
     from metering.stores.queues import Delivery
 
-# Notes of messages that were received three or more times. The notes are written before the messages are processed.
+# Notes of messages that were received three or more times. These notes are written before the messages are processed.
 #
-# The queue's age metric ignores such a message, so without a note its age would be unknown. Healthy traffic writes no
-# such notes.
+# The queue's age metric ignores such a message, so without a note the message's age would be unknown. With healthy
+# traffic, there are no such notes.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +42,10 @@ class HeldNotes:
     metrics: Metrics
 
     def note(self, deliveries: Iterable[Delivery], *, until: Deadline) -> None:
-        """Write notes of the invocation's messages that the queue's age metric omits, oldest first.
+        """Write notes for the invocation's messages that the queue's age metric omits, oldest first.
 
-        A message is processed even if its note cannot be written, because the watch function remembers earlier ages. So
-        a slow ledger never takes the time needed for verdicts.
+        A message is processed even if its note cannot be written, because the watch function remembers ages seen
+        before. A slow ledger therefore never takes the time needed for verdicts.
         """
         held = [delivery for delivery in deliveries if delivery.receive_count >= HELD_FROM_RECEIVE]
         for delivery in sorted(held, key=lambda each: each.sent_at_ms):
@@ -69,15 +69,17 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InvocationResult:
-    """Outcome of an invocation's deliveries.
+    """Outcome of the deliveries of one invocation.
 
     Attributes:
-        retry: Ids of the messages that the queue must deliver again; all others can be deleted.
-        counts: Verdict -> number of copies of batches. All batches of a message with several batches count.
-        hide_s: Message id -> visibility timeout (s) before redelivery. Set if a table lacks write capacity, for each
-            receive brings a message closer to the dead-letter queue (P17). Other messages are redelivered sooner.
-        contradictions: Contradictions in the ledger, one sentence each. Messages of affected batches are in `retry`,
-            and become dead letters unless an operator repairs the ledger. All other batches have their verdicts.
+        retry: Ids of the messages that the queue must deliver again; all other messages can be deleted.
+        counts: Verdict -> number of copies of batches with this verdict. If a message has several batches, every batch
+            counts.
+        hide_s: Message id -> visibility timeout (s) before redelivery. Set if a table lacks write capacity, because
+            every receive brings a message closer to the dead-letter queue (P17). Other messages are redelivered sooner.
+        contradictions: Contradictions found in the ledger, one sentence each. Messages with affected batches are in
+            `retry`, and become dead letters unless an operator repairs the ledger. The batches that are not affected
+            have their verdicts.
     """
 
     retry: tuple[str, ...]
@@ -87,9 +89,9 @@ class InvocationResult:
 
 
 class Aggregator:
-    """Meters deliveries by group commit. docs/protocol.md gives the worker's steps and their order.
+    """Meters deliveries by group commit; docs/protocol.md defines the worker's steps and their order.
 
-    This is a plain class, because its committer keeps state between invocations.
+    This class is not a dataclass, because its committer keeps state between invocations.
     """
 
     def __init__(
@@ -136,10 +138,10 @@ class Aggregator:
         )
 
     def handle(self, deliveries: Sequence[Delivery], deadline: Deadline) -> InvocationResult:
-        """Bring deliveries to their verdicts. Bad input and transient errors raise no exception.
+        """Decide deliveries: give each batch its verdict. Neither bad input nor a transient error raises an exception.
 
-        A message without a durable verdict is in `retry` when this returns. If this call raises or is killed, the queue
-        must deliver every message again. Existing verdicts of batches stay.
+        When this call returns, every message without a durable verdict is in `retry`. If this call raises an error or
+        is killed, the queue must deliver every message again. Verdicts that batches already have remain valid.
         """
         shares = Shares(deadline, self._settings.reserve_ms)
         invocation = Invocation(
@@ -156,7 +158,7 @@ class Aggregator:
                 for window in self._windows([delivery], invocation):
                     self._settle(window, invocation)
         finally:
-            # A stored conflict is not detected again, so its alert is sent even if other verdicts fail.
+            # A stored conflict is not detected again, so the alert about it is sent even if other verdicts fail.
             self._verdict_writer.send_alert(self._alerts, invocation.tally.foreign_conflicts)
             self._sender_alerts.tell(invocation.tally.disallowed)
         retry = invocation.tally.close()
@@ -175,7 +177,7 @@ class Aggregator:
         }
 
     def _windows(self, deliveries: Sequence[Delivery], invocation: Invocation) -> Iterator[list[Copy]]:
-        """Read deliveries, and yield their batches in windows of at most one commit's size, to bound memory."""
+        """Read deliveries, and yield their batches in windows; a window is at most one commit, to bound memory."""
         window: list[Copy] = []
         records = size = 0
         for delivery in deliveries:
@@ -201,8 +203,8 @@ class Aggregator:
             invocation.tally.put_back(delivery)
             return []
         except Exception as error:  # noqa: BLE001 - the one guard around a delivery, see below
-            # If a delivery crashes its reader (full disk, too little memory, bug), the other deliveries still get
-            # verdicts. Only that delivery returns to the queue, and becomes a dead letter if it crashes each time.
+            # If a delivery crashes its reader (full disk, too little memory, bug), the other deliveries get verdicts
+            # anyway. Only that delivery returns to the queue, and becomes a dead letter if it crashes each time.
             self._metrics.count(metric_names.READERS_FAILED, error=type(error).__name__)
             _LOG.warning("a delivery cannot be read", exc_info=error, extra={"message_id": delivery.message_id})
             invocation.tally.put_back(delivery)
@@ -214,7 +216,7 @@ class Aggregator:
         for contents in decision_rounds(window):
             ready: list[Content] = []
             for content in contents:
-                # The first content with this id has no verdict yet, so this content must wait, too.
+                # The first content with this id has no verdict yet, so this content must also wait.
                 if content.group in undecided:
                     invocation.tally.settle(content, Verdict.PUT_BACK)
                 else:
@@ -239,9 +241,9 @@ def _together(deliveries: Sequence[Delivery]) -> list[Delivery]:
 
 
 def _alone(deliveries: Sequence[Delivery]) -> list[Delivery]:
-    """Suspect deliveries in order of receive count, in alternating direction from one receive to the next.
+    """Suspect deliveries by receive count, in a direction that alternates from one receive to the next.
 
-    So a delivery that always crashes its worker does not always prevent verdicts on the same messages.
+    Otherwise, a delivery that always crashes its worker would always prevent verdicts on the same other messages.
     """
     suspects = [delivery for delivery in deliveries if delivery.receive_count >= ALONE_FROM_RECEIVE]
     suspects.sort(key=lambda delivery: delivery.receive_count)

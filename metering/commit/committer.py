@@ -1,4 +1,4 @@
-"""Group commit: makes batches durable in few transactions, and gives each batch its verdict."""
+"""Group commit: makes many batches durable in few transactions, and gives each batch its verdict."""
 
 from __future__ import annotations
 
@@ -49,24 +49,24 @@ Groups = list[list["Candidate"]]
 
 
 class _Reply(Enum):
-    """Outcome of a transaction whose conditions did not fail."""
+    """Outcome of a transaction of which no condition failed."""
 
     LANDED = "landed"
     # The outcome is unknown, or another transaction conflicted; a smaller transaction may succeed.
     UNKNOWN = "unknown"
-    # Nothing was written. One half may fit, and a batch that is too large alone must not block the others.
+    # Nothing was written. Half of the batches may fit, and one batch that is too large must not block the others.
     TOO_LARGE = "too large"
-    # The table lacks write capacity, and smaller transactions would need even more of it.
+    # The table has too little write capacity, and smaller transactions would need even more of it.
     THROTTLED = "throttled"
 
 
-# Replies after which the same transaction is sent again.
+# Replies after which the same transaction is retried.
 _AGAIN = (_Reply.UNKNOWN, _Reply.THROTTLED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invocation:
-    """State of one invocation: the deadline, how its time is divided, and the tally of verdicts."""
+    """State of one invocation: its deadline, the division of its time, and the tally of verdicts."""
 
     deadline: Deadline
     shares: Shares
@@ -74,7 +74,7 @@ class Invocation:
     tally: Tally
 
     def reject(self, content: Content, batch: RefusedBatch) -> None:
-        """Refuse a content. If the ledger contradicts itself about its id, only this content returns to the queue."""
+        """Refuse a content. If the ledger contradicts itself about the id, only this content returns to the queue."""
         try:
             verdict = self.verdict_writer.reject(content, batch, self.tally)
         except LedgerCorruptError as error:
@@ -87,18 +87,18 @@ class Invocation:
             self.tally.settle(candidate.content, Verdict.PUT_BACK)
 
     def settle_against(self, content: Content, marker: Marker) -> None:
-        """Give a content its verdict according to the existing marker of its id."""
+        """Give a content the verdict that follows from the existing marker of its id."""
         self.tally.settle(content, self.verdict_writer.against(content, marker, self.tally))
 
 
 class Committer:
     """Commits batches that have no verdict yet (P15-P17).
 
-    A refused commit is planned anew, a commit of unknown outcome is halved, and all batches of a throttled commit
+    A refused commit is planned again, a commit of unknown outcome is halved, and all batches of a throttled commit
     return to the queue.
 
-    This is a plain class, because it keeps state between invocations: which months are closed, whether lookahead is
-    useful, whether the table lacks write capacity, and that the ledger has the number of shards.
+    This class is not a dataclass, because it keeps state between invocations: which months are closed, whether
+    lookahead is useful, whether the table lacks write capacity, and that the ledger records the number of shards.
     """
 
     def __init__(
@@ -127,15 +127,15 @@ class Committer:
         self._throttles = ThrottleMemory(clock=clock, entropy=entropy)
         self._lookahead = VerdictLookahead(items=items)
         self._shards = ShardRecord(items=items, retrier=retrier, shards=settings.shards)
-        # Months found to be closed. A closed month never opens again.
+        # Months found to be closed. A closed month is never reopened.
         self._closed: set[str] = set()
 
     def commit(self, candidates: Sequence[Candidate], invocation: Invocation) -> None:
         """Give each candidate a verdict, or return it to the queue.
 
         Args:
-            candidates: Decoded batches of distinct ids.
-            invocation: State of the invocation; no commit starts when less time than the reserve is left.
+            candidates: Decoded batches, each with another id.
+            invocation: State of the invocation; if less time than the reserve is left, no commit starts.
         """
         self._send_throttled_again()
         groups = deque([self._undecided(candidates, invocation)])
@@ -144,7 +144,7 @@ class Committer:
                 groups.extend(self._attempt(plan, invocation))
 
     def _send_throttled_again(self) -> None:
-        """After a pause, retry the throttled commit once, before an object of another commit is written."""
+        """After the pause, retry the throttled commit once, before any other commit writes an object."""
         body = self._throttles.body
         if body is None or self._throttles.pausing:
             return
@@ -154,12 +154,12 @@ class Committer:
             return
         self._throttles.got_through()
         if reply is _Reply.LANDED:
-            # The batches' messages are delivered again and found to be duplicates.
+            # The messages of these batches are delivered again and found to be duplicates.
             self._metrics.count(metric_names.BATCHES_ACCEPTED, len(body.plan.batches))
             self._count_commit(body)
 
     def _undecided(self, candidates: Sequence[Candidate], invocation: Invocation) -> list[Candidate]:
-        """Return the candidates for which lookahead finds no verdict. The other candidates get their verdicts here."""
+        """Return the candidates for which lookahead found no verdict. The other candidates get their verdicts here."""
         markers = self._lookahead.accepted_before([each.content for each in candidates])
         if not markers:
             return list(candidates)
@@ -173,7 +173,7 @@ class Committer:
         return undecided
 
     def _founded(self, candidates: list[Candidate], invocation: Invocation) -> list[Candidate]:
-        """Return candidates whose originals permit a commit. The other candidates get their verdicts here."""
+        """Return the candidates whose originals permit the commit. The other candidates get their verdicts here."""
         founded = []
         for candidate, judged in zip(candidates, self._originals.judge(candidates), strict=True):
             if isinstance(judged, RefusedBatch):
@@ -196,11 +196,11 @@ class Committer:
         return plan_commits(booked, budget=self._budget, now_ms=now_ms)
 
     def _attempt(self, plan: CommitPlan[BookedBatch], invocation: Invocation) -> Groups:
-        """Attempt one commit under a new id; returns the candidates to plan and attempt again."""
+        """Attempt one commit under a new id; returns candidates that must be planned and attempted again."""
         if invocation.deadline.remaining_ms() < self._settings.reserve_ms:
             return _put_back(plan, invocation)
         if self._throttles.pausing:
-            # While the writes pause, no staging object is written, because its transaction would be throttled, too.
+            # While the writes pause, no staging object is written, because its transaction would also be throttled.
             invocation.tally.met_throttle()
             return _put_back(plan, invocation)
         body = build_commit(plan, self._entropy.token(), settings=self._settings)
@@ -253,7 +253,7 @@ class Committer:
         self._retrier.call(lambda: self._objects.put(key, content, if_absent=True))
 
     def _send(self, body: CommitBody, deadline: Deadline) -> _Reply | TransactionCanceledError:
-        """Send the transaction, and send it again unchanged while its outcome is unknown or it is throttled (P17)."""
+        """Send the transaction; while its outcome is unknown or it is throttled, send it again unchanged (P17)."""
         failures = 0
         while True:
             reply = self._send_once(body)
@@ -317,7 +317,7 @@ class Committer:
     def _still_undecided(
         candidates: Sequence[Candidate], refusal: EarlierVerdicts, invocation: Invocation
     ) -> list[Candidate]:
-        """Settle the candidates whose verdicts follow from the refusal, and return all others."""
+        """Settle the candidates whose verdicts follow from the refusal; returns all other candidates."""
         rest = []
         for place, candidate in enumerate(candidates):
             if place in refusal.corrupt:

@@ -1,8 +1,8 @@
-"""Deduplication within one invocation: finds copies of a batch, and contents that share an id.
+"""Deduplication within one invocation: finds copies of a batch, and different contents with one id.
 
-The first content of a batch id is decided first. Copies of this content (same id, same hash, same retry claim) get the
-same outcome, even a failure. Other content under the id waits until the first content has its verdict. A copy with
-another retry claim also waits, because one of the two may be refused for its claim.
+The first content of a batch id is decided before the others. Copies of this content (same id, same hash, same retry
+claim) get the same outcome, even if it is a failure. Other content under the same id waits until the first content has
+its verdict. A copy with another retry claim also waits, because one of the two copies may be refused for its claim.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Verdict(StrEnum):
-    """Outcome of one copy of a batch. All values except the last are durable and acknowledged."""
+    """Outcome of one copy of a batch. All verdicts except the last are durable, and their messages are acknowledged."""
 
     ACCEPTED = "accepted"
     DUPLICATE = "duplicate"
@@ -37,21 +37,21 @@ class Verdict(StrEnum):
 
 
 class Match(StrEnum):
-    """Result of comparing a batch with the content to which the marker's verdict applies."""
+    """Result of comparing a batch with the content that got the marker's verdict."""
 
     SAME = "same"
     OTHER = "other"
     # A rebuilt marker has no content hash. Without a hash nothing can be compared, so the copy must not be metered.
     UNVERIFIED = "unverified"
-    # This version cannot compute the kind of hash in the marker, so another version must decide.
+    # This version cannot compute the marker's kind of hash, so another version must decide.
     INCOMPARABLE = "incomparable"
 
 
 def compare(marker: Marker, batch: DecodedBatch | RefusedBatch) -> Match:
-    """Compare a batch's content with the marker of its id, in the marker's hash version.
+    """Compare a batch's content with the marker of its id, using the marker's hash version.
 
-    A refused batch whose records could not be read has version 0, the hash of its body. Such a batch counts as other
-    content, unless only its object is missing or the marker is a rejection.
+    A refused batch whose records could not be read has hash version 0, the hash of its body. Such a batch counts as
+    other content, except if only its object is missing or the marker is a rejection.
     """
     if marker.verdict == "rejected" or (isinstance(batch, RefusedBatch) and batch.missing_object):
         return Match.SAME
@@ -64,10 +64,10 @@ def compare(marker: Marker, batch: DecodedBatch | RefusedBatch) -> Match:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copy:
-    """One batch of one delivery; created by `Tally.read`.
+    """One batch of one delivery, as created by `Tally.read`.
 
     Attributes:
-        ticket: Number that identifies this copy in the tally of verdicts.
+        ticket: Number by which the tally of verdicts identifies this copy.
     """
 
     delivery: Delivery
@@ -77,7 +77,7 @@ class Copy:
 
 @dataclass(slots=True, kw_only=True)
 class Content:
-    """One content of one batch id, with all copies of it in this invocation.
+    """One content under one batch id, with all copies of this content in the invocation.
 
     Attributes:
         copies: All copies; the outcome of the first copy applies to the others.
@@ -97,9 +97,9 @@ class Content:
 
     @property
     def group(self) -> tuple[str, str]:
-        """Key of contents that are decided one after the other: the batch id, or the body's hash if there is no id.
+        """Key of contents that are decided one after another: the batch id or, without an id, the body's hash.
 
-        Batches that their senders may not send have one key per sender, so they do not delay other senders.
+        Batches that their senders may not send have one key per sender, so that they do not delay other senders.
         """
         batch = self.batch
         if isinstance(batch, RefusedBatch) and batch.claim is not None:
@@ -107,7 +107,7 @@ class Content:
         return (batch.batch_id, "" if batch.batch_id else batch.content_hash)
 
     def add(self, copy: Copy) -> None:
-        """Add a copy. Put admitted copies before refused copies, because a resent message can be younger."""
+        """Add a copy. Admitted copies come before refused copies, because a resent message can be younger."""
         if isinstance(copy.batch, DecodedBatch) and isinstance(self.batch, RefusedBatch):
             self.copies.insert(0, copy)
         else:
@@ -115,7 +115,7 @@ class Content:
 
 
 def decision_rounds(copies: Iterable[Copy]) -> Iterator[list[Content]]:
-    """Yield rounds of contents that may be decided together. No round has two contents of one batch id."""
+    """Yield rounds of contents that may be decided together. No round has two contents with the same batch id."""
     groups: dict[tuple[str, str], dict[tuple[int, str, str], Content]] = {}
     for copy in copies:
         batch = copy.batch
@@ -132,22 +132,22 @@ def decision_rounds(copies: Iterable[Copy]) -> Iterator[list[Content]]:
         waiting = [contents for contents in waiting if len(contents) > number]
 
 
-# Lookahead: reads markers before a commit is attempted. Lookahead only saves work; the transaction decides.
+# Lookahead: reads markers before a commit is attempted. Lookahead only saves work; the transaction makes the decision.
 #
-# If one marker exists already, the ledger refuses the whole commit, and its staging object must be written again. If 1
-# % of batches are resent, this hits most commits of a hundred batches. Reading a marker costs a fraction of writing
-# one, but the reads are wasted where nothing is resent. So markers are read first only for messages that were received
-# before, and for a while after a refused commit.
+# If even one marker already exists, the ledger refuses the whole commit, and its staging object must be written again.
+# If 1 % of batches are resent, most commits of a hundred batches are refused in this way. Reading a marker costs a
+# fraction of writing one, but if nothing is resent, the reads are wasted. So markers are read first only for messages
+# that were received before, and for a while after a refused commit.
 
 
-# Lookahead stops after this many lookups that found nothing.
+# Lookahead stops after this many lookups that find no marker.
 _PERSISTENCE = 20
 
 
 class VerdictLookahead:
-    """Reads markers before a commit when that is likely to save work.
+    """Reads markers before a commit, if this is likely to save work.
 
-    This is a plain class, because it remembers whether recent reads were useful.
+    This class is not a dataclass, because it remembers whether recent reads were useful.
     """
 
     def __init__(self, *, items: ItemStore) -> None:
@@ -155,7 +155,7 @@ class VerdictLookahead:
         self._looks_left = 0
 
     def met_earlier_verdicts(self) -> None:
-        """Use lookahead for some time after a commit was refused because of earlier verdicts."""
+        """Use lookahead for some time after earlier verdicts caused a commit to be refused."""
         self._looks_left = _PERSISTENCE
 
     def accepted_before(self, contents: Sequence[Content]) -> Mapping[str, Marker]:
@@ -190,10 +190,11 @@ def _readable(item: Item) -> Marker | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Original:
-    """A batch that was accepted with other content, so that a retry cannot use its id.
+    """A batch accepted with other content, so that a retry cannot use the batch's id.
 
     Attributes:
-        expires_at_s: Expiry of the batch's marker, as read. The marker must not expire before the retry's marker.
+        expires_at_s: Expiry of the batch's marker when the marker was read. This marker must not expire before the
+            marker of the retry.
     """
 
     batch_id: str
@@ -202,10 +203,10 @@ class Original:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A content that may be committed now.
+    """A content that may now be committed.
 
     Attributes:
-        original: For a retry under a new id: the batch accepted under the retry's first id.
+        original: For a retry under a new id: the batch that was accepted under the retry's first id.
     """
 
     content: Content
@@ -213,7 +214,7 @@ class Candidate:
     original: Original | None = None
 
 
-# A candidate for a commit, or the reason why the batch is not committed now or ever.
+# A candidate for a commit, or the reason why the batch is not committed now or is never committed.
 Judged = Candidate | RefusedBatch | Verdict | LedgerCorruptError | UnavailableError
 
 
@@ -225,11 +226,11 @@ class Originals:
     retrier: Retrier
 
     def judge(self, candidates: Sequence[Candidate]) -> list[Judged]:
-        """Check each candidate: returns it with its original, or the reason not to commit it, in the same order.
+        """Check each candidate; returns, in the same order, its original or the reason not to commit it.
 
-        Candidates that are not retries are returned unchanged. A retry is refused unless its first id was accepted with
-        other content. Otherwise the retry can use its first id, and under both ids it would count twice. If a marker is
-        unreadable or the ledger does not answer, the error is returned, so only the retry is delayed.
+        Candidates that are not retries are returned unchanged. A retry may be committed only if its first id was
+        accepted with other content. Otherwise, the retry can use its first id; under both ids, it would count twice. If
+        a marker is unreadable or the ledger does not respond, the error is returned, so that only the retry is delayed.
         """
         keys = [marker_key(each.batch.retry_of) for each in candidates if each.batch.retry_of]
         if not keys:

@@ -1,13 +1,13 @@
-"""Throttling (P17): how a worker reacts when tables lack write capacity.
+"""Throttling (P17): how a worker reacts if tables lack write capacity.
 
-A throttled transaction is retried a few times; then all its batches return to the queue. Halving the transaction would
-request more writes just then, and each half would leave another object behind. After such a throttle the worker writes
-nothing for some seconds. Then it sends the same transaction again, because the transaction's objects already exist. If
-it succeeds, its batches are accepted, and their redelivered messages are duplicates. Until a transaction is not
-throttled, messages return to the queue without any object or item written.
+A throttled transaction is retried a few times; after that, all its batches return to the queue. Halving the transaction
+would request more writes at the worst time, and each half would leave another object behind. After such a throttle, the
+worker writes nothing for some seconds. Then it sends the same transaction again, because the objects of this
+transaction already exist. If the transaction succeeds, its batches are accepted, and their redelivered messages are
+duplicates. Until a transaction gets through, messages return to the queue, and no object or item is written for them.
 
-Every receive counts against a message, and a long throttle must not turn messages into dead letters. So a message
-returned because of a throttle is hidden for minutes, and for longer if it was received before.
+Every receive counts against a message, but a long throttle must not turn messages into dead letters. A message that
+returns because of a throttle is therefore hidden for minutes, and for longer if it was received before.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     from metering.stores.queues import Delivery
 
 
-# First and longest pause of a worker after a throttle.
+# A worker's first and longest pause after a throttle.
 _FIRST_MS = 10_000
 _LONGEST_MS = 20_000
-# Minimum and maximum time that a message stays hidden after its first, second and later receives. The first time
-# exceeds a minute plus a pause, so a throttle of a minute costs a message one receive. Six receives (a stage's messages
-# become dead letters after seven) last longer than half an hour. No time exceeds the queue's visibility timeout (420
-# s), which the search for the oldest message assumes (metering.audit.freshness).
+# Minimum and maximum time for which a message stays hidden after its first, second and later receives. The first time
+# exceeds a minute plus a pause, so a throttle that lasts a minute costs a message one receive. Six receives take longer
+# than half an hour (a stage's messages become dead letters after seven). No time exceeds the queue's visibility timeout
+# (420 s), which the search for the oldest message assumes (metering.audit.freshness).
 _HIDDEN_S = ((90, 180), (300, 420), (390, 420))
 
 
 class ThrottleMemory:
-    """Remembers a throttle across transactions and invocations.
+    """Remembers a throttle across transactions and across invocations.
 
-    This is a plain class, because that memory is its only purpose.
+    This class is not a dataclass, because this memory is its only purpose.
     """
 
     def __init__(self, *, clock: Clock, entropy: Entropy) -> None:
@@ -47,17 +47,17 @@ class ThrottleMemory:
 
     @property
     def body(self) -> CommitBody | None:
-        """The commit whose last attempt was throttled; None if the last transaction got through."""
+        """The commit whose last attempt was throttled; None if the last transaction was not throttled."""
         return self._body
 
     @property
     def pausing(self) -> bool:
-        """Whether no transaction should be attempted now."""
+        """Whether the worker pauses: no transaction should be attempted now."""
         return self._clock.now_ms() < self._until_ms
 
     def throttled(self, body: CommitBody) -> None:
         """Record that a commit was throttled at every attempt."""
-        # Only the first transaction is kept: until it succeeds, no other staging objects are written.
+        # Only the first transaction is kept: no other staging objects are written until it succeeds.
         self._body = self._body or body
         self._pause_ms = min(2 * self._pause_ms or _FIRST_MS, _LONGEST_MS)
         # Half of the pause is jitter, so that workers do not retry together.
@@ -65,22 +65,22 @@ class ThrottleMemory:
         self._until_ms = self._clock.now_ms() + half_ms + self._entropy.below(half_ms)
 
     def got_through(self) -> None:
-        """Record that a transaction was applied or refused, not throttled."""
+        """Record that a transaction was not throttled, but applied or refused."""
         self._body = None
         self._pause_ms = self._until_ms = 0
 
 
 def hidden_s(receive_count: int, entropy: Entropy) -> int:
-    """Seconds for which to hide a message returned because of a throttle; `receive_count` is 1 or more."""
+    """Seconds for which a message that a throttle returns is hidden; `receive_count` is 1 or more."""
     least_s, longest_s = _HIDDEN_S[min(receive_count, len(_HIDDEN_S)) - 1]
     return least_s + entropy.below(longest_s - least_s)
 
 
-# Shares of an invocation's time, so that no delivery uses up the time of its neighbours.
+# Shares of an invocation's time, so that no delivery uses up the time of the other deliveries.
 #
-# A delivery that is read together with others gets a quarter of the remaining time, and a suspect gets half of it. So
-# the first slow delivery leaves most of the time to the others, the tenth still leaves some, and quick deliveries are
-# not affected. A slow delivery returns to the queue and soon becomes a suspect, which is read last, with more time.
+# A delivery that is read together with others gets a quarter of the remaining time, and a suspect gets half. So the
+# first slow delivery leaves most of the time to the others, the tenth still leaves some, and quick deliveries are not
+# affected. A slow delivery returns to the queue and soon becomes a suspect, which is read last, with more time.
 
 
 ALONE_FROM_RECEIVE = 3
@@ -93,24 +93,24 @@ _ALONE_PARTS = 2
 
 
 class Shares:
-    """Divides the time of one invocation.
+    """Divides the time of an invocation among its deliveries.
 
-    This is a plain class, because it starts to measure time when it is created.
+    This class is not a dataclass, because time is measured from its creation.
 
     Args:
         deadline: Of the invocation.
-        reserve_ms: Time reserved for the commits. No further delivery is read when less time is left.
+        reserve_ms: Time reserved for the commits. If less time is left, no further delivery is read.
     """
 
     def __init__(self, deadline: Deadline, reserve_ms: int) -> None:
         self._deadline = deadline
         self._reserve_ms = reserve_ms
-        # Guaranteed time of the first suspect, on any machine. A smaller remaining share is not a reason to refuse a
-        # message.
+        # Time that the first suspect gets on any machine. If its share of the remaining time is smaller, this is not a
+        # reason to refuse a message.
         self._fair_ms = self._usable_ms() // _TOGETHER_PARTS
 
     def of(self, delivery: Delivery) -> Allowance | None:
-        """Time allowed for reading a delivery now; None if too little time is left to start."""
+        """Time in which a delivery may be read now; None if too little time is left to begin."""
         usable_ms = self._usable_ms()
         if usable_ms < 0:
             return None

@@ -1,4 +1,4 @@
-"""The single transaction that makes a commit durable (T-COMMIT, P16), and how its refusal is interpreted (P17)."""
+"""The single transaction that makes a commit durable (T-COMMIT, P16), and how to interpret its refusal (P17)."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _FIXED_ITEM_BYTES = 1_024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BookedBatch:
-    """A batch with the hours in which it counts.
+    """A batch, with the hours in which it is booked.
 
     Attributes:
-        rebooked: Own hour -> booked hour, if the two differ, as for late records of closed months (P43).
+        rebooked: Own hour -> booked hour, if they differ, as for late records of closed months (P43).
     """
 
     candidate: Candidate
@@ -65,14 +65,14 @@ class BookedBatch:
 
     @property
     def fixed_bytes(self) -> int:
-        # UTF-8 takes at most 4 bytes a character (the batch id occurs in its key and in the refused batch's). All other
-        # attributes have a fixed length, except for a source and a sender, which the contract limits.
+        # UTF-8 takes at most 4 bytes per character (the batch id occurs in its own key and in the refused batch's key).
+        # All other attributes have a fixed length, except for source and sender, whose lengths the contract limits.
         texts = (*self.markers, self.batch.source_id, self.batch.sender_id)
         return _FIXED_ITEM_BYTES * self.actions + 4 * sum(map(len, texts)) * 2
 
     @property
     def sent_at_ms(self) -> int:
-        """When the first of the batch's messages in this invocation was sent."""
+        """When the first of this invocation's messages with the batch was sent."""
         return min(copy.delivery.sent_at_ms for copy in self.content.copies)
 
     @property
@@ -88,9 +88,9 @@ def book(candidate: Candidate, *, closed: Collection[str], now_s: int) -> Booked
     """Book a batch.
 
     Args:
-        candidate: The batch, its usage by own hours.
-        closed: Months known to be closing or closed.
-        now_s: The worker's clock. Current time; late records of closed months are booked in its hour.
+        candidate: The batch, with its usage by own hours.
+        closed: Months that are known to be closing or closed.
+        now_s: The worker's clock. Current time; late records of closed months are booked in the hour of this time.
     """
     own = by_hour(candidate.batch.usage)
     now_hour_s = hour_of(now_s)
@@ -110,8 +110,8 @@ def book(candidate: Candidate, *, closed: Collection[str], now_s: int) -> Booked
 
 # One action for the commit and one for its waiting entry.
 _OWN_ACTIONS = 2
-# DynamoDB accepts 4 MB of items per transaction. The estimates here are upper bounds; a transaction that is still too
-# large would be refused and its batches halved.
+# DynamoDB accepts 4 MB of items per transaction. The estimates here are upper bounds; if a transaction were still too
+# large, it would be refused and its batches halved.
 _ITEMS_BYTES = 3 * MIB
 # Size of an hour in a marker or waiting entry: a label of 13 characters and two numbers of up to 38 digits (21 bytes
 # each, and one for its type), in a list in a map.
@@ -129,10 +129,10 @@ class Budget:
 
 
 class Packable(Protocol):
-    """Sizes of a booked batch that are needed to pack it into a commit.
+    """Sizes of a booked batch, needed to pack the batch into a commit.
 
-    `actions` is the number of the batch's own actions; `markers` are the batch ids whose markers these write;
-    `fixed_bytes` is the size of their items without the hours.
+    `actions` is the number of actions for this batch alone; `markers` are the ids of the markers that these actions
+    write; `fixed_bytes` is the size of their items without the hours.
     """
 
     @property
@@ -157,8 +157,8 @@ class CommitPlan(Generic[P]):
     """Batches of one commit.
 
     Attributes:
-        now_ms: Time of the worker's clock when the commit was planned. The commit is built with the same time, because
-            by a later time another month may have ended, whose check was not counted.
+        now_ms: Time on the worker's clock when the commit was planned. The commit is built with this time, because at a
+            later time another month may have ended, and the plan did not count its check.
     """
 
     now_ms: int
@@ -166,13 +166,13 @@ class CommitPlan(Generic[P]):
 
 
 def ended_months(hours: Iterable[int], now_s: int) -> list[str]:
-    """Months of `hours` that have ended by `now_s`, so an operator may have closed them."""
+    """Months of `hours` that have ended by `now_s`, and may therefore be closed."""
     months = sorted({month_of(hour_s) for hour_s in hours})
     return [month for month in months if month_bounds_s(month)[1] <= now_s]
 
 
 class _Load(Generic[P]):
-    """A commit that is being filled; never empty."""
+    """A commit that is being filled; it is never empty."""
 
     def __init__(self, first: P, budget: Budget, now_s: int) -> None:
         self.batches = [first]
@@ -187,7 +187,7 @@ class _Load(Generic[P]):
         self._item_bytes = _item_bytes(first)
 
     def take(self, batch: P) -> bool:
-        """Add a batch, unless it exceeds a limit or writes an item twice. Returns whether the batch was added."""
+        """Add a batch, unless this would exceed a limit or write an item twice. Returns whether the batch was added."""
         if not self._markers.isdisjoint(batch.markers):
             return False
         budget = self._budget
@@ -217,12 +217,12 @@ def _item_bytes(batch: Packable) -> int:
 
 
 def plan_commits(batches: Sequence[P], *, budget: Budget, now_ms: int) -> list[CommitPlan[P]]:
-    """Put every batch into exactly one commit, in the order given.
+    """Put every batch into exactly one commit, in the given order.
 
     Args:
         batches: Batches of distinct ids.
         budget: Limits of one commit.
-        now_ms: Time of the worker's clock; months that have ended by then need a check.
+        now_ms: Time on the worker's clock; months that have ended by this time require a check.
     """
     loads: list[_Load[P]] = []
     for batch in batches:
@@ -235,7 +235,7 @@ _NOT_THERE = Absent()
 
 
 class Role(Enum):
-    """Role of a conditional action in a commit's transaction."""
+    """Role that a conditional action has in a commit's transaction."""
 
     COMMIT = "commit"
     MONTH = "month"
@@ -246,10 +246,10 @@ class Role(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Meaning:
-    """Meaning of an action, used to interpret its failed condition.
+    """Meaning of an action, by which the failure of its condition is interpreted.
 
     Attributes:
-        place: Index in the commit of the batch to which a marker, an alias or an original's marker belongs.
+        place: Index, within the commit, of the batch to which a marker, an alias or an original's marker belongs.
     """
 
     role: Role
@@ -257,17 +257,17 @@ class Meaning:
     month: str = ""
 
 
-# An action of a transaction, and the meaning of its failure. The meaning is None if the action's condition cannot fail.
+# An action of a transaction, and what its failure means. The meaning is None if the action's condition cannot fail.
 Step = tuple["Action", Meaning | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitBody:
-    """One attempt at a commit, under its own id. When repeated, it is sent unchanged.
+    """One attempt at a commit, under its own id. If the attempt is repeated, it is sent unchanged.
 
     Attributes:
-        records_key: Key of the object with refused records of the batches; empty if none were refused.
-        meanings: Meanings of the actions, in the same order.
+        records_key: Key of the object that holds the batches' refused records; empty if no record was refused.
+        meanings: Meanings of the actions, in the order of the actions.
     """
 
     plan: CommitPlan[BookedBatch]
@@ -280,26 +280,26 @@ class CommitBody:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnCommit:
-    """The commit item already exists: this attempt succeeded earlier, or was fenced off (`aborted`)."""
+    """The commit item already exists: either this attempt succeeded before, or it was fenced off (`aborted`)."""
 
     landed: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClosedMonths:
-    """Some months are closed to further rows."""
+    """Some months accept no further rows, because they are closed."""
 
     months: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EarlierVerdicts:
-    """Some batches cannot be accepted as planned.
+    """Some batches cannot be accepted as they were planned.
 
     Attributes:
         markers: Markers of batches that were accepted before, by index in the commit.
         corrupt: Errors of unreadable markers, by index in the commit.
-        retried: Indexes of retries whose content is already metered, as this retry or as another one.
+        retried: Indexes of retries whose content is already metered, by this retry or by another retry.
         moved: Indexes of retries whose original has changed since it was read.
     """
 
@@ -310,7 +310,7 @@ class EarlierVerdicts:
 
 
 def build_commit(plan: CommitPlan[BookedBatch], commit_id: str, *, settings: Settings) -> CommitBody:
-    """Build the data of everything that one commit attempt writes to the ledger."""
+    """Build the data of everything that one attempt at a commit writes to the ledger."""
     return _Builder(plan, commit_id, settings).body()
 
 
@@ -428,10 +428,10 @@ def _sum_by_hour(plan: CommitPlan[BookedBatch]) -> dict[int, Total]:
 
 
 def read_refusal(body: CommitBody, error: TransactionCanceledError) -> OwnCommit | ClosedMonths | EarlierVerdicts:
-    """Interpret the refusal of a transaction whose conditions failed. The order of the checks matters.
+    """Interpret the refusal of a transaction of which conditions failed. The order of the checks matters.
 
     Raises:
-        LedgerCorruptError: A condition failed that can never fail.
+        LedgerCorruptError: A condition failed that cannot fail.
     """
     failed = {
         index: reason[1]

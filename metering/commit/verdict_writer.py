@@ -34,10 +34,10 @@ _METRICS = {
 
 
 class Tally:
-    """Decides which messages go back to the queue, and counts verdicts.
+    """Decides which messages return to the queue, and counts verdicts.
 
-    It expects each delivery to be read, and then a verdict for each batch of the delivery. Batches without a verdict
-    return to the queue, because a message may be deleted only after a durable verdict.
+    It expects that each delivery is read, and that then each batch of the delivery gets a verdict. Batches without a
+    verdict return to the queue, because a message may be deleted only after a durable verdict.
 
     Attributes:
         foreign_conflicts: New conflicts between contents of different senders.
@@ -53,7 +53,7 @@ class Tally:
         self._corrupt: dict[str, None] = {}
         self._deliveries = tuple(deliveries)
         self._numbers = count()
-        # Ticket -> message id, for tickets without a verdict yet and tickets that return to the queue.
+        # Ticket -> message id, for tickets that have no verdict yet and for tickets that return to the queue.
         self._waiting: dict[int, str] = {}
         self._back: dict[int, str] = {}
         self._readings: dict[int, list[int]] = {}
@@ -74,29 +74,29 @@ class Tally:
         return copies
 
     def put_back(self, delivery: Delivery) -> None:
-        """Note that a delivery was not read."""
+        """Record that a delivery was not read."""
         self._note(self._readings[id(delivery)].pop(), Verdict.PUT_BACK)
 
     @property
     def contradictions(self) -> tuple[str, ...]:
-        """Contradictions in the ledger for an operator to examine, one sentence each."""
+        """Contradictions in the ledger that an operator must examine, one sentence each."""
         return tuple(self._corrupt)
 
     def corrupt(self, error: LedgerCorruptError) -> None:
-        """Note that the ledger contradicts the protocol."""
+        """Record that the ledger contradicts the protocol."""
         self._corrupt[str(error)] = None
         self._metrics.count(metric_names.LEDGER_CORRUPT)
 
     def met(self, error: UnavailableError) -> None:
-        """Note the error of a dependency, which determines when messages are redelivered."""
+        """Record an error of a dependency, because the error determines when messages are redelivered."""
         self.throttled = self.throttled or isinstance(error, ThrottledError)
 
     def met_throttle(self) -> None:
-        """Note that a table lacks write capacity."""
+        """Record that a table lacks write capacity."""
         self.throttled = True
 
     def settle(self, content: Content, verdict: Verdict) -> None:
-        """Give a content its verdict. Further copies are duplicates, or return to the queue with the first."""
+        """Give a content its verdict. Further copies are duplicates, or return to the queue with the first copy."""
         content.verdict = verdict
         first, *others = content.copies
         self._note(first.ticket, verdict)
@@ -104,7 +104,7 @@ class Tally:
             self._note(copy.ticket, verdict if verdict is Verdict.PUT_BACK else Verdict.DUPLICATE)
 
     def close(self) -> tuple[str, ...]:
-        """Ids of the messages with a batch that has no durable verdict, in order."""
+        """Ids, in order, of the messages that have a batch without a durable verdict."""
         for ticket in list(self._waiting):
             self._note(ticket, Verdict.PUT_BACK)
         back = set(self._back.values())
@@ -128,7 +128,7 @@ _CONFLICT_PROBLEMS = (("conflict", "other content was accepted under this batch 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerdictWriter:
-    """Writes the verdicts of batches that are not metered, before their messages are acknowledged."""
+    """Writes the verdicts of batches that are not metered; only then are their messages acknowledged."""
 
     items: ItemStore
     objects: ObjectStore
@@ -138,7 +138,7 @@ class VerdictWriter:
     marker_life_s: int
 
     def reject(self, content: Content, batch: RefusedBatch, tally: Tally) -> Verdict:
-        """Refuse a batch (T-REJECT). Returns the verdict, or PUT_BACK if the batch has to wait."""
+        """Refuse a batch (T-REJECT). Returns the verdict, or PUT_BACK if the batch must wait."""
         try:
             if batch.claim is not None:
                 return self._disallow(content, batch, batch.claim, tally)
@@ -149,7 +149,7 @@ class VerdictWriter:
             return Verdict.PUT_BACK
 
     def against(self, content: Content, marker: Marker, tally: Tally) -> Verdict:
-        """Decide a content whose id already has a marker (the id was accepted, or the content is a refused one)."""
+        """Decide a content whose id already has a marker (the id is accepted, or the content is refused)."""
         match compare(marker, content.batch):
             case Match.SAME:
                 return Verdict.DUPLICATE
@@ -166,7 +166,7 @@ class VerdictWriter:
         return Verdict.CONFLICT
 
     def send_alert(self, alerts: Alerts, conflicts: Sequence[Conflict]) -> None:
-        """Send one alert for all of an invocation's new conflicts between different senders."""
+        """Send one alert for all new conflicts between different senders in an invocation."""
         if not conflicts:
             return
         first = conflicts[0]
@@ -187,9 +187,9 @@ class VerdictWriter:
         return None if item is None else Marker.from_item(item)
 
     def _disallow(self, content: Content, batch: RefusedBatch, claim: Claim, tally: Tally) -> Verdict:
-        """Quarantine a batch that its sender may not send, without writing under the claimed batch id.
+        """Quarantine a batch that its sender may not send; nothing is written under the batch id that it claims.
 
-        The batch is a duplicate only of a batch that was accepted from the same sender while the sender was allowed.
+        The batch is a duplicate only of a batch accepted from the same sender while that sender was allowed to send it.
         """
         marker = self._marker(claim.batch_id) if claim.batch_id else None
         if marker is not None and is_metered_claim(marker, claim, sender_id=batch.sender_id):
@@ -201,8 +201,8 @@ class VerdictWriter:
         return Verdict.REJECTED
 
     def _decide(self, content: Content, batch: RefusedBatch, marker: Marker | None, tally: Tally) -> Verdict:
-        # A batch with this verdict needs no second object in quarantine; the condition below decides for the others. If
-        # content differs from the refused content, the batch is a duplicate, too, but the content must be kept.
+        # A batch with this verdict needs no second object in quarantine; the condition below decides for other batches.
+        # If the content differs from the refused content, the batch is also a duplicate, but its content must be kept.
         if marker is not None and (marker.verdict == "accepted" or marker.content_hash == batch.content_hash):
             return self.against(content, marker, tally)
         quarantined = _refused(content, batch)
@@ -257,7 +257,7 @@ class VerdictWriter:
         key = conflict_key(batch.batch_id, batch.content_hash)
         known = self.retrier.call(lambda: self.items.get(Table.LEDGER, key))
         if known is None:
-            # The note is written before the conflict. If the worker dies after the note, the next copy writes both.
+            # The note is written before the conflict. If the worker dies in between, the next copy writes both.
             seen = conflict_seen_item(batch.batch_id, batch.content_hash, self.clock.now_ms() // 1000)
             self.retrier.call(lambda: self.items.put(Put(table=Table.LEDGER, item=seen)))
         put = Put(table=Table.LEDGER, item=conflict.to_item())

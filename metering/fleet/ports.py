@@ -1,6 +1,6 @@
-"""Ports for building and removing regions: the account, CloudFormation, the CDK, and a deployed region.
+"""Ports for building and removing regions: account, CloudFormation, CDK, and access to deployed regions.
 
-Each method is one repeatable step, which may take effect even if its reply is lost.
+Each method is one repeatable step, which may take effect even if its response is lost.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FORMAT_OUTPUT = "DataFormat"
 COMMIT_OUTPUT = "Commit"
 REHEARSAL_OUTPUT = "Rehearsal"
 
-# Stacks up to this version do not output their version.
+# Stacks up to this version have no output with their version.
 LAST_SILENT_VERSION = "0.1.0"
 
 # `0.2.0`, `0.2.0.dev0`, `1.0.0rc1` (PEP 440).
@@ -37,11 +37,11 @@ _STAGES = {"dev": 0, "a": 1, "b": 2, "rc": 3, None: 4}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """Release that a checkout can deploy.
+    """Release of a checkout or an installed package.
 
     Attributes:
         version: Such as `0.2.0`.
-        data_format: Newest data format that the release supports; also the format that it writes.
+        data_format: Newest data format that the release supports, which is also the format that it writes.
         commit: Empty if unknown.
     """
 
@@ -57,7 +57,7 @@ class Release:
 
     @classmethod
     def of_outputs(cls, outputs: Mapping[str, str]) -> Release | None:
-        """Release of a stack; None if the stack's outputs do not state it."""
+        """Release of a stack, according to the stack's outputs; None if they do not state it."""
         version, data_format = outputs.get(VERSION_OUTPUT, ""), outputs.get(FORMAT_OUTPUT, "")
         if not version or not data_format.isdigit():
             return None
@@ -69,12 +69,12 @@ class Release:
 
 @cache
 def own_release() -> Release:
-    """Version, data format and commit of this checkout, or of the installed package."""
+    """Version, data format and commit of this checkout or of the installed package."""
     return Release(version=package_version(), data_format=FORMAT_VERSION, commit=package_commit())
 
 
 class Direction(StrEnum):
-    """Kind of change from the deployed release to another release."""
+    """Direction of the change from the deployed release to another release."""
 
     SAME = "same"
     UPGRADE = "upgrade"
@@ -84,10 +84,10 @@ class Direction(StrEnum):
 
 
 def direction(deployed: Release | None, *, data_format: int, own: Release) -> Direction:
-    """Kind of change from the deployed release to this checkout.
+    """Direction of the change from the deployed release to this checkout.
 
     Args:
-        deployed: Release of the region's functions; None if unknown.
+        deployed: Release of the functions in the region; None if unknown.
         data_format: Format of the region's data, according to the region's ledger.
         own: Release of this checkout.
     """
@@ -96,7 +96,7 @@ def direction(deployed: Release | None, *, data_format: int, own: Release) -> Di
     if deployed is None:
         return Direction.UPGRADE if order(own.version) > order(LAST_SILENT_VERSION) else Direction.SAME
     if deployed.version == own.version:
-        # A checkout without git has no commit, so the version decides.
+        # In a checkout without git there is no commit id, so only the versions are compared.
         known = deployed.commit and own.commit
         return Direction.UPGRADE if known and deployed.commit != own.commit else Direction.SAME
     return Direction.UPGRADE if order(own.version) > order(deployed.version) else Direction.ROLLBACK
@@ -115,23 +115,23 @@ class Account(Protocol):
     """Account API, which lists the regions."""
 
     def regions(self) -> Sequence[ListedRegion]:
-        """All regions that the account could use, with their opt-in status."""
+        """All regions available to the account, with their opt-in status."""
 
     def opt_status(self, region: str) -> str | None:
-        """Opt-in status of the region, or None if the API does not list it."""
+        """Opt-in status of the region; None if the API does not list the region."""
 
     def enable(self, region: str) -> None:
-        """Request the opt-in to the region, which takes minutes to hours."""
+        """Request the opt-in to the region, which takes from minutes to hours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StackStatus:
-    """Stack status as CloudFormation describes it.
+    """Status of a stack, as CloudFormation describes it.
 
     Attributes:
         status: Such as `CREATE_COMPLETE`.
-        drift: `IN_SYNC`, `DRIFTED`, `NOT_CHECKED` or `UNKNOWN`, as of the last check.
-        why: Reason why the first resource failed, else the reason for the stack's status.
+        drift: `IN_SYNC`, `DRIFTED`, `NOT_CHECKED` or `UNKNOWN`, as of the last drift detection.
+        why: Reason why the first resource failed or, if none failed, the reason for the stack's status.
     """
 
     name: str
@@ -146,12 +146,12 @@ class StackStatus:
 
     @property
     def rehearsal(self) -> bool:
-        """Whether the stack rehearses an account stage on an emulator."""
+        """Whether the stack is a rehearsal, on an emulator, of a stage that is meant for an AWS account."""
         return REHEARSAL_OUTPUT in self.outputs
 
     @property
     def busy(self) -> bool:
-        """Whether an operation is in progress, which blocks other operations."""
+        """Whether an operation is in progress, during which no other operation can start."""
         return self.status.endswith("_IN_PROGRESS") and self.status != "REVIEW_IN_PROGRESS"
 
     @property
@@ -172,7 +172,7 @@ class StackResource:
     Attributes:
         kind: Such as `AWS::S3::Bucket`.
         name: Physical id.
-        retained: Whether the deletion policy retains the resource when its stack is deleted.
+        retained: Whether the deletion policy retains the resource when the stack is deleted.
     """
 
     kind: str
@@ -187,13 +187,13 @@ class Stacks(Protocol):
         """All resources of an existing stack."""
 
     def describe(self, region: str, stack: str) -> StackStatus | None:
-        """Status of the stack, or None if it does not exist."""
+        """Status of the stack; None if the stack does not exist."""
 
     def delete(self, region: str, stack: str) -> None:
         """Remove the termination protection of a stack and start deleting it. A missing stack is not an error."""
 
     def detect_drift(self, region: str, stack: str) -> str:
-        """Detect drift of the stack, and wait for the result: a value of `StackStatus.drift`."""
+        """Detect drift of the stack, and wait for the result, a value of `StackStatus.drift`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,10 +201,10 @@ class Deployment:
     """Deployment into a region.
 
     Attributes:
-        left_out: Optional parts that are not deployed in the region.
-        rollback_alarms: ARNs of the alarms that trigger a rollback of the deployment; empty for the first deployment.
-        watch_min: Minutes for which CloudFormation monitors the rollback alarms after the change.
-        usage_before: Generation of an older usage table to retain; 0 for none.
+        left_out: Optional parts that will not be deployed in the region.
+        rollback_alarms: ARNs of the alarms that trigger a rollback of the deployment; empty for a first deployment.
+        watch_min: Number of minutes for which CloudFormation monitors the rollback alarms after the change.
+        usage_before: Generation of the older usage table that must be retained; 0 if there is none.
     """
 
     region: str
@@ -220,11 +220,11 @@ class RegionStacks:
     """Names of a stage's stacks in one region.
 
     Attributes:
-        data: Data stack, which stays when the region is removed.
+        data: Data stack, which remains when the region is removed.
         pipeline: Functions and their schedules.
-        api: HTTP API, if the stage has one.
+        api: Stack of the HTTP API, if the stage has one.
         observability: Alarms and dashboards.
-        rollout: CodeBuild project that builds missing regions; in the home region only.
+        rollout: CodeBuild project that builds missing regions; exists only in the home region.
     """
 
     stage: str
@@ -247,12 +247,12 @@ class RegionStacks:
 
     @property
     def in_order(self) -> tuple[str, str, str, str]:
-        """Stacks that a region may have, in the order of deployment."""
+        """All stacks that a region may have, in the order of deployment."""
         return self.data, self.pipeline, self.api, self.observability
 
     @property
     def everywhere(self) -> tuple[str, str, str]:
-        """Stacks that each region has, in the order of deployment."""
+        """The stacks that every region has, in the order of deployment."""
         return self.data, self.pipeline, self.observability
 
     @property
@@ -266,7 +266,7 @@ TOOLKIT_STACK = "CDKToolkit"
 
 
 class Builder(Protocol):
-    """CDK: synthesises and deploys the app. Each failure is raised as an `OperationFailedError`."""
+    """CDK: synthesises and deploys the app. Each failure raises an `OperationFailedError`."""
 
     def stacks(self) -> RegionStacks:
         """Names of the stacks of one region."""
@@ -275,30 +275,30 @@ class Builder(Protocol):
         """Bootstrap the CDK in the region."""
 
     def resource_types(self, deployment: Deployment) -> Sequence[str]:
-        """Distinct CloudFormation types that a deployment would create, sorted."""
+        """Distinct CloudFormation types that a deployment would create, in sorted order."""
 
     def deploy(self, deployment: Deployment) -> None:
-        """Deploy all stacks and wait for them."""
+        """Deploy all stacks, and wait until they are deployed."""
 
 
 class Probe(Protocol):
-    """Probe of a region's services and quotas."""
+    """Access to a region's services and quotas, for checks before a deployment."""
 
     def preflight(self, region: str, types: Sequence[str]) -> Sequence[Finding]:
         """Check types, endpoints and quotas. Each check is named after its subject: `type AWS::SQS::Queue`."""
 
 
 class DeployedRegion(Protocol):
-    """Access to canary, event source mapping, queues, alarms and pagers of deployed regions."""
+    """Access to the canary, event source mapping, queues, alarms and pagers of deployed regions."""
 
     def invoke_canary(self, region: str) -> None:
-        """Start a canary run without waiting for its result."""
+        """Start a canary run; do not wait for its result."""
 
     def good_canaries(self, region: str, *, since_s: int) -> int:
-        """Number of good canary results at or after `since_s`."""
+        """Number of successful canary results at or after `since_s`."""
 
     def firing_alarms(self, region: str) -> Sequence[str]:
-        """Names of the alarms of severity `page` that are in the state `ALARM`."""
+        """Names of alarms with severity `page` that are in state `ALARM`."""
 
     def start(self, region: str) -> None:
         """Restart what people may have stopped: event source mapping, schedules, and functions with concurrency 0."""
@@ -310,19 +310,19 @@ class DeployedRegion(Protocol):
         """State of the event source mapping (`Enabled`, `Disabled`, `Disabling` …); `none` if there is no mapping."""
 
     def in_flight(self, region: str) -> Mapping[str, int]:
-        """Numbers of batches without a verdict (`queued`, `received`, `dead`), and of `waiting_commits`."""
+        """Numbers of batches without a verdict (`queued`, `received`, `dead`) and of `waiting_commits`."""
 
     def kept_states(self, region: str) -> Sequence[RegionState]:
-        """States in the region's ledger; all listed regions except the region itself have it as home region."""
+        """Region states in the region's ledger; the states of other regions mean that this is their home region."""
 
     def rollback_alarms(self, region: str) -> Sequence[str]:
-        """ARNs of the rollback alarms of a deployment, without alarms that already fire."""
+        """ARNs of the rollback alarms of a deployment, except alarms that are already in state `ALARM`."""
 
     def pager_subscriptions(self, region: str) -> int:
-        """Number of confirmed subscriptions of the page topic."""
+        """Number of confirmed subscriptions to the page topic."""
 
     def empty_bucket(self, region: str) -> int:
-        """Delete every object of the data bucket with all its versions, and return the number."""
+        """Delete every object in the data bucket, with all versions; returns the number of deletions."""
 
     def data_format(self, region: str) -> int:
         """Format of the region's data according to the ledger, even if this version does not support the format."""
@@ -332,31 +332,31 @@ class DeployedSettings(Protocol):
     """Settings of a deployed stage."""
 
     def published(self, region: str) -> StageSettings | None:
-        """Settings that the data stack published; None if that stack is not deployed.
+        """Settings that the data stack published; None if the data stack is not deployed.
 
         Raises:
             SettingsError: The data stack is deployed, but its settings cannot be read.
         """
 
     def given(self, region: str) -> GivenSettings | None:
-        """Given settings of the region, even if published by a version with another policy; None if unknown."""
+        """Given settings of the region, even if a version with another policy published them; None if unknown."""
 
     def subscriptions(self, region: str) -> Sequence[Mapping[str, str]]:
-        """Subscribers of the region's topics: severity, protocol and endpoint of each.
+        """Subscribers to the region's topics: severity, protocol and endpoint of each subscriber.
 
         Raises:
-            SettingsError: The region has no topics.
+            SettingsError: The region has no alert topics.
         """
 
 
 class RegionStates(Protocol):
-    """States of all regions, in the ledger of the home region."""
+    """States of all regions, which are stored in the ledger of the home region."""
 
     def load(self, region: str) -> RegionState | None:
-        """State of the region, or None if there is no state."""
+        """State of the region; None if no state is stored."""
 
     def save(self, state: RegionState) -> None:
-        """Replace the stored state of the state's region."""
+        """Store a region's state, replacing its earlier state."""
 
     def everything(self) -> Sequence[RegionState]:
         """All states, by name."""

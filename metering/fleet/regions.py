@@ -16,24 +16,24 @@ REGIONS_PK = "G"
 ALONE_FUNCTIONS = ("compactor", "rollup", "reconciler", "biller")
 # Functions with an instance per shard of the stage.
 SHARDED_FUNCTIONS = ("compactor", "rollup")
-# Shortest rate of EventBridge. A roll-up resumes in each tick where the previous one ended.
+# Shortest rate of EventBridge. In each tick, a roll-up resumes where the previous tick ended.
 ROLLUP_EVERY_MIN = 1
 
 
 def executions_of(function: str, *, shards: int) -> int | None:
-    """Reserved concurrency of a function, which is also its limit; None for no limit."""
+    """Reserved concurrency of a function, which is also the function's limit; None if it has no limit."""
     if function in SHARDED_FUNCTIONS:
         return shards
     return 1 if function in ALONE_FUNCTIONS else None
 
 
 def reserved_executions(*, shards: int) -> int:
-    """Sum of the reserved concurrency."""
+    """Sum of the reserved concurrency of all functions."""
     return sum(executions_of(function, shards=shards) or 0 for function in ALONE_FUNCTIONS)
 
 
 class Step(StrEnum):
-    """Steps that make a region ready, in this order; each step can be repeated."""
+    """Steps that make a region ready, in the order of execution; each step can be repeated."""
 
     OPT_IN = "opt-in"
     BOOTSTRAP = "bootstrap"
@@ -56,7 +56,7 @@ class Phase(StrEnum):
 
 
 class Answered(StrEnum):
-    """Result of a preflight check; if an endpoint cannot answer, the result is unknown."""
+    """Result of a preflight check; the result is unknown if an endpoint cannot answer the check."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -74,7 +74,7 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedRegion:
-    """Region as the account API lists it.
+    """A region as the account API lists it.
 
     Attributes:
         opt_status: `ENABLED_BY_DEFAULT`, `ENABLED`, `ENABLING`, `DISABLED` or `DISABLING`.
@@ -103,13 +103,13 @@ class RegionState(StoredItem):
     """State of one region.
 
     Attributes:
-        step: The running or failed step, or else the last finished step.
-        done: Epoch second at which each finished step was done.
-        reason, advice: Reason and advice after a failure, else empty.
-        listed: Whether the account API lists the region. An unlisted region is built only if named explicitly.
-        left_out: Optional parts that the region does not have.
-        deployments: Number of finished `deploy` steps. Rollback alarms watch every deployment except the first.
-        canary_from_s: Epoch second from which canary results count for the bake.
+        step: The step that is running or failed, otherwise the step that finished last.
+        done: For each finished step, the epoch second at which it finished.
+        reason, advice: Reason and advice after a failure; otherwise empty.
+        listed: Whether the account API lists the region. An unlisted region is built only if it is named explicitly.
+        left_out: Optional parts that were left out in the region.
+        deployments: Number of finished `deploy` steps. Rollback alarms monitor every deployment except the first.
+        canary_from_s: Epoch second from which on canary results count for the bake.
     """
 
     region: SortKey
@@ -133,7 +133,7 @@ class RegionState(StoredItem):
 
     @property
     def holds_data(self) -> bool:
-        """Whether a deployment was ever completed, so that reports over all regions must include the region."""
+        """Whether a deployment was ever completed: if so, reports over all regions must include the region."""
         return self.deployments > 0
 
     def finished(self, step: Step, at_s: int) -> RegionState:
@@ -141,18 +141,18 @@ class RegionState(StoredItem):
 
 
 def region_key(region: str) -> Key:
-    """Key of a region's state."""
+    """Key of the item with a region's state."""
     return Key(REGIONS_PK, region)
 
 
 def waves(
     regions: Iterable[ListedRegion], *, home: str, largest: int, done: Sequence[str] = ()
 ) -> tuple[tuple[str, ...], ...]:
-    """Group regions into waves of 1, 2, 4 … regions, the smallest blast radius first.
+    """Group regions into waves of 1, 2, 4 … regions, those with the smallest blast radius first.
 
-    The home region comes first and alone, because it holds the state of all regions. Opt-in regions have the fewest
-    customers, so they come before regions enabled by default; ties are ordered by name. The regions in `done` count as
-    successful waves, so that waves of new regions do not start with one region again.
+    The home region is first and in a wave of its own, because it holds the state of all regions. Opt-in regions have
+    the fewest customers, so they come before regions that are enabled by default; ties are broken by name. The regions
+    in `done` count as successful waves, so that the waves of new regions need not start with one region again.
     """
     ranked = sorted(regions, key=lambda region: (region.opt_status == "ENABLED_BY_DEFAULT", region.name))
     names = [region.name for region in ranked if region.name != home]
@@ -170,13 +170,15 @@ def waves(
 
 
 class LedgerRegionStates:
-    """States in the home region's ledger, once the ledger exists.
+    """States in the home region's ledger, as soon as that ledger exists.
 
-    The first build of the home region keeps its state in memory until its tables exist. A run killed before that starts
-    again, because steps are repeatable. A lock guards the state: regions of one wave save at the same time.
+    While the home region is built for the first time, its state is in memory until its tables exist. If the run is
+    killed before that, the next run starts again, because steps are repeatable. A lock guards the state, because the
+    regions of one wave save at the same time.
 
     Args:
-        ledger: Returns the home region's item store, or None before the deployment; called until not None.
+        ledger: Returns the home region's item store, or None before the deployment; it is called until it returns a
+            store.
     """
 
     def __init__(self, ledger: Callable[[], ItemStore | None]) -> None:

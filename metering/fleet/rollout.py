@@ -1,6 +1,6 @@
-"""Rollout: builds one region, or all missing regions. Removal of a region from service; its data stays.
+"""Rollout: building one region, or all missing regions. Removal: taking a region out of service, while its data stays.
 
-After a kill, the next run resumes the work.
+After a kill, the next run resumes the operation.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class RegionManager:
     """Brings regions to ready.
 
     Attributes:
-        say: Called for each step, with region and message.
-        side_by_side: Builds the regions of one wave; sequentially by default.
+        say: Called for each step, with the region and a message.
+        side_by_side: Builds the regions of one wave; by default, one after another.
     """
 
     ports: FleetPorts
@@ -38,12 +38,12 @@ class RegionManager:
     side_by_side: Callable[[Callable[[str], RegionState], Sequence[str]], Iterable[RegionState]] = map
 
     def add(self, region: str, *, redeploy: bool = False) -> RegionState:
-        """Bring a region from its current phase to ready. The returned state records a failure.
+        """Bring a region from its current phase to the phase `ready`. If a step fails, the returned state records this.
 
         Args:
-            region: Region to build; the account API need not list it.
-            redeploy: Deploy this version and its settings even to a region that is ready, or that an interrupted run
-                deployed.
+            region: Region to build; it need not be listed by the account API.
+            redeploy: Deploy this version and its settings even to a region that is ready, or to which an interrupted
+                run has deployed.
 
         Raises:
             OperationFailedError: The region is being removed.
@@ -60,7 +60,7 @@ class RegionManager:
         return state
 
     def todo(self, region: str, *, redeploy: bool = False) -> tuple[Step, ...]:
-        """List the steps that `add` would take, without making changes.
+        """List the steps that `add` would take, without taking them.
 
         Raises:
             OperationFailedError: The region is being removed.
@@ -69,7 +69,7 @@ class RegionManager:
         return () if state.phase is Phase.READY else tuple(step for step in Step if step not in state.done)
 
     def plan(self, *, redeploy: bool = False) -> RolloutPlan:
-        """Plan the waves that `reconcile` would build, with reasons for skipped regions, without making changes.
+        """Plan the waves that `reconcile` would build, with the reason for each skipped region; this changes nothing.
 
         Args:
             redeploy: Also plan ready regions, in waves that start with one region.
@@ -93,16 +93,16 @@ class RegionManager:
         )
 
     def reconcile(self, *, redeploy: bool = False, plan: RolloutPlan | None = None) -> Reconciled:
-        """Build the missing regions wave by wave. Stop after a wave in which a region fails.
+        """Build the missing regions, wave by wave. After a wave in which a region failed, stop.
 
         Args:
-            redeploy: Also deploy this version to ready regions.
-            plan: Plan that the user confirmed, without regions listed since. None: plan now.
+            redeploy: Also deploy this version to regions that are ready.
+            plan: Plan that the user confirmed, in which regions listed later are missing. None: plan now.
         """
         return self._in_waves(plan or self.plan(redeploy=redeploy), redeploy=redeploy)
 
     def redeploy(self, regions: Sequence[str]) -> Reconciled:
-        """Deploy this version to existing regions, even unlisted ones, in waves that start with one region."""
+        """Deploy this version to existing regions, including unlisted regions, in waves that start with one region."""
         listed = [ListedRegion(name=name, opt_status=self.ports.account.opt_status(name) or "") for name in regions]
         rules = self.ports.rules
         planned = waves(listed, home=rules.home, largest=rules.largest_wave)
@@ -119,7 +119,7 @@ class RegionManager:
         return Reconciled(plan=plan, built=tuple(built))
 
     def _why_not(self, listed: ListedRegion, state: RegionState | None) -> str | None:
-        """Reason to skip a region: None if the region is to be built, empty if it is ready."""
+        """Reason to skip a region: None if the region is to be built, empty if the region is ready."""
         rules = self.ports.rules
         if listed.name != rules.home and not rules.admits(listed.name):
             return "not allowed by the stage's rules"
@@ -174,7 +174,7 @@ class RegionManager:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutPlan:
-    """Missing regions in waves, ready regions, and the reason for each skipped region."""
+    """Missing regions in waves, ready regions, and the reason for skipping each other region."""
 
     waves: tuple[tuple[str, ...], ...]
     ready: tuple[str, ...]
@@ -183,7 +183,7 @@ class RolloutPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciled:
-    """Plan of a `reconcile`, and the states of the regions that it built."""
+    """Plan of a `reconcile`, and the states of the regions that were built."""
 
     plan: RolloutPlan
     built: tuple[RegionState, ...]
@@ -202,17 +202,17 @@ def _remark(step: Step, state: RegionState) -> str:
 
 
 _DRAIN_LIMIT_S = 15 * MINUTE_S
-# Waiting commits are accepted, and the roll-up books them by itself.
+# Waiting commits are accepted, and the roll-up books them without further action.
 _ROLLING_UP = "waiting_commits"
 _POLL_MS = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegionRemoval:
-    """Stops the intake of a region, drains it, and deletes all its stacks except the data stack.
+    """Stops the intake of a region, drains the region, and deletes all its stacks except the data stack.
 
     Attributes:
-        say: Called for each step, with region and message.
+        say: Called for each step, with the region and a message.
     """
 
     ports: FleetPorts
@@ -220,11 +220,11 @@ class RegionRemoval:
     say: Callable[[str, str], None]
 
     def remove(self, region: str) -> RegionState:
-        """Remove a region. A second run changes nothing; after a kill, the next run resumes the work.
+        """Remove a region. A second call changes nothing; after a kill, the next call resumes the removal.
 
         Raises:
-            OperationFailedError: The region has no stacks or is the home region of other regions, batches are in
-                flight, or a stack could not be deleted.
+            OperationFailedError: The region has no stacks, or is the home region of other regions; or batches are in
+                flight; or a stack could not be deleted.
         """
         stacks = self.ports.builder.stacks()
         state = self._known(region)
@@ -241,7 +241,7 @@ class RegionRemoval:
         return self._saved(removed)
 
     def check(self, region: str) -> None:
-        """Raise the error that `remove` would raise now, without making changes."""
+        """Raise the error that `remove` would raise now, but change nothing."""
         state = self._known(region)
         if state.phase is Phase.REMOVED:
             return
@@ -267,7 +267,7 @@ class RegionRemoval:
         return state
 
     def _refuse_home(self, region: str) -> None:
-        """Refuse a region whose ledger has other regions' states, even if this run names another home region."""
+        """Refuse a region whose ledger has states of other regions, even if this run names another home region."""
         if self.ports.stacks.describe(region, self.ports.builder.stacks().data) is None:
             return
         standing = [
@@ -292,13 +292,13 @@ class RegionRemoval:
         try:
             self._refuse_in_flight(region)
         except OperationFailedError:
-            # Producers still send, so intake resumes; otherwise their batches would stay queued until they expire.
+            # Producers still send, so intake resumes; otherwise the batches would stay queued until they expire.
             self.ports.deployed.set_intake(region, enabled=True)
             self._saved(replace(state, phase=Phase.READY))
             raise
 
     def _drain(self, region: str) -> None:
-        """Wait for running invocations, which acknowledge or return their messages, then for the roll-up."""
+        """Wait until running invocations have acknowledged or returned their messages, and then for the roll-up."""
         until_s = self.ports.now_s() + _DRAIN_LIMIT_S
         while self._works(region):
             if self.ports.now_s() >= until_s:
@@ -329,7 +329,7 @@ class RegionRemoval:
         return stamped
 
 
-# Resources that hold data or cost money. All others are deleted with their stack, or are worth nothing without these.
+# Resources that hold data or cost money. Other resources are deleted with their stack, or are worthless without these.
 _TELLS = {
     "AWS::S3::Bucket": "bucket",
     "AWS::DynamoDB::GlobalTable": "table",
@@ -343,11 +343,11 @@ _TELLS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remaining:
-    """Resource that still exists after an uninstall.
+    """A resource that still exists after an uninstall.
 
     Attributes:
         kind: `bucket`, `table`, `key`, `log`, `queue` or `topic`.
-        orphaned: Whether the resource is outside of any stack, so that no command of the service finds it.
+        orphaned: Whether the resource is outside of every stack, so that no command of the service finds the resource.
     """
 
     region: str
@@ -358,12 +358,12 @@ class Remaining:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uninstall:
-    """Uninstalls a stage from its regions, the home region last. After a kill, the next run resumes the work.
+    """Uninstalls a stage from all its regions, the home region last. After a kill, the next run resumes the operation.
 
-    Resources that CloudFormation retains are listed, never deleted.
+    Resources that CloudFormation retains are listed, but never deleted.
 
     Attributes:
-        say: Called for each step, with region and message.
+        say: Called for each step, with the region and a message.
     """
 
     ports: FleetPorts
@@ -372,17 +372,17 @@ class Uninstall:
     say: Callable[[str, str], None]
 
     def regions(self) -> list[str]:
-        """Regions in which the stage has a stack, the home region last."""
+        """Regions in which the stage has at least one stack, the home region last."""
         home, stacks = self.ports.rules.home, self.ports.builder.stacks()
         names = {home, *(state.region for state in self.states.everything())}
         there = [name for name in sorted(names) if any(self._exists(name, stack) for stack in stacks.in_order)]
         return sorted(there, key=lambda name: name == home)
 
     def run(self, *, delete_data: bool) -> list[Remaining]:
-        """Uninstall, and return the remaining resources.
+        """Uninstall the stage, and return the resources that remain.
 
         Args:
-            delete_data: Also delete the data stacks, and the objects in buckets that are not retained.
+            delete_data: Also delete the data stacks, and the objects in buckets that CloudFormation does not retain.
 
         Raises:
             OperationFailedError: Batches are in flight in a region, or a stack could not be deleted.
@@ -406,7 +406,7 @@ class Uninstall:
         return [*orphans, *_told(region, [each for each in data if each.retained], orphaned=True)]
 
     def _leave(self, region: str, *, delete_data: bool) -> list[Remaining]:
-        # Read before the deletion: a deleted stack no longer shows which resources it retained.
+        # Read before the deletion, because a deleted stack no longer shows which resources it retained.
         remaining, data = self.would_remain(region, delete_data=delete_data), self._data(region)
         state = self.states.load(region)
         if self._works(region) or state is None or state.phase is not Phase.REMOVED:

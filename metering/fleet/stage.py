@@ -1,4 +1,4 @@
-"""Configuration of a stage, with its validation. Durations are in seconds unless their name has another unit."""
+"""Configuration of a stage, and its validation. Durations are in seconds unless their name states another unit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from metering.units import DAY_S, HOUR_S, MIB, MINUTE_S
 
 
 class RolloutRules(BaseModel):
-    """Rules on the regions of a stage, and precautions of a rollout. Part of the stage's configuration."""
+    """Rules for the regions of a stage, and precautions of a rollout. This is a part of the stage's configuration."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -42,7 +42,7 @@ class RolloutRules(BaseModel):
 
 
 def matches(region: str, patterns: Iterable[str]) -> bool:
-    """Whether a region's name matches one of the patterns (`eu-*`)."""
+    """Whether the name of a region matches at least one of the patterns (`eu-*`)."""
     return any(fnmatchcase(region, pattern) for pattern in patterns)
 
 
@@ -71,18 +71,18 @@ TUNABLES: dict[str, int] = {
     "scan_every_s": 0,
     "scan_memory_mb": 1_024,
     "source_jump": 1_000_000,
-    # Longer than a marker's life, so that no remaining marker brings a forgotten source back.
+    # Longer than a marker's life, so that a remaining marker cannot bring a forgotten source back.
     "source_life_s": 60 * DAY_S,
     "clean_wait_s": HOUR_S,
     # With an inventory and version 5 of flow logs, about 11 % is unclassifiable (docs/on-ramps.md).
     "log_unclassified_percent": 20,
 }
-# Write units a second that a new on-demand table accepts (DynamoDB developer guide, warm throughput).
+# Write units per second that a new on-demand table accepts (DynamoDB developer guide, warm throughput).
 TABLE_WRITES_PER_S = 4_000
 
 
 def peak_writes_per_s(*warm: int) -> int:
-    """Write units per second that a table's quota must allow, given the settings of all tables."""
+    """Write units per second that a table's quota must allow, given the warm throughput settings of all tables."""
     return max(TABLE_WRITES_PER_S, *warm)
 
 
@@ -98,7 +98,7 @@ _HOST = re.compile(r"^(?=.{4,200}$)([a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?\.)+[a-z]{
 
 
 def domain_in(domain: str, region: str) -> str:
-    """Host name of the API in a region."""
+    """Host name of the HTTP API in a region."""
     return domain.replace(REGION_MARK, region)
 
 
@@ -109,7 +109,7 @@ VISIBILITY_FACTOR = 6
 # SQS keeps a message for at most 14 days and hides it for at most 12 hours.
 SQS_RETENTION_MAX_S = 14 * DAY_S
 SQS_VISIBILITY_MAX_S = 12 * 3_600
-# A batch may stay in a queue for 14 days after the execution of its plan, and its marker's life begins only then.
+# A batch may stay in a queue for 14 days after its plan was executed, and its marker's life begins only then.
 PLAN_OUTLIVES_DAYS = 15
 
 # Fields of a stage that are not settings.
@@ -117,21 +117,21 @@ NO_SETTINGS = ("stage", "rehearsal", "first_build", "usage_before")
 
 
 class StageConfig(BaseModel):
-    """Configuration of one stage. Defaults suit a stage in an AWS account; `STAGES` lists deviations."""
+    """Configuration of one stage. Defaults are for a stage in an AWS account; `STAGES` lists deviations from them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     stage: str = Field(pattern=r"^[a-z][a-z0-9-]{0,15}$", description="Name of the stage, part of the stack names.")
-    # Bundles of an emulator contain sources only, because it runs them in the project's own environment.
+    # Bundles for an emulator contain only sources, because the emulator runs them in the project's own environment.
     emulated: bool = Field(
         default=False, description="It runs on an emulator: deployed as the caller, without what emulators lack."
     )
-    # A rehearsal deployment sets this itself (`REHEARSAL`), and its stacks state it.
+    # A rehearsal deployment sets this field itself (`REHEARSAL`), and its stacks state it.
     rehearsal: bool = Field(default=False, description="A stage of an account is tried on an emulator.")
-    # Set by the deployment: the ledger's usage table until the end of an upgrade or a restore.
+    # Set by the deployment: the ledger's usage table until an upgrade or a restore ends.
     usage_before: int = Field(0, ge=0, description="An older usage table that is kept, too; 0 for none.")
-    # Set by the deployment: if a stack's first creation is rolled back, its resources must go, and deletion protection
-    # would keep a table.
+    # Set by the deployment: if a stack's first creation is rolled back, its resources must be deleted, and deletion
+    # protection would retain a table.
     first_build: bool = Field(default=False, description="The data stack is created, and may be rolled back.")
     stateful_retained: bool = Field(
         default=True, description="Data outlives its stack: RETAIN, deletion and termination protection."
@@ -141,12 +141,12 @@ class StageConfig(BaseModel):
     log_retention_days: Literal[1, 7, 30, 90, 365] = Field(90, description="Life of the functions' logs.")
     tracing: bool = Field(default=False, description="X-Ray traces of the functions.")
 
-    # With the checks of some ended months, 95 batches fill one transaction. More messages would need a second one.
+    # With the checks of a few ended months, 95 batches fill one transaction. More messages would need a second one.
     batch_size: int = Field(95, ge=1, le=10_000, description="Most messages that one invocation gets.")
     batch_window_s: int = Field(5, ge=0, le=300, description="Longest wait for that many messages.")
     timeout_s: int = Field(60, ge=1, le=900, description="Longest run of the aggregator.")
     visibility_s: int = Field(420, ge=1, le=SQS_VISIBILITY_MAX_S, description="Time that a received message is hidden.")
-    # In tests, the messages of killed workers must return before the test ends.
+    # In tests, the messages of killed workers must become visible again before the test ends.
     short_visibility: bool = Field(default=False, description="Break the rule for visibility_s; emulated stages only.")
     max_receives: int = Field(
         7,
@@ -198,7 +198,7 @@ class StageConfig(BaseModel):
     marker_life_s: int = Field(50 * DAY_S, ge=DAY_S, description="Time that a batch is remembered after its verdict.")
     tunables: dict[str, int] = Field(default_factory=dict, description="Other limits and intervals of the functions.")
 
-    # A new table accepts this many writes per second. Later it accepts twice its highest previous peak.
+    # A new table accepts this many writes per second. Later, the table accepts twice its highest previous peak.
     ledger_warm_writes_per_s: int = Field(0, ge=0, le=1_000_000, description="Ledger's warm throughput; 0: AWS's own.")
     usage_warm_writes_per_s: int = Field(0, ge=0, le=1_000_000, description="Usage's warm throughput; 0: AWS's own.")
 
@@ -250,8 +250,9 @@ class StageConfig(BaseModel):
 
         Args:
             stage: Name of the stage.
-            overrides: Values that differ from the base, by name. Text containing a JSON list or mapping is decoded.
-            like: Base of the stage, one of `STAGES`; by default, the stage's own name.
+            overrides: Values that differ from those of the base, by name. A text that contains a JSON list or mapping
+                is decoded.
+            like: Base of the stage, one of `STAGES`; None for the base with the stage's own name.
 
         Raises:
             SettingsError: Names every problem.
@@ -266,25 +267,25 @@ class StageConfig(BaseModel):
 
     @classmethod
     def over(cls, stage: str, like: str, values: Mapping[str, object]) -> StageConfig:
-        """Apply values to a base. A table or a dotted name changes only the entries that it names.
+        """Apply values to a stage's base. A table or a dotted name changes only those entries that it names.
 
         Raises:
-            ValidationError: Raised by Pydantic; `problems_of` describes the error in words.
+            ValidationError: Raised by Pydantic; `problems_of` describes this error in words.
         """
         return cls.model_validate({**nested({**flat(STAGES[like]), **flat(values)}), "stage": stage})
 
     def effective(self) -> dict[str, object]:
-        """Every setting by dotted name, as a JSON type."""
+        """Every setting by its dotted name, with its value as a JSON type."""
         values = self.model_dump(mode="json", exclude={*NO_SETTINGS})
         return flat({**values, "tunables": {**TUNABLES, **self.tunables}})
 
     def policy(self) -> Policy:
-        """Policy of the stage's functions and commands. Computed only here."""
+        """Policy that the stage's functions and commands follow. Computed only here."""
         own = {"window_s": self.admission_window_s, "marker_life_s": self.marker_life_s}
         return Policy.model_validate({**TUNABLES, **own, **self.tunables})
 
     def published(self, given: GivenSettings | None = None) -> StageSettings:
-        """Settings that the data stack publishes, without the section `given` if `given` is None."""
+        """Settings that the data stack publishes; if `given` is None, they lack the section `given`."""
         return StageSettings(
             stage=self.stage,
             policy=self.policy(),
@@ -298,30 +299,30 @@ class StageConfig(BaseModel):
         )
 
     def in_region(self, region: str) -> StageConfig:
-        """Configuration of one region: only the log sources with a bucket in that region."""
+        """Configuration of one region, with the log sources whose bucket is in that region."""
         here = tuple(source for source in self.log_sources if source.region == region)
         return self if here == self.log_sources else self.model_copy(update={"log_sources": here})
 
     @property
     def onramp_visibility_s(self) -> int:
-        """Visibility timeout of log file events in seconds, derived as for `visibility_s`."""
+        """Visibility timeout for log file events, in seconds; derived like `visibility_s`."""
         return self.onramp_timeout_s * (1 if self.short_visibility else VISIBILITY_FACTOR)
 
     @property
     def warm_tables(self) -> dict[str, int]:
-        """Settings of the tables' warm throughput, by name."""
+        """Settings for the warm throughput of tables, by name."""
         return {name: getattr(self, name) for name in ("ledger_warm_writes_per_s", "usage_warm_writes_per_s")}
 
     @property
     def plan_life_days(self) -> int:
-        """Life of log files' plans and contexts: longer than the life of any marker of the files' batches.
+        """Lifetime of the plans and contexts of log files: longer than that of any marker of the files' batches.
 
-        While a marker exists, a redelivered file must yield the same batches by the same plan.
+        While a marker exists, a redelivered file must result in the same batches, by the same plan.
         """
         return -(-self.marker_life_s // DAY_S) + PLAN_OUTLIVES_DAYS
 
     def stack_name(self, part: str) -> str:
-        """Name of the stack `part` (data, pipeline, api or observability)."""
+        """Name of the stack for `part` (data, pipeline, api or observability)."""
         return f"metering-{self.stage}-{part}"
 
 
@@ -360,7 +361,7 @@ def _visibility(config: StageConfig) -> str | None:
 
 
 def _marker_life(config: StageConfig) -> str | None:
-    # A redrive from the DLQ restarts the retention, for which SQS allows up to 14 days in the ingest queue.
+    # A redrive from the DLQ restarts the retention period, for which SQS allows up to 14 days in the ingest queue.
     retention_s = max(config.queue_retention_s, SQS_RETENTION_MAX_S)
     needed = shortest_marker_life_s(config.admission_window_s, retention_s)
     if config.marker_life_s < needed:

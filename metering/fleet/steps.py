@@ -22,7 +22,7 @@ _OPT_IN_POLL_MS = 15_000
 _OPT_IN_LIMIT_S = 6 * HOUR_S
 _STACK_LIMIT_S = HOUR_S
 
-# Optional parts of a region, and the name prefixes of the checks for them.
+# Optional parts of a region, and the name prefixes of the checks for these parts.
 OPTIONAL_PARTS: dict[str, tuple[str, ...]] = {
     "analytics": ("type AWS::Glue::", "type AWS::Athena::", "endpoint glue", "endpoint athena"),
     "composite_alarms": ("type AWS::CloudWatch::CompositeAlarm",),
@@ -38,20 +38,21 @@ OPTIONAL_PARTS: dict[str, tuple[str, ...]] = {
 }
 
 
-# Prefix of the doctor's findings in the preflight.
+# Prefix of findings of the doctor in the preflight.
 DOCTOR = "doctor "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetPorts:
-    """Ports and rules that the steps use.
+    """Ports and rules for the steps.
 
     Attributes:
-        tell: Called with a region and a message for each finding of `metering doctor`.
-        usage_before: Generation of an older usage table that the next deployment of a region must retain; 0 for none.
-        examined: Findings of `metering doctor` in a deployed region; none on an emulator.
-        no_pager: Whether a region may be ready without a confirmed subscription to its `page` topic.
-        architecture: Name from the stage's settings.
+        tell: Called for each finding of `metering doctor`, with a region and a message.
+        usage_before: Generation of the older usage table that the next deployment of a region must retain; 0 if there
+            is none.
+        examined: Returns the findings of `metering doctor` in a deployed region; on an emulator, there are none.
+        no_pager: Whether a region may be ready even if no subscription to its `page` topic is confirmed.
+        architecture: Processor architecture, from the stage's settings.
     """
 
     account: Account
@@ -72,7 +73,7 @@ class FleetPorts:
 
 
 def opt_in(ports: FleetPorts, state: RegionState) -> RegionState:
-    """Opt in if necessary, and wait until the region is enabled."""
+    """Opt in to the region if necessary, and wait until the region is enabled."""
     status = ports.account.opt_status(state.region)
     if status is None:
         return replace(state, listed=False)
@@ -101,7 +102,7 @@ def bootstrap(ports: FleetPorts, state: RegionState) -> RegionState:
 
 
 def preflight(ports: FleetPorts, state: RegionState) -> RegionState:
-    """Check that the region offers all that the stacks need, and omit optional parts that it does not offer."""
+    """Check that the region offers everything that the stacks need; missing optional parts are left out."""
     x86 = ports.architecture == "x86_64" or stage.matches(state.region, ports.rules.x86_regions)
     wanted = replace(state, architecture="x86_64" if x86 else state.architecture, left_out=())
     types = ports.builder.resource_types(_deployment(ports, wanted, first=True))
@@ -114,10 +115,10 @@ def preflight(ports: FleetPorts, state: RegionState) -> RegionState:
 
 
 class PreflightFailedError(OperationFailedError):
-    """The region does not offer a part that the service needs.
+    """The region lacks a part that the service requires.
 
     Attributes:
-        state: State with all findings, to be saved.
+        state: State with all findings, which the caller must save.
     """
 
     def __init__(self, region: str, state: RegionState, missing: list[Finding]) -> None:
@@ -131,10 +132,10 @@ class PreflightFailedError(OperationFailedError):
 
 
 def deploy(ports: FleetPorts, state: RegionState) -> RegionState:
-    """Deploy the stacks, and clean up after a first deployment that failed now or in an earlier run."""
+    """Deploy the stacks; if a first deployment failed, now or in an earlier run, clean up."""
     clean_up(ports, state.region)
     deployed = _deploy(ports, state)
-    # A deployment does not change resources with an unchanged template, so a stopped part stays stopped.
+    # If a template is unchanged, a deployment does not change its resources, so a stopped part stays stopped.
     ports.deployed.start(state.region)
     return deployed
 
@@ -156,10 +157,10 @@ def _deploy(ports: FleetPorts, state: RegionState) -> RegionState:
 
 
 def canary(ports: FleetPorts, state: RegionState) -> RegionState:
-    """Start a canary run. The `bake` step waits for the result of the canary."""
+    """Start a canary run. The step `bake` waits for the canary's result."""
     minute_s = slot_of(ports.now_s())
     if ports.deployed.good_canaries(state.region, since_s=minute_s):
-        # There is one canary batch per minute. This minute's came before the deployment and proves nothing.
+        # There is one canary batch per minute. This minute's batch came before the deployment, and proves nothing.
         _sleep_until(ports, minute_s + MINUTE_S)
     asked = replace(state, canary_from_s=ports.now_s())
     ports.deployed.invoke_canary(state.region)
@@ -167,7 +168,7 @@ def canary(ports: FleetPorts, state: RegionState) -> RegionState:
 
 
 def bake(ports: FleetPorts, state: RegionState) -> RegionState:
-    """Watch the region for a while, and require good canary results, because an idle region's silence is no proof."""
+    """Monitor the region for a while, and require good canary results, because an idle region's silence is no proof."""
     began_s = state.done[Step.CANARY]
     rules = ports.rules
     _sleep_until(ports, began_s + rules.bake_min * MINUTE_S)
@@ -190,7 +191,7 @@ def bake(ports: FleetPorts, state: RegionState) -> RegionState:
 
 
 def ready(ports: FleetPorts, state: RegionState) -> RegionState:
-    """Check that the page topic has a confirmed subscription, if the rules require it, and run the doctor."""
+    """Check that the page topic has a confirmed subscription, if the rules require one, and run the doctor."""
     if ports.rules.pager_needed and not ports.no_pager and not ports.deployed.pager_subscriptions(state.region):
         raise OperationFailedError(
             f"Nobody is paged from {state.region}: the page topic has no confirmed subscription.",
@@ -200,9 +201,10 @@ def ready(ports: FleetPorts, state: RegionState) -> RegionState:
 
 
 def _examined(ports: FleetPorts, state: RegionState) -> RegionState:
-    """Record whether AWS behaves in the region as the service expects.
+    """Record whether AWS in the region behaves as the service expects.
 
-    A failed check is reported and saved, but the region still becomes ready, because its canary was counted once.
+    A failed check is reported and saved, but the region becomes ready all the same, because its canary was counted
+    once.
     """
     found = tuple(ports.examined(state.region))
     differ = [finding.check.removeprefix(DOCTOR) for finding in found if finding.answered is Answered.FAILED]
@@ -226,7 +228,7 @@ STEPS: dict[Step, Callable[[FleetPorts, RegionState], RegionState]] = {
 
 
 def clean_up(ports: FleetPorts, region: str) -> None:
-    """Wait for operations in progress, then delete stacks that were never fully created, in reverse order."""
+    """Wait for operations in progress, then delete the stacks whose creation never completed, in reverse order."""
     for name in reversed(ports.builder.stacks().in_order):
         status = at_rest(ports, region, name)
         if status is not None and status.never_created:
@@ -234,7 +236,7 @@ def clean_up(ports: FleetPorts, region: str) -> None:
 
 
 def at_rest(ports: FleetPorts, region: str, stack: str) -> StackStatus | None:
-    """Wait until no operation is in progress; return the stack's status, or None if there is no such stack."""
+    """Wait until no operation is in progress; returns the stack's status, or None if the stack does not exist."""
     until_s = ports.now_s() + _STACK_LIMIT_S
     while (status := ports.stacks.describe(region, stack)) is not None and status.busy:
         if ports.now_s() >= until_s:
@@ -246,7 +248,7 @@ def at_rest(ports: FleetPorts, region: str, stack: str) -> StackStatus | None:
 
 
 def delete_stack(ports: FleetPorts, region: str, stack: str) -> None:
-    """Delete a stack and wait until it is gone."""
+    """Delete a stack, and wait until the deletion has finished."""
     ports.stacks.delete(region, stack)
     left = at_rest(ports, region, stack)
     if left is not None:
@@ -267,7 +269,7 @@ def _deployment(ports: FleetPorts, state: RegionState, *, first: bool) -> Deploy
 
 
 def _judged(finding: Finding) -> Finding:
-    """Change the failed result of an optional part into `left out`."""
+    """If a check of an optional part failed, change its result to `left out`."""
     if finding.answered is Answered.FAILED and _part_of(finding):
         return finding._replace(answered=Answered.LEFT_OUT)
     return finding

@@ -1,4 +1,4 @@
-"""Compare the releases that are deployed in the regions of a stage with this checkout."""
+"""Comparison of the releases deployed in a stage's regions with this checkout."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from metering.fleet import steps
 
-# Stacks that can state the release: the functions' stack if possible, else the data stack.
+# Stacks that can state the release: preferably the functions' stack, else the data stack.
 _TELLING = ("pipeline", "data")
 
 
@@ -23,11 +23,11 @@ class Surveyed:
     """One region.
 
     Attributes:
-        phase: Phase stored in the home region's ledger; None if the ledger has no state of the region.
-        stacks: Existing stacks, in the order of deployment.
+        phase: Phase that is stored in the home region's ledger; None if the ledger has no state of the region.
+        stacks: Stacks that exist, in the order of deployment.
         data_format: None without data.
         own: Release of this checkout.
-        same_settings: Whether the next deployment leaves all settings unchanged.
+        same_settings: Whether the next deployment would leave all settings unchanged.
     """
 
     region: str
@@ -43,7 +43,7 @@ class Surveyed:
 
     @property
     def runs(self) -> bool:
-        """Whether functions are deployed: a region taken out of service keeps only its data."""
+        """Whether functions are deployed: a region that was taken out of service has only its data."""
         return any(stack.name.endswith("-pipeline") and not stack.never_created for stack in self.stacks)
 
     @property
@@ -53,7 +53,7 @@ class Surveyed:
 
     @property
     def deployed(self) -> Release | None:
-        """Release of the functions, or of the data stack if there are no functions; None if unknown."""
+        """Release of the functions, or of the data stack if no functions are deployed; None if unknown."""
         for part in _TELLING:
             for stack in self.stacks:
                 if stack.name.endswith(f"-{part}") and not stack.never_created:
@@ -62,7 +62,7 @@ class Surveyed:
 
     @property
     def way(self) -> Direction | None:
-        """Kind of change from the deployed release to this checkout; None if nothing is deployed."""
+        """Direction of the change from the deployed release to this checkout; None if nothing is deployed."""
         if self.data_format is None:
             return None
         return direction(self.deployed, data_format=self.data_format, own=self.own)
@@ -73,7 +73,7 @@ class Surveyed:
         return self.phase in {Phase.BUILDING, Phase.FAILED} or bool(self.broken)
 
     def check_format(self) -> None:
-        """Check that this checkout works with the format of the region's data.
+        """Check that this checkout supports the data format of the region.
 
         Raises:
             FormatTooNewError, FormatTooOldError: It does not.
@@ -87,7 +87,7 @@ class Surveyed:
 
 
 def survey(ports: steps.FleetPorts, region: str, *, phase: Phase | None, own: Release, same_settings: bool) -> Surveyed:
-    """Inspect one region, without changes. The arguments are those of `Surveyed`."""
+    """Inspect one region without changing anything. The arguments are fields of `Surveyed`."""
     names = ports.builder.stacks()
     found = tuple(stack for name in names.in_order if (stack := ports.stacks.describe(region, name)))
     data = next((stack for stack in found if stack.name == names.data and not stack.never_created), None)
@@ -108,7 +108,7 @@ def deployed_regions(states: RegionStates, *, home: str) -> Sequence[tuple[str, 
 
 
 def to_deploy(surveyed: Iterable[Surveyed]) -> list[str]:
-    """Regions that this checkout would change: with another release or other settings, or an unfinished deployment."""
+    """Regions that this checkout would change, because release or settings differ or a deployment is unfinished."""
     return [
         each.region
         for each in surveyed

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from metering.settings import Policy
 
 
-# A clock may be off by a day before a marker expires too early.
+# A clock may be wrong by a day before a marker expires too early.
 _MARKER_MARGIN_S = DAY_S
 
 
@@ -25,7 +25,7 @@ class Admission:
         window_s: Maximum time by which a record's `start` may precede the message's SentTimestamp.
         ahead_s: Maximum time by which `start` may follow the SentTimestamp.
         floor_s: Records that start before this epoch second are too late even inside the window; 0 in a new stage. Set
-            when the window is widened, and never moved back, because markers of older batches may be gone.
+            when the window is widened, and never lowered, because markers of older batches may have expired.
     """
 
     window_s: int
@@ -48,11 +48,11 @@ class Admission:
 
 
 def shortest_marker_life_s(window_s: int, retention_s: int) -> int:
-    """Minimum life of a marker, so that the marker outlives the last copy of its batch by a margin.
+    """Minimum lifetime of a marker, so that the marker outlives the last copy of its batch by a margin.
 
     Args:
         window_s: Admission window, after which a copy is refused as too late.
-        retention_s: Maximum time for a copy to stay in a queue. A redrive starts a new full retention period.
+        retention_s: Retention in a queue: maximum time of a copy. A redrive starts a new full retention period.
     """
     return window_s + retention_s + _MARKER_MARGIN_S
 
@@ -64,14 +64,14 @@ HOUR_US = 3_600 * SECOND_US
 MIN_EPOCH_S = -62_135_596_800
 MAX_EPOCH_S = 253_402_300_799
 
-# RFC 3339 does not limit the digits of a fraction. Real timestamps stay far below this length.
+# RFC 3339 does not limit the digits of a fraction. The length of a real timestamp is far below this limit.
 MAX_TIME_CHARS = 64
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _TO_23 = "(?:[01][0-9]|2[0-3])"
 _TO_59 = "[0-5][0-9]"
-# The pattern limits every number, because Python versions differ in the other texts they accept (`24:00`, `+00:60`).
+# The pattern limits every number, because Python versions differ in which other texts they accept (`24:00`, `+00:60`).
 _RFC3339 = re.compile(
     "([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]"
     rf"({_TO_23}:{_TO_59}:{_TO_59})(?:\.([0-9]+))?"

@@ -1,4 +1,4 @@
-"""Batches as the reader passes them to the commit: decoded, refused, or no batch at all."""
+"""Results that the reader passes to the commit: decoded batch, refused batch, or no batch at all."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class ReadBatch:
 
     Attributes:
         batch_id: Empty if the id could not be read.
-        content_hash: Hex digest over all records, even refused ones (docs/contract.md, content identity); if some could
-            not be read, the SHA-256 of the message body.
+        content_hash: Hex digest over all records, including refused records (docs/contract.md, content identity); if
+            some records are unreadable, the SHA-256 of the message body.
         hash_version: Version of the content hash; 0 if `content_hash` is the SHA-256 of the message body.
         records: Number of records that arrived, 0 if unknown.
         retry_of: First id of this content, as the message states; empty unless the batch is a retry under another id.
@@ -67,10 +67,10 @@ class DecodedBatch(ReadBatch):
     """A batch that was read completely and has at least one accepted record.
 
     Attributes:
-        usage: Exact totals of the accepted records; keys have the own hour of each record and no `corrects`.
+        usage: Exact totals of the accepted records; each key has the hour of its records' `start`, and no `corrects`.
         refused: The refused records, each with its reasons; `records = len(rows) + len(refused)`.
         decoded_bytes: Size of the records after decompression, as counted against the decode budget.
-        unknown_regions: Regions without a known billing prefix (replaced by their names); for a warning metric.
+        unknown_regions: Regions without a known billing prefix (their names are used instead); for a warning metric.
     """
 
     rows: RecordRows
@@ -82,11 +82,11 @@ class DecodedBatch(ReadBatch):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """Id and content that a batch claims although its sender may not send it.
+    """Id and content that a batch claims, although its sender may not send such a batch.
 
     Attributes:
         batch_id: Empty if the id could not be read.
-        content_hash, hash_version: The batch would have this id and content if its sender were allowed.
+        content_hash, hash_version: Content hash that the batch would have if its sender were permitted.
     """
 
     batch_id: str
@@ -99,11 +99,11 @@ class RefusedBatch(ReadBatch):
     """A batch that is refused as a whole.
 
     Attributes:
-        problems: Every problem found, as `(reason, detail)`; the first is the batch's reason.
+        problems: Every problem found, as `(reason, detail)`; the reason of the first problem is the batch's reason.
         missing_object: Whether the only reason is that the referenced object does not exist. If the id has an accepted
-            marker, the batch is a duplicate instead.
+            marker, the batch is not refused, but a duplicate.
         evidence: The message body for the quarantine, shortened to 1 MiB.
-        claim: Claimed id and content, if its sender may not send it. A batch with a claim has no id and gets no marker.
+        claim: Id and content claimed without permission; else None. A batch with a claim has no id and gets no marker.
     """
 
     problems: tuple[tuple[str, str], ...]
@@ -125,7 +125,7 @@ class NoBatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchReading:
-    """The batches of one delivery. An S3 notification can announce several objects, any other message has one batch."""
+    """The batches of one delivery. An S3 notification can announce several objects; any other message has one batch."""
 
     batches: tuple[DecodedBatch | RefusedBatch | NoBatch, ...]
 
@@ -148,9 +148,9 @@ class BatchReader(Protocol):
     def read(self, delivery: Delivery, *, admission: Admission, allowance: Allowance) -> BatchReading:
         """Decode one delivery.
 
-        Faults that a sender can cause raise no exception, but become a `RefusedBatch`.
+        A fault that a sender can cause raises no exception; the result is a `RefusedBatch`.
 
         Raises:
-            OutOfTimeError: The time limit has expired, and a later receive may get more time.
+            OutOfTimeError: The time limit has expired; a later receive may have a longer limit.
             UnavailableError: The object to which the message refers cannot be read now.
         """

@@ -100,7 +100,7 @@ def announced_objects(fields: Mapping[str, bytes]) -> list[Announced]:
 
 
 def announced_batch(found: Announced, *, bucket: str) -> BatchMessage | NoBatch:
-    """The batch of an announced object, if its key begins with `drop/` in the region's own bucket."""
+    """The batch of an announced object; a key outside `drop/` or the region's own bucket is a problem of the batch."""
     if isinstance(found, NoBatch):
         return found
     if isinstance(found, CreatedObject):
@@ -117,7 +117,7 @@ def _of_notification(fields: Mapping[str, bytes]) -> list[Announced]:
 
 
 def _of_bus_event(fields: Mapping[str, bytes]) -> Announced:
-    """Whether the message is an EventBridge event. The object's key is not URL-encoded."""
+    """The object that an EventBridge event announces. In the event, the object's key is not URL-encoded."""
     values, _ = plain_values(fields)
     if values.get("detail-type") != "Object Created":
         return NoBatch(why="an event that creates no object")
@@ -132,7 +132,7 @@ def _of_bus_event(fields: Mapping[str, bytes]) -> Announced:
 
 
 def dropped_object(bucket: str, key: str, etag: str, *, own_bucket: str, version_id: str = "") -> BatchMessage:
-    """Batch of an object below `drop/`. `key` is decoded; `etag` may have quotes.
+    """Batch of an object below `drop/`. `key` is URL-decoded; `etag` may be in quotes.
 
     The version only selects the object to read, and is not part of the batch id.
     """
@@ -168,7 +168,7 @@ def _of_record(record: object) -> Announced:
     try:
         notified = _Record.model_validate(record)
     except ValidationError as error:
-        # A notification of a deletion has no ETag and announces no batch.
+        # A notification of a deletion has no ETag and does not announce a batch.
         name = record.get("eventName") if isinstance(record, dict) else None
         if isinstance(name, str) and name and not name.removeprefix("s3:").startswith("ObjectCreated:"):
             return NoBatch(why="an event that creates no object")
@@ -202,7 +202,7 @@ _BATCH_FIELDS = frozenset(("schema", "batch_id", "record_count", "records", "loc
 
 
 def read_body(body: str, *, bucket: str) -> list[BatchMessage | NoBatch]:
-    """Batches that a message body announces: at least one entry for any body. Never raises."""
+    """Batches that a message body announces; any body yields at least one entry. Never raises."""
     if len(body) * 4 > MAX_BODY_BYTES and len(body.encode("utf-8", errors="surrogatepass")) > MAX_BODY_BYTES:
         return [_refused(problem(Reason.MESSAGE_TOO_LARGE, f"more than {MAX_BODY_BYTES} bytes"))]
     fields = split_object(body)
@@ -214,7 +214,7 @@ def read_body(body: str, *, bucket: str) -> list[BatchMessage | NoBatch]:
 
 
 def read_announcements(body: str) -> list[Announced]:
-    """Objects that a message from S3 announces: at least one entry for any body. Never raises."""
+    """Objects that a message from S3 announces; any body yields at least one entry. Never raises."""
     fields = split_object(body)
     if isinstance(fields, dict) and "Type" in fields and "Message" in fields:
         fields = _inside_sns(fields) or {}
@@ -228,7 +228,7 @@ def split_object(text: str) -> Fields | Problem:
     try:
         return {name: bytes(raw) for name, raw in _split(text.encode()).items()}
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        # The body is not an object, or only the patient parser accepts it (NaN, lone surrogates).
+        # The body is not a JSON object, or only the patient parser accepts it (NaN, lone surrogates).
         pass
     try:
         value = parse_json(text)

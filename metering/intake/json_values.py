@@ -24,7 +24,7 @@ _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 _NOT_PLAIN = re.compile(r"[^\x20-\x7e]")
 _decode = json.JSONDecoder(parse_int=Number, parse_float=Number, parse_constant=Number).decode
 _MAX_PLAIN_DIGITS = 40
-# Exponents of at most this many digits become ints: int() takes quadratic time, and refuses more than 4,300 digits.
+# Exponents of at most this many digits become ints: int() takes quadratic time, and rejects more than 4,300 digits.
 _MAX_EXPONENT_DIGITS = 18
 
 
@@ -39,8 +39,8 @@ class DepthError(JsonError):
 def parse_json(text: str) -> JsonValue:
     """Parse a JSON text; the last value of a repeated key counts.
 
-    NaN and lone surrogates are accepted here. Such values invalidate only their own field, so the record is refused,
-    not the batch.
+    NaN and lone surrogates are accepted here. They invalidate only their own field, so only the record is refused, not
+    the batch.
 
     Raises:
         DepthError: The text is nested deeper than `MAX_DEPTH`.

@@ -1,9 +1,9 @@
 """The batch message (docs/contract.md): its fields, all their problems, and the formats of its records.
 
-A refused message keeps its id and source if they are readable, and its records are still read for the content hash.
+A refused message keeps its id and source if these are readable, and its records are read for the content hash anyway.
 
-To add a format, write a module with its reader and register it here; messages, drops and the batch reader take names,
-suffixes and readers from this table. Readers are imported on first use, because functions that need only the formats'
+To add a format, write a module with its reader and register it here; messages, drops and the batch reader use names,
+suffixes and readers of this table. Readers are imported on first use, because functions that need only the formats'
 names (watch) run without Arrow.
 """
 
@@ -78,7 +78,7 @@ FORMATS: Mapping[Format, ObjectFormat] = {
     "ndjson": ObjectFormat(
         read=_read_ndjson, suffixes={".ndjson": "none", ".ndjson.gz": "gzip", ".ndjson.zst": "zstd"}
     ),
-    # Parquet compresses its own pages, so no suffix announces compression around the file.
+    # Parquet compresses its own pages, so no suffix declares a compression of the file.
     "parquet": ObjectFormat(read=_read_parquet, suffixes={".parquet": "none"}),
 }
 
@@ -108,7 +108,7 @@ class ObjectRecords:
     """Records in an object of the region's own bucket.
 
     Attributes:
-        sha256: Lower-case hex digest of the object's stored bytes; empty if the message has none.
+        sha256: Lower-case hex digest of the object's stored bytes; empty if the message states no digest.
         if_match: ETag that the object must have; empty if any ETag is accepted.
         version_id: Version of the announced object; empty if the bucket has no versions.
     """
@@ -123,7 +123,7 @@ class ObjectRecords:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchMessage:
-    """One batch as a message announces it.
+    """A batch, as announced by a message.
 
     Attributes:
         batch_id: Empty if the id could not be read.
@@ -131,7 +131,7 @@ class BatchMessage:
         records: The records or their location; None if neither could be read.
         retry_of: First batch id of this content, if the message is a retry under another id; else empty.
         problems: Reasons to refuse the batch regardless of its records; empty for a valid message.
-        object_key: Key of the object with the records as the message states it, even if not allowed; empty if none.
+        object_key: Key of the object with the records, as stated in the message, even if not allowed; empty if none.
     """
 
     batch_id: str
@@ -208,7 +208,7 @@ def read_batch_message(fields: Mapping[str, bytes], *, bucket: str, also: tuple[
         sequence=sequence if known_source and isinstance(sequence, int) else None,
         record_count=count if isinstance(count, int) and "record_count" not in wrong else None,
         records=records,
-        # A message that names its own id as `retry_of` is just another copy.
+        # If a message names its own id as `retry_of`, it is just another copy.
         retry_of="" if retry_of == batch_id else retry_of,
         problems=ordered([*also, *problems]),
         object_key=_named_key(location),
@@ -226,7 +226,7 @@ def readable_batch_id(value: object) -> str:
 
 
 def key_problems(key: str, prefix: str) -> list[Problem]:
-    """Problems of an object's key, which must begin with `prefix` and not leave it by `..` parts."""
+    """Problems of an object's key, which must begin with `prefix` and not leave this prefix by `..` segments."""
     if not key.startswith(prefix) or ".." in key.split("/") or key == prefix:
         return [problem(Reason.LOCATION_NOT_ALLOWED, f"not an object below {prefix}: {quoted(key)}")]
     if len(key.encode("utf-8", errors="surrogatepass")) > _MAX_KEY_BYTES or not key.isprintable():
@@ -235,7 +235,7 @@ def key_problems(key: str, prefix: str) -> list[Problem]:
 
 
 def plain_values(fields: Mapping[str, bytes], *, but: str = "") -> tuple[dict[str, object], list[Problem]]:
-    """Values of the fields except `but` in the form that pydantic expects, and the problems of unreadable fields."""
+    """Values of all fields but `but`, in the form that pydantic expects, and the problems of unreadable fields."""
     values: dict[str, object] = {}
     problems: list[Problem] = []
     for name, text in fields.items():
@@ -294,7 +294,7 @@ def _object(envelope: _Envelope | None, bucket: str, problems: list[Problem]) ->
 
 
 def _plain(value: JsonValue) -> object:
-    """A value with integers as int, and other numbers as NaN, because no field of a message accepts them."""
+    """A value with integers as int, and other numbers as NaN, because no field of a message accepts a non-integer."""
     if isinstance(value, Number):
         whole = int64_of(canonical_number(value))
         return float("nan") if whole is None else whole

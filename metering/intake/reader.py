@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordBatchReader:
-    """Reads deliveries. One instance serves any number of deliveries; its only state is caches of pure functions."""
+    """Reads deliveries. An instance can serve any number of deliveries; its only state is caches of pure functions."""
 
     objects: ObjectStore
     bucket: str
@@ -57,10 +57,10 @@ class RecordBatchReader:
     def read(self, delivery: Delivery, *, admission: Admission, allowance: Allowance) -> BatchReading:
         """Decode one delivery.
 
-        Faults that a sender can cause raise no exception, but become a `RefusedBatch`.
+        A fault that a sender can cause raises no exception; the result is a `RefusedBatch`.
 
         Raises:
-            OutOfTimeError: The time limit has expired, and a later receive may get more time.
+            OutOfTimeError: The time limit has expired; a later receive may have a longer limit.
             UnavailableError: The object to which the message refers cannot be read now.
         """
         # All batches of a delivery share one work limit, because a message can announce a hundred objects.
@@ -124,7 +124,7 @@ class RecordBatchReader:
         self, stream: BinaryIO, records: ObjectRecords, assembly: BatchAssembly
     ) -> tuple[int, list[Problem]]:
         stored = sha256()
-        # Hashing makes a read a tenth more expensive, so it is done only for senders who ask for it.
+        # Hashing increases the cost of a read by a tenth, so it is done only for senders who ask for it.
         seen = stored.update if records.sha256 else None
         limit_bytes = self.limits.object_bytes
         pieces = unpacked(stream, records.compression, limit_bytes=limit_bytes, work=assembly.work, seen=seen)
@@ -145,7 +145,7 @@ class RecordBatchReader:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Outcome:
-    """Outcome of one batch. `whole`: all records were read, so the content hash covers all of them."""
+    """Outcome of one batch. `whole`: all records were read, so the content hash covers all records."""
 
     message: BatchMessage
     delivery: Delivery
@@ -213,11 +213,11 @@ class JudgingReader:
     """Wraps another reader, and refuses batches that their sender may not send.
 
     A batch refused for this reason loses its id, so it cannot affect the owner's markers, sources or verdicts. The id
-    and content that it states are kept as its claim. The sender of a metered dropped object is its owner.
+    and content that the batch states are kept as its claim. The sender of a metered dropped object is its owner.
 
     Attributes:
-        producers: The registry. A permission may be outdated by the age of the registry's cache. A refusal is based on
-            a registry that was read after the message was sent.
+        producers: The registry. A batch may be permitted by a cached, slightly older registry. A batch is refused only
+            by a registry that was read after the message was sent.
     """
 
     reader: BatchReader
@@ -228,7 +228,7 @@ class JudgingReader:
         """As `BatchReader.read`.
 
         Raises:
-            OutOfTimeError: The time limit has expired, and a later receive may get more time.
+            OutOfTimeError: The time limit has expired; a later receive may have a longer limit.
             UnavailableError: The registry, or the object to which the message refers, cannot be read now.
         """
         registry = self.producers.known()
@@ -266,8 +266,8 @@ def _judged(
     owner = registry.of_dropped(batch.object_key) if dropped else None
     if owner is None or role_of(batch.sender_id) == owner.role_id:
         return batch
-    # S3 announced the object, so the owner of its prefix counts as sender. A retry of its records is judged by this
-    # owner, too. A refused announcement is itself sent again, and its author stays the sender.
+    # S3 announced the object, so the owner of its prefix counts as sender. This owner's permissions also apply to a
+    # retry of the object's records. A refused announcement is itself resent, and its author stays the sender.
     return replace(batch, sender_id=owner.role_id)
 
 

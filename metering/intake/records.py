@@ -68,7 +68,7 @@ class LongText:
     Attributes:
         start: Its first `LONG_START_CHARS` characters.
         digest: SHA-256 of the string's `value` in the content hash, which distinguishes the string from others.
-        decoded: Whether the field had a string, not the canonical JSON of a value of another type.
+        decoded: True if the field had a string; False if the text is the canonical JSON of a value of another type.
     """
 
     start: str
@@ -194,7 +194,7 @@ def instant_of(value: int | Text) -> Integer:
 
 
 # Records of a batch, and of neighbouring batches, often have the same times. Senders choose these texts, so only texts
-# of at most `MAX_TIME_CHARS` may enter the cache.
+# of at most `MAX_TIME_CHARS` may be cached.
 short_instant_of = lru_cache(maxsize=65_536)(instant_of)
 
 
@@ -303,7 +303,7 @@ class ContentHasher:
             stream.update(column)
 
     def add_exception(self, position: int, column: int, value: Undecodable | bytes | None) -> None:
-        """Add an undecodable value; call in the order of records, then of columns (`RECORD` first)."""
+        """Add an undecodable value; calls must be in the order of records, then of columns (`RECORD` first)."""
         entry = _tagged(2, value) if isinstance(value, bytes) else value_bytes(value)
         self._streams[7].update(position.to_bytes(4, "little") + bytes([column]) + entry)
 
@@ -316,7 +316,7 @@ class ContentHasher:
 
 
 def value_bytes(value: Text) -> bytes:
-    """The bytes of a `value` as specified above."""
+    """The bytes of a `value`, as specified in the comment above."""
     if value is None:
         return b"\0\0\0\0\0"
     if isinstance(value, Undecodable):
@@ -325,7 +325,7 @@ def value_bytes(value: Text) -> bytes:
 
 
 def value_start(kind: int, size_bytes: int) -> bytes:
-    """The bytes of a `value` before its text."""
+    """The bytes of a `value` that precede its text."""
     return bytes([kind]) + size_bytes.to_bytes(4, "little")
 
 
@@ -359,7 +359,7 @@ def _encode_head(head: Head) -> bytes:
     return b"".join(written_head(head))
 
 
-# The same size as the cache in `record_rules`.
+# This cache has the size of the cache in `record_rules`.
 _cached_head_bytes = lru_cache(maxsize=16_384)(_encode_head)
 
 
@@ -426,7 +426,7 @@ def size_problems(size_bytes: Integer) -> list[Problem]:
 
 
 def time_problems(start_us: Integer, end_us: Integer, *, admission: Admission, sent_at_ms: int) -> list[Problem]:
-    """Problems of a record's two times: of the times alone, and with the admission window at `sent_at_ms`."""
+    """Problems of a record's two times: of their values, and of admission for a message sent at `sent_at_ms`."""
     problems = []
     if not isinstance(start_us, int):
         problems.append(_absent("start", Reason.INVALID_START, start_us))
@@ -507,13 +507,13 @@ def _edge_problems(metered: Location, head: Head) -> list[Problem]:
     """Problems of a metered side that is not a region: only CloudFront's own records may have such a side, the edge."""
     _, service, direction, _, _, usage_type = head
     if metered.name == CLOUDFRONT and service == CLOUDFRONT_SERVICE:
-        # No table maps an edge to a usage type: AWS bills edges by billing areas, which are not locations.
+        # No table maps an edge to a usage type: AWS bills edges by billing area, and a billing area is not a location.
         return [problem(Reason.MISSING_FIELD, "usage_type")] if usage_type is None else []
     detail = f"direction {direction}, and {'from' if direction == 'out' else 'to'} is {metered.name}"
     return [problem(Reason.METERED_SIDE_NOT_A_REGION, detail)]
 
 
-# The accounts, services and paths of a fleet repeat from batch to batch. The cache takes at most about 20 MB.
+# A fleet's accounts, services and paths repeat from batch to batch. The cache takes at most about 20 MB.
 _judge_cached = lru_cache(maxsize=16_384)(_judge)
 
 

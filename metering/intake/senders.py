@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 # The name is part of an IAM role's name, which has at most 64 characters and is case-insensitive.
 MAX_NAME_CHARS = 28
 _NAME = re.compile(rf"[a-z0-9][a-z0-9._-]{{0,{MAX_NAME_CHARS - 1}}}")
-# First words of ids that the service itself makes, and folders that it uses below ingest/.
+# First words of ids that the service itself creates, and folders that it uses below ingest/.
 _RESERVED = frozenset({"retry", "canary", "logs", "log", "s3", "ingest", "drop"})
-# Characters that may follow a name in an id. No name contains one of them, so `edge` does not own the ids of `edge-2`.
+# Characters that may follow a name in an id. No name has such a character, so `edge` does not own the ids of `edge-2`.
 _AFTER_NAME = ("/", ":")
 
 
@@ -37,7 +37,7 @@ def role_of(sender_id: str) -> str:
 
 
 def owner_of_id(text: str) -> str:
-    """Name of the producer that owns a batch id or source id by its form; empty if there is no such name."""
+    """Name of the producer that owns a batch id or source id, by the id's form; empty if the id names no producer."""
     name = re.split("[/:]", text, maxsplit=1)[0]
     return name if is_producer_name(name) else ""
 
@@ -47,7 +47,7 @@ class Producer:
     """A registered producer.
 
     Attributes:
-        name: Name of the producer; every id and key that it owns begins with this name.
+        name: Name of the producer; every id and key that the producer owns begins with this name.
         role_id: Unique id of the producer's role, as in SQS's SenderId.
         accounts: Accounts that the producer may meter; None for all.
     """
@@ -63,7 +63,7 @@ class Producer:
         return source_id == self.name or self.owns_batch(source_id)
 
     def owns_ingested(self, key: str) -> bool:
-        """Whether messages of this producer may point to an object."""
+        """Whether messages of this producer may refer to an object."""
         return key.startswith(f"{INGEST_PREFIX}{self.name}/")
 
     def owns_dropped(self, key: str) -> bool:
@@ -148,18 +148,18 @@ class KnownProducers(Protocol):
         """The registry, possibly cached for a short time.
 
         Args:
-            since_ms: Read the registry again if the last read is older than this time.
+            since_ms: Read the registry again if the last read began before this time.
 
         Raises:
             UnavailableError: The ledger did not answer.
         """
 
 
-# Repeated from the packages that make such ids, because this package must not import them.
+# These values are repeated from the packages that make such ids, because this package must not import them.
 _RETRY_IDS = "retry:"
 _CANARY_IDS = "canary:"
 _CANARY_ACCOUNT_ID = "000000000000"
-# Prefix of the sender that a retry states. No SenderId contains a space.
+# Prefix of the sender in a retry. No SenderId contains a space.
 _RETRIED = "retry "
 # A refusal names at most this many accounts.
 _NAMED = 3
@@ -199,7 +199,7 @@ def judged_sender(delivery: queues.Delivery, services: ServiceSenders) -> Judged
 def problems_of_sender(
     batch: DecodedBatch | RefusedBatch, sender: Judged, *, registry: Registry, services: ServiceSenders
 ) -> tuple[Problem, ...]:
-    """Problems of a batch that its sender may not send, or not in full."""
+    """Problems of a batch that its sender may not send, or may send only in part."""
     judge = _Judge(batch=batch, sender=sender, registry=registry, services=services)
     return tuple(problem(Reason.SENDER_NOT_ALLOWED, detail) for detail in judge.complaints())
 
@@ -225,7 +225,7 @@ class _Judge:
         return iter([f"{quoted(role_id)} is no registered producer"])
 
     def _of_announced(self, producer: Producer | None) -> Iterator[str]:
-        """A notification. S3 is no producer: the object's prefix names the owner, the only sender that can put it."""
+        """A notification. S3 is no producer: the key's prefix names the owner, which alone can put the object."""
         key = self.batch.object_key
         owner = producer or self.registry.of_dropped(key)
         if owner is None:
@@ -249,7 +249,7 @@ class _Judge:
         yield from self._accounts(producer)
 
     def _may_read(self, own: bool, *, retried: bool) -> bool:
-        # When refused records are sent again, they are in an object of the service.
+        # When refused records are resent, they are in an object of the service.
         return own or (retried and self.batch.object_key.startswith(RETRY_PREFIX))
 
     def _accounts(self, producer: Producer) -> Iterator[str]:
@@ -269,7 +269,7 @@ class _Judge:
             yield "the canary meters its own account only"
 
     def _of_onramp(self) -> Iterator[str]:
-        """Parts of log files may meter any account. `metering ingest` sends such parts like the on-ramp function."""
+        """Parts of log files may meter any account. `metering ingest` sends parts as the on-ramp does."""
         batch = self.batch
         retried = self.sender.retried and batch.batch_id.startswith(_RETRY_IDS)
         if not self._may_read(batch.object_key.startswith(LOG_PARTS_PREFIX), retried=retried):

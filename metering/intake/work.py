@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from metering.intake.batches import Allowance
 
 
-# Reasons of refusals, all of them defined here.
+# Reasons for refusals; all of them are defined here.
 #
 # Reasons are public: markers, quarantine, metrics and reports contain them, so reasons may be added but never renamed.
-# Each comes with a detail for people: short ASCII text that may change.
+# Each reason comes with a detail for people: short ASCII text that may change.
 
 
 Problem = tuple[str, str]
@@ -29,7 +29,7 @@ _DETAIL_CHARS = 120
 class Reason(StrEnum):
     """Stable names of the reasons for refusals, in the order in which they are reported."""
 
-    # Problems of the whole message.
+    # Problems that concern the whole message.
     MESSAGE_TOO_LARGE = "message_too_large"
     NOT_JSON = "not_json"
     TOO_DEEPLY_NESTED = "too_deeply_nested"
@@ -119,9 +119,9 @@ def quoted(value: str, limit: int = 60) -> str:
 
 # Maximum number of records in a batch (docs/contract.md).
 MAX_RECORDS = 50_000
-# Stored bytes that unpack to nothing cost work, too. The stored bytes may be twice the unpacked bytes plus this many.
+# Stored bytes that unpack to nothing also cost work. The stored bytes may be twice the unpacked bytes plus this many.
 _IDLE_BYTES = 4 * MIB
-# The clock is read once per this many bytes for the patient parser. The patient parser takes 0.1 s per megabyte.
+# For the patient parser, the clock is read once per this many bytes. The patient parser takes 0.1 s per megabyte.
 _LOOK_EVERY_BYTES = 64 * KIB
 
 
@@ -132,7 +132,7 @@ class WorkLimits:
     Attributes:
         members: gzip members and zstd frames.
         patient_bytes: Bytes of lines that the fast parser rejects.
-        head_bytes: Bytes stored for distinct heads. Valid heads have at most 410 bytes, so 50,000 of them fit.
+        head_bytes: Bytes stored for distinct heads. Valid heads have at most 410 bytes each, so 50,000 heads fit.
         hashed_bytes: Bytes of distinct heads with strings that are longer than any valid string.
         group_bytes: Unpacked bytes of the columns read from one Parquet row group. 50,000 valid records have at most
             126 MB, with resource ids of 512 characters of 4 bytes each.
@@ -201,7 +201,7 @@ class Work:
 
         Raises:
             OutOfTimeError: The time is over.
-            BatchRefusedError: The time limit has expired, and no later receive gets more time.
+            BatchRefusedError: The time limit has expired; no later receive has a longer limit.
         """
         if self._allowance.until.remaining_ms() > 0:
             return
@@ -241,7 +241,7 @@ class Work:
             self.look()
 
     def hash(self, size_bytes: int) -> None:
-        """Count the bytes of a head whose strings are too long, so that it is hashed but not stored."""
+        """Count the bytes of a head that is hashed but not stored, because its strings are too long."""
         self._hashed_bytes += size_bytes
         if self._hashed_bytes > self.limits.hashed_bytes:
             raise refusal(Reason.OBJECT_TOO_LARGE, f"distinct heads of more than {self.limits.hashed_bytes} bytes")

@@ -32,7 +32,7 @@ _COMMITS_AT_ONCE = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CleaningResult:
-    """Result of one call of `Cleaner.run`: numbers of cleaned runs, and of commits cleaned with them."""
+    """Result of one call of `Cleaner.run`: number of cleaned runs, and number of commits cleaned with these runs."""
 
     runs: int
     commits: int
@@ -43,10 +43,10 @@ class Cleaner:
     """Removes the staging objects and pointers that compaction has made superfluous.
 
     Attributes:
-        wait_s: Time between the end of a run and its cleaning. The delay spares slow readers a restart.
-        commit_life_s: Seconds for which a cleaned commit's item is kept: as long as markers.
-        threads: Number of pointers and commits that are written concurrently.
-        reserve_ms: With less time left, no further run is started.
+        wait_s: Time between the end of a run and its cleaning. The delay lets slow readers finish without a retry.
+        commit_life_s: Seconds for which a cleaned commit's item is kept: the retention of markers.
+        threads: Maximum number of pointers and commits that are written concurrently.
+        reserve_ms: Minimum remaining time for which a further run is started.
     """
 
     items: ItemStore
@@ -66,7 +66,7 @@ class Cleaner:
 
         Raises:
             LedgerCorruptError: A commit is waiting or pending although its last hours were compacted (an alert was
-                sent), or an item or plan cannot be read. The other shards were cleaned.
+                sent), or an item or plan cannot be read. All other shards were cleaned.
             UnavailableError: The outcome of a request is unknown.
         """
         runs = commits = 0
@@ -88,7 +88,7 @@ class Cleaner:
         return self.retrier.call(lambda: shards_of(self.items, self.shards, shard))
 
     def _due(self, shard: int) -> list[Run]:
-        """Runs to clean, oldest first. Runs are cleaned in order, so all runs before a cleaned run are also cleaned."""
+        """Runs to clean, oldest first. Runs are cleaned in order, so all runs before a cleaned run are cleaned, too."""
         newest = newest_first(self.items, lake_chain(shard))
         uncleaned = list(takewhile(lambda run: not run.cleaned, newest))
         return list(long_done(reversed(uncleaned), wait_ms=self.wait_s * 1000, now_ms=self.clock.now_ms()))
@@ -100,7 +100,7 @@ class Cleaner:
         self.retrier.call(lambda: cleaning.keep(self.items))
 
     def _clean(self, run: Run) -> int:
-        """Clean one run; returns the number of the run's commits. A run that `rebuild` set has no plan (P41)."""
+        """Clean one run; returns the number of the run's commits. A run that `rebuild` wrote has no plan (P41)."""
         commits = self._clean_plan(run) if run.plan_key else 0
         cleaned = Update(
             table=Table.LEDGER, key=run.key, set={"cleaned": True}, condition=Equals(attribute="state", value="done")
@@ -134,7 +134,7 @@ class Cleaner:
         do_all(self._expire, commits, threads=self.threads)
 
     def _check_settled(self, run: Run, commit_ids: tuple[str, ...]) -> None:
-        """A safeguard: by the protocol, commits whose last hours a done run compacted are not waiting or pending."""
+        """A safeguard: by the protocol, a commit is not waiting or pending if a done run compacted its last hours."""
         pending = [booked_hours.pending_key(run.shard, commit_id) for commit_id in commit_ids]
         waiting = [waiting_key(run.shard, commit_id) for commit_id in commit_ids]
         found = self.retrier.call(lambda: self.items.get_many(Table.LEDGER, [*pending, *waiting]))
@@ -152,7 +152,7 @@ class Cleaner:
         try:
             self.retrier.call(lambda: self.items.update(expire))
         except ConditionFailedError:
-            # The item expired after the read: an earlier cleaner finished this job long ago.
+            # The item expired after it was read, so an earlier cleaner finished this job long ago.
             return
 
     def _stop(self, run: Run, commit_id: str, what: str) -> NoReturn:
@@ -162,11 +162,11 @@ class Cleaner:
 
 # Orphans: objects of commits that never became durable (P32).
 #
-# Age alone proves nothing: a transaction of unknown outcome may still succeed. So the commit of an orphan is first
-# fenced as `aborted`. An orphan's objects are deleted only when the fence is surely written. `cleaner` deletes the
-# objects of all other commits.
+# Age alone proves nothing, because a transaction with an unknown outcome may still succeed. So the commit of an orphan
+# is first fenced as `aborted`. An orphan's objects are deleted only once it is certain that the fence is written.
+# `cleaner` deletes the objects of all other commits.
 #
-# Each object is examined once when it is old enough, and once a day all remaining objects are examined again, because a
+# Each object is examined once when it is old enough; once a day, all remaining objects are examined again, because a
 # PUT whose reply was lost may appear behind the cursor.
 
 
@@ -184,8 +184,8 @@ class _Pass:
 
     Attributes:
         from_s: Objects written before this time (a whole second) are skipped.
-        to_s: Objects written after this time are too young.
-        after: Keys up to this key are skipped; later, the last key that was returned.
+        to_s: Objects written after this time are not checked, because they are too young.
+        after: Keys up to this key are skipped; during the pass, the last key that was returned.
         cut: Whether the pass ended early for lack of time.
         unsure: Whether the pass kept an object because the outcome of a fence is unknown.
     """
@@ -199,9 +199,9 @@ class _Pass:
 
 
 def quarantine_age_s(commit_life_s: int) -> int:
-    """Maximum age of an orphan's quarantine object: safely below the age of a commit whose item has expired.
+    """Maximum age of an orphan's quarantine object: safely below the age at which a commit's item may expire.
 
-    The item of a cleaned commit lives `commit_life_s`. If absent before four fifths of that, the item never existed.
+    A cleaned commit's item expires after `commit_life_s`. Absent before four fifths of this time, it never existed.
     """
     return commit_life_s * 4 // 5
 
@@ -211,12 +211,12 @@ class OrphanCleaner:
     """Fences commits that left objects but no commit item, and deletes these objects.
 
     Attributes:
-        age_s: Younger objects are skipped, as their commit is probably in progress. Safety does not need this.
+        age_s: Younger objects are skipped, as their commit is probably in progress. Safety does not need this limit.
         quarantine_age_s: Older quarantine objects are never deleted, because the item of their commit may have expired.
         every_s: Time between two passes over new objects.
         whole_every_s: Time between two passes over all objects.
         threads: Number of blocks of commits that are checked concurrently.
-        reserve_ms: With less time left, no further commits are checked.
+        reserve_ms: Minimum remaining time for which further commits are checked.
     """
 
     items: ItemStore
@@ -232,11 +232,11 @@ class OrphanCleaner:
     reserve_ms: int = 30_000
 
     def run(self, deadline: Deadline, *, whole: bool = False) -> int:
-        """Check old enough objects that are not yet checked; once a day, check all. Returns the number of deletions.
+        """Check unchecked objects that are old enough; once a day, check all objects. Returns the number of deletions.
 
         Raises:
             UnavailableError: A listing or read got no answer; the next call continues.
-            LedgerCorruptError: Commits cannot be read. Their objects were kept, and all other objects were checked.
+            LedgerCorruptError: Commits cannot be read. The commits' objects were kept; all other objects were checked.
         """
         now_s = self.clock.now_ms() // 1000
         known = self._passes()
@@ -254,7 +254,7 @@ class OrphanCleaner:
         deleted = self._walk(each, deadline)
         if each.cut:
             self._save(replace(known, began_s=began_s, after=each.after))
-        # Every call reports unreadable items until they are repaired.
+        # Until unreadable items are repaired, every call reports them.
         each.contradictions.tell()
         if not (each.cut or each.unsure):
             self._save(OrphanPasses(seen_to_s=max(known.seen_to_s, began_s - self.age_s), whole_s=began_s))
@@ -307,7 +307,7 @@ class OrphanCleaner:
             yield commit_id_of(info.key), info, True
 
     def _listed(self, prefix: str, each: _Pass, *, from_s: int) -> Iterator[ObjectInfo]:
-        # Keys begin with the commit's date, and the commit's objects are put soon afterwards.
+        # Keys begin with the commit's date, and the commit's objects are put soon after that date.
         first = f"{prefix}{date_of(from_s - HOUR_S)}" if from_s else prefix
         after = max(each.after, first)
         if after >= _after(prefix):
@@ -334,7 +334,7 @@ class OrphanCleaner:
         commit = CommitRecord.from_item(item)
         if commit.state == "aborted":
             return [*found.staged, *found.quarantined]
-        # Only the cleaner sets `expires_at`, so these staging objects were written again after the cleaning.
+        # Only the cleaner sets `expires_at`, so these staging objects were written again after they had been cleaned.
         return found.staged if commit.expires_at_s is not None else []
 
     def _fence(self, each: _Pass, commit_id: str) -> bool:

@@ -1,7 +1,7 @@
 """Compaction: a chain of runs in each shard, `L<shard>`, each with an immutable plan (P19 to P24).
 
-Any number of processes may compact concurrently, and each may die at any call. The run item with its plan claims the
-work; the next process follows the same plan. The protocol prescribes the order of calls; it must not change.
+Any number of processes may compact concurrently, and each may crash at any call. The run item with its plan claims the
+work; the next process follows the same plan. The protocol prescribes the order of calls, which must not change.
 """
 
 from collections.abc import Iterable, Iterator
@@ -41,7 +41,7 @@ class CompactionResult:
     Attributes:
         runs: Runs that this call set to `done`.
         hours, files, rows: Hours published by this call; hours that another process published are not counted.
-        finished: Whether no work is left that is due; False if time ran out.
+        finished: Whether all due work is done; False if time ran out.
     """
 
     runs: int
@@ -74,7 +74,7 @@ class _Marked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunWork:
-    """Work of one process on one planned run."""
+    """The work that one process does on one planned run."""
 
     chain: Chain
     run: Run
@@ -139,7 +139,7 @@ class RunWork:
         self.tally.rows += published.rows
 
     def _mark_all(self, hour: PlanHour) -> dict[str, booked_hours.Pointer]:
-        """Mark the pointers of an hour, in any order; returns them by commit id."""
+        """Mark the pointers of an hour, in any order; returns the pointers by commit id."""
         commits = tuple(hour.commits)
         mark = partial(self._mark, hour.hour_s, self._free_or_ours())
         pointers: dict[str, booked_hours.Pointer] = {}
@@ -178,7 +178,7 @@ class RunWork:
         planned = booked_hours.LakeFile(key=key, rows=file.rows, bytes=file.bytes)
         if self.retrier.call(lambda: self.objects.head(key)) is not None:
             return planned
-        # A file is the largest step, and an hour may have many files.
+        # Writing a file is the largest step, and an hour may have many files.
         self._check_time()
         try:
             self.retrier.call(lambda: self._write(hour_s, planned, pointers))
@@ -196,7 +196,7 @@ class RunWork:
                     f"{planned.key} should hold {planned.rows} rows and {planned.bytes} bytes, "
                     f"staging has {merged.rows} and {merged.bytes}",
                 )
-            # The totals are put before the file, so that every file that exists has totals.
+            # The totals are put before the file, so that every existing file has totals.
             self.objects.put(summary_key(planned.key), merged.summary, if_absent=True)
             self.objects.put(planned.key, merged.content, if_absent=True)
 
@@ -247,8 +247,8 @@ class Compactor:
     """Turns staging objects into lake files.
 
     Attributes:
-        threads: Number of pointers and pending entries of one run that are written concurrently.
-        reserve_ms: With less time left, no further step is started.
+        threads: Maximum number of pointers and pending entries of one run that are written concurrently.
+        reserve_ms: Minimum remaining time for which a further step is started.
     """
 
     items: writes.ItemStore
@@ -271,13 +271,13 @@ class Compactor:
 
         Args:
             deadline: End of the process.
-            closing: Months whose hours are all due, regardless of the policy. Months that are closing or closed in the
-                ledger are always treated this way.
+            closing: Months whose hours are all due, regardless of the policy. Hours of months that are closing or
+                closed in the ledger are always due.
             shard: Shard of this invocation (`shards_of`); None for all shards that may have commits.
 
         Raises:
             LedgerCorruptError: The ledger contradicts the protocol. All other work was done.
-            UnavailableError: The outcome of a call is unknown; the next process resumes.
+            UnavailableError: The outcome of a call is unknown; the next process resumes the run.
         """
         turn = _Turn(deadline=deadline, closing=closing)
         finished = True
@@ -297,8 +297,8 @@ class Compactor:
         """Finish planned runs without planning new runs: after a restore, before the chains' numbers are raised (P41).
 
         Raises:
-            LedgerCorruptError: The ledger contradicts the protocol. The other shards were resumed.
-            UnavailableError: The outcome of a call is unknown; the next process resumes.
+            LedgerCorruptError: The ledger contradicts the protocol. All other shards were resumed.
+            UnavailableError: The outcome of a call is unknown; the next process resumes the run.
             OutOfTimeError: Too little time is left for the next step.
         """
         turn = _Turn(deadline=deadline, closing=frozenset())
@@ -315,11 +315,11 @@ class Compactor:
         return self.retrier.call(lambda: shards_of(self.items, self.shards, shard))
 
     def _step(self, shard: int, turn: _Turn) -> bool:
-        """Take one step of the chain: work on the newest run, or plan the next one. False if nothing is due."""
+        """Take one step of the chain: work on the newest run, or plan the next run. Returns False if nothing is due."""
         if turn.deadline.remaining_ms() < self.reserve_ms:
             raise OutOfTimeError
         chain = self._chain(shard)
-        # The newest run is read before pending is listed, because pending is exact only after that run is done.
+        # The newest run is read before the pending list, because that list is exact only after the run is done.
         newest = chain.newest()
         if newest is not None and newest.state == "planned":
             try:

@@ -92,13 +92,13 @@ class CompactionPolicy:
         )
 
     def everything(self) -> CompactionPolicy:
-        """The same sizes, but all pending rows are due, without waiting for full files."""
-        # Negative, so that commits of a process with a fast clock are due, too.
+        """Policy with the same sizes, by which all pending rows are due without waiting for full files."""
+        # The values are negative, so that commits of a process with a fast clock are also due.
         return replace(self, wait_today_s=-DAY_S, wait_older_s=-DAY_S)
 
 
 class _Pair(NamedTuple):
-    """Rows and bytes of a commit in one hour, not yet in a run's plan. Sort key of commits that are put into files."""
+    """Rows and bytes of a commit in one hour, not yet in a run's plan. Sort key for assigning commits to files."""
 
     created_at_ms: int
     commit_id: str
@@ -175,7 +175,7 @@ def _due_files(
 
 
 def _cut(pairs: Iterable[_Pair], policy: CompactionPolicy) -> Iterator[PlanFile]:
-    """Assign commits to one file after the other. All rows of a commit in an hour stay in one file."""
+    """Fill one file after the other with commits. All rows of a commit in an hour stay in one file."""
     commits: list[str] = []
     rows = total_bytes = 0
     for pair in pairs:

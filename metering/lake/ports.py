@@ -50,7 +50,7 @@ Group = tuple[str | int, ...]
 class TimeSlice:
     """A slice of time: the rows whose time lies in `[from_s, to_s)`, epoch seconds.
 
-    The time of a row is the start of its transfer. The time of a correction (a row booked in another hour than its own)
+    The time of a row is the start of its transfer. The time of a correction (a row not booked in the hour of its start)
     is the start of its booked hour, so adjacent slices contain each row exactly once.
     """
 
@@ -62,23 +62,23 @@ class TimeSlice:
         return hour_s < self.from_s < hour_s + HOUR_S or hour_s < self.to_s < hour_s + HOUR_S
 
     def takes_corrections(self, hour_s: int) -> bool:
-        """Whether the slice takes the corrections that are booked in an hour."""
+        """Whether the slice contains the corrections that are booked in an hour."""
         return self.from_s <= hour_s < self.to_s
 
     def takes(self, start_s: int, hour_s: int) -> bool:
-        """Whether the slice takes a row that starts at `start_s` and is booked in `hour_s`."""
+        """Whether the slice contains a row that starts at `start_s` and is booked in `hour_s`."""
         own = hour_s <= start_s < hour_s + HOUR_S
         return self.from_s <= start_s < self.to_s if own else self.takes_corrections(hour_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowQuery:
-    """A sum over rows, by groups.
+    """A query for sums over rows, by groups.
 
     Attributes:
         columns: Lake columns or `own_hour` to group by, in order; if empty, all rows form one group.
-        where: Column -> allowed values of a row in this column. Row groups that cannot match are skipped.
-        times: Slice of time to which partly covered hours are limited; None for all rows of the sources.
+        where: Column -> values that a row may have in this column. Row groups that cannot match are skipped.
+        times: Slice of time to which rows of partly covered hours are limited; None for all rows of the sources.
     """
 
     columns: tuple[str, ...] = ()
@@ -148,9 +148,9 @@ class LakeWriter(Protocol):
     def merge(
         self, hour_s: int, staging_keys: Sequence[str], *, in_part: Collection[str] = frozenset()
     ) -> AbstractContextManager[MergedFile]:
-        """Write one lake file: all rows of these staging objects that are booked in `hour_s`, sorted.
+        """Write one lake file with all rows of the staging objects that are booked in `hour_s`, sorted.
 
-        The content exists until the `with` block ends. Memory use does not grow with the number of rows.
+        The content exists until the `with` block ends. Memory use is independent of the number of rows.
 
         Args:
             hour_s: Start of the hour.
@@ -176,7 +176,7 @@ class StagedUsage(Protocol):
 
 
 class UsageRows(Protocol):
-    """Usage of an hour: each usage key once, in the order of files and digests (`usage_digest.row_place`).
+    """Usage of an hour: each usage key once, in the order used in files and digests (`usage_digest.row_place`).
 
     Rows become Python objects a few at a time, so an hour of millions of keys needs little more memory than columns.
     """
@@ -205,7 +205,7 @@ class LakeReader(Protocol):
         """
 
     def parts(self, sources: Sequence[RowSource], query: RowQuery) -> Iterator[tuple[Group, Total]]:
-        """Like `totals`, one part of the rows at a time, so few groups are in memory. A group may recur many times.
+        """Like `totals`, but for parts of the rows, so memory holds few groups. A group may occur many times.
 
         Raises:
             ObjectMissingError, ObjectDamagedError: As for `totals`; groups yielded before the error are then invalid.
@@ -224,7 +224,7 @@ class LakeReader(Protocol):
             hour_s: Start of the hour.
             sources: All of this hour.
             batches: Receives the groups of `BATCH_QUERY`, source by source, during the same read, so that each source
-                is read only once. Batches with rows in several sources are passed several times. After an error, the
+                is read only once. A batch with rows in several sources is passed several times. After an error, the
                 groups passed so far are invalid.
 
         Raises:
@@ -247,7 +247,7 @@ class TotalsReader(Protocol):
         """
 
     def summed(self, files: Sequence[LakeFile]) -> UsageRows:
-        """Totals of some files of one hour together.
+        """Sum of the totals of some files of one hour.
 
         Raises:
             ObjectMissingError, ObjectDamagedError: As `of`.
@@ -318,16 +318,16 @@ class FrozenReader(Protocol):
     def hour(
         self, frozen: FrozenMonth, hour_s: int, accounts: Collection[str] | None = None
     ) -> Iterator[tuple[UsageKey, Total]]:
-        """Totals of these accounts (None: all) in a booked hour, by account, key and `corrects`."""
+        """Totals of some accounts (None: all) in a booked hour, by account, key and `corrects`."""
 
     def account_rows(self, frozen: FrozenMonth, account_ids: Collection[str]) -> Iterator[tuple[UsageKey, Total]]:
         """Totals of some accounts in all hours, by account, key, `corrects` and hour.
 
-        Only the parts of the month's object that may have rows of these accounts are read.
+        Of the month's object, only row groups that may have rows of the accounts are read.
         """
 
     def days(self, frozen: FrozenMonth, accounts: Collection[str] | None = None) -> Iterator[DayBatch]:
-        """Totals by day of these accounts (None: all), by account, key, `corrects` and day, in batches."""
+        """Daily totals of some accounts (None: all), by account, key, `corrects` and day, in batches."""
 
 
 class FrozenFiles(FrozenReader, Protocol):

@@ -1,8 +1,8 @@
 """The exact view of all accepted rows: published files, and staging objects of rows that are not published yet.
 
 P25 gives the read order: published files, waiting commits, pointers, and published files again. A commit leaves the
-waiting list only after its pointers are written, so every reader finds it in the list or by a pointer. If a staging
-object is missing, a reader starts again, and never skips the object (P26).
+waiting list only after its pointers are written, so every reader finds it in the list or through a pointer. If a
+staging object is missing, a reader repeats the whole read, and never skips the object (P26).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Look:
-    """Items of an hour, read once in this order: published files, waiting commits, pointers."""
+    """Items of an hour from one read, in this order: published files, waiting commits, pointers."""
 
     published: list[Item]
     waiting: list[Waiting]
@@ -39,7 +39,7 @@ class _Look:
 
     @property
     def keys(self) -> frozenset[str]:
-        """Published keys, and one key per commit, which is not changed by placing, because placing changes no state."""
+        """Published keys, and one key per commit, which placing leaves unchanged, because placing changes no state."""
         waiting = [booked_hours.pointer_key(0, entry.commit_id).sk for entry in self.waiting]
         return frozenset([*self.published_keys, *waiting, *_sort_keys(self.pointers)])
 
@@ -83,11 +83,11 @@ class LakeView:
         return replace(self, with_waiting=False)
 
     def of_commit(self, commit: CommitRecord) -> LakeView:
-        """The view of published files and of one commit, with few reads for any number of commits in an hour."""
+        """A view of published files and one commit only, with few reads for any number of commits in an hour."""
         return replace(self, commit=commit)
 
     def hour_between(self, hour_s: int) -> booked_hours.HourState:
-        """Interval-exact state, with all commits made before this call, and none made after its return.
+        """Interval-exact state: it has all commits made before this call, and no commits made after its return.
 
         Raises:
             UnavailableError: The hour changed too often while it was read.
@@ -95,7 +95,7 @@ class LakeView:
         return self._hour(hour_s, agrees=lambda _, seen: seen.published_keys == _sort_keys(self._published(hour_s)))
 
     def hour_snapshot(self, hour_s: int) -> booked_hours.HourState:
-        """Moment-exact state, as the hour was at one moment during this call.
+        """Moment-exact state: the hour as it was at one moment during this call.
 
         Raises:
             UnavailableError: The hour changed too often while it was read.
@@ -107,13 +107,13 @@ class LakeView:
 
         Raises:
             UnavailableError: The hour changed too often while it was read.
-            LedgerCorruptError: A published file is missing, or a staging object without a published replacement is.
+            LedgerCorruptError: A published file is missing, or a staging object that no published file replaces.
         """
         missing = ""
         for _ in range(self.attempts):
             state = self.hour_snapshot(hour_s) if exact else self.hour_between(hour_s)
             if any(source.key == missing for source in state.sources):
-                # The hour still names the object after a first miss, so its rows were not moved to a published file.
+                # After a first miss, the hour still names the object, so its rows were not moved to a published file.
                 raise LedgerCorruptError(f"{missing} is gone, and hour {hour_label(hour_s)} still needs it")
             try:
                 return work(state)
@@ -140,20 +140,20 @@ class LakeView:
     def hours(self, *, from_s: int = 0, to_s: int | None = None) -> list[int]:
         """Hours of `[from_s, to_s)` that have rows, in order.
 
-        Lists are read in the order in which pairs move between them: waiting, pending, lake (P2).
+        Lists are read in the order in which pairs move through the lists: waiting, pending, lake (P2).
         """
         hours = self._staged_hours()
         hours.update(self._lake_hours(from_s, to_s))
         return sorted(hour_s for hour_s in hours if from_s <= hour_s and (to_s is None or hour_s < to_s))
 
     def first_hour_s(self) -> int | None:
-        """The first hour that has rows, or None. The rest of the lake is not listed."""
+        """The first hour that has rows, or None. Later hours of the lake are not listed."""
         hours = self._staged_hours()
         hours.update(islice(self._lake_hours(0, None), 1))
         return min(hours, default=None)
 
     def _hour(self, hour_s: int, *, agrees: Callable[[_Look | None, _Look], bool]) -> booked_hours.HourState:
-        """First state that `agrees` accepts. `agrees` is called with the previous read, or None, and the new read."""
+        """First state that `agrees` accepts. `agrees` receives the previous read (None at first) and the new read."""
         before: _Look | None = None
         for _ in range(self.attempts):
             published = self._published(hour_s)
@@ -224,7 +224,7 @@ class BatchSizes:
     """Size of the accepted records, with one object per batch.
 
     Attributes:
-        json_bytes: Each batch as a message of docs/contract.md, without white space.
+        json_bytes: Each batch as a JSON message of docs/contract.md, without white space.
         gzip_bytes: The same objects, each compressed separately at level 6.
     """
 

@@ -26,9 +26,9 @@ class RowSource:
     """Rows of one hour in one object.
 
     Attributes:
-        staged: Whether the object is in staging; only its rows booked in `hour_s` then belong to the hour.
+        staged: Whether the object is in staging; if so, only its rows booked in `hour_s` belong to the hour.
         rows, bytes: Number of rows and sum of bytes in this hour, according to the ledger.
-        waiting: Whether the object's commit waits for the roll-up, so that usage does not include it.
+        waiting: Whether the object's commit waits for the roll-up, so that usage does not include the commit yet.
     """
 
     key: str
@@ -45,7 +45,7 @@ class RowSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HourState:
-    """State of a booked hour as a reader found it, with everything accepted in that hour.
+    """State of a booked hour as a reader found it, with all rows accepted in that hour.
 
     Attributes:
         sources: Lake files first, then staging objects; each row is in exactly one file or object.
@@ -75,7 +75,7 @@ class HourState:
 
 PUBLISHED_PREFIX = "1#"
 POINTER_PREFIX = "2#"
-# Exclusive ends of the key ranges: the next character after `#`.
+# Exclusive ends of the key ranges: `$` is the next character after `#`.
 _AFTER_PUBLISHED = "1$"
 _AFTER_POINTERS = "2$"
 
@@ -116,7 +116,7 @@ def pending_in(items: ItemStore, shard: int) -> Iterator[Item]:
 
 
 def run_that_published(item: Item) -> str:
-    """Name of the run that published an item in an hour, as a pointer names it."""
+    """Name of the run that published an item in an hour, in the form that pointers use."""
     return key_of(item).sk.removeprefix(PUBLISHED_PREFIX)
 
 
@@ -147,7 +147,7 @@ _HourOfKey = Annotated[int, Form(lambda fields, _: fields.hour_named(fields.afte
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pending(StoredItem):
-    """A commit with hours that no run has taken yet. `hours` only ever shrinks; `totals` keeps all hours."""
+    """A commit with hours that no run has taken yet. `hours` only shrinks; `totals` always has all hours."""
 
     shard: Annotated[int, number_after("pk", partitions.PENDING)]
     commit_id: SortKey
@@ -169,7 +169,7 @@ class Pending(StoredItem):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pointer(StoredItem):
-    """An hour's pointer to a commit's staging object. `run` is empty until a run marks it."""
+    """An hour's pointer to a commit's staging object. `run` is empty until a run marks the pointer."""
 
     hour_s: _HourOfKey
     commit_id: Annotated[str, after("sk", POINTER_PREFIX)]

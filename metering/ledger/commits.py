@@ -92,7 +92,7 @@ class ShardRecord:
         self._known = shards == 1
 
     def ensure(self) -> None:
-        """Returns once the ledger has this number of shards, or a larger one.
+        """Return once the ledger has stored this number of shards or a larger number.
 
         Raises:
             UnavailableError: It is unknown whether the number is stored, so nothing may be committed.
@@ -104,7 +104,7 @@ class ShardRecord:
     def _remember(self) -> bool:
         """Read the number of shards, and raise it if necessary. Returns False if another process wrote in between.
 
-        The write is conditional on the number that was read, so a late write never lowers it.
+        The write is conditional on the number that was read, so a late write never lowers the stored number.
         """
         item = self._items.get(Table.LEDGER, SHARDS_KEY)
         used = UsedShards.from_item(item).number
@@ -147,10 +147,10 @@ _Hours = Annotated[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitRecord(StoredItem):
-    """Record of a commit. `aborted` is the fence of a commit that never succeeded (P32); it has only the commit's id.
+    """Record of a commit. `aborted` is the fence of a commit that never succeeded (P32), and has only the commit's id.
 
     Attributes:
-        hours: All booked hours of the commit's rows; they never change.
+        hours: All booked hours of the commit's rows; these hours never change.
         expires_at_s: Set after the commit's staging object is cleaned, never before.
     """
 
@@ -198,12 +198,12 @@ def shard_of(commit_id: str, shards: int) -> int:
 
 # Waiting commits: accepted, and not rolled up yet (`U#<shard>`, `<commit_id>`).
 #
-# A commit's transaction puts its entry. A run of the shard's roll-up books the commit's usage, places its pointers and
-# its pending entry, and then deletes this entry (P23). Until then, only the entry lists the commit's hours, so readers
-# of rows read the waiting list before the pointers (P25).
+# A commit's transaction also puts its waiting entry. A run of the shard's roll-up books the commit's usage, places its
+# pointers and its pending entry, and then deletes its waiting entry (P23). Until then, only the waiting entry lists the
+# commit's hours, so readers of rows read the waiting list before the pointers (P25).
 
 
-# Sorts after every commit id.
+# This key sorts after every commit id.
 _AFTER_ALL = "~"
 
 
@@ -237,7 +237,7 @@ class Waiting(StoredItem):
     """A commit that no run of the roll-up has placed yet.
 
     Attributes:
-        sent_at_ms: Smallest SentTimestamp of the commit's messages; usage reports are complete up to it at most (P27).
+        sent_at_ms: Smallest SentTimestamp of the commit's messages; no usage report is complete beyond it (P27).
     """
 
     shard: Annotated[int, number_after("pk", partitions.WAITING)]

@@ -43,7 +43,7 @@ class LedgerFormat(codec.StoredItem):
 
 
 def check_format(items: ItemStore, *, usage_generation: int | None = None) -> LedgerFormat | None:
-    """Returns the ledger's format if this code writes it, or None for a new ledger.
+    """Check that this code writes the ledger's format; returns the format, or None for a new ledger.
 
     Raises:
         FormatTooNewError: Newer code wrote it.
@@ -66,9 +66,9 @@ def check_format(items: ItemStore, *, usage_generation: int | None = None) -> Le
 
 
 def check_readable(items: ItemStore) -> None:
-    """Returns if this code supports the ledger's format: the code's own format, or an older one.
+    """Check that this code supports the ledger's format: the code's own format or an older format.
 
-    Use this only for data that is the same in all formats: states of regions, deeds, canaries.
+    Use this check only for data that is the same in all formats: states of regions, deeds, canaries.
 
     Raises:
         FormatTooNewError: Newer code wrote it.

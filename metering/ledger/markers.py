@@ -32,7 +32,7 @@ _VERDICTS: tuple[Verdict, ...] = ("accepted", "rejected")
 
 _MARKER_SK = "M"
 
-# Condition for accepting a batch: an accepted verdict is final, a rejected verdict may be replaced.
+# Condition for accepting a batch: an accepted verdict is final, but a rejected verdict may be replaced.
 ABSENT_OR_REJECTED = AnyOf((Absent(), Equals(attribute="verdict", value="rejected")))
 ACCEPTED = Equals(attribute="verdict", value="accepted")
 
@@ -48,7 +48,7 @@ def marker_key(batch_id: str) -> Key:
 
 
 def may_have_expired(hour_s: int, marker_life_s: int, now_s: int) -> bool:
-    """Whether markers of an hour can have expired. Markers are written at most an hour before their hour."""
+    """Whether markers of an hour can have expired. A marker is written at most an hour before its hour."""
     return hour_s - HOUR_S + marker_life_s <= now_s
 
 
@@ -160,7 +160,7 @@ class Marker:
 
 
 class MarkerGlance(NamedTuple):
-    """The parts of a marker that a full scan needs, read several times as fast as the whole marker."""
+    """The fields of a marker that a full scan needs, decoded several times as fast as the whole marker."""
 
     batch_id: str
     verdict: Verdict
@@ -171,7 +171,7 @@ class MarkerGlance(NamedTuple):
 
     @classmethod
     def of_item(cls, item: Item) -> MarkerGlance:
-        """Receives an item that is a marker.
+        """Decode an item, which must be a marker.
 
         Raises:
             LedgerCorruptError: The item cannot be read.
@@ -182,7 +182,7 @@ class MarkerGlance(NamedTuple):
         usual = usual and (source_id is None or (type(source_id) is str and bool(source_id)))
         totals = _plain_totals(hours) if usual and type(hours) is dict else None
         if totals is None and (hours is not None or verdict != "rejected" or not usual):
-            # The item is unusual or invalid: decoding the whole marker tells which.
+            # The item is unusual or invalid, and decoding the whole marker shows which.
             return cls._make(attrgetter(*cls._fields)(Marker.from_item(item)))
         pk = cast("str", item["pk"])
         return cls(
@@ -240,7 +240,7 @@ def conflict_named(item: Item) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conflict(StoredItem):
-    """Other content under the id of an accepted batch. It is written unconditionally, always with the same content."""
+    """Other content under the id of an accepted batch. Written unconditionally, always with the same content."""
 
     batch_id: Annotated[str, after("pk", partitions.BATCH)]
     content_hash: Annotated[str, after("sk", _CONFLICT_PREFIX)]
@@ -284,7 +284,7 @@ class LedgerFacts:
     """Markers and conflicts of some batches, not all read at the same moment.
 
     Attributes:
-        conflicts: Batch id -> hashes of other contents that came later under the id.
+        conflicts: Batch id -> hashes of other contents that arrived later under the same id.
     """
 
     markers: dict[str, Marker] = field(default_factory=dict)
@@ -342,7 +342,7 @@ class VerdictCounts:
 
     Attributes:
         accepted, rejected: Batches with records in the range, or decided in the range.
-        conflicts: Other contents that came later under the id of one of these batches.
+        conflicts: Other contents that arrived later under the id of one of these batches.
     """
 
     accepted: int = 0
@@ -356,7 +356,7 @@ class VerdictCounts:
 
 
 def touches(marker: Marker | MarkerGlance, from_s: int, to_s: int) -> bool:
-    """Whether a batch has records in `[from_s, to_s)`, or, without any records, was decided in that range."""
+    """Whether a batch has records in `[from_s, to_s)`; a batch without records must be decided in that range."""
     if marker.hours:
         return any(from_s <= hour_s < to_s for hour_s in marker.hours)
     return from_s <= marker.decided_at_ms // 1_000 < to_s
@@ -389,7 +389,7 @@ class VerdictTally:
                 self._look_up()
 
     def counts(self) -> VerdictCounts:
-        """All that was counted. Raises the errors of `other`."""
+        """All that was counted. Raises the same errors as `other`."""
         self._look_up()
         return self._counts
 

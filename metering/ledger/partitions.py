@@ -1,4 +1,4 @@
-"""Partitions of the ledger. IAM grants for a part of the table name these prefixes.
+"""Partitions of the ledger. IAM policies for only part of the table name these prefixes.
 
 | partition       | items in it                                           | modules                           |
 |-----------------|-------------------------------------------------------|-----------------------------------|
@@ -13,7 +13,7 @@
 | `I#<month>`     | invoices and credit notes that a month books          | `notes/money`                     |
 | `K#tokens`      | tokens of the HTTP API: hashes, never secrets         | `notes/access`                    |
 | `S#kinds`       | most kinds of an account that get a number            | `usage/kinds`                     |
-| `S#shards`      | the largest number of shards in use so far            | `shards`                          |
+| `S#shards`      | the largest number of shards in use so far            | `commits`                         |
 | `S#restore`     | which restore of the ledger fills a usage table       | `usage/generation`                |
 | `S#format`      | the format of the region's data                       | `format_version`                  |
 | `W#<kind>`      | notes that jobs keep for themselves and for alarms    | `notes`                           |

@@ -100,7 +100,7 @@ class FrozenHour:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrozenMonth:
-    """A closed month. The same month always gives the same bytes.
+    """A closed month. The same month is always encoded as the same bytes.
 
     Attributes:
         digest: Hex SHA-256 of the manifest's bytes. Callers can use the digest to recognise an unchanged month.

@@ -25,13 +25,13 @@ _BatchId = Annotated[str, after("pk", partitions.BATCH)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryNote(StoredItem):
-    """Note of a retry: refused records of an accepted batch that were sent again, and the new batch id.
+    """Note of a retry: the refused records of an accepted batch that were resent, and the new batch's id.
 
     Retried records count in the new batch, and no longer as refused records of the first batch.
 
     Attributes:
         batch_id: Id of the batch in which the records were refused.
-        retry_id: Id of the batch in which the records were sent again.
+        retry_id: Id of the new batch in which the records were resent.
         positions: Positions of the records in the first batch.
     """
 

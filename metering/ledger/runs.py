@@ -66,7 +66,7 @@ def runs_before(items: ItemStore, chain: str, number: int, *, first: int = 0) ->
 
 
 def long_done(runs: Iterable[Run], *, wait_ms: int, now_ms: int) -> Iterator[Run]:
-    """Yield runs of a chain that ended at least `wait_ms` ago, up to the first run that did not.
+    """Yield runs of a chain until the first run that did not end at least `wait_ms` ago.
 
     Callers delete the runs' objects, so no wait is shortened. A run whose recorded end is in the future (wrong clock)
     is yielded with the next due run, because it ended before that run.
@@ -89,7 +89,7 @@ def long_done(runs: Iterable[Run], *, wait_ms: int, now_ms: int) -> Iterator[Run
 
 
 def newest_run(items: ItemStore, chain: str) -> Run | None:
-    """The newest run of a chain, or None if there is none yet."""
+    """The newest run of a chain; None if the chain has no run yet."""
     return next(newest_first(items, chain), None)
 
 
@@ -157,7 +157,7 @@ class Run(StoredItem):
 
 # A chain of runs: the mechanism that the roll-up and the compactor share (P19 to P22).
 #
-# Any number of processes may work on a chain, and any of them may die at any call. The run item with its plan is the
+# Any number of processes may work on a chain, and any process may die at any call. The run item with its plan is the
 # claim, and the claim is final: no process takes over another one's run. The next process uses the newest run's plan.
 
 
@@ -166,7 +166,7 @@ class RunOverError(EarlyEndError):
 
 
 class OutOfTimeError(EarlyEndError):
-    """The process has too little time for the next step; the next process resumes here."""
+    """The process has too little time for the next step; the next process resumes at this step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +223,7 @@ class Chain:
         return newest is not None and (newest.number > run.number or newest.state == "done")
 
     def stop_if_over(self, run: Run) -> None:
-        """Returns if the run still needs work.
+        """Check that the run still needs work.
 
         Raises:
             RunOverError: It is over.
@@ -255,7 +255,7 @@ _NAMED = 5
 
 
 class Contradictions:
-    """Contradictions found in one invocation of a job. This is a plain class, because it collects them."""
+    """Contradictions found in one invocation of a job. This is a plain class, because it is mutable."""
 
     def __init__(self) -> None:
         self._found: dict[str, LedgerCorruptError] = {}
@@ -285,7 +285,7 @@ class Contradictions:
         """Raise the contradictions, if there were any.
 
         Raises:
-            LedgerCorruptError: It names the contradictions. Functions fail with it, and commands end with exit 1.
+            LedgerCorruptError: It names the contradictions. Functions fail with this error; commands exit with code 1.
         """
         if not self._found:
             return

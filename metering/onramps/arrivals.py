@@ -51,7 +51,7 @@ class NewestContext(Protocol):
 class Arrival:
     """Outcome of a new object: the outcome of the file, or `vanished` if the object was deleted before it was read.
 
-    `deprecated` names the setting of its log source that the next release removes.
+    `deprecated` names the setting of the object's log source that the next release removes.
     """
 
     verdict: ArrivalVerdict
@@ -98,7 +98,7 @@ class Arrivals:
         return self._taken(found, source, kind)
 
     def refuse(self, place: str, detail: str) -> Arrival:
-        """Refuse a message that announces no readable object, with a reason for people."""
+        """Refuse a message that announces no readable object, with a human-readable reason."""
         kept = LogFileRefusedError(FileReason.UNREADABLE, detail)
         self.refusals.keep_file(place, kept)
         return Arrival(verdict="refused", place=place, reason=kept.reason, detail=detail)
@@ -109,8 +109,8 @@ class Arrivals:
         try:
             taken = self.files.take(store, found.key, etag=found.etag, version_id=found.version_id, bills=bills)
         except UnavailableError as error:
-            # If a key is missing, S3 answers "forbidden" to a role that may list only the source's prefix. Writing and
-            # sending follow the read: if they fail, the next delivery sends the plan without reading the file.
+            # If a key is missing and the role may list only the source's prefix, S3 answers "forbidden". Writing and
+            # sending follow the read: if either fails, the next delivery sends the plan without reading the file.
             if error.operation not in _READS or not _is_gone(store, found.key):
                 raise
             return Arrival(verdict="vanished", place=_place(found), source=source.name)
@@ -151,6 +151,6 @@ def _place(found: CreatedObject) -> str:
 
 
 def _is_gone(store: LogStore, key: str) -> bool:
-    # Among the keys that begin with an existing object's key, its own key comes first.
+    # In a listing by the prefix of an existing object's key, that key itself comes first.
     first = next(iter(store.list(key)), None)
     return first is None or first.key != key

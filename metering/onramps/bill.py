@@ -73,7 +73,7 @@ row has another number of fields than the header."""
 
 
 def bill_files(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """List the files of a bill, each once, and other files in the folders. Files named directly are bills.
+    """List the files of a bill, each once, and other files in the folders. Files named directly always count as bills.
 
     Raises:
         OperationFailedError: A path does not exist, or no file was found.
@@ -160,7 +160,7 @@ def _lines(text: TextIO, path: Path) -> Iterator[str]:
         yield line
 
 
-# Each key takes some 300 bytes: 150 MB together. A month of 500 accounts with 30 usage types has 450,000 keys.
+# Each key takes about 300 bytes: 150 MB in all. A month of 500 accounts with 30 usage types has 450,000 keys.
 MOST_KEYS = 500_000
 _EXAMPLES = 3
 _TOLD_EVERY = 10_000
@@ -282,10 +282,10 @@ class Tolerance:
 
 
 def tolerance_of(texts: Iterable[str]) -> Tolerance | None:
-    """Parse tolerances: `0.5%`, `1000`, `10 MB`. None if there are none.
+    """Parse tolerances: `0.5%`, `1000`, `10 MB`. None without a tolerance.
 
     Raises:
-        OperationFailedError: A text is neither a percentage nor a number of bytes, or one of both is given twice.
+        OperationFailedError: A text is neither a percentage nor a number of bytes, or either is given twice.
     """
     size: int | None = None
     percent: Decimal | None = None
@@ -304,7 +304,7 @@ def tolerance_of(texts: Iterable[str]) -> Tolerance | None:
 
 
 class ComparedRow(NamedTuple):
-    """Row of the comparison; a side without bytes is 0."""
+    """A row of the comparison; 0 on a side without bytes."""
 
     key: bill_lines.LineKey
     billed: int

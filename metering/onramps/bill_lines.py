@@ -22,10 +22,10 @@ from metering.usage.usage_types import contract_name
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """Column names of one kind of bill export. Of several names, the first that exists in the file is used.
+    """Column names of one kind of bill export. Of alternative names, the first that the file has is used.
 
-    `usage` lists usage categories in lower case: others are charges for usage on another line. `amounts` lists column
-    pairs of a quantity and its unit, the preferred pair first. A file may lack `end`, `cost` and units.
+    `usage` lists usage categories in lower case: other categories are charges for usage on another line. `amounts`
+    lists column pairs of a quantity and its unit, the preferred pair first. A file may lack `end`, `cost` and units.
     """
 
     name: str
@@ -168,11 +168,11 @@ def is_metered_only(usage_type: str) -> bool:
 
 
 def why_billed_only(usage_type: str) -> str:
-    """Reason why a usage type may be billed but not metered; empty if this counts as a difference."""
+    """Reason why a usage type may be billed but not metered; empty if the bytes count as a difference."""
     return next((why for pattern, why in _BILLED_ONLY if pattern.fullmatch(usage_type)), "")
 
 
-# AWS's GB of data transfer is 2^30 bytes: all 536 lines of metering/replay/samples/aws-bill-lines agree.
+# AWS's GB of data transfer is 2^30 bytes: all 536 lines of metering/replay/samples/aws-bill-lines agree with this.
 _UNIT_BYTES = {
     "gb": GIB, "gib": GIB, "gigabyte": GIB, "gigabytes": GIB, "byte": 1, "bytes": 1, "": GIB,
 }  # fmt: skip
@@ -182,7 +182,7 @@ _TIME = re.compile(
 )
 _ACCOUNT = re.compile(r"[0-9]{12}")
 _EXACT = Context(prec=100)
-# A zettabyte: no line of a bill has more.
+# A zettabyte, which no line of a bill exceeds.
 _MOST_BYTES = 2**70
 _YEARS = range(2006, 2100)
 
@@ -220,7 +220,7 @@ def unit_bytes(value: object) -> int:
 
 
 def bytes_of(value: object, unit: int) -> Decimal:
-    """Exact bytes of an amount, perhaps a fraction: the 10th decimal of a GB is a tenth of a byte.
+    """Exact bytes of an amount, possibly with a fraction: the 10th decimal of a GB is a tenth of a byte.
 
     A Parquet float is read as its shortest decimal text, which is the value that AWS counted.
 
@@ -316,7 +316,7 @@ class LineKey(NamedTuple):
 
 
 class BilledLine(NamedTuple):
-    """Compared line; `exact` holds the bytes before rounding, and `usd` the cost, None if the bill lacks it."""
+    """Compared line; `exact` holds the bytes before rounding, `usd` the cost (None if the bill has no cost)."""
 
     key: LineKey
     start_s: int

@@ -57,10 +57,10 @@ LEGACY_FIELDS = (
 """The 33 fields of a legacy log, in their order (Amazon CloudFront Developer Guide, "Standard log file fields")."""
 
 _NONE = ("", "-")
-# The bodies of these requests go on to the origin, and are billed as such (CloudFront's usage report).
+# CloudFront forwards the bodies of these requests to the origin, and AWS bills them so (CloudFront's usage report).
 _UPLOADS = frozenset({"DELETE", "OPTIONS", "PATCH", "POST", "PUT"})
 _READS = frozenset({"GET", "HEAD"})
-# The edge answered these requests without the origin. `Error` does not tell whether the edge or the origin caused it.
+# The edge answered these requests without an origin. `Error` does not show whether the edge or the origin caused it.
 _AT_EDGE = frozenset({"Hit", "Redirect", "LimitExceeded", "CapacityExceeded", "FunctionGeneratedResponse"})
 _BY_ORIGIN = "Miss"
 METHOD_NOT_LOGGED, ORIGIN_UNKNOWN = "method_not_logged", "origin_unknown"
@@ -149,7 +149,7 @@ def _time_s(date: str, time: str, seconds: str, milliseconds: str) -> int | None
     if date not in _NONE and time not in _NONE:
         return _moment_s(f"{date} {time}", "%Y-%m-%d %H:%M:%S")
     if seconds not in _NONE:
-        # The seconds may have a fraction.
+        # The seconds may have a fractional part.
         return _number(seconds.partition(".")[0])
     whole = _number(milliseconds)
     return whole // 1000 if whole and milliseconds not in _NONE else None
@@ -158,13 +158,13 @@ def _time_s(date: str, time: str, seconds: str, milliseconds: str) -> int | None
 _moment_s = lru_cache(maxsize=65_536)(epoch_s_of)
 
 
-# Rules of CloudFront standard logs: the edge's billing area decides the usage type. A distribution may write both log
-# versions, each with the same requests. If a context states which version is metered, the other is shadowed.
+# Rules of CloudFront standard logs: the edge's billing area decides the usage type. A distribution may write both
+# versions of the log, each with the same requests. If a context states which version is metered, the other is shadowed.
 #
 # The metered side is the edge, and the other side is the internet. Viewers' requests have the usage type that AWS's
-# naming suggests; no bill has a line for it, because they are free. But the bodies of PUT, POST and similar requests go
-# on to the origin, and AWS bills them as origin traffic. Each byte is metered once, under one of the two usage types.
-# No field tells the origin's location.
+# naming suggests; no bill has a line for this type, because these requests are free. But the bodies of PUT, POST and
+# similar requests go on to the origin, and AWS bills them as origin traffic. Each byte is metered once, under one of
+# the two usage types. No field states the origin's location.
 
 AREA, NO_AREA, NO_ORIGIN = "edge_area", "no_edge_area", "no_edge_origin"
 # Direction -> the other side, and the usage type of the transfer.
@@ -218,9 +218,9 @@ class CloudFrontClassifier:
         return Classified(traffic, NO_AREA, EDGE_UNKNOWN if subject.edge_logged else EDGE_NOT_LOGGED)
 
 
-# Formats of CloudFront standard logs are W3C with `#Fields`, plain with a header line, JSON, and raw with given names.
-# In version 2 the owner chooses the fields and the delimiter. A file's header names its fields; its first line shows
-# the delimiter.
+# CloudFront standard logs have these formats: W3C with `#Fields`, plain with a header line, JSON, and raw with given
+# names. In version 2, the distribution's owner chooses the fields and the delimiter. A file's header states its fields,
+# and the first line shows the delimiter.
 
 LEGACY, V2 = "legacy", "v2"
 _FIELDS = "#Fields:"
@@ -307,7 +307,7 @@ def _names(text: str) -> list[str]:
 
 
 def _is_header(line: str) -> bool:
-    """Whether a line holds field names instead of values: the bytes of a request are never a name."""
+    """Whether a line holds field names instead of values: a number of bytes is never a field name."""
     if SENT not in line:
         return False
     names = _names(line)

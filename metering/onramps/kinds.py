@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     _Parts = tuple[Callable[..., Iterator[reading.Block[Any]]], Callable[[reading.FileName, Timeline], Classifier[Any]]]
 
 # Kinds of logs that are never metered: each is recognised by its names, and refused with the reason in a sentence. Most
-# of them repeat the bytes of another log, so metering both would count bytes twice; the others contain no bytes.
+# of these logs repeat the bytes of another log, so metering both would count bytes twice; the others contain no bytes.
 
 
 class RefusedKind(NamedTuple):
@@ -93,13 +93,13 @@ REFUSED_KINDS: tuple[RefusedKind, ...] = (
 
 
 def why_refused(key: str) -> str | None:
-    """Reason why a file is not metered, if its key matches a kind that is never metered; else None."""
+    """Reason why a file is never metered, if its key matches a kind that is never metered; else None."""
     return next((f"{kind.about}: {kind.why}" for kind in REFUSED_KINDS if kind.pattern.search(key)), None)
 
 
 # Names of S3 server access logs. AWS names a file `YYYY-mm-DD-HH-MM-SS-<16 characters>` below the prefix that the
 # bucket's owner chose. In partitioned names, `<account>/<region>/<bucket>/YYYY/mm/DD/` is inserted between prefix and
-# name. The time is that of the delivery, or with event-time partitions the day of the events (Amazon S3 User Guide,
+# name. The time is that of the delivery or, with event-time partitions, the day of the events (Amazon S3 User Guide,
 # "Amazon S3 server access log format").
 
 S3_ACCESS = "s3-access"
@@ -111,12 +111,12 @@ _PARTITION = re.compile(r"(?:.*/)?([0-9]{12})/([a-z0-9-]+)/([a-z0-9.-]{3,63})/[0
 def recognise_s3_access(key: str) -> reading.FileName | None:
     """Parse the key of an S3 server access log; None for any other key.
 
-    The identity is the name alone: a replica of a log bucket has the same names, and is not a second log. The slot
-    stays None, because S3 access logs arrive at any time.
+    Only the name is the identity: a replica of a log bucket has the same names, and is not a second log. The slot stays
+    None, because S3 access logs arrive at any time.
     """
     folder, slash, name = key.rpartition("/")
-    # AWS appends the name directly to the prefix, which need not end with a slash. AWS never compresses these files. If
-    # a person compresses a copy, the name gets a suffix, but counts as the same file.
+    # AWS appends the name directly to the prefix, and the prefix need not end with a slash. AWS never compresses these
+    # files. If a person compresses a copy, its name gets a suffix, but the copy counts as the same file.
     name = reading.unpacked_name(name)
     named = _NAME.search(name)
     if named is None or named.end() != len(name) or reading.epoch_s_of(named[1], "%Y-%m-%d-%H-%M-%S") is None:
@@ -130,10 +130,10 @@ def recognise_s3_access(key: str) -> reading.FileName | None:
     return reading.FileName(kind=S3_ACCESS, identity=identity, account_id=account_id, region=region, source=bucket)
 
 
-# Names of CloudFront standard logs. Both versions name a file `<distribution>.<YYYY-MM-DD-HH>.<unique>` plus a suffix.
-# The hour is the hour of the requests; its files may arrive up to 24 hours later. Version 2 prefixes the name with
-# `AWSLogs/<account>/CloudFront/`, unless the delivery sets another prefix (Amazon CloudFront Developer Guide, "Access
-# logs (standard logs)").
+# Names of CloudFront standard logs. In both versions, a file's name is `<distribution>.<YYYY-MM-DD-HH>.<unique>` plus a
+# suffix. The hour is the hour of the requests; the files of an hour may arrive up to 24 hours later. Version 2 prefixes
+# the name with `AWSLogs/<account>/CloudFront/`, unless the delivery sets another prefix (Amazon CloudFront Developer
+# Guide, "Access logs (standard logs)").
 
 CLOUDFRONT = "cloudfront"
 
@@ -151,7 +151,7 @@ def recognise_cloudfront(key: str) -> reading.FileName | None:
     if found is None or slot_s is None:
         return None
     account = _CLOUDFRONT_ACCOUNT.search(key)
-    # If a person decompresses a copy, the name loses its suffix, but counts as the same file.
+    # If a person decompresses a copy, its name loses its suffix, but the copy counts as the same file.
     identity = reading.identity_of("cf", reading.unpacked_name(name))
     return reading.FileName(
         kind=CLOUDFRONT,
@@ -194,7 +194,7 @@ class LogKind:
         return self.needs_context or self.needs_ranges
 
     def lacks(self, context: document.Context | None) -> str:
-        """Requirement of ingest that a context does not meet, such as `lists flow logs`; else empty."""
+        """Requirement of ingest that a context does not meet, such as `lists flow logs`; empty if all are met."""
         if self.needs_context and (context is None or not context.flow_logs):
             return "lists flow logs"
         if self.needs_ranges and (context is None or not context.prefixes):
@@ -204,7 +204,7 @@ class LogKind:
 
 # Arrow is imported when a file is read, so that commands without files start faster.
 def _flows() -> _Parts:
-    # AWS gives flow logs of transit gateways and of VPCs the same names; only their fields differ.
+    # AWS names flow logs of transit gateways and of VPCs alike; only their fields differ.
     from metering.onramps.transit_gateway import WithTransit, read_flow_file
 
     return read_flow_file, WithTransit
@@ -243,7 +243,7 @@ _DAY_S = 24 * HOUR_S
 KINDS: tuple[LogKind, ...] = (
     LogKind(
         name="vpc-flow",
-        # Text or Parquet, of any version and any custom format, including transit gateways.
+        # Text or Parquet in any version and any custom format, including transit gateways.
         recognise=reading.flow_log_name,
         read=partial(_read, _flows),
         classifier=partial(_classify, _flows),

@@ -65,7 +65,7 @@ DURATION_UNITS = {"us": 1, "ms": 10**3, "s": 10**6, "min": 60 * 10**6}
 TIME_FORMATS = ("epoch_s", "epoch_ms", "rfc3339")
 """Formats with a name; every other one is a strptime pattern, which contains `%`."""
 
-# With this precision, products of any two numbers here are exact; Decimal's default of 28 digits would round some.
+# With this precision, products of any two numbers here are exact; Decimal's default (28 digits) would round some.
 _EXACT = Context(prec=160)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -200,7 +200,7 @@ class NumberRule(_Rule):
 
     Attributes:
         column: Column that holds the value; empty for a constant.
-        constant: Number for every row, in units.
+        constant: Number that applies to every row, in units of `unit`.
         unit: Name of the unit.
     """
 
@@ -326,7 +326,7 @@ class Csv(_Table):
 
 
 class RowFilter(_Table):
-    """Filter of metered rows: the column must have one of the given values, or none of these values."""
+    """Filter of metered rows: the column must have one of the given values, or must differ from all of them."""
 
     column: str
     equals: frozenset[str] | None = None
@@ -387,7 +387,7 @@ class Mapping(_Table):
 
     @property
     def texts(self) -> tuple[TextRule | None, ...]:
-        """Rules of the texts of a record, in the order of `metering.onramps.reasons.Traffic`."""
+        """Rules for the text fields of a record, in the order of `metering.onramps.reasons.Traffic`."""
         places = (self.direction, self.from_, self.to)
         return (self.account, self.service, self.resource, *places, self.usage_type)
 
@@ -496,7 +496,7 @@ class _JsonRows:
 
 
 def _inner(document: dict[str, object], column: str) -> object:
-    """Value of a column; `client.address` is `address` in `client`, unless a key contains the dot."""
+    """Value of a column; `client.address` is `address` in `client`, unless a key itself contains the dot."""
     if column in document or "." not in column:
         return document.get(column)
     value: object = document

@@ -1,6 +1,6 @@
 """The plan of a log file. A plan is put once, and every later read of the file uses this plan.
 
-A plan names the contexts that judged the file, so a file delivered again is judged by the same contexts and becomes the
+A plan names the contexts that judged the file, so a file delivered again is judged by the same contexts and yields the
 same batches, whatever has changed since. A plan holds the totals of one log file; totals of logs are sums over plans.
 
 Key: `plans/<kind>/<source>/<slot>/<digest of the identity>.json`. So the keys below a source sort by slot.
@@ -38,7 +38,7 @@ class Part(NamedTuple):
 
 
 class Share(NamedTuple):
-    """Lines of a file that one rule classified as one usage type; `reason` is empty if they are classified."""
+    """Lines of a file with the same rule and usage type; `reason` is empty if the lines are classified."""
 
     usage_type: str
     rule: AnyText
@@ -71,10 +71,10 @@ class Plan(StoredDocument):
         source: The writer of such files: a flow-log id, a distribution, a logged bucket.
         account_id: Account in the file's name; empty if the name has no account. So for `region`.
         slot_s: Start of the file's slot, in epoch seconds; None if the file's name states no slot.
-        place: Place of the file when it was planned. A copy of the file at another place has the same plan.
+        place: Location of the file when it was planned. A copy of the file elsewhere has the same plan.
         etag: ETag of the file when planned; empty for a file on disk.
         content_sha256: SHA-256 of the decompressed content; for Parquet, of the file itself.
-        contexts: Hour from which a context holds -> SHA-256 of the context that judged these lines, in order; empty
+        contexts: Hour from which a context holds -> SHA-256 of this context, which judged the lines, in order; empty
             without contexts.
         shares: Metered bytes by usage type and rule, sorted.
         shadowed: Lines and bytes for which another log has the authority, by this other log, as `(log, lines, bytes)`.
@@ -124,7 +124,7 @@ def plan_key(kind: str, source: str, slot_s: int | None, identity: str) -> str:
 
 
 def slot_label(slot_s: int | None) -> str:
-    """Label of a slot in a key, `20261124T1305Z`; labels sort in the order of time."""
+    """Label of a slot in a key, `20261124T1305Z`; labels sort chronologically."""
     if slot_s is None:
         return NO_SLOT
     return datetime.fromtimestamp(slot_s, UTC).strftime(SLOT_FORM)

@@ -57,7 +57,7 @@ class Balance:
 class Others(NamedTuple):
     """Lines of accounts other than the accounts in the names of the files.
 
-    `billed_lines` are metered anyway; the others are refused.
+    `billed_lines` are metered anyway; the other lines are refused.
     """
 
     lines: int = 0
@@ -72,9 +72,9 @@ class Others(NamedTuple):
 NO_OTHERS = Others()
 
 
-# Output of a reader of log files: the summed lines of a block, with the balance of the block. A reader sums lines about
-# the same transfer before judging, so that the rules judge each distinct subject of a block once. This module depends
-# on no format.
+# Output of a reader of log files: a block's summed lines, with the balance of the block. Before judging, a reader sums
+# lines about the same transfer, so that the rules judge each distinct subject of a block once. This module does not
+# depend on any log format.
 
 SubjectT = TypeVar("SubjectT")
 
@@ -84,7 +84,7 @@ class Observation(NamedTuple, Generic[SubjectT]):
 
     Attributes:
         subject: Everything in the lines except time and size: a `FlowHop`, or the subject of another kind of log.
-        hour_s: Start of the hour in which the lines start, in epoch seconds.
+        hour_s: Start of the hour that contains the start of each line, in epoch seconds.
         start_s: Earliest start of the lines.
         end_s: Latest end of the lines, at most an hour after the start of each line.
     """
@@ -129,7 +129,7 @@ class FlowHop(NamedTuple):
 
 
 class RefusedLine(NamedTuple):
-    """Line that cannot be metered; its text is cut at 4 KB.
+    """Line that cannot be metered; its text is truncated at 4 KB.
 
     Attributes:
         number: Number of the line or row in the file, from 1.
@@ -148,8 +148,8 @@ class Block(Generic[SubjectT]):
     """Part of a file. The memory of a block is limited, regardless of the size of the file.
 
     Attributes:
-        observations: Lines that may be metered, added up.
-        refused: Refused lines, up to the reader's limit per file; the balance counts all.
+        observations: Sums of the lines that may be metered.
+        refused: Refused lines, up to the reader's limit per file; the balance counts all refused lines.
         refusals: Lines and bytes of all refused lines by reason, including lines that are not kept.
         balance: Outcomes of the block's lines; lines in `observations` are `metered`.
         read_bytes: Bytes of the stored file read so far, for a progress bar.
@@ -173,7 +173,7 @@ CONTENT_SCHEME = "sha256:"
 _FIT_FOR_ID = re.compile(r"[A-Za-z0-9._:-]+")
 
 # `<account>_vpcflowlogs_<region>_<flow log>_<time>_<hash>.log.gz` or `.log.parquet`, below any prefix, plain or Hive
-# (Amazon VPC User Guide, "Flow log files"). Flow logs of transit gateways have names of the same form.
+# (Amazon VPC User Guide, "Flow log files"). File names of transit gateway flow logs have the same form.
 _FLOW_LOG = re.compile(
     r"(?P<account>[0-9]{12})_vpcflowlogs_(?P<region>[a-z0-9-]+)_(?P<source>fl-[0-9a-z]+)_"
     r"(?P<slot>[0-9]{8}T[0-9]{4}Z)_[0-9A-Za-z]+\.log(?P<suffix>|\.gz|\.parquet)"
@@ -224,8 +224,8 @@ def identity_of(scheme: str, name: str) -> str:
 def flow_log_name(key: str) -> FileName | None:
     """Parse the key or path of a VPC flow log as AWS names it; None for any other key.
 
-    Only the last part of the key counts, without compression suffix: copies change prefixes and partitions, and may be
-    unpacked. The time is the start of the five minutes in which the file's records end.
+    Only the last segment of the key counts, without compression suffix: copies change prefixes and partitions, and may
+    be decompressed. The time is the start of the five minutes in which the file's records end.
     """
     name = key.rpartition("/")[2]
     found = _FLOW_LOG.fullmatch(name)

@@ -1,6 +1,6 @@
 """All reasons for which a line or a whole log file is refused.
 
-Reasons are public: plans, quarantine, figures and reports carry them. Reasons may be added, but never renamed.
+Reasons are public: plans, quarantine, figures and reports contain reasons. Reasons may be added, but never renamed.
 """
 
 from enum import StrEnum
@@ -66,7 +66,7 @@ class Traffic(NamedTuple):
 
 
 class Classified(NamedTuple):
-    """Metered traffic, with the name of its rule, and the reason if unclassified, else empty."""
+    """Metered traffic, with the name of its rule; `reason` is empty unless the traffic is unclassified."""
 
     traffic: Traffic
     rule: str

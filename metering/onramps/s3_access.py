@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 # the end. Any field may be `-`. Texts from clients are not escaped inside the quotes, so a field may contain a quote.
 
 
-# Matches 15 fields, from the bucket owner to the turn-around time. The request field ends before the status.
+# Matches 15 fields, from the bucket owner to the turn-around time. The request field ends before the status field.
 _HEAD = re.compile(
     r"(?P<owner>\S+) (?P<bucket>\S+) \[(?P<time>[^\]]*)\] (?P<remote_ip>\S+) (?P<requester>\S+) (?P<request_id>\S+)"
     r" (?P<operation>\S+) (?P<key>\S+) (?:-|\"[^\"]*(?:\"(?! (?:[0-9]{3}|-) )[^\"]*)*\") (?P<status>[0-9]{3}|-)"
     r" (?P<error>\S+) (?P<sent>\S+) (?P<size>\S+) (?P<total_ms>\S+) (?P<turn_ms>\S+) "
 )
 _USED = ("bucket", "time", "remote_ip", "operation", "status", "sent", "size")
-# Matches the version id and all fields appended since.
+# Matches the version id and all fields that AWS has appended since.
 _TAIL = re.compile(r" (?P<version>\S+)(?P<appended>(?: \S+)*)")
 _HOST_FIELD = 4
 """Place of the Host header among the appended fields: host id, signature, cipher, authentication, host."""
@@ -43,8 +43,8 @@ _HOST_REGION = re.compile(
 )
 _TIME = re.compile(r"[0-9]{2}/[A-Z][a-z]{2}/[0-9]{4}(?::[0-9]{2}){3} \+0000")
 
-# Bytes received with these requests equal the size of the object. `REST.POST.UPLOAD` completes a multipart upload
-# without receiving bytes: it states the size of the whole object, whose parts have lines of their own.
+# The number of bytes received with these requests is the size of the object. `REST.POST.UPLOAD` completes a multipart
+# upload without receiving bytes: it states the size of the whole object, whose parts have lines of their own.
 _UPLOADS = frozenset({"REST.PUT.OBJECT", "REST.PUT.PART", "REST.POST.OBJECT"})
 _COPY = ".COPY."
 
@@ -96,8 +96,8 @@ def parse(text: str) -> Request | Misfit:
 def _client_end(text: str, start: int) -> int:
     """Index of the end of the user agent, which follows the referer at `start`; end of the line if both are absent.
 
-    The user agent ends at the last quote before a blank. Clients may put any text into both fields, so the line is
-    searched once, without backtracking, because thousands of quotes would take minutes.
+    The user agent ends at the last quote before a blank. Clients may send any text in both fields. With backtracking,
+    thousands of quotes would take minutes, so the line is searched once without backtracking.
     """
     if text.startswith("- - ", start):
         return start + 3
@@ -128,9 +128,9 @@ def _region_of_host(host: str) -> str:
     return found[1] if found is not None else ""
 
 
-# Repeated lines within one file. AWS says that a record may be delivered twice. Only an identical line within one file
-# counts as such a repeat. Lines contain the request id, so two requests have different lines. The request id alone
-# cannot be the key, because all lines of a multi-object delete share it.
+# Repeated lines within one file. AWS states that a record may be delivered twice. Only an identical line within one
+# file counts as a repeat. Lines contain the request id, so two requests have different lines. The request id alone
+# cannot be the key, because all lines of a multi-object delete have the same id.
 
 REMEMBERED_LINES = 2**18
 """A line that repeats is noticed if no more than so many lines stand between. AWS's files have some thousand lines.
@@ -210,7 +210,7 @@ class _Lines:
 
 
 # Rules of S3 server access logs: the client's location follows from its address. Traffic between a bucket and its own
-# region is free, so addresses of the region need no zone. Requests by AWS services or through VPC endpoints have no
+# region is free, so the region's addresses need no zone. Requests by AWS services or through VPC endpoints have no
 # address or a private address. In both cases the client is in the region.
 
 COPY = "s3_copy"

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from metering.stores.objects import ObjectInfo
 
 
-# Accounts that the lines of a log file may bill: the account in the file's name, and others that are trusted. Anyone
-# who can put an object below a log source's prefix can name any account in its lines. So a file's name is compared with
-# its folder, which bucket policies protect, and the file's lines with its name.
+# Accounts that the lines of a log file may bill: the account in the file's name, and other accounts that are trusted.
+# Anyone who can put an object below a log source's prefix can name any account in its lines. So a file's name is
+# compared with its folder, which bucket policies protect, and the file's lines are compared with the name.
 
 GIVE_ACCOUNT = 'give its account: --accounts ID (of a log source: accounts = ["ID"])'
 """The cure of a log that does not say whose it is, for people."""
-# Prefix of the rules for traffic of transit gateways.
+# Prefix of the rules that apply to transit gateway traffic.
 _TRANSIT = "transit_gateway_"
 # `AWSLogs/<account>/`, in an organization's bucket `AWSLogs/<organization>/<account>/`, or in Hive style.
 _FOLDER = re.compile(r"(?:^|/)AWSLogs/(?:o-[a-z0-9]+/)?(?:aws-account-id=)?([0-9]{12})(?=/)")
@@ -61,7 +61,7 @@ class Bills:
         return next(iter(self.accounts)) if len(self.accounts) == 1 else ""
 
     def as_planned(self, billed_as: str) -> Bills:
-        """Accounts as stored in a plan, so that a file delivered again becomes the same records.
+        """Accounts as stored in a plan, so that a file delivered again yields the same records.
 
         `billed_as` is empty in plans before 0.2, when lines were checked only against lists.
         """
@@ -83,7 +83,7 @@ class Billable:
         self._bills = bills
         self._owner = name.account_id
         self._timeline = timeline
-        # Keyed by the context's name, which identifies its content.
+        # The key is the context's name, which identifies its content.
         self._beside: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
 
     def is_other(self, account_id: str) -> bool:
@@ -130,9 +130,9 @@ def _beside(context: document.Context, owner: str) -> tuple[frozenset[str], froz
 
 
 def folder_contradicts(key: str, name: reading.FileName) -> str:
-    """Contradiction between the accounts of a file's name and its folder; empty if they agree.
+    """Contradiction between the accounts in a file's name and in its folder; empty if the accounts agree.
 
-    Every `AWSLogs/<account>/` in the key counts, because a bucket policy may apply to any of these folders.
+    Every `AWSLogs/<account>/` in the key is compared, because a bucket policy may apply to any of these folders.
     """
     for account_id in _FOLDER.findall(key) if name.account_id else ():
         if account_id != name.account_id:
@@ -140,7 +140,7 @@ def folder_contradicts(key: str, name: reading.FileName) -> str:
     return ""
 
 
-# Kinds from `metering.onramps.kinds` that a source may deliver. A mapped log needs its mapping, so a person sends it.
+# Kinds from `metering.onramps.kinds` that a source may deliver. A mapped log needs its mapping, so only people send it.
 SOURCE_KINDS = ("vpc-flow", "s3-access", "cloudfront")
 DEFAULT_KINDS = ("vpc-flow",)
 
@@ -159,8 +159,8 @@ class LogSource:
         prefix: Prefix of the source's log files; empty for the whole bucket.
         kinds: Kinds of logs that are metered; files of other kinds are refused.
         accounts: Accounts that lines may bill, 12 digits each; None for the context's accounts, or if `billed_as`
-            decides.
-        billed_as: A value of `BilledAs`; empty if `accounts` decides.
+            applies.
+        billed_as: A value of `BilledAs`; empty if `accounts` applies.
         context_regions: Regions whose networks belong to the context; empty for the bucket's region alone.
     """
 
@@ -235,7 +235,7 @@ class LogStore(Protocol):
 
     @property
     def place(self) -> str:
-        """Place of the store for people, without the key: `s3://acme-logs/`, or the folder."""
+        """Location of the store for display, without the key: `s3://acme-logs/`, or the folder."""
 
     def open(self, key: str, *, if_match: str | None = None, version_id: str | None = None) -> BinaryIO:
         """Open a seekable stream of the object, which the caller closes.

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from metering.onramps.context import store
     from metering.onramps.reading import Block, FileName, FlowHop, ReadSettings
 
-# Rows of transit gateway flow logs. Each flow passes two attachments, with one record at each: `ingress` where it
-# enters the gateway, `egress` where it leaves. The rules decide which charge applies to each record. Packet-loss fields
-# count packets and not bytes, so they are not read.
+# Rows of transit gateway flow logs. Each flow passes two attachments, and each attachment has one record of it:
+# `ingress` where the flow enters the gateway, `egress` where the flow leaves it. The rules decide which charge applies
+# to each record. Packet-loss fields count packets and not bytes, so these fields are not read.
 
 GATEWAY, ATTACHMENT = "tgw-id", "tgw-attachment-id"
 _PAIR, _OWNER, _REGION = "tgw-pair-attachment-id", "account-id", "region"
@@ -46,7 +46,7 @@ USED_FIELDS = (
 
 _ACCOUNT = re.compile(r"[0-9]{12}")
 _NONE = ("", "-", "unknown")
-# Times in seconds have ten digits until 2286, so longer numbers are milliseconds.
+# Until 2286, times in seconds have ten digits, so longer numbers are milliseconds.
 _MILLISECONDS_FROM = 10**11
 
 
@@ -202,7 +202,7 @@ def _is_transit(start: bytes, settings: ReadSettings) -> bool:
 
 
 def _unpacked(start: bytes) -> bytes:
-    """Unpack the start of the text. If damaged, return nothing: the reader refuses the file, with the reason."""
+    """Decompress the start of the text. If damaged, return nothing: the reader refuses the file, with the reason."""
     try:
         if start.startswith(_GZIP):
             return zlib.decompressobj(wbits=31).decompress(start, _LOOK_BYTES)
@@ -245,11 +245,11 @@ class _Lines:
         self._places = {name: place for place, name in enumerate(names) if name in USED_FIELDS}
 
 
-# The payer of a transit gateway's traffic is named by the gateway's metering policy. Without a policy, the sender pays.
-# A policy has ordered rules, of which the first match decides. Without a match, the owner of the source attachment
-# pays. A change takes effect two billing hours later, at a time that the policy and its rules state. If neither line
-# nor context has a field's value, a rule may match or not, and the payer is known only if all possible payers are one
-# account. (VPC documentation, "Flexible cost allocation"; the shapes are those of EC2's API.)
+# The gateway's metering policy names the payer of a transit gateway's traffic. Without a policy, the sender pays. A
+# policy has ordered rules, and the first rule that matches decides. If no rule matches, the owner of the source
+# attachment pays. A change takes effect two billing hours later, at a time that the policy and its rules state. If
+# neither line nor context has a field's value, a rule may match or not, and the payer is known only if all possible
+# payers are one account. (VPC documentation, "Flexible cost allocation"; the shapes are those of EC2's API.)
 #
 # If a flow passes a middlebox (an appliance named by a policy), the line has the middlebox as source or destination,
 # but AWS means the unknown attachments beyond it.
@@ -309,7 +309,7 @@ def _end(gateway_id: str, attachment_id: str, told_id: str, address: str, port: 
     attachment = knowledge.attachments.get((gateway_id, attachment_id))
     if attachment is None:
         return _End(attachment_id, "", "", address, port)
-    # Behind a peering, a line may name the account of a VPC attached to the other gateway.
+    # Behind a peering attachment, a line may name the account of a VPC that is attached to the other gateway.
     owners = {attachment.owner_id, told_id if attachment.kind == inventory.VPC else ""} - {""}
     return _End(attachment_id, attachment.kind, owners.pop() if len(owners) == 1 else "", address, port)
 
@@ -340,7 +340,7 @@ def _policy_holds(policy: MeteringPolicy, hour_s: int) -> bool | None:
     """Whether a policy applies as listed; False without a policy in this hour, None if unknown."""
     begun = _in_force(policy.effective_s, hour_s)
     if policy.state in ("available", "modifying"):
-        # Until a change takes effect, the previous policy applies, or none, and nothing shows which.
+        # Until a change takes effect, the previous policy (or no policy) applies, and nothing shows which.
         return True if begun and (policy.effective_s or policy.state == "available") else None
     if not policy.effective_s:
         return None
@@ -352,7 +352,7 @@ def _policy_holds(policy: MeteringPolicy, hour_s: int) -> bool | None:
 
 
 def _in_force(effective_s: int, hour_s: int, *, removed: bool = False) -> bool | None:
-    """Whether a rule is in force for a whole hour, from or (`removed`) until `effective_s`; None if for part of it."""
+    """Whether a rule is in force for a whole hour, from or (`removed`) until `effective_s`; None if only in part."""
     if hour_s < effective_s < hour_s + HOUR_S:
         return None
     return (effective_s <= hour_s) is not removed
@@ -417,9 +417,9 @@ def _all(verdicts: tuple[bool | None, ...]) -> bool | None:
 # region crossed regions.
 #
 # Processing is a second record of bytes that are also in interface flow logs, as on the bill: the interface records
-# meter transfer, and this record meters processing. No interface log shows transfer to another region over peered
-# gateways, because for the interface, the hop ends at the gateway and is free. So traffic that leaves by a peering
-# attachment to another region is metered here, once, on the sending side.
+# meter transfer, and the gateway's records meter processing. No interface log shows transfer to another region over
+# peered gateways, because from the interface's point of view, the hop ends at the gateway and is free. So traffic that
+# leaves through a peering attachment to another region is metered here, once, on the sending side.
 #
 # | what | where it is said |
 # |---|---|
@@ -433,7 +433,7 @@ PROCESSING, PEERED_ELSEWHERE = "transit_gateway_processing", "transit_gateway_pe
 FROM_PEERING, LEAVES = "transit_gateway_from_peering", "transit_gateway_leaves"
 PEERED_INSIDE = "transit_gateway_peered_inside"
 ATTACHMENT_UNKNOWN, PEER_REGION_UNKNOWN, PAYER_UNKNOWN = "attachment_unknown", "peer_region_unknown", "payer_unknown"
-# Traffic from these attachments into a gateway is charged. No rule of another type was confirmed by measurement.
+# Traffic from these attachments into a gateway is charged. No rule of any other type was confirmed by measurement.
 _CHARGED = frozenset({"vpc", "vpn", "vpn-concentrator", "direct-connect-gateway", "connect"})
 _INSIDE, _OUT = "Unclassified-Regional-Bytes", "Unclassified-Out-Bytes"
 
@@ -464,7 +464,7 @@ class WithTransit:
 
 
 def _shadow(subject: TransitHop, name: FileName, knowledge: Knowledge, hour_s: int) -> Shadowed | None:
-    """The other log with the authority, if any, because a gateway and each of its attachments may have a log."""
+    """The other log that has the authority, if any: a gateway and each of its attachments may have a log."""
     authorities = knowledge.authorities
     if authorities is None or not name.source:
         return None

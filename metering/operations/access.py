@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _ACCOUNT = re.compile(r"[0-9]{12}")
 _PRINCIPAL = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:(root|(role|user)/[A-Za-z0-9+=,.@_/-]{1,576})")
-# On an emulator, this is the sender of every message.
+# On an emulator, every message has this sender.
 _ACCOUNT_SENDER = re.compile(r"[0-9]{12}(:.*)?")
 
 
@@ -42,7 +42,7 @@ class ProducerRole:
 
 
 class ProducerRoles(Protocol):
-    """Roles of a stage's producers. Producers of one name in several regions share one role."""
+    """Roles of a stage's producers. Producers with the same name in several regions share one role."""
 
     def find(self, name: str) -> ProducerRole | None:
         """The role of a producer; None if it has no role."""
@@ -59,11 +59,11 @@ class ProducerRoles(Protocol):
         """
 
     def remove(self, name: str) -> bool:
-        """Remove a role's permissions in this region; return whether the role was deleted because it had no others."""
+        """Remove a role's permissions in this region; return whether the role had no others and was deleted."""
 
 
 def producer_problems(*, name: str, accounts: Sequence[str] | None, trusted_arn: str) -> list[str]:
-    """Problems that prevent a registration, a sentence each."""
+    """Problems that prevent a registration, each described in one sentence."""
     problems = []
     if not is_producer_name(name):
         problems.append(
@@ -90,9 +90,9 @@ class ProducerBook:
     def add(
         self, name: str, *, accounts: Sequence[str] | None, trusted_arn: str, registered_by: str
     ) -> access.RegisteredProducer:
-        """Register a producer, or replace its registration, with other accounts, trusted principals or a new role.
+        """Register a producer, or replace a producer's registration (accounts, trusted principal, role).
 
-        A call may be killed anywhere and repeated: the role is created first; a role without an entry is refused.
+        A killed call may be repeated: the role is created before its entry, and a role without an entry is refused.
 
         Args:
             name: Its name.
@@ -101,8 +101,8 @@ class ProducerBook:
             registered_by: ARN of the caller.
 
         Raises:
-            OperationFailedError: The request is invalid: the error names all problems, and nothing was done.
-            UnavailableError: IAM or the ledger gave no answer.
+            OperationFailedError: The request is invalid; the error names all problems, and nothing was changed.
+            UnavailableError: IAM or the ledger did not respond.
         """
         problems = producer_problems(name=name, accounts=accounts, trusted_arn=trusted_arn)
         if problems:
@@ -121,11 +121,11 @@ class ProducerBook:
         return made
 
     def everyone(self) -> list[access.RegisteredProducer]:
-        """All registered producers, by name."""
+        """All registered producers, sorted by name."""
         return list(access.registered(self.items))
 
     def get(self, name: str) -> access.RegisteredProducer | None:
-        """Producer of a name; None if unknown."""
+        """Producer with this name; None if no such producer is registered."""
         return read_note(self.items, access.producer_key(name), access.RegisteredProducer.from_item)
 
     def find(self, name: str) -> access.RegisteredProducer:
@@ -142,7 +142,7 @@ class ProducerBook:
         return found
 
     def show(self, name: str) -> access.ShownProducer:
-        """Producer, with warnings about reasons to refuse its batches.
+        """A producer, with a warning about each reason why its batches are or may be refused.
 
         Raises:
             OperationFailedError: There is none.
@@ -153,7 +153,7 @@ class ProducerBook:
         return access.ShownProducer(registered=found, warnings=tuple(warnings), told_s=max(told, default=None))
 
     def remove(self, name: str) -> bool:
-        """Remove a producer from the registry, then its role in this region; return whether the role is deleted.
+        """Remove a producer's entry, then its role's permissions in this region; return whether the role was deleted.
 
         Raises:
             OperationFailedError: There is none.
@@ -201,11 +201,11 @@ class ProducerBook:
 # Tokens of the HTTP API are created, listed and revoked here. `mtr_<id>_<secret>` is shown once, to its creator.
 #
 # The secret has 256 random bits, so a plain SHA-256 suffices: nobody can try all values. Id and secret are hex digits,
-# so that a double click selects a token, and secret scanners can recognise its form.
+# so that a double click selects a whole token, and secret scanners can recognise the format.
 
 
 MAX_LIFE_S = 366 * DAY_S
-# Maximum number of accounts per token, because a request that names no accounts reads all of them.
+# Maximum number of accounts per token, because a request that names no accounts reads all of the token's accounts.
 MAX_ACCOUNTS = 100
 MAX_LABEL_CHARACTERS = 128
 TOKEN_PATTERN = re.compile(r"mtr_([0-9a-f]{16})_([0-9a-f]{64})")
@@ -220,7 +220,7 @@ class MadeToken:
     """A new token.
 
     Attributes:
-        text: Sent by its holder. The text is stored nowhere, and omitted from the object's repr.
+        text: Sent by its holder. The token's text is stored nowhere, and the object's repr omits it.
     """
 
     text: str = field(repr=False)
@@ -228,12 +228,12 @@ class MadeToken:
 
 
 def secret_sha256(secret: str) -> str:
-    """Hash of a secret for the ledger, 64 hex digits."""
+    """Hash of a secret, as stored in the ledger: 64 hex digits."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def token_parts(text: str) -> tuple[str, str] | None:
-    """Split a token into id and secret; None if the text is not a token."""
+    """Split a token into its id and its secret; return None if the text is not a token."""
     # A token has 85 characters. Longer texts are not examined.
     found = TOKEN_PATTERN.fullmatch(text) if len(text) < 100 else None
     return None if found is None else (found[1], found[2])
@@ -261,19 +261,19 @@ class TokenBook:
         label: str = "",
         costs: bool = False,
     ) -> MadeToken:
-        """Make a token, and store its hash.
+        """Create a token, and store the hash of its secret.
 
         Args:
-            role: Kinds of responses that the token's holder may get.
+            role: Role that determines which responses the token's holder may get.
             accounts: Accounts that the token's holder may see, 1 to 100; None for all (never for a customer).
             life_s: Lifetime in seconds: 1 to 366 days.
             made_by: ARN of the caller.
             label: Name for people, at most 128 characters.
-            costs: See `StoredToken`. A token for all accounts always shows their costs.
+            costs: See `StoredToken`. A token for all accounts always shows costs.
 
         Raises:
-            OperationFailedError: An argument is invalid; every problem is named, and no token was made.
-            UnavailableError: The ledger did not answer. A token may exist, but its text is unknown.
+            OperationFailedError: An argument is invalid; the error names every problem, and no token was created.
+            UnavailableError: The ledger did not answer. The token may have been stored, but its text is lost.
         """
         problems = token_problems(role=role, accounts=accounts, life_s=life_s, label=label)
         if problems:
@@ -305,7 +305,7 @@ class TokenBook:
         return sorted(found, key=lambda each: (-each.made_s, each.token_id))
 
     def find(self, token_id: str) -> access.StoredToken:
-        """The token with this id; if a whole token is given, its id is used.
+        """The token with this id; the argument may also be a whole token.
 
         Raises:
             OperationFailedError: There is none.
@@ -314,14 +314,14 @@ class TokenBook:
         wanted = token_id if whole is None else whole[0]
         item = self.items.get(Table.LEDGER, access.token_key(wanted)) if _ID.fullmatch(wanted) else None
         if item is None:
-            # The typed text may be (part of) a secret, so the error does not repeat the text.
+            # The typed text may be a secret or part of one, so the error does not repeat the text.
             raise OperationFailedError("There is no token of this id.", "See all of them with: metering token list")
         return access.StoredToken.from_item(item)
 
     def revoke(self, token_id: str, *, revoked_by: str) -> access.StoredToken:
-        """Refuse a token from now on. Processes that have just checked the token notice within a minute.
+        """Revoke a token. A process that has just checked the token may accept it for up to a minute.
 
-        A token revoked before stays unchanged.
+        A token that is already revoked stays unchanged.
 
         Raises:
             OperationFailedError: There is no such token.
@@ -341,7 +341,7 @@ class TokenBook:
 
 
 def token_problems(*, role: access.Role, accounts: Collection[str] | None, life_s: int, label: str) -> list[str]:
-    """Problems of these token arguments, one sentence each."""
+    """Problems of these token arguments, each described in one sentence."""
     problems = []
     if role is access.Role.CUSTOMER and not accounts:
         problems.append("A customer's token names its accounts, at least one.")

@@ -1,4 +1,4 @@
-"""Catalogue of alarms. The stacks create all alarms from the catalogue, and each alarm has a runbook of its name.
+"""Catalogue of alarms. The stacks create all alarms from the catalogue; each alarm has a runbook of the same name.
 
 Every alarm compares one metric with a threshold, so that every emulator and every region can evaluate alarms. A paging
 alarm reads a native AWS metric, or a figure of durable state that the watch publishes each minute; the API's alarm
@@ -72,14 +72,14 @@ class AlarmSpec:
         name: Name in kebab case; the alarm in CloudWatch is `metering-<stage>-<name>`.
         severity: `page` wakes the person on call, `ticket` waits until morning.
         origin: Publisher of the metric: `ingest_queue`, `dead_letter_queue`, `onramp_dead_letters`, `rollout`, or the
-            name of a function. Figures of log sources have origin `log_context` although the watch measures them: they
-            exist only with that function.
+            name of a function. Figures of log sources have the origin `log_context`, although the watch measures them:
+            they exist only if that function exists.
         metric: Name of the metric in the namespace given by `origin`.
         period_s: Length of a period.
-        periods: Number of periods in a row in which the comparison must hold before the alarm fires.
-        missing: Treatment of a period without data (`TreatMissingData`). Only the heartbeat is `breaching`.
+        periods: Number of consecutive periods in which the comparison must hold before the alarm fires.
+        missing: Treatment of a period without data (`TreatMissingData`). Only the heartbeat's alarm has `breaching`.
         meaning: Sentence included in the alert.
-        same_event_as: Alarm that the same event raises, and whose runbook this alarm shares.
+        same_event_as: Another alarm that the same event raises; this alarm uses the runbook of that alarm.
     """
 
     name: str
@@ -101,7 +101,7 @@ class AlarmSpec:
         return self.same_event_as or self.name
 
     def breached_by(self, value: int) -> bool:
-        """Whether a figure of this value breaches the alarm's threshold. The alarm fires after `periods` breaches."""
+        """Whether this value breaches the alarm's threshold. The alarm fires after `periods` consecutive breaches."""
         if self.comparison == "LessThanThreshold":
             return value < self.threshold
         return value >= self.threshold
@@ -185,7 +185,7 @@ def api_alarm(
 WATCH_NAMESPACE = "Metering/Watch"
 
 
-# Alarms with these origins exist only in regions with log sources.
+# Only regions with log sources have alarms with these origins.
 LOG_ORIGINS = ("onramp_queue", "onramp_dead_letters", "onramp", "log_context")
 LOG_FIGURES = frozenset(figure for figure in Figure if figure.value.startswith("Log"))
 """Figures that only a region with log sources has."""
@@ -273,11 +273,11 @@ ALARMS: tuple[AlarmSpec, ...] = (
     AlarmSpec(name="rollout-failed", severity="ticket", origin="rollout", metric="FailedBuilds", threshold=1,
         statistic="Sum", period_s=HOUR_S,
         meaning="The scheduled project that builds missing regions failed."),
-    # Two consecutive periods are required, so that one failure among few requests pages nobody.
+    # Two consecutive periods are required, so that one failure among a few requests pages nobody.
     AlarmSpec(name="api-failing", severity="page", origin=API_ORIGIN, metric=API_FAILED_PERMILLE, threshold=10,
         statistic="Average", period_s=5 * MINUTE_S, periods=2,
         meaning="More than 1 % of the requests to the HTTP API failed by our fault for ten minutes."),
-    # An invocation that dies before it responds counts no response.
+    # If an invocation dies before it responds, no response is counted.
     AlarmSpec(name="api-errors", severity="page", origin=API_ORIGIN, metric="Errors", threshold=1, statistic="Sum",
         period_s=5 * MINUTE_S, periods=2, same_event_as="api-failing",
         meaning="The api function fails whole invocations."),
@@ -303,8 +303,8 @@ ALARMS: tuple[AlarmSpec, ...] = (
     errors_alarm("log-context", "ticket", 3),
 )  # fmt: skip
 
-# Alarms that roll back a deployment: if new code handles money wrongly, one of them fires during the bake. The canaries
-# of the bake detect late batches. CloudFormation accepts at most five rollback triggers.
+# Alarms that roll back a deployment: if new code handles money wrongly, one of these alarms fires during the bake. The
+# canaries of the bake detect late batches. CloudFormation accepts at most five rollback triggers.
 ROLLBACK_ALARMS = ("aggregator-errors", "canary-doubled", "dead-letters", "usage-waiting", "reconciliation-differences")
 
 

@@ -1,7 +1,7 @@
-"""Canary: proves with a known batch that the service counts each batch once, in usage and lake, in time (P29).
+"""Canary: proves with a known batch that the service counts a batch exactly once in usage and lake, in time (P29).
 
-The canary reads the batch's marker, the marker's commit, the commit's entries, and the published files of its hour. So
-a check costs the same, however many commits the hour has.
+The canary reads its batch's marker, the marker's commit, the commit's entries, and the hour's published files. So the
+cost of a check does not depend on the number of commits of the hour.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _POLL_MS = 2_000
 _RESERVE_MS = 5_000
-# A second copy may be counted after the first one was seen, so runs of this age or younger are checked again.
+# A second copy may be counted after the first copy was seen, so runs of this age or younger are checked again.
 _LOOK_BACK_S = 2 * HOUR_S
 # The roll-up function starts once a minute.
 _ROLLUP_STARTS_S = MINUTE_S
@@ -35,13 +35,13 @@ _EXPECTED = Total(checks.CANARY_BYTES, 1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Canary:
-    """Sends a batch of the reserved account twice, and expects it once in usage and once in the lake.
+    """Sends a batch of the reserved account twice, and expects the batch once in usage and once in the lake.
 
     Attributes:
         queue: Ingest queue of the region.
         rollup_every_s: The stage's interval between two roll-up runs.
-        freshness_s: Seconds within which the batch's rows must be visible. For usage, the limit is longer by a minute
-            and `rollup_every_s`.
+        freshness_s: Seconds within which the batch's rows must be visible. For usage, the limit is one minute and
+            `rollup_every_s` longer.
     """
 
     items: ItemStore
@@ -54,7 +54,7 @@ class Canary:
     freshness_s: int = 120
 
     def run(self, deadline: Deadline) -> checks.CanaryRun:
-        """Send this minute's batch, and wait until it is counted, at most until the deadline or freshness target.
+        """Send this minute's batch, and wait until the batch is counted, or until the deadline or the freshness target.
 
         Returns:
             The run. The run's verdict stays `sent` if the deadline came before the target.
@@ -98,7 +98,7 @@ class Canary:
         return checks.CanaryVerdict.GOOD if usage == lake == _EXPECTED else checks.CanaryVerdict.SENT
 
     def _look_back(self, *, before_s: int) -> None:
-        """Complete verdicts of runs that were cut short, and detect good runs whose batch was counted twice since."""
+        """Complete the verdicts of interrupted runs, and detect good runs whose batch has since been counted twice."""
         first = checks.canary_key(before_s - _LOOK_BACK_S).sk
         for item in list(
             self.items.query(Table.LEDGER, checks.CANARY_PK, sk_from=first, sk_to=checks.canary_key(before_s).sk)

@@ -1,7 +1,7 @@
-"""Dead letters: the cause of each, the effect of a redrive, and the redrive.
+"""Dead letters: the reason of each, the effect that a redrive would have, and the redrive itself.
 
-A redrive is safe to repeat and to kill at any moment. A message is sent before it is deleted, and a batch that arrives
-twice is counted once, by its id.
+A redrive can be killed at any moment and repeated safely. A message is sent before it is deleted, and a batch that
+arrives twice is counted once, because its id is the same.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _Seen = TypeVar("_Seen")
 
 _BATCH = 10
-# Long enough to look at a page of messages, and short enough that a killed run does not hide them for long.
+# Long enough to look at a page of messages, and short enough that a killed run does not hide these messages for long.
 _HIDDEN_S = 60
 _HIDDEN_MOST_S = 3_600
 # A queue counts as empty after this many consecutive receives without a message.
@@ -41,7 +41,7 @@ _EMPTY_RECEIVES = 3
 
 
 class RedriveEffect(StrEnum):
-    """Effect that redriving one dead letter would have now."""
+    """The effect if one dead letter were redriven now."""
 
     METER = "meter"
     METER_IN_PART = "meter in part"
@@ -59,12 +59,12 @@ class DeadLetter:
 
     Attributes:
         batch_id: Empty if no batch id can be read.
-        why: Best known reason why the message is dead, in one sentence.
+        why: Most likely reason why the message became a dead letter, in one sentence.
         effect: Effect of a redrive at this time.
         records: 0 if unknown.
         admitted_until_s: Epoch second until which a redrive meters every record that could be metered now; None if no
             record can be metered, or if unknown.
-        kept_until_s: Epoch second at which the queue drops the message. Redrive the message before then.
+        kept_until_s: Epoch second at which the queue's retention of the message ends. Redrive the message before then.
     """
 
     message_id: str
@@ -85,7 +85,7 @@ class Redriven:
 
     Attributes:
         task: Handle of SQS's message move task; None if this process moved the messages.
-        moved: Messages that this process put back. Messages moved by a task are counted only in `waiting`.
+        moved: Messages that this process redrove. Messages moved by a task are counted only in `waiting`.
         waiting: Approximate number of dead letters when the redrive began.
         kept: Messages that the ingest queue did not accept. They stay dead letters.
     """
@@ -142,7 +142,7 @@ class DeadLetters:
     def letters(
         self, *, limit: int, look: Callable[[Delivery], DeadLetter] | None = None, look_s: int = 0
     ) -> list[DeadLetter]:
-        """Inspect up to `limit` dead letters by `peek`, oldest first; with `glance` if `look` is None."""
+        """Inspect up to `limit` dead letters by `peek`, oldest first. If `look` is None, use `glance`."""
         letters = peek(self.dead, look or self.glance, limit=limit, look_s=look_s)
         return sorted(letters, key=lambda letter: letter.sent_at_s)
 
@@ -153,11 +153,11 @@ class DeadLetters:
     def redrive(
         self, *, maximum: int | None = None, per_s: int | None = None, dry_run: bool = False, by_hand: bool = False
     ) -> Redriven:
-        """Put dead letters back into the ingest queue.
+        """Redrive dead letters to the ingest queue.
 
         Args:
-            maximum: Maximum messages to move; None for all present at the beginning.
-            per_s: Maximum messages to move in a second.
+            maximum: Maximum number of messages to redrive; None for all that were dead letters at the start.
+            per_s: Maximum number of messages to redrive each second.
             dry_run: Count only.
             by_hand: Receive, send and delete in this process, even if SQS could move the messages.
 
@@ -169,7 +169,7 @@ class DeadLetters:
         waiting = self.waiting()
         if dry_run or waiting == 0:
             return Redriven(task=None, moved=0, waiting=waiting)
-        # SQS's own redrive task has no maximum, moves all messages, and sends in SQS's name.
+        # SQS's own redrive task has no maximum, moves all messages, and sends them in SQS's name.
         if maximum is None and not by_hand and self.services is None:
             task = self.dead.start_redrive(max_per_s=min(per_s or 500, 500))
             if task is not None:
@@ -184,7 +184,7 @@ class DeadLetters:
         return Redriven(task=None, moved=moved, waiting=waiting, kept=kept)
 
     def _pages(self, maximum: int | None) -> Iterator[list[ReceivedMessage]]:
-        """Pages of dead letters from before the redrive. A message that dies again meanwhile is not moved twice."""
+        """Pages of dead letters that precede the redrive. A message that fails again is not redriven again."""
         began_ms = self.clock.now_ms()
         left = maximum
         empty = 0
@@ -218,7 +218,7 @@ class DeadLetters:
             self.dead.release([message.receipt for message in messages])
 
     def glance(self, delivery: Delivery) -> DeadLetter:
-        """Describe a dead letter without reading its records: reading the records may have killed earlier workers."""
+        """Describe a dead letter without reading its records, because reading may have crashed earlier workers."""
         message = glance(delivery.body, bucket=self.bucket)
         batch_id = "" if isinstance(message, NoBatch | None) else message.batch_id
         effect, why = _at_a_glance(message, self._marker(batch_id))
@@ -228,7 +228,7 @@ class DeadLetters:
         return replace(letter, source_id=message.source_id, records=message.record_count or 0)
 
     def examine(self, delivery: Delivery, allowance: Allowance) -> DeadLetter:
-        """Find the effect of a redrive by reading the message as a worker would. This may crash, like a worker."""
+        """Find a redrive's effect by reading the message as a worker would. The process may crash, like a worker."""
         batch, why = self._read(delivery, allowance)
         batch_id = "" if isinstance(batch, NoBatch | None) else batch.batch_id
         marker = self._marker(batch_id)
@@ -246,7 +246,7 @@ class DeadLetters:
         return replace(letter, source_id=batch.source_id, records=batch.records, admitted_until_s=until_s)
 
     def _letter(self, delivery: Delivery, *, batch_id: str, effect: RedriveEffect, why: str) -> DeadLetter:
-        """Make a `DeadLetter` from the facts of every delivery."""
+        """Make a `DeadLetter` from the facts that every delivery has."""
         sent_at_s = delivery.sent_at_ms // 1000
         return DeadLetter(
             message_id=delivery.message_id,
@@ -261,7 +261,7 @@ class DeadLetters:
     def _read(
         self, delivery: Delivery, allowance: Allowance
     ) -> tuple[DecodedBatch | RefusedBatch | NoBatch | None, str]:
-        # A redrive would send the message now.
+        # A redrive would now send the message.
         resent = replace(delivery, sent_at_ms=self.clock.now_ms(), receive_count=1)
         try:
             batches = self.reader.read(resent, admission=self.admission, allowance=allowance).batches
@@ -280,7 +280,7 @@ class DeadLetters:
         return writes.read_note(self.items, marker_key(batch_id), Marker.from_item) if batch_id else None
 
     def _admitted_until(self, batch: DecodedBatch) -> int | None:
-        # No record starts before its hour, so this time is never too late.
+        # No record starts before its own hour, so this time is never too late.
         hours = [key.hour_s for key in batch.usage]
         return min(hours) + self.admission.window_s if hours else None
 
@@ -318,9 +318,9 @@ class DeadLogFile:
     Attributes:
         file: Location, `s3://bucket/key`; empty if the event names no file.
         log_source: The file's log source; empty if no log source contains the file.
-        why: Best known reason why the event is dead, in one sentence.
+        why: Most likely reason why the event became a dead letter, in one sentence.
         age_s: Seconds since S3 announced the file.
-        kept_until_s: Epoch second at which the queue drops the event. The log file stays in its bucket.
+        kept_until_s: Epoch second at which the queue's retention of the event ends. The log file stays in its bucket.
     """
 
     file: str
@@ -340,9 +340,9 @@ class DeadLogFiles:
     Attributes:
         dead: Dead-letter queue of log files.
         sources: Log sources of the region.
-        recognise: Returns the log kind that a key's name matches, and facts from the name; None if no kind matches.
+        recognise: Returns the log kind whose form a key matches, and facts from the key; None if no kind matches.
         objects: The region's data bucket.
-        contexts: Contexts by which logs are judged.
+        contexts: Contexts by which a log's traffic is classified.
         retention_s: Retention of the queue, counted from when an event was first sent.
     """
 
@@ -355,9 +355,9 @@ class DeadLogFiles:
     retention_s: int
 
     def files(self, *, limit: int) -> list[DeadLogFile]:
-        """Inspect up to `limit` events, oldest first. Events stay in the queue, hidden only during the call.
+        """Inspect up to `limit` events, oldest first. Events stay in the queue, and are invisible only during the call.
 
-        An event about several files gives one row for each file.
+        An event about several files yields one `DeadLogFile` for each file.
         """
         now_s = self.clock.now_ms() // 1000
 

@@ -1,4 +1,4 @@
-"""Errors logged by functions, by kind; the audit trail of deeds; ports to subscribers, alarms and logs."""
+"""Errors that functions logged, grouped by kind; the audit trail of deeds; ports to subscribers, alarms and logs."""
 
 import json
 import re
@@ -88,9 +88,9 @@ class FunctionLogs(Protocol):
 
 
 _LEVELS = frozenset({"ERROR", "CRITICAL"})
-# Prefixes that Lambda adds to a message: a level, or a time and an invocation id.
+# Prefixes that Lambda adds to a message: either a level, or a time and an invocation id.
 _BEFORE = re.compile(r"^(\[(ERROR|CRITICAL)\]\s*|\d{4}-\d\d-\d\dT\S+\s+|RequestId: \S+\s+|[0-9a-f-]{36}\s+)+")
-# Parts that differ between errors of the same kind: ids, hashes, numbers.
+# Parts of a message that differ between errors of the same kind: ids, hashes, numbers.
 _VARIES = re.compile(r"\b(?:[0-9a-f]{8}-[0-9a-f-]{27}|[0-9a-f]{12,}|\d+(?:\.\d+)?)\b")
 _LONGEST = 300
 
@@ -100,7 +100,7 @@ class LoggedError:
     """Errors of one kind of one function.
 
     Attributes:
-        text, request_id, version: Values of the newest line; empty if the line lacks them.
+        text, request_id, version: Value in the newest line; empty if that line lacks it.
         count: Number of lines.
         first_ms, last_ms: Times of the oldest and the newest line, epoch milliseconds.
     """
@@ -115,7 +115,7 @@ class LoggedError:
 
 
 def grouped(lines: Iterable[LoggedLine]) -> list[LoggedError]:
-    """Group error lines by function and kind; the most recently logged kind comes first."""
+    """Group error lines by function and kind, with the most recently logged kind first."""
     groups: dict[tuple[str, str], LoggedError] = {}
     for line in sorted(lines, key=lambda each: -each.at_ms):
         one = _read(line)
@@ -160,7 +160,7 @@ def _sentence(document: dict[str, object]) -> str:
     return f"{text} {json.dumps(about, ensure_ascii=False)}" if about else text
 
 
-# The logger writes these fields in every line.
+# The logger writes these fields into every line.
 _USUAL = frozenset({
     "level", "location", "message", "timestamp", "service", "version", "xray_trace_id", "cold_start", "function_name",
     "function_memory_size", "function_arn", "function_request_id", "exception_name", "stage", "region",
@@ -178,10 +178,10 @@ class DeedTrail:
     items: ItemStore
 
     def begin(self, deed: Deed) -> None:
-        """Record that a deed begins. A deed has a new id, so its key cannot exist.
+        """Record that a deed begins. Each deed has a new id, so no item can exist under its key.
 
         Raises:
-            UnavailableError: The ledger gave no answer, and the deed must not begin.
+            UnavailableError: The ledger did not respond, so the deed must not begin.
         """
         self.items.put(Put(table=Table.LEDGER, item=deed.to_item()))
 
@@ -189,7 +189,7 @@ class DeedTrail:
         """Record how a deed ended, and return the deed. The whole item is written, because the begin may be missing.
 
         Raises:
-            UnavailableError: The ledger gave no answer; the deed may still be recorded as begun.
+            UnavailableError: The ledger did not respond; the deed may still be recorded as begun.
         """
         ended = replace(deed, state=state, ended_ms=ended_ms, result=result)
         self.items.put(Put(table=Table.LEDGER, item=ended.to_item()))

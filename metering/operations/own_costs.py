@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from metering.ledger.booked_hours import RowSource
 
 # List prices of us-east-1, for every cost that the service or its load tests print. Source: third-party pages, first
-# tier, autumn 2026; a bill may differ. Each printed cost names its prices.
+# tier, autumn 2026; a bill may differ. Each printed cost states which prices it uses.
 STORAGE_USD_GB_MONTH = {"STANDARD": Decimal("0.023"), "STANDARD_IA": Decimal("0.0125"), "GLACIER_IR": Decimal("0.004")}
 _SMALLEST_BILLED_BYTES = {"STANDARD_IA": 128 * KIB, "GLACIER_IR": 128 * KIB}
 S3_PUT_USD = Decimal("0.005") / 1_000
@@ -67,7 +67,7 @@ STANDING_USD: Mapping[str, Decimal] = {
 
 
 def month_usd(storage_class: str, stored_bytes: int) -> Decimal:
-    """Price of keeping an object in S3 for a month; a GB is 2^30 bytes."""
+    """Price of storing an object in S3 for a month; a GB is 2^30 bytes."""
     price = STORAGE_USD_GB_MONTH.get(storage_class, STORAGE_USD_GB_MONTH["STANDARD"])
     return Decimal(stored_bytes) / GIB * price
 
@@ -111,9 +111,9 @@ class StorageReport:
     """Actual storage, compared with two alternatives.
 
     Attributes:
-        lake_records, lake_bytes: Published records, and the size of their files.
-        ours: The accepted records as the service stores them.
-        json, gzip: The same records as one JSON or gzip object for each batch.
+        lake_records, lake_bytes: Number of published records, and the size of their files.
+        ours: Cost of the accepted records as the service stores them.
+        json, gzip: Cost of the same records, stored as one JSON or gzip object for each batch.
     """
 
     prefixes: tuple[PrefixStorage, ...]
@@ -136,7 +136,7 @@ class StorageReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageReporter:
-    """Makes the storage report. The report reads every row, so people run it, never a schedule."""
+    """Makes the storage report. The report reads every row, so it runs only on request, never on a schedule."""
 
     items: writes.ItemStore
     objects: ObjectStore
@@ -233,7 +233,7 @@ def standing_month_usd(
 ) -> Decimal:
     """Monthly cost in USD of one idle region at list prices of us-east-1, rounded to cents.
 
-    Log sources and an HTTP API add their own alarms and figures.
+    The cost excludes the alarms and figures that log sources and an HTTP API add.
     """
     left_out = {*(() if log_sources else LOG_ORIGINS), *(() if api else (API_ORIGIN,))}
     things = {

@@ -1,10 +1,10 @@
 """Runbooks and dashboards of each alarm, and their URLs.
 
 The commands in `docs/runbooks` contain the placeholders `REGION` and `STAGE`, so that a command copied from a page is
-refused, and never acts on another stage. The reader replaces other words in capitals, such as `SOURCE`.
+refused, and never acts on another stage. The operator replaces other words in capitals, such as `SOURCE`.
 
-Runbooks that are nearly equal share a page. A section `### NAME, NAME` and a list item "`NAME`, `NAME`: ..." belong to
-these runbooks; a section `### all` and the rest of the page belong to all. `FUNCTION` is the function of the alarm.
+Nearly equal runbooks share a page. A section `### NAME, NAME` and a list item "`NAME`, `NAME`: ..." belong to these
+runbooks; a section `### all` and the rest of the page belong to all. `FUNCTION` is the alarm's function.
 """
 
 import re
@@ -39,7 +39,7 @@ SHARED_PAGES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """Requested runbook, with the stage from the name and the region from the ARN; empty if absent."""
+    """The runbook asked for, the stage that the alarm's name contains, and the region in its ARN; empty if absent."""
 
     runbook: str
     stage: str = ""
@@ -58,7 +58,7 @@ def subject_of(name: str) -> Subject:
     for spec in sorted(ALARMS, key=lambda each: len(each.name), reverse=True):
         if wanted == spec.name:
             return Subject(runbook=spec.runbook, region=region)
-        # A stage's name may contain dashes, so the longest matching name in the catalogue determines the stage.
+        # A stage's name may contain dashes, so the longest name in the catalogue that matches determines the stage.
         stage = wanted.removeprefix("metering-").removesuffix(f"-{spec.name}")
         if stage and wanted == alarm_name(stage, spec.name):
             return Subject(runbook=spec.runbook, stage=stage, region=region)
@@ -71,28 +71,28 @@ def subject_of(name: str) -> Subject:
 
 
 def alarms_of(runbook: str) -> tuple[AlarmSpec, ...]:
-    """Alarms that lead to a runbook."""
+    """Alarms that refer to this runbook."""
     return tuple(spec for spec in ALARMS if spec.runbook == runbook)
 
 
 def command_of(runbook: str, *, region: str, stage: str) -> str:
-    """Command that shows a runbook, as contained in alerts. Region and stage may be CDK tokens."""
+    """The command that shows a runbook, as alerts print it. Region and stage may be CDK tokens."""
     return f"metering runbook {runbook} --region {region} --stage {stage}"
 
 
 def page_of(runbook: str) -> str:
-    """Name of the page that holds a runbook."""
+    """Name of the page that contains a runbook."""
     return next((page for page, runbooks in SHARED_PAGES.items() if runbook in runbooks), runbook)
 
 
 def link_of(runbook: str) -> str:
-    """File of a runbook in `docs/runbooks`, with an anchor if the page has several runbooks."""
+    """Link to a runbook's file in `docs/runbooks`, with an anchor if the page has several runbooks."""
     page = page_of(runbook)
     return f"{page}.md" if page == runbook else f"{page}.md#{runbook}"
 
 
 def runbook_in(page: str, runbook: str) -> str:
-    """Text of one runbook, cut from its page."""
+    """Text of one runbook, extracted from its page."""
     together = {*SHARED_PAGES.get(page_of(runbook), ())}
 
     def own(part: re.Match[str]) -> str:
@@ -112,13 +112,13 @@ def placed(page: str, *, region: str, stage: str) -> str:
 
 
 def commands_by_part(text: str) -> tuple[tuple[str, str], ...]:
-    """Commands of a page, each with its heading."""
+    """Commands of a page, each with the heading above it."""
     parts = [part.split("\n", 1) for part in text.split("\n## ")[1:]]
     return tuple((heading, command) for heading, body in parts for command in _COMMAND.findall(body))
 
 
 def linked_runbooks(text: str) -> tuple[str, ...]:
-    """Names of the other runbooks that a page links to, in order, once each."""
+    """Names of the other runbooks that a page links to, in order, without repetition."""
     return tuple(dict.fromkeys(_LINK.findall(text)))
 
 
@@ -146,5 +146,5 @@ def dashboard_name(stage: str, kind: Dashboard, region: str) -> str:
 
 
 def console_url(name: str, *, region: str, host: str = CONSOLE_HOSTS[DEFAULT_PARTITION]) -> str:
-    """URL of a dashboard in the console. All parts may be CDK tokens."""
+    """URL of a dashboard in the console. All arguments may be CDK tokens."""
     return f"https://{host}/cloudwatch/home?region={region}#dashboards/dashboard/{name}"

@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from metering.stores import queues
     from metering.stores.clock import Clock
 
-# After this long without a measurement, the alarm `watch-silent` pages.
+# After this long without a measurement, the alarm `watch-silent` pages someone.
 SILENT_S = 15 * MINUTE_S
 _MONTHS = 13
 _MONTHS_SHOWN = 3
 
 
 class Standing(StrEnum):
-    """State of a status line: good, to be checked in the morning, or to be acted on now."""
+    """State of a status line: good, needs a look in the morning, or needs action now."""
 
     OK = "ok"
     ATTENTION = "attention"
@@ -49,7 +49,7 @@ class StatusLine:
 
     Attributes:
         value: Its figures, in words.
-        cure: Command that solves the problem, or name of the runbook; empty if the state is `OK`.
+        cure: Command that solves the problem, or name of the problem's runbook; empty if the state is `OK`.
     """
 
     what: str
@@ -88,7 +88,7 @@ class StatusReader:
     """Reads the status of one region.
 
     Attributes:
-        version: Version that the deployment published; empty if no version was published.
+        version: The deployed version; empty if the deployment published no version.
         sums: Computes the accepted usage that budgets do not include yet. If None, such usage is not shown.
     """
 
@@ -217,7 +217,7 @@ class StatusReader:
 
 
 def _completeness(complete: Complete, age_s: int | None) -> StatusLine:
-    """Show the time up to which the count is complete. Causes of delay were measured `age_s` ago, and may be gone."""
+    """Show the time up to which usage is complete. Causes of a delay were measured `age_s` ago, and may be resolved."""
     through = f"through {rfc3339(complete.through_s)}" if complete.through_s else "not known yet"
     held = "; ".join(each.what for each in complete.held_back_by)
     unusual = [each for each in complete.held_back_by if not each.usual]
@@ -295,7 +295,7 @@ _LOG_LINES: Mapping[str, Mapping[Figure, str]] = {
     }
 }
 _IN_SECONDS = frozenset(figure for figure in Figure if figure.endswith(("Age", "Headroom")))
-# Figures that are hidden if they are 0.
+# Figures that are hidden if their value is 0.
 _SILENT_AT_0 = frozenset({
     Figure.WAITING_COMMIT_AGE, Figure.PLANNED_ROLLUP_AGE, Figure.ACCOUNTS_BEYOND_CAP, Figure.OLDEST_PENDING_AGE,
     Figure.PLANNED_RUN_AGE, Figure.CLEANING_OVERDUE_AGE, Figure.RECONCILIATION_BACKLOG_AGE, Figure.SCAN_OVERDUE_AGE,
@@ -306,7 +306,7 @@ _SILENT_AT_0 = frozenset({
 
 
 def _figure_line(what: str, words: Mapping[Figure, str], figures: Mapping[str, int]) -> StatusLine:
-    """Status line for figures of the watch, in the state of their alarms."""
+    """Status line for figures of the watch; its state is derived from their alarms."""
     missing = [figure for figure in words if figure not in figures]
     fired = [
         spec

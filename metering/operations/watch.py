@@ -29,21 +29,21 @@ if TYPE_CHECKING:
     from metering.stores import queues
     from metering.stores.clock import Clock, Gauges
 
-# Conflicts and doubled canaries raise an alarm for this long. The alarm clears itself afterwards.
+# Conflicts and doubled canaries raise an alarm for this long. After that, the alarm clears itself.
 RECENT_S = 2 * HOUR_S
-# In each run, every few minutes, the compactor lists pending rows, and then the cleaners run.
+# In each run, every few minutes, the compactor lists pending rows before the cleaners run.
 LISTED_LATE_S = 30 * MINUTE_S
-# One run reads at most this many notes of a kind, newest first. Senders must not control how long the watch takes.
+# One run reads at most this many notes of each kind, newest first. Senders must not determine how long the watch takes.
 _NOTES_READ = 2_000
 _MONEY = (Figure.UNPRICED_BYTES, Figure.INVOICES_BLOCKED, Figure.BUDGETS_CROSSED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
-    """Measures all figures once, and publishes them.
+    """Measures all figures once, and publishes the figures.
 
     Attributes:
-        freshness: Stores the completeness for reports.
+        freshness: Computes and stores the completeness that reports state.
         shards: Compaction shards of the stage.
         window_s: Admission window of the stage.
         marker_life_s: Lifetime of a marker after acceptance.
@@ -146,7 +146,7 @@ class Watch:
         return None
 
     def _waiting(self) -> dict[Figure, int]:
-        """Measure, and store the completeness for reports, which comes from the same reads."""
+        """Measure waiting commits, and store the completeness for reports, which is computed from the same reads."""
         waiting = self.freshness.keep()
         through_s = self.freshness.answer().through_s
         return {
@@ -156,7 +156,7 @@ class Watch:
         }
 
     def _pending(self) -> dict[Figure, int]:
-        """Hours that the compactor found pending. Without a recent listing, hours may be pending since the last one."""
+        """The compactor's pending hours. Without a recent listing, hours may be pending since the last listing."""
         known, state = lake_figures(self.items), self._state()
         looks = [known.get(shard) or LakeFigures(shard=shard, listed_s=state.first_s) for shard in self._shards()]
         late_ms = (self._now_s() - LISTED_LATE_S) * 1_000
@@ -181,9 +181,9 @@ class Watch:
         return self._age_s([run.planned_at_ms for run in newest if run is not None and run.state == "planned"])
 
     def _cleaning(self) -> dict[Figure, int]:
-        """Age of objects left by the cleaners. Without a recent run, objects may be due since the last run.
+        """Age of objects overdue for cleaning. Without a recent run, objects may be due since the last run.
 
-        For a cleaner that never ran, the age counts from its compactor's last listing.
+        If a cleaner has never run, its age counts from the last listing of its compactor.
         """
         known, compacted, state = cleanings(self.items), lake_figures(self.items), self._state()
         looks = [
@@ -224,7 +224,7 @@ class Watch:
         }
 
     def _sources(self) -> dict[Figure, int]:
-        """Sums computed by the reconciler, because there may be too many sources to read each minute."""
+        """Sums that the reconciler computed, because there may be too many sources to read all of them each minute."""
         known = read_note(self.items, SOURCES_KEY, SourceFigures.from_item) or SourceFigures()
         return {
             Figure.SILENT_SOURCES: known.silent,
@@ -234,7 +234,7 @@ class Watch:
         }
 
     def _logs(self) -> dict[Figure, int]:
-        """Sums computed by the coverage job; no figures in a region without log sources."""
+        """Sums that the coverage job computed; empty in a region without log sources."""
         known = read_note(self.items, log_sources.LOG_SOURCES_KEY, log_sources.LogFigures.from_item)
         if known is None or not known.log_sources:
             return {}
@@ -249,7 +249,7 @@ class Watch:
         }
 
     def _money(self) -> dict[Figure, int]:
-        """Figures of the biller; if it never ran, its age counts from the watch's first run."""
+        """Figures of the biller; if the biller has never run, its age counts from the watch's first run."""
         known = read_note(self.items, money.BILLER_KEY, money.BillerFigures.from_item)
         if known is None:
             return {Figure.BILLER_AGE: max(self._now_s() - self._state().first_s, 0), **dict.fromkeys(_MONEY, 0)}
@@ -262,25 +262,25 @@ class Watch:
         }
 
     def _conflicts(self) -> dict[Figure, int]:
-        """Number of distinct conflicts, a lower bound if there are more notes than one run reads."""
+        """Number of distinct conflicts; a lower bound if there are more notes than one run of the watch reads."""
         recent = rfc3339(self._now_s() - RECENT_S)
         notes = self.items.query(Table.LEDGER, markers.CONFLICT_PK, sk_from=recent, descending=True)
         return {Figure.CONFLICTS: len({markers.conflict_of(item) for item in islice(notes, _NOTES_READ)})}
 
     def _drops(self) -> dict[Figure, int]:
-        """Lost objects below `drop/`, and age of the last search (or of the watch's first run)."""
+        """Number of lost objects below `drop/`, and age of the last search for them (or of the watch's first run)."""
         known = read_note(self.items, DROPS_KEY, DroppedObjects.from_item) or DroppedObjects()
         looked_s = max(known.finished_s, self._state().first_s)
         return {Figure.LOST_DROPS: known.count, Figure.DROPS_UNSEEN_AGE: max(self._now_s() - looked_s, 0)}
 
     def _kinds(self) -> dict[Figure, int]:
-        """Number of accounts that recently had usage kinds without a number, as far as one run reads."""
+        """Number of accounts that recently had usage kinds without a number, among the notes that one run reads."""
         since_s = self._now_s() - RECENT_S
         notes = islice(self.items.query(Table.LEDGER, BEYOND_CAP_PK), _NOTES_READ)
         return {Figure.ACCOUNTS_BEYOND_CAP: sum(KindsBeyondCap.from_item(note).seen_s >= since_s for note in notes)}
 
     def _headroom(self) -> dict[Figure, int]:
-        """Seconds by which a marker outlives the last copy of its batch, beyond a margin of one day."""
+        """Seconds by which a marker's lifetime exceeds the minimum, a day after the last possible copy of its batch."""
         needed_s = shortest_marker_life_s(self.window_s, self.queue_facts.longest_retention_s())
         return {Figure.MARKER_LIFE_HEADROOM: self.marker_life_s - needed_s}
 

@@ -1,7 +1,7 @@
 """Batches of a key: their records, their ids, and their form in a message or an object.
 
-Batch ids, and the split into batches, depend only on name, key and records. **Ids and split never change.** A key sent
-before an upgrade and again after it must give the same batches, or its records would be counted twice.
+The batch ids, and how records are split into batches, depend only on name, key and records. **Ids and split never
+change.** A key sent both before and after an upgrade must give the same batches, or its records would be counted twice.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ BATCH_BYTES = 32 * MIB
 # Upper bound for a body without records: 128 characters of the source, with up to 12 bytes each in JSON, 128 of the
 # batch id, two numbers of 19 digits, and the field names.
 _HEAD_BYTES = 2_048
-# Larger batches become objects, and the message has a reference to the object (claim check).
+# Larger batches become objects, and the message contains a reference to the object (claim check).
 INLINE_BYTES = MIB - _HEAD_BYTES
 _SCHEMA = f"metering.batch/{CONTRACT_VERSION}"
 _ID_DIGITS = 40
@@ -45,7 +45,7 @@ class Batch:
 
     Attributes:
         batch_id: `<name>/<40 hex digits of name and key>-<part>`.
-        sequence: Number of the batch among the batches of its source.
+        sequence: Sequence number of the batch among the batches of its source.
         inline: Whether `payload` is the JSON array of the records; otherwise it is NDJSON, compressed with zstd.
     """
 
@@ -56,7 +56,7 @@ class Batch:
     payload: bytes
 
     def body(self, *, source_id: str | None, bucket: str) -> str:
-        """The message of docs/contract.md, at most 1 MiB. Without a source, the message has no number."""
+        """The message (docs/contract.md), at most 1 MiB. Without a source, the message has no number."""
         head: dict[str, object] = {"schema": _SCHEMA, "batch_id": self.batch_id}
         if source_id is not None:
             head |= {"source_id": source_id, "sequence": self.sequence}
@@ -69,7 +69,7 @@ class Batch:
 
     @property
     def object_key(self) -> str:
-        """Key of the object with the records. Different bytes have different keys, so an object is never replaced."""
+        """Key of the object with the records. Keys differ if contents differ, so an object is never overwritten."""
         return f"{INGEST_PREFIX}{self.batch_id}-{self._sha256()[:16]}.ndjson.zst"
 
     def _sha256(self) -> str:
@@ -77,13 +77,13 @@ class Batch:
 
 
 def batch_id(name: str, key: str, part: int) -> str:
-    """Id of part number `part`, from 0, of the records that a producer sends under a key."""
+    """Id of batch number `part` (from 0) of the records that a producer sends under a key."""
     digest = hashlib.sha256(f"metering.producer/1\n{name}\n{key}".encode()).hexdigest()
     return f"{name}/{digest[:_ID_DIGITS]}-{part}"
 
 
 def split(lines: Iterable[bytes]) -> Iterator[Packed]:
-    """Split lines into batches of at most 50,000 records and `BATCH_BYTES`, in their order."""
+    """Split lines, in their order, into batches of at most 50,000 records and `BATCH_BYTES`."""
     packing = _Packing()
     for line in lines:
         if packing.is_full_for(line):
@@ -96,7 +96,7 @@ def split(lines: Iterable[bytes]) -> Iterator[Packed]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Packed:
-    """Records of one batch that has no id and no number yet. The fields have the same meaning as in `Batch`."""
+    """Records of one batch that has no id and no sequence yet. The fields have the same meaning as in `Batch`."""
 
     records: int
     inline: bool
@@ -104,7 +104,7 @@ class Packed:
 
 
 class _Packing:
-    """Lines of one batch. Records too large for a message are compressed as they arrive, so memory stays small."""
+    """Lines of one batch. Records too large for a message are compressed as they arrive, to limit memory use."""
 
     def __init__(self) -> None:
         self.records = 0
@@ -142,13 +142,13 @@ _PROBLEMS_TOLD = 20
 
 
 class NotSentError(UnavailableError):
-    """The queue or the bucket did not accept everything in time. Nothing is lost, and the same call is safe to repeat.
+    """The queue or the bucket did not accept everything in time. No records are lost, and repeating the call is safe.
 
     With a journal the records are stored, and the next call sends them. Without a journal, send the key again.
 
     Attributes:
-        unsent: Number of batches whose acceptance is unconfirmed. Unconfirmed batches may have arrived.
-        journalled: Whether the journal has these batches.
+        unsent: Number of batches that were not confirmed as accepted. Unconfirmed batches may have arrived.
+        journalled: Whether these batches are in the journal.
     """
 
     def __init__(self, operation: str, detail: str, *, unsent: int, journalled: bool) -> None:
@@ -170,7 +170,7 @@ def _rebuild_not_sent(operation: str, detail: str, unsent: int, journalled: bool
 
 
 class RecordsRefusedError(OperationFailedError):
-    """Records that cannot be written in the contract's form. Nothing of the call was sent or numbered.
+    """Records that cannot be written in the contract's form. The call sent and numbered no batch.
 
     Attributes:
         problems: `(position from 0, problem)` of the first 20 such records.
@@ -192,7 +192,7 @@ class RecordsRefusedError(OperationFailedError):
 
 
 class KeyReusedError(OperationFailedError):
-    """A key was used with other records than before. A key always stands for the same records, in the same order."""
+    """A key was reused with other records. A key must always have the same records in the same order."""
 
     def __init__(self, key: str) -> None:
         super().__init__(
@@ -210,7 +210,7 @@ class JournalError(OperationFailedError):
 
 
 class Problems:
-    """Problems of records: descriptions of the first problems, and the number of all problems."""
+    """Problems of records: descriptions of the first problems, and the total number of problems."""
 
     def __init__(self) -> None:
         self._told: list[tuple[int, str]] = []
@@ -235,7 +235,7 @@ class Problems:
             raise RecordsRefusedError(self._told, self._refused)
 
 
-# If a line is longer, the service refuses the whole object (docs/contract.md).
+# If a line is longer than this, the service refuses the whole object (docs/contract.md).
 _MAX_LINE_BYTES = MIB - 64
 # Characters that SQS does not accept, in UTF-8, and their JSON escapes. All other characters that SQS rejects are
 # control characters, which JSON always escapes.
@@ -249,14 +249,14 @@ class _RefusedValueError(ValueError):
 
 
 def record_lines(records: Iterable[Mapping[str, object]]) -> Iterator[bytes]:
-    """Each record as one line of JSON with its names sorted, without the line feed.
+    """Each record as one line of JSON with sorted names, without the line feed.
 
-    Values are strings, integers (including those of numpy and Decimal) and times with their zone, written as RFC 3339.
-    The contract's rules are not checked here; the service checks them, and keeps refused records.
+    Values are strings, integers (also of numpy and Decimal) and times with a time zone, which are written as RFC 3339.
+    The contract's rules are not checked here: the service checks them, and quarantines refused records.
 
     Raises:
-        RecordsRefusedError: Records cannot be written as JSON, or are too long. The error is raised after all records
-            were checked; lines before the first problem were already yielded.
+        RecordsRefusedError: Records cannot be written as JSON, or are too long. The error is raised once all records
+            are checked; lines before the first problem were yielded before.
     """
     problems = Problems()
     for position, record in enumerate(records):

@@ -1,4 +1,4 @@
-"""Journal of a producer: the batches assigned to each key, and the batches whose sending is unconfirmed.
+"""Journal of a producer: the batches of each key, and the batches not yet confirmed as sent.
 
 The journal is an SQLite file. Each change is one transaction, synced to disk before the call returns. After a process
 is killed, or a machine loses power, the journal therefore has either all batches of a key with their numbers, or none.
@@ -25,12 +25,12 @@ FILE = "journal.sqlite"
 _VERSION = "1"
 # If another process holds the journal for longer than this, the journal counts as taken.
 _WAIT_S = 1.0
-# Maximum number of batches read at once: the messages per SendMessageBatch, and a limit on memory.
+# Maximum number of batches read at once, which is the number of messages per SendMessageBatch and limits memory.
 _GROUP = 10
 _GROUP_BYTES = 8 * MIB
-# The write-ahead file is cut to this size after a checkpoint.
+# After a checkpoint, the write-ahead file is truncated to this size.
 _KEPT_LOG_BYTES = 16 * MIB
-# One process holds the file until it closes it or ends. Every transaction is synced before its call returns.
+# One process holds the file until the process closes it or ends. Every transaction is synced before its call returns.
 _SETTINGS = (
     "locking_mode=EXCLUSIVE",
     "journal_mode=WAL",
@@ -53,8 +53,8 @@ class Promise:
 
     Attributes:
         digest: SHA-256 (hex) of the key's records as lines.
-        first: Number of the key's first batch.
-        batches: Number of the key's batches, which are numbered without a gap.
+        first: Sequence number of the key's first batch.
+        batches: Number of the key's batches, whose sequence numbers have no gap.
     """
 
     digest: str
@@ -68,8 +68,8 @@ class Journal:
 
     Args:
         folder: Folder of the journal, created if missing, readable only by its owner. None for a temporary journal,
-            which keeps the records of one call out of memory and ends with its process.
-        source_id: Source whose batches the journal numbers; a journal belongs to one source permanently.
+            which holds the records of one call outside memory and ends with its process.
+        source_id: Source whose batches the journal numbers; a journal always belongs to the same source.
         name: Name of the producer, the prefix of its batch ids.
         first_sequence: Number of the first batch of a new journal.
 
@@ -93,7 +93,7 @@ class Journal:
         self._database.close()
 
     def find(self, key: str) -> Promise | None:
-        """The entry of a key, if there is one."""
+        """The journal's entry for a key; None if the key has no entry."""
         with self._explained():
             row = self._database.execute(
                 "SELECT digest, first, batches, records FROM keys WHERE key = ?", (key,)
@@ -101,12 +101,12 @@ class Journal:
         return None if row is None else Promise(digest=row[0], first=row[1], batches=row[2], records=row[3])
 
     def promise(self, key: str, packed: Iterable[Packed], digest: LineDigest, *, now_s: int) -> Promise:
-        """Number the batches of a new key and store all of them, or none. The batches are on disk when this returns.
+        """Number a new key's batches, and store either all of them or none. The batches are on disk when this returns.
 
         Args:
             key: A key without an entry in the journal.
             packed: The key's batches, created while written. An error in `packed` leaves the journal unchanged.
-            digest: Digest of the lines, complete once `packed` ends.
+            digest: Digest of the lines, complete once `packed` is exhausted.
             now_s: Current time, epoch seconds.
         """
         with self._explained(), self._transaction():
@@ -132,7 +132,7 @@ class Journal:
         return promise
 
     def unsent(self) -> list[Batch]:
-        """The next batches whose sending is unconfirmed, in order: at most ten, and few bytes.
+        """The next batches not confirmed as sent, in order: at most ten, and limited in bytes.
 
         Raises:
             JournalError: A batch differs from its stored digest.
@@ -157,7 +157,7 @@ class Journal:
         return group
 
     def count_unsent(self) -> int:
-        """Number of batches whose sending is unconfirmed."""
+        """Number of batches that are not confirmed as sent."""
         with self._explained():
             return int(self._database.execute("SELECT COUNT(*) FROM unsent").fetchone()[0])
 
@@ -167,7 +167,7 @@ class Journal:
             self._database.executemany("DELETE FROM unsent WHERE sequence = ?", [(each.sequence,) for each in batches])
 
     def forget_keys(self, *, before_s: int) -> int:
-        """Delete keys that were journalled before a time and completely sent; return their number."""
+        """Delete keys that were journalled before this time and sent completely; return the number of deleted keys."""
         with self._explained(), self._transaction():
             return self._database.execute(
                 "DELETE FROM keys WHERE at_s < ? AND first + batches <="
@@ -262,7 +262,7 @@ _LOOK = "Look at the folder, its owner, and the room on its disk. What was not j
 
 
 class LineDigest:
-    """Digest of lines that pass through."""
+    """Digest of the lines that are passed through this object."""
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
@@ -279,7 +279,7 @@ class LineDigest:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Sync a new file's directory entry; a no-op where folders cannot be opened."""
+    """Sync a new file's directory entry to disk; no effect on systems where folders cannot be opened."""
     try:
         opened = os.open(folder, os.O_RDONLY)
     except OSError:

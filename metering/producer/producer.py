@@ -1,6 +1,6 @@
-"""`Producer`: sends records so that each is metered once, even if the process is killed.
+"""`Producer`: sends records so that each record is metered once, even if the process is killed.
 
-The producer's outlet is the queue and the bucket of a region: it sends until both have accepted everything.
+The producer's outlet is a region's queue and bucket; the outlet sends until both have accepted everything.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 # A queue's URL names its region: https://sqs.eu-west-1.amazonaws.com/111122223333/ingest.
 _QUEUE_OF_REGION = re.compile(r"https://sqs\.([a-z]{2,}(?:-[a-z]+)+-[0-9]+)\.amazonaws\.com(?:\.cn)?/")
-# The number of attempts has no limit: a call is repeated until its time has run out.
+# The number of attempts is not limited: a call is repeated until its time has run out.
 _NO_LIMIT = 2**31
 _FOR_EVER_MS = 2**53
 
 
 class Messages(Protocol):
-    """The queue operations that a producer may use."""
+    """The queue operations that a producer has permission to use."""
 
     def send_many(self, bodies: Sequence[str]) -> list[int]:
         """Send messages; return the positions of messages that were not accepted. Even these may arrive."""
@@ -48,7 +48,7 @@ class Outlet:
     """Where batches go.
 
     Attributes:
-        bucket: Name of the data bucket, as messages state it.
+        bucket: Name of the data bucket, which messages contain.
     """
 
     queue: Messages
@@ -58,12 +58,12 @@ class Outlet:
     entropy: Entropy
 
     def send(self, batches: Sequence[Batch], *, source_id: str | None, until_ms: int | None) -> None:
-        """Put the objects of batches, then send their messages, repeatedly until everything was accepted.
+        """Put the batches' objects, then send the batches' messages, and retry until everything is accepted.
 
         Args:
             batches: A few batches; all their messages are held in memory.
-            source_id: Source that messages name with their numbers; None for messages without numbers.
-            until_ms: Time after which no attempt is made; None for no limit.
+            source_id: Source that messages state with their sequence numbers; None for unnumbered messages.
+            until_ms: Time after which no attempt is started; None for no limit.
 
         Raises:
             UnavailableError: The time is over. Unconfirmed batches may have arrived.
@@ -96,11 +96,11 @@ class Place:
     """Destination region, specified by a program.
 
     Attributes:
-        queue_url: URL of the ingest queue; with `bucket` given, no stack is read.
-        stage: Stage whose data stack names queue and bucket; None for `METERING_STAGE`, or else `local`.
-        region: None for the region in the queue's URL, or in the environment.
-        endpoint: URL of an emulator; None for the environment's URL, for the URL of `metering local up` if the stage is
-            emulated, and else AWS.
+        queue_url: URL of the ingest queue; if it is given with `bucket`, no stack is read.
+        stage: Stage whose data stack specifies queue and bucket; None for `METERING_STAGE`, or else `local`.
+        region: Region; None for the region in the queue's URL, or else in the environment.
+        endpoint: URL of an emulator; None for the environment's URL, else the URL of `metering local up` if the stage
+            is emulated, else AWS.
     """
 
     queue_url: str | None = None
@@ -113,7 +113,7 @@ class Place:
         """Refuse a destination that is only partly specified.
 
         Raises:
-            OperationFailedError: Queue or bucket is missing, or a stage is given in addition.
+            OperationFailedError: Only one of queue and bucket is given, or a stage is given as well.
         """
         if (self.queue_url is None) != (self.bucket is None):
             raise OperationFailedError(
@@ -160,16 +160,16 @@ class Place:
         return clients, names.ingest_queue_url, names.data_bucket
 
 
-# The service uses these names itself: in batch ids, or below `ingest/`.
+# The service itself uses these names, in batch ids or below `ingest/`.
 _RESERVED = frozenset({"canary", "drop", "ingest", "log", "logs", "retry", "s3"})
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SOURCE = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,128}")
 _KEY_CHARS = 1_024
 _KEY = re.compile(rf"[^\ud800-\udfff]{{1,{_KEY_CHARS}}}", re.DOTALL)
 _PATIENCE_S = 60
-# Half of a source's possible numbers remain.
+# Half of the numbers that a source can have remain.
 _MOST_FIRST = 2**62
-# Longer than the 50 days of markers and the 35 days of admission: an older key is useless.
+# Longer than the 50 days of markers and the 35 days of admission, after which a key is useless.
 _KEYS_KEPT_DAYS = 90
 
 
@@ -178,13 +178,13 @@ Records: TypeAlias = "Iterable[Mapping[str, object]]"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """Result of `send`: all records of the key are in the queue.
+    """Result of `send`: the queue has accepted all records of the key.
 
     Attributes:
         key: The caller's key, or the generated one.
         batch_ids: Ids of the key's batches, in order; empty without records.
-        first_sequence: Number of the first batch; the others follow. None without a journal, and without records.
-        again: Whether the key was journalled before. Such a key gets no new numbers.
+        first_sequence: Number of the first batch; the others follow. None without a journal or without records.
+        again: Whether the key was journalled before. A repeated key gets no new sequence numbers.
     """
 
     key: str
@@ -195,27 +195,28 @@ class Sent:
 
 
 class Producer:
-    """Sends records of one source to one region. Threads may share it; their calls run one at a time.
+    """Sends records of one source to one region. Threads may share a Producer; their calls run one at a time.
 
-    With `state`, records are in a synced journal in that folder before anything is sent. Records of a `send` that
-    returned or raised `NotSentError` are never lost, and their batches are numbered without a gap. After a crash, the
-    next call sends the remaining batches, and the caller repeats each `send` that did not return; known keys give the
-    same batches and no new numbers. Without `state` (in functions), only the caller's key ensures the same ids, and
-    batches have no numbers.
+    With `state`, records are synced to a journal in that folder before any are sent. If a `send` returned or raised
+    `NotSentError`, its records are never lost, and its batches are numbered without a gap. After a crash, the next call
+    sends the remaining batches, and the caller repeats each `send` that did not return; known keys give the same
+    batches and the same numbers. Without `state` (in functions), only the caller's key ensures that ids stay the same,
+    and batches have no numbers.
 
     Args:
         source_id: Source of the records: 1 to 128 characters without control characters.
-        state: Folder of the journal, on a local disk that outlives the process. One process, one source.
-        name: Name with which batch ids and object keys begin, as registered by `metering producers add`: 1-64 of
-            `A-Za-z0-9._-`. Default: the source id.
-        queue_url: The ingest queue; with `bucket` given, no stack is read.
+        state: Folder of the journal, on a local disk that persists after the process ends. One process, one source.
+        name: Prefix of batch ids and object keys, as registered by `metering producers add`: 1-64 of `A-Za-z0-9._-`.
+            Default: the source id.
+        queue_url: The ingest queue; if it is given with `bucket`, no stack is read.
         bucket: The data bucket.
         stage: The stage, instead of queue and bucket. Default: `METERING_STAGE`, or `local`.
         region: Default: the region in the queue's URL, or the AWS SDK's.
-        endpoint: An emulator. Default: `AWS_ENDPOINT_URL`; for stage `local`, URL of `metering local up`; else AWS.
-        patience_s: How long a call keeps trying, in seconds; None for no limit. Each request has four SDK attempts.
-        first_sequence: Number of the first batch of a new journal, for a source that was sent with other tools before.
-        outlet: Destination of batches in place of queue and bucket, for tests.
+        endpoint: An emulator. Default: Default: `AWS_ENDPOINT_URL`; for stage `local`, the URL of `metering local up`;
+            otherwise AWS.
+        patience_s: How long a call retries, in seconds; None for no limit. Each request has four SDK attempts.
+        first_sequence: Number of a new journal's first batch, for a source whose records other tools sent before.
+        outlet: Destination of batches that replaces queue and bucket, for tests.
 
     Raises:
         OperationFailedError: An argument is invalid, or the journal cannot be used (`JournalError`).
@@ -257,20 +258,20 @@ class Producer:
         """Send records; return when the queue has accepted all records.
 
         Args:
-            records: Records of docs/contract.md, read once; any number, with one batch at a time in memory. Values are
-                strings, integers and times with their zone.
+            records: Records as defined in docs/contract.md, any number, read once; one batch at a time is in memory.
+                Values are strings, integers and times with a time zone.
             key: Name of these records, such as `flows.log:4096` or a job's id: 1 to 1,024 characters. The same key with
-                the same records in the same order always gives the same batches, even if sent repeatedly. Without a key
-                each call is new, so records that are sent again are counted again.
+                the same records in the same order always gives the same batches, even if sent repeatedly. Without a
+                key, each call gets a new key, so records that are sent again are counted again.
 
         Raises:
-            NotSentError: The queue or the bucket took too long. With a journal, any later call sends the stored
-                records; without a journal, send the key again.
+            NotSentError: The queue or the bucket did not accept everything in time. With a journal, any later call
+                sends the stored records; without a journal, send the key again.
             RecordsRefusedError: Records cannot be written as JSON; nothing was sent.
-            KeyReusedError: The key was used for other records before. Only a journal detects this; without a journal,
-                the service keeps the other records as a conflict in quarantine.
-            JournalError: The journal cannot be written; records outside the journal were not sent.
-            OperationFailedError: Key and journal are both missing, or AWS refuses the caller.
+            KeyReusedError: The key was used for other records before. Only a journal detects the reuse; without a
+                journal, the service quarantines the other records as a conflict.
+            JournalError: The journal cannot be written; records that are not in the journal were not sent.
+            OperationFailedError: There is neither a key nor a journal, or AWS refuses the caller.
         """
         with self._turn:
             self._refuse_other_process()
@@ -279,7 +280,7 @@ class Producer:
             return self._send_numbered(self._journal, self._checked_key(key), records)
 
     def flush(self) -> int:
-        """Send batches that earlier calls and processes left in the journal; return the number of batches.
+        """Send the batches that earlier calls and processes left unsent in the journal; return their number.
 
         Raises:
             NotSentError, JournalError, OperationFailedError: As `send`.
@@ -290,14 +291,14 @@ class Producer:
 
     @property
     def unsent(self) -> int:
-        """Number of batches in the journal whose sending is unconfirmed; 0 without a journal."""
+        """Number of batches in the journal that are not confirmed as sent; 0 without a journal."""
         with self._turn:
             self._refuse_other_process()
             return 0 if self._journal is None else self._journal.count_unsent()
 
     @property
     def next_sequence(self) -> int | None:
-        """Number of the next batch; None without a journal."""
+        """Sequence number of the next batch; None without a journal."""
         with self._turn:
             self._refuse_other_process()
             return None if self._journal is None else self._journal.next_sequence
@@ -325,7 +326,7 @@ class Producer:
         return self._sent(key, promise, numbered=True, again=known is not None)
 
     def _send_unnumbered(self, key: str, records: Records) -> Sent:
-        # All records are validated before the first is sent, as with a permanent journal.
+        # All records are validated before the first record is sent, as with a permanent journal.
         journal = Journal(None, source_id=self.source_id, name=self.name, first_sequence=0)
         try:
             promise = self._promise(journal, key, records)

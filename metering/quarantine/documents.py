@@ -44,7 +44,7 @@ class QuarantinedRecord:
 
 
 def encode_records(refused: Mapping[str, tuple[RefusedRecord, ...]]) -> bytes:
-    """Refused records by batch id as NDJSON, in the order given."""
+    """Encode refused records, grouped by batch id, as NDJSON in the given order."""
     lines = [
         json.dumps(
             {"batch_id": batch_id, "position": each.position, "reasons": each.reasons, "raw": each.raw},
@@ -57,7 +57,7 @@ def encode_records(refused: Mapping[str, tuple[RefusedRecord, ...]]) -> bytes:
 
 
 def decode_records(body: bytes, key: str = "quarantine object") -> Iterator[QuarantinedRecord]:
-    """Inverse of `encode_records`, line by line.
+    """Decode, line by line, what `encode_records` encoded.
 
     Raises:
         LedgerCorruptError: The object has a different format.
@@ -75,14 +75,14 @@ class QuarantinedBatch(StoredDocument):
     """A whole batch that is not metered.
 
     Attributes:
-        kind: `refused`, or `conflict`: an accepted batch with other content has the same id.
+        kind: `refused`; or `conflict` if an accepted batch with other content has the same id.
         problems: Every problem found, as `(reason, detail)`; a conflict has the one problem `conflict`.
         hash_version: Version of the content hash; 0 means the SHA-256 of the message body.
         records: Number of records that arrived, 0 if unknown.
-        first_sender_id: Sender of the accepted content, for a conflict; else empty.
+        first_sender_id: For a conflict, the sender of the accepted content; otherwise empty.
         body: The message as received. A retry sends this message again.
-        evidence: Evidence that the reader kept, as text; empty if the body is the evidence.
-        claim: Set if the sender may not send the batch; `batch_id` is empty then.
+        evidence: Evidence that the reader stored, as text; empty if the body itself is the evidence.
+        claim: Set if the sender may not send the batch; in this case `batch_id` is empty.
     """
 
     SCHEMA: ClassVar[str] = "metering.quarantine/1"
@@ -136,7 +136,7 @@ def _problems(document: Fields, name: str) -> Problems:
 # | refused lines of a log file | `quarantine/logs/lines/<sha256 of its identity>.json` |
 # | a whole log file, by reference | `quarantine/logs/file/<sha256 of place>-<of version, ETag and reason>.json` |
 #
-# The file itself is not copied, but stays in its owner's bucket. Keys are derived from the refused content, so a
+# The file itself is not copied; it remains in its owner's bucket. Keys are derived from the refused content, so a
 # repeated file writes the same objects. The objects are ASCII JSON, because a line can contain any bytes.
 
 
@@ -144,7 +144,7 @@ LogEntryKind = Literal["lines", "file"]
 
 
 class KeptLine(NamedTuple):
-    """A refused line, cut at 4 KB. Line numbers start at 1; 0 stands for lines that were added up when refused."""
+    """A refused line, truncated to 4 KB. Line numbers start at 1; 0 means a sum of refused lines."""
 
     number: int
     reason: str
@@ -172,15 +172,15 @@ class QuarantinedLog(StoredDocument):
     """Refused lines of one log file, or the whole file.
 
     Attributes:
-        kind: `lines` of a file that is otherwise metered, or the whole `file`.
+        kind: `lines` if the rest of the file is metered, or `file` if the whole file is refused.
         place: Location of the file, such as `s3://acme-logs/AWSLogs/…`.
         version_id, etag: Version and ETag of the file at refusal; empty if unknown.
         identity: Identity of the file; empty if it could not be determined.
         log_kind: Kind of log; empty if unknown.
-        source: The resource that writes such files, such as a flow-log id; empty if unknown.
+        source: Id of the resource that writes the file, such as a flow-log id; empty if unknown.
         content_sha256: SHA-256 of the file's content; empty if the file was not read to its end.
-        refusals: All refusals, as `(reason, lines, bytes)`; for a whole file the one reason, with 0 lines.
-        detail: Explanation for people, for a whole file.
+        refusals: All refusals, as `(reason, lines, bytes)`; for a whole file, a single refusal with 0 lines.
+        detail: Explanation for operators if the whole file is refused.
     """
 
     SCHEMA: ClassVar[str] = "metering.quarantine/1"
@@ -204,12 +204,12 @@ class QuarantinedLog(StoredDocument):
 
     @property
     def name(self) -> str:
-        """Name for people: the identity of a file with refused lines, or the location of a refused file."""
+        """Name for operators: the identity of a file with refused lines, or the location of a refused file."""
         return self.identity if self.kind == "lines" else self.place
 
 
 def log_not_retried(log: QuarantinedLog) -> OperationFailedError:
-    """Why refused parts of a log are not sent again, and what to do instead."""
+    """Text: why refused lines or files of a log cannot be retried, and what to do instead."""
     if log.kind == "file":
         return OperationFailedError(
             f"{log.name} is of a log file, which is read again where it lies.",
@@ -229,7 +229,7 @@ _DEEPEST = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contrast:
-    """One fact in which a conflict differs from the metered batch with the same id.
+    """One fact that differs between a conflict and the metered batch with the same id.
 
     Attributes:
         what: Name of the fact, such as `bytes`.
@@ -243,8 +243,8 @@ class Contrast:
 def readable(body: str) -> dict[str, object] | None:
     """The message in a body as plain JSON values, or None if the body is not a JSON object.
 
-    A number that a float would change stays text. The data of a CloudEvent is the message. None for a body that is
-    nested deeper than any message.
+    A number that a float cannot represent exactly stays text. If the body is a CloudEvent, the message is its data. The
+    result is None for a body that is nested deeper than any message.
     """
     try:
         found = json.loads(body, parse_float=_exact, parse_constant=str)
@@ -262,10 +262,10 @@ def records_in(message: dict[str, object]) -> list[object] | None:
 
 
 def contrasts(marker: Marker, batch: QuarantinedBatch) -> tuple[Contrast, ...]:
-    """Differences between an accepted batch, by its marker, and other content under its id.
+    """Differences between an accepted batch, as its marker states it, and other content with the same id.
 
-    A fact that is unknown on one side is left out. The marker's bytes cover only metered records, so bytes are compared
-    only if all records of the batch are metered.
+    A fact that is unknown for one of the contents is omitted. The marker's bytes cover only metered records, so bytes
+    are compared only if all records of the batch are metered.
     """
     pairs = [
         ("sender", marker.sender_id, batch.sender_id),

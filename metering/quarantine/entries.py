@@ -1,4 +1,4 @@
-"""Quarantine entries: shows operators what was refused and why, and retries it without counting anything twice."""
+"""Quarantine entries: shows what was refused and why, and retries refused content without counting it twice."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 # Space for the sender that a retry states next to its body: the attribute's name plus more than the longest SenderId.
 _STATEMENT_BYTES = 256
-# A search for batches of one id reads at most this many refused batches, several at once: a few seconds.
+# A search for batches with one id reads at most this many refused batches, several at once, which takes a few seconds.
 _MOST_SEARCHED = 2_000
 _READERS = 8
 
@@ -43,15 +43,15 @@ class Entry:
     """One batch that was refused, as a whole or in part.
 
     Attributes:
-        kind: `records` of an accepted batch, a `refused` batch, or content in `conflict` with the content of its id;
-            `lines` of a log file, or a whole log `file`.
+        kind: `records` of an accepted batch, a `refused` batch, or content in `conflict` with its id's accepted
+            content; `lines` of a log file, or a whole log `file`.
         batch_id: Batch id; for a log file, the file's identity, or its location if the whole file is refused.
         reasons: First reason -> number of records. A whole batch has one reason; its number of records is 0 if unknown.
-        retried_as: Batch ids under which the records were sent again; for a whole batch, the ids under which it is
-            metered, its own or a retry's.
+        retried_as: Batch ids under which the records were sent again; for a whole batch, the ids (its own or a retry's)
+            under which it is metered.
         source_id: Source that the producer named; empty if unnamed.
-        sent_by: First sender; empty if unknown. A retry states it.
-        became: Where the batch is metered now, or the verdict of its retry, in words.
+        sent_by: Original sender; empty if unknown. A retry states it.
+        became: Id under which the batch is metered now, or the verdict of its retry, in words.
         differs: Differences from the metered content with the same id; only for a conflict that was looked up.
     """
 
@@ -96,9 +96,9 @@ class QuarantineEntries:
     """Reads quarantine entries, and retries them.
 
     Attributes:
-        items: The ledger. An entry counts only if its marker names its object.
+        items: The ledger. An entry is valid only if its marker names its object.
         bucket: Name of the data bucket, for retries that need an object.
-        marker_life_s: Lifetime of a retry's note.
+        marker_life_s: Lifetime of the note that records a retry.
     """
 
     items: ItemStore
@@ -109,18 +109,18 @@ class QuarantineEntries:
     marker_life_s: int
 
     def entries(self, *, from_s: int = 0, to_s: int | None = None) -> Iterator[Entry]:
-        """Entries of objects written in a time range, newest first, without objects of commits that failed."""
+        """Entries of objects written in a time range, newest first; objects of failed commits are omitted."""
         infos = [
             info
             for info in self.objects.list(QUARANTINE_PREFIX)
             if from_s <= info.modified_s and (to_s is None or info.modified_s < to_s)
         ]
-        # Keys are hashes, so all are listed to find the newest. An object is read only when the caller reaches it.
+        # Keys are hashes, so all keys are listed to find the newest. An object is read only when the caller reaches it.
         for info in sorted(infos, key=lambda each: (-each.modified_s, each.key)):
             yield from self._of_object(info)
 
     def find(self, name: str) -> tuple[Entry, ...]:
-        """Entries of an object key or of a batch id, with the differences of a conflict.
+        """Entries with this object key or batch id; a conflict includes its differences.
 
         Raises:
             OperationFailedError: There is no such entry.
@@ -139,9 +139,9 @@ class QuarantineEntries:
         return tuple(self._contrasted(entry) for entry in found)
 
     def _refused_before(self, batch_id: str) -> list[Entry]:
-        """Contents of an id that were refused before another content was accepted, the newest first.
+        """Contents refused under an id before another content was accepted under the id, newest first.
 
-        Neither marker nor key leads to these contents, so the newest whole batches are read, if the id has a marker.
+        Neither marker nor key leads to these contents. So if the id has a marker, the newest whole batches are read.
         """
         if self._marker(batch_id) is None:
             return []
@@ -154,7 +154,7 @@ class QuarantineEntries:
 
         Args:
             entry: Entry to retry.
-            as_new_id: Whether to send a conflict under a new id, because other content has the entry's id.
+            as_new_id: Whether to send a conflict under a new id, because other content already has the entry's id.
             dry_run: Whether to return the message without sending it.
 
         Raises:
@@ -196,13 +196,13 @@ class QuarantineEntries:
                 "Ask its producer to send it anew, in two batches.",
             )
         if not dry_run:
-            # A sender that forged a retry id must not get this id through quarantine.
+            # If a sender forged a retry id, it must not get this id through quarantine.
             ours = as_new_id or (batch.claim is None and batch.batch_id.startswith(retries.RETRY_PREFIX))
             self._send(body, senders.Judged(sender_id=entry.sent_by, retried=ours))
         return Retry(entry=entry, retry_id=retry_id, records=batch.records)
 
     def _as_itself(self, entry: Entry, batch: documents.QuarantinedBatch) -> tuple[str, str]:
-        """A batch's own id and message, if the batch may be sent again under this id."""
+        """A batch's own id and message, if the batch may be sent again under its own id."""
         metered = [retry_id for retry_id in entry.retried_as if retry_id != batch.batch_id]
         if metered:
             raise OperationFailedError(
@@ -216,7 +216,7 @@ class QuarantineEntries:
         return batch.batch_id, batch.body
 
     def _as_new_id(self, entry: Entry, batch: documents.QuarantinedBatch) -> tuple[str, str]:
-        """A new id, and the message under this id, if other content has the batch's own id."""
+        """A new id, and the message with the new id, if other content has the batch's own id."""
         if entry.kind != "conflict" or not self._is_accepted(batch.batch_id):
             raise OperationFailedError(
                 f"{entry.batch_id or entry.key} can be sent under its own id.",
@@ -320,7 +320,7 @@ class QuarantineEntries:
         found: list[Entry] = []
         for batch_id, records in refused.items():
             marker, notes = self._marker_and_notes(batch_id)
-            # The object of a commit that lost against another remains until the cleaner deletes it. No marker names it.
+            # If a commit lost against another, its object remains until the cleaner deletes it. No marker names it.
             if marker is None or marker.quarantine_key != info.key:
                 continue
             found.append(

@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from metering.stores.clock import Alerts, Clock, Metrics
 
 RETRY_PREFIX = "retry:"
-# A longer retry uses an object below ingest/, because SQS accepts 1 MiB.
+# A retry that is longer than this uses an object below ingest/, because SQS accepts 1 MiB.
 INLINE_BYTES = 900 * KIB
 
 
 def records_retry_id(batch_id: str, positions: Sequence[int]) -> str:
-    """Id of the retry of some records of an accepted batch."""
+    """Batch id for a retry of some records of an accepted batch."""
     return _retry_id([batch_id, *map(str, sorted(positions))])
 
 
 def content_retry_id(batch_id: str, content_hash: str) -> str:
-    """Id for the retry of a whole content that cannot keep its original id."""
+    """Batch id for a retry of a whole batch that cannot be sent under its original id."""
     return _retry_id([batch_id, content_hash])
 
 
@@ -43,18 +43,18 @@ def _retry_id(parts: Sequence[str]) -> str:
 
 
 def retriable(records: Sequence[RefusedRecord]) -> tuple[RefusedRecord, ...]:
-    """Records that can be sent again, by position. A record that is not a JSON object, or was cut, cannot be sent."""
+    """Records that can be sent again, by position. A record that is truncated or not a JSON object cannot be sent."""
     return tuple(sorted((r for r in records if _is_object(r.raw)), key=lambda record: record.position))
 
 
 def records_message(retry_id: str, records: Sequence[RefusedRecord]) -> str:
-    """Message of a retry with its records inside, as received."""
+    """Message of a retry with inline records, as they were received."""
     joined = ",".join(record.raw for record in records)
     return f'{{{_head(retry_id, len(records))},"records":[{joined}]}}'
 
 
 def records_object(records: Sequence[RefusedRecord]) -> bytes:
-    """Content of a retry's object: its records as NDJSON."""
+    """Content of a retry's object: the retried records as NDJSON."""
     return "".join(f"{record.raw}\n" for record in records).encode()
 
 
@@ -72,7 +72,7 @@ def object_message(retry_id: str, count: int, *, bucket: str) -> str:
 def renamed(body: str, retry_id: str, *, retry_of: str) -> str | None:
     """Rewrite a batch message under another id; None if the message has no id of its own (an announced object).
 
-    Only the ids change. All other bytes stay as received, because a parser could round a number.
+    Only the ids change. All other bytes stay as received, because parsing could round a number.
 
     Args:
         body: The message, or the CloudEvent that carries it.
@@ -90,14 +90,14 @@ def renamed(body: str, retry_id: str, *, retry_of: str) -> str | None:
 
 
 def original_of(body: str, batch_id: str) -> str:
-    """Id under which a message's content was first sent. For the retry of a retry, this is the first message's id."""
+    """Id under which a message's content was first sent. For a retry of a retry, the first message's id."""
     found = _batch_message(body)
     value = None if found is None else plain_values({"retry_of": found[0].get("retry_of", b"null")})[0].get("retry_of")
     return readable_batch_id(value) or batch_id
 
 
 def _batch_message(body: str) -> tuple[envelopes.Fields, int, int] | None:
-    """Find the batch message in a body as the reader does: its fields, its start and its end."""
+    """Find the batch message in a body as the reader does; return the message's fields, start and end."""
     fields = envelopes.split_object(body)
     if not isinstance(fields, dict):
         return None
@@ -112,7 +112,7 @@ def _batch_message(body: str) -> tuple[envelopes.Fields, int, int] | None:
 
 
 def reason_counts(records: Sequence[RefusedRecord]) -> Mapping[str, int]:
-    """Number of records by their first reason."""
+    """Number of records for each first reason."""
     counts: dict[str, int] = {}
     for record in records:
         reason = record.reasons[0][0]
@@ -144,7 +144,7 @@ def retry_verdict(marker: Marker | None) -> str:
 def is_metered_claim(marker: Marker, claim: Claim, *, sender_id: str) -> bool:
     """Whether a claim's batch is the marker's batch, from the same sender, and metered.
 
-    Another sender's copy is refused, although its records would not be metered.
+    A copy from another sender is refused, even if no record of it would be metered.
     """
     return (
         marker.verdict == "accepted"
@@ -155,14 +155,14 @@ def is_metered_claim(marker: Marker, claim: Claim, *, sender_id: str) -> bool:
 
 
 def not_metered(batch: QuarantinedBatch) -> str:
-    """Outcome of a batch that is not metered, in words, with the id that a foreign sender claimed."""
+    """Why a batch is not metered, in words, with the id that a foreign sender claimed."""
     claimed = batch.claim.batch_id if batch.claim is not None else ""
     return f"not metered; it claimed {claimed}" if claimed else "not metered"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SenderAlerts:
-    """Alerts people to refused senders. A failed alert is counted; the batches are in quarantine anyway."""
+    """Alerts operators to refused senders. A failed alert is counted; the batches are in quarantine anyway."""
 
     items: writes.ItemStore
     clock: Clock
@@ -170,7 +170,7 @@ class SenderAlerts:
     alerts: Alerts
 
     def tell(self, refused: Sequence[QuarantinedBatch]) -> None:
-        """Alert people to the senders of an invocation's refused batches, unless alerted in this hour."""
+        """Alert operators to the senders of an invocation's refused batches, except those reported in this hour."""
         by_role: dict[str, list[QuarantinedBatch]] = {}
         for batch in refused:
             by_role.setdefault(senders.role_of(batch.sender_id), []).append(batch)

@@ -1,7 +1,7 @@
 """Real traffic: records from files, split into batches, shifted to the present, with their expected verdicts.
 
-Bad input is normal: a record that breaks a rule is sent unchanged, and its batch is expected to be refused partly or as
-a whole.
+Bad input is normal: a record that violates a rule is sent unchanged, and its batch is expected to be refused partly or
+as a whole.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class GivenRecord:
     """One record of a file.
 
     Attributes:
-        place: `mine.ndjson:3`, by line, or by row in Parquet.
+        place: File and line, or row of a Parquet file: `mine.ndjson:3`.
         value: Value to send; a JSON object if the file has an object at `place`.
         unread: Reason why `place` is not valid JSON; empty if it is valid.
     """
@@ -125,7 +125,7 @@ class GivenRecords:
     Attributes:
         name: Prefix of the batch ids. The prefix is derived from the records, so the same records give the same ids.
         given: The records, in order.
-        problems: Problems that the service must find, by position in `given`. Empty before `judged`.
+        problems: Problems that the service must find, by the record's position in `given`. Empty before `judged`.
     """
 
     name: str
@@ -139,7 +139,7 @@ class GivenRecords:
 
     @property
     def complaints(self) -> list[str]:
-        """Problems, each with its place."""
+        """Problems, each with the place of its record."""
         return [f"{self.given[at].place}: {what}" for at, found in self.problems.items() for what in found]
 
     def shipments(self, records_per_batch: int) -> Iterator[Shipment]:
@@ -168,7 +168,7 @@ class GivenRecords:
     def shifted_to(self, now_s: int, *, window_s: int) -> GivenRecords:
         """Shift the records by whole hours, so that the newest hour is the last whole hour before `now_s`.
 
-        Distances between hours stay, so the pattern of hourly totals stays. A record without times stays as it is.
+        Hours keep their distances, so hourly totals keep their pattern. A record without times stays unchanged.
 
         Raises:
             InputError: The records span more time than the admission window.
@@ -190,7 +190,7 @@ class GivenRecords:
         """Add the problems that the service must find, if the records are sent at `now_s`.
 
         Raises:
-            InputError: A record is valid, but the sender cannot count it.
+            InputError: A record is valid, but the sender cannot predict its totals.
         """
         found = {at: problems for at, each in enumerate(self.given) if (problems := _problems(each, now_s, admission))}
         return replace(self, problems=found)
@@ -276,7 +276,7 @@ def _problems(each: GivenRecord, now_s: int, admission: Admission) -> list[str]:
     if problems:
         return [complaint(reason, detail, each.value) for reason, detail in problems]
     try:
-        # The sender's count understands fewer spellings than the service.
+        # The sender's own count accepts fewer spellings than the service.
         expected_totals([each.value])
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
@@ -383,7 +383,7 @@ class Traffic:
         name: Prefix of the batch ids.
         seed: Seed of a scenario; 0 for records of files.
         messages: Number of messages.
-        shipments: Messages, generated lazily while they are consumed.
+        shipments: Messages, generated lazily as they are consumed.
         complaints: Problems of records from files, each with its place. Records with problems are sent unchanged.
     """
 
@@ -397,10 +397,10 @@ class Traffic:
 def given_traffic(
     read: GivenRecords, records_per_batch: int, now_s: int, *, admission: Admission, shifted: bool = True
 ) -> Traffic:
-    """Records of files, sent at `now_s` to a stage with this admission window; `shifted` moves their times into it.
+    """Records of files, sent at `now_s` to a stage with this admission window; `shifted` moves times into the window.
 
     Raises:
-        InputError: The records span more time than the window, or the sender cannot count one of them.
+        InputError: The records span more time than the window, or the sender cannot predict the totals of a record.
     """
     given = (read.shifted_to(now_s, window_s=admission.window_s) if shifted else read).judged(now_s, admission)
     number = -(-len(given.given) // records_per_batch)

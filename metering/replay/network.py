@@ -1,4 +1,4 @@
-"""A small network with traffic: a VPC, its flow log of one slot as AWS writes it, and the bytes that must be metered.
+"""A small network with traffic: a VPC, a flow log of one slot in AWS's format, and the bytes that must be metered.
 
 The expected bytes are counted while the traffic is generated, without code of the service's rules.
 `tests/support/networks` has larger networks, with logs of every format and the usage type of each line.
@@ -18,13 +18,13 @@ from metering.hours import rfc3339
 from metering.units import DAY_S, MINUTE_S
 
 SLOT_S = 5 * MINUTE_S
-# The first account id begins with zero: as a number it would have eleven digits.
+# The first account id begins with a zero, so as a number it would have eleven digits.
 OWNER = "012345678901"
 PARTNER = "444455556666"
 _REGION = "us-west-2"
 _BUCKET = f"acme-logs-{_REGION}"
 _ZONES = (1, 2, 3)
-# Flow log fields that describe a hop: no ports, and nothing that only describes the connection's state.
+# Flow log fields that describe a hop: no ports, and no field that only describes the connection's state.
 _TEXT = (
     "version account-id interface-id srcaddr dstaddr bytes start end action log-status vpc-id subnet-id instance-id "
     "pkt-srcaddr pkt-dstaddr region az-id sublocation-type pkt-src-aws-service pkt-dst-aws-service flow-direction "
@@ -37,14 +37,14 @@ _IN_VPC, _VIRTUAL_GATEWAY, _PEERING, _GATEWAY_ENDPOINT, _INTERNET_GATEWAY = "1",
 _INSTANCES = 6
 _LEAST_BYTES, _MOST_BYTES = 2_000, 2_000_000
 _LONGEST_S = 10 * MINUTE_S
-# Per 1,000 lines: rejected lines, lines without the next hop, which AWS adds on a best-effort basis, and equal lines,
-# from two connections with the same bytes.
+# Per 1,000 lines: rejected lines, lines without the next hop (which AWS adds on a best-effort basis), and equal lines
+# (from two connections with the same bytes).
 _REJECTED, _UNTOLD, _EQUAL = 20, 10, 5
 _QUIET = 5
 
 
 class _Kind(NamedTuple):
-    """Kind of interface: its type in a log and in the EC2 API, who requested it, and how EC2 describes it."""
+    """Kind of interface: type in a log and in the EC2 API, requester, and description in EC2."""
 
     logged: str = "-"
     described: str = "interface"
@@ -107,7 +107,7 @@ _OWN_PUBLIC = "52.36.0.0/24"
 
 
 class _Side(NamedTuple):
-    """One interface's side of a hop, which is one line of the log. `there` is the service of the packet's other end."""
+    """A hop as one of its interfaces sees it: one line of the log. `there` is the service of the packet's other end."""
 
     own: _Interface
     outward: bool
@@ -120,7 +120,7 @@ class _Side(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogFile:
-    """An object of a log bucket. `metered_bytes` is the sum of the object's lines that must be metered."""
+    """An object in a log bucket. `metered_bytes` is the sum of the object's lines that must be metered."""
 
     bucket: str
     key: str
@@ -132,7 +132,7 @@ class SmallNetwork:
     """A VPC with instances, load balancers, gateways and a database, peered with a VPC of another account.
 
     Args:
-        seed: Seed of all draws. The same arguments make the same file on every machine.
+        seed: Seed of all draws. The same arguments give the same file on every machine.
         first_s: Start of the 5-minute slot, in epoch seconds.
     """
 
@@ -148,7 +148,7 @@ class SmallNetwork:
             for _ in range(_INSTANCES):
                 self._add(self._main, _INSTANCE, zone)
             self._add(self._main, _INSTANCE, zone, public=True)
-            # A participant: an instance of another account in a subnet that the VPC's owner shares.
+            # A participant is an instance of another account in a subnet that the VPC's owner shares.
             self._add(self._main, _INSTANCE, zone, account_id=PARTNER)
             self._add(self._peer, _INSTANCE, zone)
             for kind in (_ALB, _NLB, _NAT, _ENDPOINT, _DATABASE):
@@ -179,7 +179,7 @@ class SmallNetwork:
             size_bytes = self._rng.randint(_LEAST_BYTES, _MOST_BYTES)
             answer_bytes = size_bytes * answer_percent // 100
             for side in make(self):
-                # Each side counts its own bytes. The counts differ by acknowledgements and retransmissions.
+                # Each side of a flow counts its own bytes. The counts differ by acknowledgements and retransmissions.
                 own_bytes = (answer_bytes if side.answer else size_bytes - answer_bytes) + self._rng.randrange(100)
                 rejected = self._rng.randrange(1_000) < _REJECTED
                 equal = [self._line(side, own_bytes, "REJECT" if rejected else "ACCEPT")]
@@ -226,7 +226,7 @@ class SmallNetwork:
         )
 
     def _quiet_line(self, own: _Interface) -> str:
-        """A `NODATA` line (no traffic) or a `SKIPDATA` line (records that the log lost)."""
+        """A `NODATA` line (no traffic) or a `SKIPDATA` line (the log lost records)."""
         status = "SKIPDATA" if self._rng.randrange(10) == 0 else "NODATA"
         start, end = str(self._first_s), str(self._first_s + MINUTE_S)
         return _text(own, {"start": start, "end": end, "log-status": status})
@@ -239,11 +239,11 @@ class SmallNetwork:
         )
 
     def outside(self, place: _Outside) -> str:
-        """A random address of a place."""
+        """A random address in a block outside all VPCs."""
         return nth_address(place.block, 300 + 7 * self._rng.randrange(900))
 
     def description(self, captured_s: int) -> dict[str, object]:
-        """The whole network as EC2 describes it to both accounts: the input of a context."""
+        """The network as EC2 describes it to both accounts; a context is made from this description."""
         return {
             "schema": "metering.description/1",
             "captured_at": rfc3339(captured_s),
@@ -297,7 +297,7 @@ class SmallNetwork:
 
 
 def _chain(way: tuple[_Interface, ...], here: str, there: str, service: str = "-") -> Iterator[_Side]:
-    """Hops of packets between two addresses, along interfaces of one VPC, and of the response."""
+    """Hops of packets between two addresses across interfaces of one VPC, and the hops of the response."""
     for answer, passed, packet in ((False, way, (here, there)), (True, way[::-1], (there, here))):
         for sender, receiver in pairwise(passed):
             yield _Side(sender, True, answer, packet, "-" if answer else service, next_hop=receiver)
@@ -319,7 +319,7 @@ def _inside(kind: _Kind) -> Callable[[SmallNetwork], Iterator[_Side]]:
 
 
 def _out(place: _Outside, path: str = "") -> Callable[[SmallNetwork], Iterator[_Side]]:
-    """Traffic from an instance by its own public address, or by another egress path."""
+    """Traffic that leaves from an instance with its own public address, or over another egress path."""
     return lambda net: _direct(net.some(public=not path), net.outside(place), place, path or _INTERNET_GATEWAY)
 
 
@@ -351,13 +351,13 @@ def _client_kept(net: SmallNetwork) -> Iterator[_Side]:
 
 
 def _over_peering(net: SmallNetwork) -> Iterator[_Side]:
-    """A hop to the peered VPC, which has its own log. Logs do not name the next hop."""
+    """A hop to the peered VPC, whose log is separate. Logs do not name the next hop."""
     own, address = net.some(), net.some(peered=True).address
     yield _Side(own, True, False, (own.address, address), path=_PEERING)
     yield _Side(own, False, True, (address, own.address))
 
 
-# Journeys, each with the response's percentage of the bytes.
+# Journeys, each with the percentage of the bytes that the response has.
 _JOURNEYS: tuple[tuple[Callable[[SmallNetwork], Iterator[_Side]], int], ...] = (
     (_inside(_INSTANCE), 50),
     (_inside(_INSTANCE), 50),
@@ -397,19 +397,19 @@ def in_two_members(text: bytes) -> bytes:
 
 
 def made_id(prefix: str, seed: int, *names: object) -> str:
-    """A resource id in AWS's form, `eni-0123456789abcdef0`, always the same for the same arguments."""
+    """A resource id in AWS's format, `eni-0123456789abcdef0`; the same arguments always give the same id."""
     digest = hashlib.sha256(f"{seed}/{prefix}/{'/'.join(map(str, names))}".encode()).hexdigest()
     return f"{prefix}-0{digest[:16]}"
 
 
 def nth_address(block: str, number: int) -> str:
-    """The n-th address of a CIDR block; numbers wrap around at its end."""
+    """The n-th address of a CIDR block; after the last address, counting continues at the first."""
     network = ip_network(block)
     return str(ip_address(int(network.network_address) + number % network.num_addresses))
 
 
 def _text(own: _Interface, values: dict[str, str]) -> str:
-    """A log line: fields of its interface, and the given values."""
+    """A log line: the fields of the line's interface, and the given values."""
     of_interface = {
         "version": "11",
         "account-id": own.account_id,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Flow(NamedTuple):
-    """One kind of traffic. Records must be metered under `usage_type`; `own` means that they state this type."""
+    """One kind of traffic. Records must be metered under `usage_type`; `own` if the records state this type."""
 
     service: str
     direction: str
@@ -139,7 +139,7 @@ class Records:
         return totals
 
     def changed(self) -> Records:
-        """Copy with other content and another total: the first record has one byte more."""
+        """Copy with different content and a different total: the first record has one byte more."""
         first = self.rows[0]
         return Records(self.kinds, [first._replace(bytes=first.bytes + 1), *self.rows[1:]])
 
@@ -165,7 +165,7 @@ class RecordGenerator:
         self._accounts_per_batch = accounts_per_batch
         self._keys = keys_per_batch
         self._bits = mean_bits
-        # Zipf's law: the n-th account has 1/n of the first account's traffic.
+        # Zipf's law: the n-th account has 1/n of the traffic of the first account.
         self._weights = list(accumulate(1 / (place + 1) for place in range(len(accounts))))
 
     def draw(self, rng: random.Random, count: int, hours: Sequence[int]) -> Records:
@@ -182,7 +182,7 @@ class RecordGenerator:
         return self._accounts[bisect.bisect(self._weights, rng.random() * self._weights[-1])]
 
     def _row(self, rng: random.Random, key: int) -> Row:
-        # One random draw serves all fields, because drawing takes most of a replay's CPU time.
+        # One random draw supplies all fields, because drawing takes most of a replay's CPU time.
         bits = rng.getrandbits(self._bits + 16)
         size, rest = bits >> 16, bits & 0xFFFF
         return Row(key, rest % _RESOURCES, size, (rest >> 3) % _SLOTS)

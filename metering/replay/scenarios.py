@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Form(StrEnum):
-    """Form in which a batch is sent: inline, or as an object."""
+    """Form in which a batch's records are sent: inline, or as an object."""
 
     INLINE = "inline"
     CLOUD_EVENT = "cloud_event"
@@ -21,7 +21,7 @@ class Form(StrEnum):
 
     @property
     def dropped(self) -> bool:
-        """Whether an S3 event announces the object, without a message from the producer."""
+        """Whether an S3 event announces the object, so the producer sends no message."""
         return self.value.startswith("drop.")
 
     @property
@@ -45,7 +45,7 @@ class Scenario:
         busy: Weights of the 24 hours of the day (UTC); empty if all hours are equal.
         mean_bits: Bytes of a record are uniform in [0, 2**mean_bits).
         forms: Weight of each form.
-        duplicates: Share of copies of earlier batches.
+        duplicates: Share of messages that are copies of earlier batches.
         conflicts: Share of messages with an earlier batch's id but other content.
         late: Share of batches of old records. Half of old batches are days old but admitted; the others are too late.
         malformed: Share of bad batches. Half of bad batches are refused as a whole; the others have some bad records.

@@ -28,11 +28,11 @@ _BACKOFF_S = 0.2
 
 
 class SendingFailedError(OperationFailedError):
-    """SQS did not accept a message, or S3 an object.
+    """SQS did not accept a message, or S3 did not accept an object.
 
     Attributes:
-        detail: Error of the queue or bucket.
-        batch_ids: Batches that may have been sent; an entry is empty if its batch has no id yet.
+        detail: Error that the queue or the bucket returned.
+        batch_ids: Ids of batches that may have been sent; an empty entry is a batch that has no id yet.
     """
 
     def __init__(self, detail: str, batch_ids: Sequence[str]) -> None:
@@ -51,7 +51,7 @@ class SendingFailedError(OperationFailedError):
 
 @dataclass(slots=True, kw_only=True)
 class _Failures:
-    """Groups that failed to be sent, with the first error."""
+    """Groups of shipments that could not be sent, and the first error."""
 
     error: UnavailableError | None = None
     shipments: list[Shipment] = field(default_factory=list)
@@ -59,7 +59,7 @@ class _Failures:
     def take(
         self, group: list[Shipment], future: Future[list[SentBatch]], sent: Callable[[Sequence[SentBatch]], None]
     ) -> None:
-        """Report a sent group, or remember a failed group."""
+        """Report a group that was sent, or store a group that failed."""
         try:
             lines = future.result()
         except UnavailableError as error:
@@ -71,12 +71,12 @@ class _Failures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sender:
-    """Sends shipments, each object before its message.
+    """Sends shipments; an object is put before its message is sent.
 
     Attributes:
-        bucket: Name of the data bucket, which is part of the id of a dropped object's batch.
+        bucket: Name of the data bucket; a dropped object's batch id contains this name.
         threads: Number of connections.
-        rate_per_s: Maximum messages a second; None for no limit.
+        rate_per_s: Maximum number of messages per second; None for no limit.
     """
 
     queue: queues.Queue
@@ -91,7 +91,7 @@ class Sender:
         After a failure no further group is started, and `sent` is still called for groups in flight.
 
         Raises:
-            SendingFailedError: The queue or bucket refused a group after all attempts.
+            SendingFailedError: The queue or the bucket still refused a group after all attempts.
         """
         number = 0
         waiting: deque[tuple[list[Shipment], Future[list[SentBatch]]]] = deque()
@@ -129,7 +129,7 @@ class Sender:
         raise UnavailableError("sqs.SendMessageBatch", f"{len(bodies)} messages were not taken")
 
     def _send_bodies(self, bodies: list[str], *, last: bool) -> list[str]:
-        """Send bodies; return bodies to send again. A message whose reply was lost is sent twice, which is harmless."""
+        """Send bodies; return those to retry. A message whose reply was lost is sent twice, which is harmless."""
         if not bodies:
             return []
         try:

@@ -1,7 +1,7 @@
-"""Synthetic traffic: seed, scenario and hour determine one sequence of messages, each with its expected verdict.
+"""Synthetic traffic: seed, scenario and hour determine a sequence of messages and the expected verdict of each.
 
 Batch ids contain scenario, seed and hour. So the same replay in the same hour sends the same batches again, all of them
-duplicates; in another hour, it sends other batches.
+duplicates; in another hour, the replay sends other batches.
 """
 
 import gzip
@@ -45,7 +45,7 @@ class Envelope:
     record_count: int
 
     def head(self) -> str:
-        """The JSON object without its closing brace."""
+        """The fields as a JSON object without the closing brace."""
         source = "" if self.sequence is None else f'"source_id":"{self.source_id}","sequence":{self.sequence},'
         return f'{{"schema":"{SCHEMA}","batch_id":"{self.batch_id}",{source}"record_count":{self.record_count}'
 
@@ -81,7 +81,7 @@ def pointer_body(envelope: Envelope, upload: Upload, bucket: str, form: Form) ->
 
 
 def object_body(texts: Sequence[str], records: Records, form: Form) -> bytes:
-    """Object body in `form`. Parquet is made from `records`, other formats from `texts`."""
+    """Object body in `form`. Parquet is encoded from `records`, other formats from `texts`."""
     if form.suffix == "parquet":
         return _parquet(records)
     lines = "".join(f"{text}\n" for text in texts).encode()
@@ -144,7 +144,7 @@ class BadMessage:
     """A message that must be refused as a whole.
 
     Attributes:
-        batch_id: Empty if the service cannot read a batch id.
+        batch_id: Empty if the service cannot read a batch id in the message.
         reason: The reason that the service must state; empty if several reasons are valid.
         upload: Object to put before the message is sent.
     """
@@ -166,7 +166,7 @@ class Victim:
 
 
 def spoil_records(texts: Sequence[str], rng: random.Random, number: int) -> tuple[list[str], frozenset[int]]:
-    """Replace up to a quarter of the records, but never all, by bad records; return the texts and the bad positions."""
+    """Replace up to a quarter of the records (never all) by bad records; return all texts, and the bad positions."""
     count = min(rng.randint(1, max(1, len(texts) // 4)), len(texts) - 1)
     places = frozenset(rng.sample(range(len(texts)), count))
     spoilt = [
@@ -261,9 +261,9 @@ BAD_MESSAGES: tuple[Callable[[Victim], BadMessage], ...] = (
 _HOUR_S = 3_600
 _DAY_S = 86_400
 _SOURCES = 8
-# Copies and conflicts are drawn from this many latest batches.
+# Copies and conflicts are drawn from the latest batches, at most this many.
 _REMEMBERED = 200
-# Ages in days for a window of 35 days: one admitted, and one too old. The margins allow for the duration of a replay.
+# Ages in days for a window of 35 days: one is admitted, one is too old. The margins allow for the duration of a replay.
 _LATE_DAYS = (2, 33)
 _TOO_LATE_DAYS = (36, 60)
 
@@ -275,7 +275,7 @@ class Shipment:
     Attributes:
         body: Message body; empty if an S3 event announces the object.
         upload: Object to put before the message is sent.
-        sent: Line of the manifest. The batch id of a dropped object is filled in once the object is put.
+        sent: Line of the manifest. A dropped object's batch id is filled in once the object is put.
     """
 
     sent: SentBatch
@@ -293,7 +293,7 @@ class _Shipped:
 
 
 class Synthesis:
-    """Messages of a scenario, drawn one by one. The latest batches are kept as originals of copies and conflicts.
+    """Messages of a scenario, drawn one by one. The latest batches are kept, to make copies and conflicts of them.
 
     Args:
         name: Prefix of the batch ids; see `replay_name`.
@@ -320,7 +320,7 @@ class Synthesis:
         self._recent: deque[_Shipped] = deque(maxlen=_REMEMBERED)
         self._sequences = [0] * _SOURCES
         hours, busy = [base_hour_s - _HOUR_S * back for back in range(scenario.hours)], scenario.busy
-        # Hours to draw from. A busy hour is in the list several times.
+        # Hours to draw from. A busy hour occurs several times in the list.
         self._hours = [hour_s for hour_s in hours for _ in range(busy[hour_s % _DAY_S // _HOUR_S] if busy else 1)]
 
     def shipments(self, batches: int) -> Iterator[Shipment]:
@@ -388,7 +388,7 @@ class Synthesis:
         return _refused(BAD_MESSAGES[rng.randrange(len(BAD_MESSAGES))](victim), victim)
 
     def _partly(self, rng: random.Random, number: int) -> Shipment:
-        if self._scenario.records_per_batch < 2:  # It needs one record to refuse, and one to meter.
+        if self._scenario.records_per_batch < 2:  # The batch needs one record to refuse, and one to meter.
             return self._malformed(rng, number)
         records = self._generator.draw(rng, self._scenario.records_per_batch, self._hours)
         texts, places = spoil_records(records.texts, rng, number)
@@ -440,7 +440,7 @@ def replay_name(scenario: str, seed: int, base_hour_s: int) -> str:
 
 
 def account_id(seed: int, number: int) -> str:
-    """Made-up account id: the digit 9, three digits of the seed, eight digits of the number."""
+    """Synthetic account id: the digit 9, three digits of the seed, eight digits of the number."""
     return f"9{seed % 1_000:03d}{number:08d}"
 
 

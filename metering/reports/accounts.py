@@ -1,4 +1,4 @@
-"""The accounts of a month: queries, their source and order, the completeness of sums, and the answer."""
+"""The accounts of a month: query parameters, the source and order of accounts, the completeness of sums, the answer."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class AccountsQuery:
     top: int | None = None
 
     def matches(self, account_id: str) -> bool:
-        """Whether the account is listed."""
+        """Whether the query matches this account."""
         if self.accounts:
             return account_id in self.accounts and account_id.startswith(self.prefix)
         return account_id != CANARY_ACCOUNT_ID and account_id.startswith(self.prefix)
@@ -59,8 +59,8 @@ class AccountsParameters:
     Attributes:
         month: `YYYY-MM`; default: the current month.
         accounts: Values of the parameter `account`; each text may hold several account ids.
-        sort: One of `COLUMNS`; with `:desc` in descending order. Default: `account_id`.
-        top: Maximum number of rows, by bytes unless `sort` is given; the rest becomes one sum.
+        sort: One of `COLUMNS`; with the suffix `:desc`, in descending order. Default: `account_id`.
+        top: Maximum number of rows, the most bytes first unless `sort` is given; the other rows become one sum.
     """
 
     month: str | None = None
@@ -70,7 +70,7 @@ class AccountsParameters:
     top: int | None = None
 
     def query(self, *, now_s: int) -> AccountsQuery:
-        """The query of these parameters at `now_s`.
+        """The query that these parameters mean at `now_s`.
 
         Raises:
             InvalidParametersError: The month, column or account is invalid, or the month has not begun. Carries every
@@ -113,7 +113,7 @@ class AccountsParameters:
             yield refused("prefix", self.prefix, "is not the beginning of an account: it has 1 to 12 digits.")
 
 
-# The accounts of a region's month. For open months the biller provides them, for closed months the frozen files.
+# The accounts of one month of a region. For open months the biller provides them, for closed months the frozen files.
 #
 # | month                                     | read                                                              |
 # |-------------------------------------------|-------------------------------------------------------------------|
@@ -129,7 +129,7 @@ _UPDATE = "The biller does it within the hour. To do it now: metering budget upd
 
 
 class AccountsNotKeptError(OperationFailedError):
-    """The accounts of a month have no sums yet."""
+    """The sums of a month's accounts do not exist yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +140,7 @@ class MonthOfAccounts:
         state: `open`, `closing` or `closed`.
         as_of_s: Epoch second by which all published usage is in the sums; None if the month is final.
         through_s: Epoch second before which all accepted usage is in the sums; 0 if unknown.
-        sums: Accounts that match the query, in order; read while the caller iterates.
+        sums: Accounts that match the query, in order; read lazily while the caller iterates.
     """
 
     region: str
@@ -164,7 +164,7 @@ class AccountsSource:
 
         Raises:
             AccountsNotKeptError: The month is not closed, and the biller has not summed the month yet.
-            UnavailableError: A store gave no answer, or the sums were replaced repeatedly while they were read.
+            UnavailableError: A store did not respond, or the sums were repeatedly replaced during the read.
             LedgerCorruptError: The stored sums cannot be read.
         """
         period = periods_of(self.items, [query.month]).get(query.month)
@@ -207,7 +207,7 @@ class AccountsSource:
     def _closed(self, query: AccountsQuery) -> Iterator[AccountSum]:
         closed = read_frozen_month(self.items, self.objects, query.month)
         if closed is None:
-            # The month was closed when it was read, and a closed month never opens again.
+            # The month was closed when it was read, and a closed month is never reopened.
             raise UnavailableError("dynamodb.GetItem", f"no frozen month {query.month}", may_have_applied=False)
         try:
             index = DayIndexes(objects=self.objects).newest()
@@ -248,7 +248,7 @@ _FIGURES: Mapping[str, Callable[[AccountSum], int]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """The first accounts in an order; sum and number cover all accounts that match."""
+    """The first accounts in the requested order, and the sum and the number of all accounts that match."""
 
     rows: Sequence[AccountSum]
     total: Total
@@ -256,9 +256,9 @@ class Listing:
 
 
 def summed(parts: Iterable[Iterable[AccountSum]]) -> Iterator[AccountSum]:
-    """Merge the accounts of several regions; each part is sorted in the order of accounts."""
+    """Merge the accounts of several regions; each region's accounts are already sorted by account id."""
     several = list(parts)
-    # A single region needs no merge, which would take half of the time.
+    # A single region does not need the merge, which would take half of the time.
     return iter(several[0]) if len(several) == 1 else merged_accounts(heapq.merge(*several))
 
 
@@ -292,7 +292,7 @@ UPDATE = "To count it now: metering compact, then metering budget update"
 
 
 def reach_document(reach: Reach) -> dict[str, Json]:
-    """Fields `counted_through`, null if unknown, and `not_counted`, if `left` is known."""
+    """The fields `counted_through` (null if unknown) and, if `left` is known, `not_counted`."""
     document: dict[str, Json] = {"counted_through": rfc3339(reach.through_s) if reach.through_s else None}
     if reach.left is not None:
         total = reach.left.total
@@ -301,7 +301,7 @@ def reach_document(reach: Reach) -> dict[str, Json]:
 
 
 def reach_lines(reach: Reach) -> list[str]:
-    """Sentences: the time through which all usage is counted, and the usage that is not counted."""
+    """Sentences that state the time through which all usage is counted, and the usage that is not counted."""
     through = "It is not known yet up to when all that was accepted is counted."
     if reach.through_s:
         through = f"Counted through {rfc3339(reach.through_s)}: all that was accepted before."
@@ -329,10 +329,10 @@ def accounts_answer(
     regions: Sequence[str] = (),
     left: Uncounted | None = None,
 ) -> Answer:
-    """Put the accounts of a month of each region into the contract's form.
+    """Convert each region's accounts of a month to an answer in the contract's form.
 
-    `regions` are the merged regions; empty for a list of one region. `left` is accepted usage that no list has yet;
-    None if not requested.
+    `regions` are the regions merged; empty for a list of one region. `left` is accepted usage that no list includes
+    yet; None if not requested.
     """
     going = [month.through_s for month in months if month.as_of_s is not None]
     reach = Reach(through_s=min(going), left=left) if going else None

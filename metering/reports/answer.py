@@ -1,4 +1,4 @@
-"""The structure of an answer: typed columns, rows, further fields, and its encoding for programs."""
+"""The structure of an answer (typed columns, rows, further fields), and an answer's encoding for programs."""
 
 import csv
 import io
@@ -40,8 +40,8 @@ class Column:
         text: Form of a text. `copied` is text that people copy (ids, keys, names of files, commands): never cut; an
             integer is not grouped. `prose` is wrapped between words. `short` is shortened in the middle in a narrow
             window. `number` and `time` are texts that contain a number or time from SQL.
-        priority: Order in which a narrow table drops columns: the greatest number first, and of equal numbers the
-            rightmost. `KEEP` never goes.
+        priority: Order in which a narrow table drops columns: the greatest number first; of equal numbers, the
+            rightmost column first. `KEEP` never goes.
         sized: Print a size such as `19.4 PB` beside the exact number of bytes. By default, only for the kind `bytes`.
         about: Explanation, shown if a row is printed vertically.
     """
@@ -67,8 +67,8 @@ class Column:
 class Answer:
     """The result of a read command or request.
 
-    A single row is printed vertically if it has more than four columns, or if the answer has a `document` of its own
-    (then an object, not a list of one).
+    A single row is printed vertically if it has more than four columns, or if the answer has its own `document` (an
+    object, not a list of one).
 
     Attributes:
         document: The JSON form. None: `{**meta, "rows": rows}`.
@@ -76,8 +76,8 @@ class Answer:
         footer: Lines of plain text below the table, wrapped between words. A command in backticks, or after a colon at
             the end of a line, stays whole.
         others: One further row, the sum of the omitted rows; in JSON, this row is part of `meta`.
-        empty: Text in place of a table without rows.
-        commands: Next commands, each whole on a line of its own.
+        empty: Text shown instead of a table without rows.
+        commands: Commands to run next, each unbroken on its own line.
     """
 
     columns: tuple[Column, ...]
@@ -91,7 +91,7 @@ class Answer:
     commands: tuple[str, ...] = ()
 
     def rows_and_others(self) -> Iterator[Mapping[str, Cell]]:
-        """The rows, followed by the sum of omitted rows, if any."""
+        """The rows, followed by the sum of omitted rows if rows were omitted."""
         yield from self.rows
         if self.others is not None:
             yield self.others
@@ -103,7 +103,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Field(Generic[T]):
-    """A column of an answer about objects of one type, and a function that reads its value."""
+    """A column of an answer about objects of one type, and a function that reads the column's value from an object."""
 
     column: Column
     read: Callable[[T], object]
@@ -119,7 +119,7 @@ def _cell(kind: Kind, value: object) -> Cell:
 
 
 class MappedRows(Sequence[T], Generic[S, T]):
-    """Rows that are converted when read, because a page shows only a few of many rows."""
+    """Rows that are converted lazily when read, because a page shows only a few of many rows."""
 
     def __init__(self, rows: Sequence[S], shape: Callable[[S], T]) -> None:
         self._rows = rows
@@ -146,7 +146,7 @@ Fields = Sequence[Field[T]]
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A form of columns. A call returns fields that read the attributes of these names, or what `of` returns."""
+    """A form of columns. A call returns fields that read the attributes with these names, or the result of `of`."""
 
     kind: Kind = "text"
     text: TextForm = "short"
@@ -183,7 +183,7 @@ class Beside(TypedDict, total=False):
 
 
 class RowType(Generic[T]):
-    """Columns with their values: table, JSON, CSV and Parquet are all made from this one list."""
+    """Columns with their values; this one list defines the table, JSON, CSV and Parquet forms."""
 
     def __init__(self, *groups: Fields[T]) -> None:
         self.fields = tuple(chain.from_iterable(groups))
@@ -206,7 +206,7 @@ class RowType(Generic[T]):
         return Answer(columns=self.columns, rows=[self.row(thing) for thing in things], **beside)
 
     def one(self, thing: T, **beside: Unpack[Beside]) -> Answer:
-        """An answer about one object: the JSON document is the object's row, unless a document is given."""
+        """An answer about one object; unless `document` is given, the JSON document is the object's row."""
         made = self.answer([thing], **beside)
         return made if made.document else replace(made, document=self.document(thing))
 
@@ -226,8 +226,8 @@ _ROWS = "rows"
 def regions_answer(parts: Mapping[str, Answer], *, newest: str = "", most: int | None = None) -> Answer:
     """Concatenate the answers of regions; the first column is `region`.
 
-    In JSON, the fields beside a region's rows are in `regions`, by the region's name. Rows are ordered by region, or
-    newest first by a column of times; at most `most` are kept.
+    In JSON, a region's fields other than its rows are in `regions`, under the region's name. Rows are sorted by region,
+    or by the time column `newest`, newest first; at most `most` remain.
     """
     columns = {column.name: column for part in parts.values() for column in part.columns if column.name != REGION}
     rows = _cut([_of(region, row) for region, part in parts.items() for row in part.rows], newest, most)
@@ -257,7 +257,7 @@ def _beside(part: Answer) -> dict[str, Json]:
 
 
 def _document_rows(documents: Mapping[str, Mapping[str, Json]], newest: str, most: int | None) -> dict[str, Json]:
-    """The rows of answers with a JSON form of their own; empty if that form has no rows."""
+    """The rows of answers that have their own JSON document; empty if these documents have no rows."""
     listed = {region: part[_ROWS] for region, part in documents.items() if isinstance(part.get(_ROWS), list)}
     if not listed:
         return {}
@@ -272,7 +272,7 @@ def _cut(rows: list[dict[str, Cell]], newest: str, most: int | None) -> list[dic
 
 
 def _lines(footers: Mapping[str, Sequence[str]]) -> list[str]:
-    """Lines below the table: printed once if all regions share them, else with the region's name."""
+    """Lines below the table: a line that all regions share is printed once, any other line with its region's name."""
     common = [line for line in next(iter(footers.values()), ()) if all(line in lines for lines in footers.values())]
     own = [f"{region}: {line}" for region, lines in footers.items() for line in lines if line not in common]
     return [*own, *common]
@@ -292,7 +292,7 @@ _UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 # their full-width forms.
 _FORMULA_START = re.compile("^\\s*[=+\\-@|%\uff1d\uff0b\uff0d\uff20]")
 
-# Matches up to the last `@` before the URL's path.
+# Matches everything up to the last `@` before the URL's path.
 _USER_OF_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^\s/]*@")
 
 
@@ -310,7 +310,7 @@ def spreadsheet_text(text: str) -> str:
 
 
 def cell_text(text: str) -> str:
-    """A cell of our CSV: `spreadsheet_text`; a text that begins with an apostrophe gets a second apostrophe.
+    """A cell of a CSV answer: `spreadsheet_text`; a text that begins with an apostrophe gets a second apostrophe.
 
     A reader who strips one leading apostrophe gets the original text (docs/contract.md).
     """
@@ -342,7 +342,7 @@ _ENCODINGS_ROWS = 10_000
 
 
 def json_pieces(answer: Answer) -> Iterator[bytes]:
-    """One indented document: the answer's own, or its meta fields and `rows`."""
+    """One indented document: the answer's `document`, or else its `meta` fields and `rows`."""
     if answer.document is not None:
         yield (json.dumps(answer.document, indent=2) + "\n").encode()
         return
@@ -351,7 +351,7 @@ def json_pieces(answer: Answer) -> Iterator[bytes]:
     before = "["
     for rows in _parts(answer.rows):
         texts = (json.dumps(json_row(answer.columns, row), indent=2) for row in rows)
-        # JSON strings contain no raw line ends, so every line can be indented.
+        # JSON strings contain no raw line ends, so indenting every line is safe.
         lines = ("\n    " + text.replace("\n", "\n    ") for text in texts)
         yield (before + ",".join(lines)).encode()
         before = ","

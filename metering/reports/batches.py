@@ -1,6 +1,6 @@
-"""All facts about one batch: its verdict, the place of its rows, and other content under its id.
+"""All facts about one batch: its verdict, the location of its rows, and other content with its id.
 
-A batch is found by its marker. A marker expires before its rows; without a marker, the rows of a range are searched.
+A batch is found by its marker. Markers expire before rows; without a marker, the rows of a time range are searched.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _HOURS_OF_DAY = 24
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchHour:
-    """A booked hour of a batch; `marked` is None if the marker of the batch's rows has expired."""
+    """A booked hour of a batch; `marked` (the marker's total) is None if the marker of the batch's rows has expired."""
 
     hour_s: int
     marked: Total | None
@@ -47,7 +47,7 @@ class BatchHour:
 
     @property
     def equal(self) -> bool:
-        """Whether marker and rows agree; rows without a marker are not a contradiction."""
+        """Whether marker and rows agree; True if the rows' marker has expired."""
         return self.marked is None or self.marked == self.rows
 
 
@@ -74,7 +74,7 @@ class BatchStory:
 
     @property
     def verdict(self) -> str | None:
-        """`accepted` or `rejected`; only an accepted batch has visible rows. None if nothing tells."""
+        """`accepted` or `rejected`; only accepted batches have visible rows. None if nothing tells."""
         if self.hours:
             return "accepted"
         return None if self.marker is None else self.marker.verdict
@@ -91,7 +91,7 @@ class BatchStory:
 
     @property
     def later(self) -> Marker | None:
-        """The marker of other content that came under the batch's id after the batch's own marker had expired."""
+        """The marker of other content that arrived with the batch's id after the batch's own marker had expired."""
         return self.marker if self.expired else None
 
     @property
@@ -100,7 +100,7 @@ class BatchStory:
 
     @property
     def marked(self) -> Total | None:
-        """The marker's totals of these hours; None without a marker, or if the marker has expired."""
+        """The marker's total over these hours; None if there is no marker, or if the marker has expired."""
         if self.decided is None:
             return None
         return sum_totals(hour.marked or ZERO for hour in self.hours)
@@ -118,14 +118,14 @@ class BatchStory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoryTeller:
-    """Collects the facts about batches of one region. `afford` gets the number of hours to read, and may refuse."""
+    """Collects the facts about batches of one region. `afford` receives the number of hours to read, and may refuse."""
 
     source: ReportSource
     marker_life_s: int
     afford: Callable[[int], None] = lambda _hours: None
 
     def tell(self, batch_id: str, *, now_s: int, within: Iterable[int] = ()) -> BatchStory:
-        """All facts about a batch; its rows are also searched for in the booked hours `within`.
+        """All facts about a batch. Its rows are searched for in the booked hours `within` too.
 
         Raises:
             UnavailableError: An hour could not be read.
@@ -156,9 +156,9 @@ class StoryTeller:
     ) -> BatchStory | None:
         """Facts about a batch for a caller limited to these accounts; None if the batch has no row of these accounts.
 
-        The reads reveal nothing about whether other accounts have a batch of this id. A marker has no accounts, so the
-        rows of its hours must be read. Without a marker, the rows of a decoy hour are read: an hour of the last day,
-        always the same for an id. Hours `within` are skipped if their markers cannot have expired.
+        What is read does not reveal whether other accounts have a batch with this id. A marker names no accounts, so
+        the rows of its hours must be read. Without a marker, the rows of a decoy hour are read: an hour of the last day
+        that depends only on the id. Hours in `within` are skipped if markers of these hours cannot have expired.
 
         Raises:
             UnavailableError: An hour could not be read.
@@ -198,7 +198,7 @@ class StoryTeller:
         named = {} if marker is None else marker.hours
 
         def of_hour(hour_s: int, sources: Sequence[RowSource]) -> BatchHour:
-            # The marker lacks these rows because it has expired, or there are more rows than it states.
+            # Either the marker lacks these rows because it has expired, or there are more rows than the marker states.
             gone = marker is None or may_have_expired(hour_s, self.marker_life_s, now_s)
             return self._hour(hour_s, sources, query, named.get(hour_s, None if gone else ZERO))
 
@@ -226,8 +226,8 @@ def _some_hour(batch_id: str, now_s: int) -> int:
 def _own_part(story: BatchStory, accounts: Collection[str]) -> BatchStory | None:
     """The facts about a batch that a caller limited to these accounts may see.
 
-    The batch has rows of these accounts. The marker's total is reduced by the rows of other accounts, so that a
-    difference still shows. Everything else is withheld, because it may be about other accounts.
+    None if the batch has no rows of these accounts. The rows of other accounts are subtracted from the marker's total,
+    so that a difference is still visible. All other facts are withheld, because they may concern other accounts.
     """
     hours = tuple(part for hour in story.hours if (part := _own_hour(hour, accounts)) is not None)
     if not hours:
@@ -248,7 +248,7 @@ def _own_hour(hour: BatchHour, accounts: Collection[str]) -> BatchHour | None:
 _FILES: Fields[BatchHour] = integer(
     "files", of=lambda it: len(it.files), priority=ROOMY, about="objects that its rows are in"
 )
-# A table names at most this many objects; JSON has all.
+# A table names at most this many objects; the JSON output names all.
 _FILES_NAMED = 5
 _HOUR: Fields[BatchHour] = (
     *timed("hour", of=lambda it: it.hour_s, priority=KEEP),
@@ -260,7 +260,7 @@ _HOUR: Fields[BatchHour] = (
 
 
 def story_answer(story: BatchStory, *, as_of_s: int, role: Role = Role.OPERATOR) -> Answer:
-    """Convert the facts about a batch to the form of `metering batch show`. The rows are the batch's hours.
+    """Convert the facts about a batch to the answer of `metering batch show`. The rows are the batch's hours.
 
     Operators see the sender and the keys of objects. A customer sees the rows of its own accounts, and nothing about
     others (`StoryTeller.tell_own`).
@@ -298,7 +298,7 @@ def _whole(story: BatchStory, *, with_keys: bool) -> dict[str, Json]:
     """The document of a batch for a caller who may see all of its records."""
     marker, later = story.decided, story.later
     return {
-        # If a batch's marker has expired, the rows show the verdict.
+        # If a batch's marker has expired, the rows show the batch's verdict.
         **_verdict(marker),
         "verdict": story.verdict,
         **({"sender": marker.sender_id if marker else ""} if with_keys else {}),
@@ -331,7 +331,7 @@ def _hour(hour: BatchHour, *, with_files: bool) -> dict[str, Json]:
 
 
 def _proof(story: BatchStory) -> dict[str, Json] | None:
-    """Marker and rows side by side; a batch that is not metered has nothing to compare."""
+    """Marker and rows, compared; None for a batch that is not metered."""
     if story.verdict != "accepted":
         return None
     marked = story.marked

@@ -1,4 +1,4 @@
-"""The answer of `metering compare`: rows, separate totals, and everything left out."""
+"""The answer of `metering compare`: rows, separate totals, and everything that was left out of them."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _HOUR_LABEL_CHARS = len("2026-11-24T13")
 def metered_bytes(
     sources: Iterable[ReportSource], wanted: Wanted, *, accounts: frozenset[str], range_s: tuple[int, int], now_s: int
 ) -> dict[LineKey, int]:
-    """Bytes by account, usage type and day or month, for hours that begin in a half-open range.
+    """Bytes by account, usage type and day or month, over the hours that begin in a half-open range.
 
-    Late usage counts in its own hour, as in AWS's bills.
+    Late usage counts in the hour of use, as in AWS's bills.
 
     Raises:
         UnavailableError: An hour could not be read.
@@ -56,7 +56,7 @@ _TOLD = 8
 
 
 def named_values(found: Comparison, bill: Bill) -> dict[str, Json]:
-    """Fields of the JSON answer, each list in the order of usage types."""
+    """Fields of the JSON answer, with each list sorted by usage type."""
     billed_only, metered_only = found.one_sided
     apart = {name: each.bytes for name, each in found.billed_apart.items()}
     return {
@@ -127,7 +127,7 @@ def _text(usd: Decimal | None) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A comparison query: maximum number of rows by difference (`top`), and files that are not bills (`ignored`)."""
+    """A comparison query: `top`, the number of largest differences to list, and `ignored`, files that are not bills."""
 
     wanted: Wanted
     range_s: tuple[int, int]
@@ -138,7 +138,7 @@ class Asked:
 
 
 def comparison_answer(found: Comparison, bill: Bill, asked: Asked) -> Answer:
-    """Convert a comparison to the form of all answers."""
+    """Convert a comparison to an `Answer`."""
     rows, others = _cut(found.rows, asked.top)
     return _columns(asked).answer(
         rows,

@@ -72,8 +72,8 @@ class Counted:
 
     Attributes:
         as_of_s: All usage published by this time is counted; 0 if nothing was counted yet.
-        through_s: Time through which the count of all regions is complete; 0 if unknown.
-        reach: Time through which all accepted usage is counted, and the usage not counted.
+        through_s: Time through which the counts of all regions are complete; 0 if unknown.
+        reach: Time through which all accepted usage is counted, and the usage not counted yet.
         prices: Name and version of the price book; empty without a price book.
         unpriced: Usage types without a price, with their bytes in the months shown.
     """
@@ -125,7 +125,7 @@ def number_text(value: int, unit: Unit) -> str:
 
 
 def budgets_answer(budgets: Sequence[Budget], reach: Reach | None = None) -> answer.Answer:
-    """All budgets, and on request the completeness of the usage that they are compared with."""
+    """All budgets and, if requested, the completeness of the usage with which budgets are compared."""
     return _BUDGETS.answer(
         budgets,
         meta={} if reach is None else reach_document(reach),
@@ -136,7 +136,7 @@ def budgets_answer(budgets: Sequence[Budget], reach: Reach | None = None) -> ans
 
 
 def standings_answer(standings: Sequence[Standing], alerts: Sequence[StoredAlert], counted: Counted) -> answer.Answer:
-    """The state of budgets, and the alerts sent about them."""
+    """The state of budgets, and the alerts that were sent about these budgets."""
     told: answer.Fields[Standing] = answer.prose("alerts", of=lambda it: _told(it, alerts), priority=answer.ROOMY)
     asked = [each.forecast for each in standings if each.forecast is not None]
     said = [FORECAST] if any(each.known for each in asked) else []
@@ -200,7 +200,7 @@ _ANOMALIES: answer.RowType[Anomaly] = answer.RowType(
 def anomalies_answer(
     found: Sequence[Anomaly], *, stage: str, days: Sequence[int], book: str, reach: Reach
 ) -> answer.Answer:
-    """Unusual days of series, highest cost first, with commands that show the resources."""
+    """Unusual days of time series, the highest cost first, with the commands that show the resources."""
     return _ANOMALIES.answer(
         found,
         meta={"days": [date_of(day_s) for day_s in days], "prices": book, **reach_document(reach)},

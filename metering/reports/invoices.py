@@ -1,4 +1,4 @@
-"""Invoices as answers of commands: the lines of one invoice, or one row for each invoice."""
+"""Answers about invoices: the lines of one invoice, or one row for each invoice."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,7 +32,7 @@ _TOLD = 8
 
 
 def prices_text(line: InvoiceLine) -> str:
-    """The prices of a line, such as `0.09`, or `0.09, 0.08` if the line has two prices."""
+    """The prices of a line as text: `0.09`, or `0.09, 0.08` if the line has two prices."""
     return ", ".join(dict.fromkeys(price_text(part.price) for part in line.parts))
 
 
@@ -69,7 +69,7 @@ _DOCUMENTS: RowType[tuple[Invoice, str]] = RowType(
 
 
 def invoice_answer(invoice: Invoice) -> Answer:
-    """One document: a row for each line, and in JSON the document itself."""
+    """One document: one row for each line; in JSON, the document itself."""
     return _LINES.answer(
         invoice.all_lines,
         document=cast("Mapping[str, Json]", invoice_value(invoice)),
@@ -80,7 +80,7 @@ def invoice_answer(invoice: Invoice) -> Answer:
 
 
 def documents_answer(states: Iterable[tuple[Invoice, str]], *, title: str, more: Sequence[str] = ()) -> Answer:
-    """One row per document with its state, and the sums of all."""
+    """One row for each document, with its state, and the sums of all documents."""
     rows: list[dict[str, Cell]] = []
     cents = exact = 0
     unbilled: dict[str, Counter[str]] = {"unrated": Counter(), "unpriced": Counter()}
@@ -121,7 +121,7 @@ def title_of(invoice: Invoice) -> str:
 
 
 def footer_of(invoice: Invoice) -> Iterator[str]:
-    """Text below the lines: sums, rounding, and usage without a price, left out or not final."""
+    """Text below the lines: sums, rounding, and usage that has no price, is left out or is not final."""
     yield (
         f"Total {usd_text(invoice.cents, decimals=_CENTS)} {invoice.currency}, the sum of the lines in cents. Exact: "
         f"{exact_text(invoice.exact)}; rounding lines to cents adds {exact_text(invoice.rounding)}."
@@ -167,7 +167,7 @@ def _without_price(what: str, found: Sequence[Unbilled]) -> Iterator[str]:
 
 
 def _new_for_old(line: InvoiceLine) -> str:
-    """New price instead of old price of a credit note's line, as text; empty unless the line has both."""
+    """A credit note line's new price instead of its old price, as text; empty unless the line has both."""
     new, old = ([price_text(part.price) for part in line.parts if (part.bytes > 0) is given] for given in (True, False))
     return f"{' and '.join(new)} instead of {' and '.join(old)}" if new and old else ""
 
@@ -182,7 +182,7 @@ MOST_ACCOUNTS = 2_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InvoicePage:
-    """A page of a document, with its SHA-256 unless it is a draft."""
+    """A document as a page, with its SHA-256 unless the document is a draft."""
 
     invoice: Invoice
     state: str
@@ -280,7 +280,7 @@ def _usd_text(cents: int) -> str:
 
 
 def _gb_text(size: int) -> str:
-    """Bytes as GB of a bill, to 10 decimals at most, as multiplied by the price."""
+    """Bytes in GB as on a bill: with at most 10 decimals, exactly as multiplied by the price."""
     return f"{Decimal(usd_text(quantity_of(size))):,f}".rstrip("0").rstrip(".")
 
 

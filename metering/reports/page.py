@@ -1,4 +1,4 @@
-"""A usage report as one page of HTML that can be mailed, and needs no network, no script and no other file."""
+"""A usage report as one HTML page that can be sent by mail: the page needs no network, no script and no other file."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from metering.reports.query import GroupColumn, UsageQuery
 
 
-# Maximum ranges for charts with a bar per hour and with a bar per day; more bars would be too thin.
+# Maximum ranges for charts with one bar per hour and with one bar per day; with more bars, the bars would be too thin.
 _HOURLY_S = 4 * DAY_S
 _DAILY_S = 100 * DAY_S
 _BUCKETS: Mapping[str, int] = {"hour": 16, "day": 10, "month": 7}
 
 
 def bucket_of(query: UsageQuery, *, now_s: int) -> GroupColumn:
-    """The unit of time of the page's trend."""
+    """The time unit of the page's trend."""
     span_s = min(query.to_s, now_s + HOUR_S) - query.from_s
     if span_s <= _HOURLY_S:
         return "hour"
@@ -38,14 +38,14 @@ def bucket_of(query: UsageQuery, *, now_s: int) -> GroupColumn:
 
 
 def page_query(query: UsageQuery, *, now_s: int) -> UsageQuery:
-    """The query whose rows contain everything on the page."""
+    """The query whose rows contain everything that the page shows."""
     columns: tuple[GroupColumn, ...] = (bucket_of(query, now_s=now_s), "account_id", "usage_type", "from", "to")
     return replace(query, group_by=(*columns, "region"), details=(), order=None, top=None)
 
 
 @dataclass(slots=True, kw_only=True)
 class Figures:
-    """Totals by one column each; the trend also has times without usage. Mutable while the page is summed."""
+    """One set of totals for each column; the trend also has times without usage. Mutable while totals are added."""
 
     bucket: str
     total: Total = ZERO
@@ -56,7 +56,7 @@ class Figures:
     pairs: dict[tuple[str, str], Total] = field(default_factory=dict)
 
     def add(self, values: usage_rows.Values, total: Total) -> None:
-        """Count one total, with the values of `page_query`'s columns."""
+        """Add one total, which belongs to these values of `page_query`'s columns."""
         moment, account_id, usage_type, from_location, to_location, region = values
         self.total = self.total.plus(total)
         add_totals(self.trend, {moment[: _BUCKETS[self.bucket]]: total})
@@ -67,7 +67,7 @@ class Figures:
 
 
 def figures_of(entries: Iterable[tuple[usage_rows.Values, Total]], query: UsageQuery, *, now_s: int) -> Figures:
-    """Sum the unsummed totals of all regions by the columns of `page_query`. Future times have no bar."""
+    """Sum all regions' totals by the columns of `page_query`. Times in the future have no bar."""
     found = Figures(bucket=query.group_by[0])
     if found.bucket != "month":
         hours = range(query.from_s, min(query.to_s, now_s + HOUR_S), HOUR_S)
@@ -80,7 +80,7 @@ def figures_of(entries: Iterable[tuple[usage_rows.Values, Total]], query: UsageQ
 
 
 def largest(sums: Mapping[str, Total], most: int) -> tuple[list[tuple[str, Total]], Total | None, int]:
-    """The largest totals, the exact sum of the other totals (if any), and the number of the others."""
+    """The largest totals, the exact sum of the other totals (if any), and how many others there are."""
     ordered = sorted(sums.items(), key=lambda item: (-item[1].bytes, item[0]))
     rest = ordered[most:]
     others = sum_totals(total for _, total in rest) if rest else None
@@ -99,12 +99,12 @@ def text(value: str) -> Markup:
 
 
 def words(value: str) -> Markup:
-    """Escape our own words and numbers, which may begin with any sign."""
+    """Escape the page's own words and numbers, which may begin with any character."""
     return Markup(escape(printable(value)))
 
 
 def tag(name: str, /, *inside: Markup, **attributes: str | int) -> Markup:
-    """An element. Attribute `class_` becomes `class`, and `_` in a name becomes `-`."""
+    """An element. The attribute `class_` becomes `class`, and every other `_` in a name becomes `-`."""
     given = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(printable(str(value)))}"' for key, value in attributes.items()
     )
@@ -119,7 +119,7 @@ def lines(*parts: Markup) -> Markup:
 
 
 def html(title: str, sections: Iterable[Markup]) -> str:
-    """A whole page. With any data, a browser loads and runs nothing."""
+    """A whole page. Whatever the data, a browser loads nothing and runs nothing."""
     head = lines(
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
@@ -133,7 +133,7 @@ def html(title: str, sections: Iterable[Markup]) -> str:
 
 
 def section(title: str, content: Markup, *, about: str = "") -> Iterator[Markup]:
-    """A heading, its explanation, and the content."""
+    """A section: a heading, an explanation, and the content."""
     yield tag("h2", words(title))
     if about:
         yield tag("p", words(about), class_="soft")
@@ -147,7 +147,7 @@ def table(head: Markup, body: Iterable[Markup], foot: Markup | None = None, *, c
 
 
 def headings(*names: str, left: int = 1) -> Markup:
-    """The headings of a table: the first are above texts, the others above numbers."""
+    """The headings of a table: first the headings of text columns, then those of number columns."""
     cells = [
         tag("th", text(name)) if place < left else tag("th", text(name), class_="n") for place, name in enumerate(names)
     ]
@@ -168,7 +168,7 @@ _STEPS = 4
 
 
 def trend(bars: Mapping[str, Total]) -> Markup:
-    """Bars with an axis; each bar's title has the exact total."""
+    """A bar chart with an axis; each bar's title states the exact total."""
     highest = max((each.bytes for each in bars.values()), default=0)
     plot = _HEIGHT - _TOP - _BOTTOM
     parts = []
@@ -183,7 +183,7 @@ def trend(bars: Mapping[str, Total]) -> Markup:
         width = max(_LEFT + (_WIDTH - _LEFT) * (place + 1) // len(bars) - left - _GAP, 1)
         height = plot * max(total.bytes, 0) // highest if highest > 0 else 0
         if total.bytes > 0:
-            # Every non-zero value is visible, however small it is in comparison.
+            # Every non-zero value is visible, however small it is compared to others.
             height = max(height, 1)
         about = tag(
             "title", text(f"{_shown(name)}: {exact_and_size(total.bytes)} in {counted(total.records, 'record')}")
@@ -201,19 +201,19 @@ def _shown(name: str) -> str:
 
 
 TOP_ACCOUNTS = 20
-# A longer list of accounts would not fit into a mail: about 200 bytes a row.
+# A longer list of accounts would not fit into an e-mail: each row takes about 200 bytes.
 MOST_ACCOUNTS = 400
 _TOP_TYPES = 40
 _TOP_PLACES = 12
 _OTHERS = "others"
 _HOLDS = 3
-# Maximum opacity of a matrix cell, of 255: its text must stay readable in light and dark mode.
+# Maximum opacity of a matrix cell (of 255): the cell's text must stay readable in light and dark mode.
 _HEAT = 55
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsagePage:
-    """A page of usage, with usage not rolled up yet, and the last reconciliation of each region, if any."""
+    """A page about usage, including usage not rolled up yet, and each region's last reconciliation, if any."""
 
     stage: str
     query: UsageQuery
@@ -364,7 +364,7 @@ def _totals(total: Total, whole: Total) -> Iterator[Markup]:
 
 
 def _places(pairs: Mapping[tuple[str, str], Total], side: int) -> Sequence[str]:
-    """The locations with the most bytes, in order, and `others` if there are more."""
+    """The locations with the most bytes, in order, and then `others` if there are more locations."""
     sums: dict[str, Total] = {}
     for pair, total in pairs.items():
         add_totals(sums, {pair[side]: total})

@@ -30,19 +30,19 @@ _TYPES = {
 }
 
 
-# Number of rows in memory at once, which form a row group.
+# Number of rows that are in memory at once and form a row group.
 _GROUP_ROWS = 100_000
 
 
 def parquet_pieces(
     columns: Mapping[str, str], rows: Iterable[Mapping[str, str | int | bool | Decimal | None]]
 ) -> Iterator[bytes]:
-    """One Parquet file of `rows` by the kinds of columns, piece by piece: memory does not grow with the number of rows.
+    """A Parquet file of `rows`, typed by the kinds of columns, in pieces: memory does not grow with the number of rows.
 
     Times are RFC 3339 text in the rows, and UTC timestamps in the file.
 
     Raises:
-        OperationFailedError: A number has more digits than Parquet holds.
+        OperationFailedError: A number has more digits than Parquet can store.
     """
     schema = pa.schema([(name, _TYPES[kind]) for name, kind in columns.items()])
     pieces = _Pieces()
@@ -57,10 +57,10 @@ def parquet_pieces(
 def arrow_table(
     columns: Mapping[str, str], rows: Iterable[Mapping[str, str | int | bool | Decimal | None]]
 ) -> pa.Table:
-    """The same table in memory, for Python programs, as read from the file of `parquet_pieces`.
+    """The table in memory, for Python programs, equal to the table read from the file of `parquet_pieces`.
 
     Raises:
-        OperationFailedError: A number has more digits than Arrow's decimals hold.
+        OperationFailedError: A number has more digits than Arrow's decimals can store.
     """
     # Parquet has no timestamps in seconds: readers get milliseconds.
     types = _TYPES | {"time": pa.timestamp("ms", tz="UTC")}
@@ -72,7 +72,7 @@ def arrow_table(
 
 
 class _Pieces(io.RawIOBase):
-    """A file that forwards the data written to it. Mutable."""
+    """A file that forwards all data written to it. Mutable."""
 
     def __init__(self) -> None:
         self._written: list[bytes] = []

@@ -48,14 +48,14 @@ _VERSIONS: answer.RowType[WrittenBook] = answer.RowType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WrittenBook:
-    """A version of a book, and when it was written; None for the version that ships with the package."""
+    """A version of a book, and when the version was written; None for the version that is part of the package."""
 
     book: PriceBook
     written_s: int | None
 
 
 def book_answer(book: PriceBook, products: Sequence[Product], *, at_s: int) -> answer.Answer:
-    """Prices of some products of a book in force at an hour."""
+    """Prices of some of a book's products, as in force at an hour."""
     found = [(product, product.version_at(at_s)) for product in sorted(products, key=lambda each: each.usage_type)]
     later = sum(1 for _, version in found if version is None)
     return _PRICES.answer(
@@ -84,7 +84,7 @@ def book_meta(book: PriceBook) -> dict[str, answer.Json]:
 
 
 def source_sentences(book: PriceBook) -> Iterator[str]:
-    """Stated source of a book's prices, if any, as in a book made of bill lines."""
+    """The source that a book states for its prices, if any; a book made of bill lines states one."""
     of, link, secondary = (book.source.get(name) for name in ("of", "link", "secondary"))
     if of:
         yield f"Prices are those of {of}" + (f" ({link})." if link else ".")
@@ -164,20 +164,20 @@ _PROBLEMS: answer.RowType[str] = answer.RowType(answer.prose("problem", of=str, 
 
 
 def changes_answer(changes: Sequence[Change], *, title: str, meta: Mapping[str, answer.Json]) -> answer.Answer:
-    """Every change, one row each."""
+    """All changes, one row for each change."""
     return _CHANGES.answer(
         changes, meta=meta, title=title, empty="Nothing differs.", footer=(f"{counted(changes)}.",) if changes else ()
     )
 
 
 def counted(changes: Sequence[Change]) -> str:
-    """Changes in a few words: `3 added, 1 changed`."""
+    """A summary of changes as text: `3 added, 1 changed`."""
     counts = Counter(each.kind for each in changes)
     return ", ".join(f"{counts[kind]} {kind.value}" for kind in Kind if counts[kind]) or "nothing changed"
 
 
 def problems_answer(problems: Sequence[str], *, title: str, meta: Mapping[str, answer.Json]) -> answer.Answer:
-    """Every problem of documents; no rows if there are none."""
+    """All problems of documents; no rows if there are no problems."""
     return _PROBLEMS.answer(problems, meta=meta, title=title, empty="No problem was found.")
 
 
@@ -200,7 +200,7 @@ class Used(NamedTuple):
 
 
 class Covered(NamedTuple):
-    """State of this usage in the book."""
+    """Price state of this usage in the book."""
 
     used: Used
     state: PriceState
@@ -211,9 +211,9 @@ class Covered(NamedTuple):
 def covered(
     book: PriceBook, used: Iterable[Used], *, month_s: int, early: Mapping[tuple[Sold, int], int]
 ) -> list[Covered]:
-    """State of a month's usage in a price book, unpriced usage first; the month begins at `month_s`.
+    """Price state of a month's usage in a price book, unpriced usage first; the month begins at `month_s`.
 
-    `early` has bytes before an hour, for products whose first price begins within the month.
+    `early` contains the bytes before an hour, for products whose first price begins within the month.
     """
     found: list[Covered] = []
     for each in used:
@@ -239,14 +239,14 @@ def _of_product(product: Product, used: Used, month_s: int, early: Mapping[tuple
 
 
 def first_prices(book: PriceBook, used: Iterable[Used], *, month_s: int) -> set[int]:
-    """Hours within or after the month at which products of this usage get their first price."""
+    """Hours, within or after the month, at which products of this usage get their first price."""
     products = (find(book, each.sold) for each in used)
     begins = {each.versions[0].from_s for each in products if isinstance(each, Product)}
     return {hour for hour in begins if hour > month_s}
 
 
 def coverage_answer(book: PriceBook, found: Sequence[Covered], *, month: str, everything: bool) -> answer.Answer:
-    """Usage that is unpriced or unrated; with `everything`, also priced usage."""
+    """Usage that is unpriced or unrated; if `everything`, priced usage too."""
     shown = [each for each in found if everything or each.state is not PriceState.PRICED]
     sums = {state: sum(each.used.bytes for each in found if each.state is state) for state in PriceState}
     return answer.RowType(_COVERAGE if everything else _COVERAGE[:-1]).answer(
@@ -303,14 +303,14 @@ def organization_answer(organization: Organization) -> answer.Answer:
 
 
 def organizations_answer(versions: Sequence[tuple[Organization, int]]) -> answer.Answer:
-    """Versions, newest first, each with the second at which it was written."""
+    """Versions, newest first, each with the epoch second at which the version was written."""
     return _ORGANIZATIONS.answer(
         versions, title="Versions of the organization", empty="No payer was set yet: each account is its own payer."
     )
 
 
 def overrides_answer(overrides: store.Overrides) -> answer.Answer:
-    """Every override in force, past or future."""
+    """All overrides: past, in force, and future."""
     return _OVERRIDES.answer(
         overrides.overrides,
         meta={"version": overrides.version, "sha256": overrides.sha256},

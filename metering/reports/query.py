@@ -36,7 +36,7 @@ GROUP_COLUMNS: tuple[GroupColumn, ...] = tuple(name for name in COST_COLUMNS if 
 # A frozen month belongs to one region.
 MONTH_COLUMNS: tuple[GroupColumn, ...] = tuple(name for name in GROUP_COLUMNS if name != "region")
 
-# Columns of the lake that the usage table lacks.
+# Columns that the lake has and the usage table lacks.
 DetailColumn = Literal["resource_id", "direction", "batch_id"]
 DETAIL_COLUMNS: tuple[DetailColumn, ...] = get_args(DetailColumn)
 
@@ -48,22 +48,22 @@ PLACES = ("from_location", "to_location")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """A filter of usage queries. Options, API parameters, client keywords and page form are generated from filters.
+    """A filter of usage queries. Options, API parameters, client keywords and the page's form derive from it.
 
     Attributes:
         name: Parameter of the API and keyword of the client; with dashes, the option of a command.
         field: Attribute of `UsageQuery`, and member of `query` in the answer's JSON.
-        column: Field of a usage key, and lake column, that the filter compares.
+        column: Field of a usage key, and column of the lake, whose value the filter compares.
         read: Converts a value of `column` to a value of the filter.
         rule: Pattern of a whole value. Usage has no other values.
-        words: The rest of an error sentence that begins with a wrong value.
+        words: The end of an error sentence that begins with the wrong value.
         url_pattern: Pattern of a value in the API's document; empty: `rule`.
         most_chars, most_values: Maximum length of a value, and number of values in a URL.
         about, about_one: Descriptions in the API's document, for several values and for one.
         example: Example value in the API's document.
         metavar, help: Texts of the option; `help` has no final full stop.
-        group: The group column with these values; None without such a column.
-        noun: Word for a value that was not found.
+        group: The group column that has these values; None if no group column has them.
+        noun: The noun that a message uses for a value that was not found.
         label, hint, all: Label of the page's field, its example, and the meaning of an empty field.
     """
 
@@ -88,7 +88,7 @@ class Filter:
     all: str = ""
 
     def value(self, named: object) -> str:
-        """Filter value of a usage key, or of another object with the field `column`."""
+        """The filter value that a usage key, or another object with the field `column`, has."""
         return self.read(getattr(named, self.column))
 
 
@@ -184,14 +184,14 @@ _BUCKETS = frozenset({"day", "month"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """Order of a report's rows: by one of its columns, then by the columns that identify the rows."""
+    """Order of a report's rows: by one of the report's columns, then by the columns that identify the rows."""
 
     column: str
     descending: bool = False
 
     @classmethod
     def of(cls, sort: str) -> Order:
-        """The order that a text such as `bytes:desc` states."""
+        """Parse an order such as `bytes:desc`."""
         column, _, direction = sort.partition(":")
         return cls(column=column.strip(), descending=direction.strip() == "desc")
 
@@ -206,14 +206,14 @@ class UsageQuery:
     Attributes:
         from_s, to_s: Half-open range of hours, which selects usage by booked hour. With `details`, the range selects
             rows by their start.
-        group_by: Columns of the answer, in order; the empty tuple gives one total.
-        accounts, services, usage_types, from_locations, to_locations: Filters; an empty filter lets everything through.
-            Without `accounts`, the canary's account is left out.
+        group_by: Columns of the answer, in order; an empty tuple means a single total.
+        accounts, services, usage_types, from_locations, to_locations: Filters; an empty filter matches everything.
+            Without `accounts`, the canary's account is excluded.
         with_corrections: Also count later rows that correct hours of the range; `corrects` has the corrected hour.
-        zone: Time zone of the columns hour, day and month. A day of a zone is the sum of its UTC hours.
-        order: Order of the rows; None to order by the columns that identify rows.
-        top: Maximum number of rows; the rest is summed as `others`. None: all rows.
-        now: Include everything committed by now, even if not rolled up yet (P28). Lake rows always include such usage.
+        zone: Time zone of the columns hour, day and month. A day of a time zone is the sum of the UTC hours in it.
+        order: Order of the rows; None to sort by the columns that identify rows.
+        top: Maximum number of rows; the other rows are summed as `others`. None: all rows.
+        now: Include all usage committed by now, even if not rolled up yet (P28). Lake rows always include such usage.
     """
 
     from_s: int
@@ -242,7 +242,7 @@ class UsageQuery:
         return (*self.group_by, *self.details)
 
     def matches(self, key: totals.UsageKey) -> bool:
-        """Whether the report includes a total."""
+        """Whether the report includes this total."""
         if not self.accounts and key.account_id == CANARY_ACCOUNT_ID:
             return False
         return self.takes(key) and self.covers(key)
@@ -256,11 +256,11 @@ class UsageQuery:
         return all(each.value(named) in values for each, values in self.given if each.column in columns)
 
     def reads(self, columns: Collection[str]) -> bool:
-        """Whether a filter reads one of these columns."""
+        """Whether any filter compares one of these columns."""
         return any(each.column in columns for each, _ in self.given)
 
     def covers(self, key: totals.UsageKey) -> bool:
-        """Whether a total is booked in the range, or corrects the range and corrections are included."""
+        """Whether a total is booked in the range or, if corrections are included, corrects an hour of the range."""
         return self.takes_hour(key.hour_s, key.corrects_s)
 
     def takes_hour(self, hour_s: int, corrects_s: int | None) -> bool:
@@ -271,13 +271,13 @@ class UsageQuery:
 
     @property
     def grain(self) -> Grain:
-        """Time resolution of the rows. Days and months of zones other than UTC are made of hours."""
+        """Time resolution of the rows. Days and months of zones other than UTC are summed from hours."""
         if "hour" in self.group_by or (self.zone is not UTC and not _BUCKETS.isdisjoint(self.group_by)):
             return Grain.HOUR
         return Grain.DAY if "day" in self.group_by else Grain.MONTH
 
     def splits_day(self, first_s: int) -> bool:
-        """Whether the report needs the hours of this day, because it groups by hour, or its range cuts the day."""
+        """Whether the report needs this day's hours, because the report groups by hour or its range cuts the day."""
         return self.grain is Grain.HOUR or any(0 < end_s - first_s < DAY_S for end_s in (self.from_s, self.to_s))
 
     def filters(self) -> dict[str, frozenset[str]]:
@@ -285,7 +285,7 @@ class UsageQuery:
         return {each.name: values for each, values in self.given}
 
     def booked_before_s(self, *, now_s: int) -> int:
-        """Exclusive upper bound of booking time; corrections can be booked until now."""
+        """Exclusive upper bound of the time of booking; corrections can be booked until now."""
         return max(self.to_s, now_s + 1) if self.with_corrections else self.to_s
 
     def months(self, *, now_s: int) -> Iterator[str]:
@@ -302,13 +302,13 @@ class UsageParameters:
         group_by: Group columns, separated by commas; default: the usage type.
         detail: Columns that only the lake has, separated by commas.
         filters: Texts of the given filters, by parameter name; each text may hold several values.
-        with_corrections: Also count later corrections, in rows with a column `corrects`.
-        last: A span that ends with the current hour, such as `7d`, in place of `from` and `to`.
+        with_corrections: Whether to count later corrections too, in rows with a column `corrects`.
+        last: A span that ends with the current hour, such as `7d`, instead of `from` and `to`.
         zone: Parameter `tz`: the zone of times without a zone, and of times in the answer.
-        sort: A column of the answer, including `bytes` or `records`; with `:desc` in descending order.
-        top: Maximum number of rows, by bytes unless `sort` is given; the rest becomes one sum.
-        now: Exact as of now, including usage that is not rolled up yet.
-        SUMS: Columns of figures; the first is the default for ranking rows.
+        sort: A column of the answer, including `bytes` or `records`; with the suffix `:desc`, in descending order.
+        top: Maximum number of rows, the most bytes first unless `sort` is given; the other rows become one sum.
+        now: Whether figures are exact as of now, including usage that is not rolled up yet.
+        SUMS: Columns of figures; rows are ranked by the first column by default.
     """
 
     FILTERS: ClassVar[Mapping[str, Filter]] = FILTERS
@@ -329,7 +329,7 @@ class UsageParameters:
     budget: ReadBudget | None = None
 
     def query(self, *, now_s: int) -> UsageQuery:
-        """The query of these parameters at `now_s`.
+        """The query that these parameters mean at `now_s`.
 
         Raises:
             InvalidParametersError: A column, time or zone does not exist, a filter has an impossible value, the range
@@ -364,7 +364,7 @@ class UsageParameters:
             self.end,
             default_s=(month_start_s(now_s, zone), hour_of(now_s) + HOUR_S),
             now_s=now_s,
-            # Rows have their exact start, but a correction has only the hour that it corrects.
+            # A row has its exact start, but a correction has only the hour that it corrects.
             whole_hours=not details or self.with_corrections,
             last=self.last,
             zone=zone,
@@ -393,7 +393,7 @@ class UsageParameters:
         ]
 
     def _filter_problems(self) -> Iterator[ParameterProblem]:
-        """Impossible filter values, because a report on such values would silently be 0."""
+        """Problems of filter values that no usage can have, because a report on such values would silently be 0."""
         for name, each in self.FILTERS.items():
             for value in sorted(given_names(self.filters.get(name))):
                 if not each.rule.fullmatch(value):
@@ -403,7 +403,7 @@ class UsageParameters:
 def ranking_problems(
     top: int | None, sort: str | None, columns: Sequence[str], *, of: str
 ) -> Iterator[ParameterProblem]:
-    """Problems of parameters that rank the rows of a report or list (`of`)."""
+    """Problems of parameters that rank the rows of `of`: a report or a list."""
     if top is not None and top < 1:
         yield refused("top", str(top), "is not a number of rows: 1 or more.")
     if sort is None:
@@ -417,10 +417,10 @@ def ranking_problems(
 
 
 def month_columns(text: str) -> tuple[GroupColumn, ...]:
-    """Columns to group a frozen month by, from a comma-separated text.
+    """Parse a comma-separated text of columns by which to group a frozen month.
 
     Raises:
-        InvalidParametersError: A column does not exist, or the text names no column.
+        InvalidParametersError: A column does not exist, or the text contains no column name.
     """
     names = _names(text)
     problems = [*_column_problems("group_by", names, MONTH_COLUMNS), *_no_column(text, names, GROUP_COLUMNS)]
@@ -439,12 +439,12 @@ def months_between(from_s: int, to_s: int) -> Iterator[str]:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    """Comma-separated names, without repetitions, in order."""
+    """Split a comma-separated text into names, in order, without duplicates."""
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
 def given_names(texts: Sequence[str] | None) -> frozenset[str]:
-    """Names of an option that may be repeated, each time with a comma-separated list."""
+    """Names given by an option that may be repeated, each time with a comma-separated list."""
     return frozenset(name for text in texts or () for name in _names(text))
 
 
@@ -465,7 +465,7 @@ def _listed(columns: Sequence[str]) -> str:
 
 # Cost of answering a usage query, computed before any figure is read.
 #
-# The command line warns about an expensive query; the HTTP API refuses it.
+# If a query is expensive, the command line warns about it, and the HTTP API refuses it.
 
 
 class Meter(Protocol):
@@ -475,7 +475,7 @@ class Meter(Protocol):
         """Hours of the lake."""
 
     def partitions(self, number: int = 1) -> None:
-        """Partitions of the usage table; a closed month that is read instead counts as many."""
+        """Partitions of the usage table. A closed month that is read instead counts as the same number."""
 
 
 class _Uncounted:
@@ -489,7 +489,7 @@ class _Uncounted:
 UNCOUNTED: Meter = _Uncounted()
 """Of who may read as much as it wants."""
 
-# Earlier than the data of every region.
+# This year is earlier than the data of every region.
 FIRST_YEAR = 2020
 
 
@@ -499,8 +499,8 @@ class ReadBudget:
 
     Attributes:
         partitions: Partitions of the usage table: each is one account in one month.
-        hours: Hours whose rows are read from the lake and staging. A closed month is answered from its totals, unless
-            the query asks for details.
+        hours: Hours whose rows are read from the lake and staging. A closed month is read from its frozen totals,
+            unless the query asks for details.
     """
 
     partitions: int = 200
@@ -525,7 +525,7 @@ class ReadBudget:
         return problems
 
     def of_query(self, query: UsageQuery, *, now_s: int) -> list[ParameterProblem]:
-        """Problems of a query that reads too much of the usage table, although its range is allowed."""
+        """Problems of a query that reads too much of the usage table, although the query's range is allowed."""
         partitions = partitions_of(query, now_s=now_s)
         if partitions <= self.partitions:
             return []
@@ -536,7 +536,7 @@ class ReadBudget:
         return [refused("account", str(len(query.accounts)), problem, "Name fewer accounts, or a shorter range.")]
 
     def of_hours(self, query: UsageQuery, hours: int) -> list[ParameterProblem]:
-        """Problems of a query that would read so many hours of the lake."""
+        """Problems of a query that would read this number of lake hours."""
         if hours <= self.hours:
             return []
         problem = (
@@ -551,13 +551,13 @@ def partitions_of(query: UsageQuery, *, now_s: int) -> int:
     """Partitions of the usage table that an answer reads: each is one account in one month."""
     if query.details or not query.accounts:
         return 0
-    # Months in the future are not read.
+    # Future months are not read.
     last = month_of(now_s + DAY_S)
     return len(query.accounts) * sum(1 for month in query.months(now_s=now_s) if month <= last)
 
 
 def most_hours(query: UsageQuery, *, now_s: int) -> int:
-    """Maximum number of lake hours that an answer reads, if every hour has rows and no month is closed."""
+    """Number of lake hours that an answer reads in the worst case: every hour has rows, and no month is closed."""
     if query.accounts and not query.details:
         return 0
     before_s = min(query.booked_before_s(now_s=now_s), now_s + 2 * HOUR_S)
@@ -565,7 +565,7 @@ def most_hours(query: UsageQuery, *, now_s: int) -> int:
 
 
 def warnings_of(query: UsageQuery, *, now_s: int, hours: int) -> Iterator[str]:
-    """Warnings about a query that reads much of the lake (`hours`) or of the usage table, before it runs."""
+    """Warnings, before a query runs, that it reads much of the lake (`hours`) or of the usage table."""
     partitions, budget = partitions_of(query, now_s=now_s), ReadBudget()
     if partitions > budget.partitions:
         yield (
@@ -602,7 +602,7 @@ KEY_COLUMNS = ("usage_type", "service", "from", "to", "hour", "corrects")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceParameters:
-    """The parameters of a trace of one line, as text from a command line or URL.
+    """The parameters for tracing one line of usage, as text from a command line or URL.
 
     Attributes:
         filters: Text of each given filter, by parameter name; see `LINE_FILTERS`.
@@ -617,11 +617,11 @@ class TraceParameters:
     last: str | None = None
 
     def query(self, *, now_s: int) -> UsageQuery:
-        """The query for the usage summed in a line, which returns each stored total separately.
+        """The query for the usage that is summed in the line; the query returns each stored total separately.
 
         Raises:
-            InvalidParametersError: No account or several, an invalid time, an impossible filter value, or a range that
-                cuts an hour. Carries every problem found.
+            InvalidParametersError: There is no account or several, a time is invalid, a filter has an impossible value,
+                or the range cuts an hour. Carries every problem found.
         """
         problems = list(self._account_problems())
         hour = None if self.hour is None else self._hour(self.hour)
@@ -669,7 +669,7 @@ class TraceParameters:
         return begins_s
 
     def _of_hour(self, problems: Iterable[ParameterProblem]) -> Iterator[ParameterProblem]:
-        """The problems; problems of a range made from `hour` name this parameter."""
+        """The problems; if the range was made from `hour`, problems of the range name `hour`."""
         for each in problems:
             yield (
                 refused("hour", self.hour or "", each.problem, each.advice)

@@ -1,4 +1,4 @@
-"""A region's reports, from whichever store can answer them.
+"""A region's reports, each read from the store that has the requested figures.
 
 | report                     | read from                                                            |
 |----------------------------|----------------------------------------------------------------------|
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 # The usage table as a source of reports.
 #
-# A report on named accounts reads one partition per account and month, and only the requested hours of it. A report on
-# all accounts would scan the table; `ReportSource` reads the lake and staging instead.
+# A report on named accounts reads one partition per account and month, and only the requested hours of that partition.
+# A report on all accounts would scan the table; `ReportSource` reads the lake and staging instead.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +45,8 @@ class UsageTable:
     """Reads the usage table for reports. The table holds rolled-up usage (P27).
 
     Attributes:
-        names: Kinds by the numbers in the table's items, if they are cached between reports.
-        as_of_now: Also reads usage that is not rolled up yet, if a query asks for it. None: no query may.
+        names: Cache, between reports, of the kinds that numbers in the table's items stand for.
+        as_of_now: Reads usage that is not rolled up yet too, if a query asks for such usage. None: no query may.
     """
 
     items: writes.ItemStore
@@ -63,12 +63,12 @@ class UsageTable:
         months: Sequence[str] | None = None,
         lacks: NotRolledUp | None = None,
     ) -> Iterator[tuple[UsageKey, Total]]:
-        """Totals that include everything that the query matches. Hours that the query does not group by may be summed.
+        """Totals that include all usage that the query matches. Hours may be summed unless the query groups by hour.
 
         Without accounts, the whole table is scanned. Corrections can be booked until now. `lacks` learns what waits.
 
         Raises:
-            LedgerCorruptError: An item cannot be read, or the account's dictionary lacks a number of the item.
+            LedgerCorruptError: An item cannot be read, or a number in the item is missing in the account's dictionary.
             TooMuchWaitsError: The query asks for usage not rolled up yet, and too much usage waits.
             UnavailableError: A table does not answer.
         """
@@ -120,7 +120,7 @@ T = TypeVar("T")
 
 # Earlier months cannot be closed, and a report on all time begins in 1970.
 _FIRST_MONTH = "2020-01"
-# If the range has more months, a look-up of the first month with rows saves time.
+# If the range has more months than this, a look-up of the first month with rows saves time.
 _FEW_MONTHS = 12
 _STATES = ("open", "closing", "closed")
 
@@ -141,25 +141,25 @@ class ReportSource:
     def entries(
         self, query: UsageQuery, *, now_s: int, seen: Seen | None = None, lacks: NotRolledUp | None = None
     ) -> Iterator[tuple[Values, Total]]:
-        """Totals by the query's columns, unsummed.
+        """Totals by the query's columns, before they are summed.
 
-        `seen` records which of the query's names the totals have; `lacks`, usage not rolled up yet, which they exclude.
+        `seen` records which of the query's names the totals have; `lacks`, the usage that waits for the roll-up.
 
         Raises:
             UnavailableError: An hour could not be read.
         """
         months = self._months(query, now_s)
-        # For named accounts, a closed month's objects suffice: its manifest is large, and is not read.
+        # For named accounts, a closed month's objects are sufficient: the month's manifest is large, and is not read.
         frozen = self._frozen(months, manifest=bool(query.details) or not query.accounts)
         if query.details:
             return self._detailed(query, frozen, now_s, seen)
         return matching(self._usage(query, months, frozen, now_s, lacks), query, region=self.region, seen=seen)
 
     def each_hour(self, query: UsageQuery, work: Callable[[int, Sequence[RowSource]], T], *, now_s: int) -> Iterator[T]:
-        """Call `work` with each booked hour of the query that has rows, and with all row sources of the hour.
+        """Call `work` with each booked hour of the query that has rows, and with all of the hour's row sources.
 
-        If a staging object disappears meanwhile, `work` is called again for the hour and must return the same. Hours of
-        a closed month have the files of its manifest.
+        If a staging object disappears during a call, `work` is called again for the hour, and must return the same
+        result. An hour of a closed month has the files that the month's manifest names.
 
         Raises:
             UnavailableError: An hour could not be read.
@@ -180,9 +180,9 @@ class ReportSource:
                 yield work(hour_s, tuple(s for hour in closed.hours if hour.hour_s == hour_s for s in hour.sources))
 
     def booked_range_s(self, *, now_s: int) -> tuple[int, int] | None:
-        """Range of the hours that have rows, from the start of the first to the end of the last; None without rows.
+        """Range of the hours that have rows, from the first hour's start to the last hour's end; None without rows.
 
-        Only the first part of the lake and its newest days are listed.
+        Only the beginning of the lake and the newest days are listed.
         """
         first_s = self.view.first_hour_s()
         if first_s is None:
@@ -221,7 +221,7 @@ class ReportSource:
             yield from self._frozen_usage(query, closed, now_s)
 
     def _frozen_usage(self, query: UsageQuery, closed: FrozenMonth, now_s: int) -> Iterator[tuple[UsageKey, Total]]:
-        """Totals of a closed month: by day where no day is split, otherwise by account or hour by hour."""
+        """Totals of a closed month: by day if the query splits no day, otherwise by account or hour by hour."""
         first_s, after_s = month_bounds_s(closed.month)
         if not any(query.splits_day(day_s) for day_s in range(first_s, after_s, DAY_S)):
             yield from rows_of_days(self.frozen.days(closed, query.accounts or None))
@@ -236,10 +236,10 @@ class ReportSource:
     def _detailed(
         self, query: UsageQuery, frozen: Mapping[str, FrozenMonth], now_s: int, seen: Seen | None
     ) -> Iterator[tuple[Values, Total]]:
-        """Totals of rows by their start, hour by hour."""
+        """Totals of rows selected by the rows' start, hour by hour."""
         times = TimeSlice(from_s=query.from_s, to_s=query.to_s)
         rows = RowQuery(columns=(*USAGE_COLUMNS, *query.details), where=_where(query), times=times)
-        # Partly covered hours are read, too, and give the rows that start in the range.
+        # Partly covered hours are also read, and yield the rows that start in the range.
         query = replace(query, from_s=hour_of(query.from_s), to_s=hour_of(query.to_s + HOUR_S - 1))
 
         def totals(hour_s: int, sources: Sequence[RowSource]) -> tuple[int, Mapping[Group, Total]]:
@@ -285,7 +285,7 @@ class ReportSource:
         return found
 
     def _months(self, query: UsageQuery, now_s: int) -> list[str]:
-        """Months in which the query can match anything: not before the lake's first hour, not in the future."""
+        """Months in which the query can match usage: none before the lake's first hour, and none in the future."""
         months = [month for month in query.months(now_s=now_s) if month <= month_of(now_s + DAY_S)]
         if len(months) <= _FEW_MONTHS:
             return months
@@ -302,7 +302,7 @@ def report_rows(
     lacks: NotRolledUp | None = None,
     most: int | None = None,
 ) -> list[UsageRow]:
-    """All rows of a report over one or several regions, in its order. `seen` and `lacks` are filled as by `entries`.
+    """All rows of a report over one or more regions, sorted. `seen` and `lacks` are filled as by `entries`.
 
     Raises:
         InvalidParametersError: There are more rows than `most`.
@@ -320,7 +320,7 @@ def report_entries(
     seen: Seen | None = None,
     lacks: NotRolledUp | None = None,
 ) -> Iterator[tuple[Values, Total]]:
-    """Unsummed totals of a report over one or several regions, region by region.
+    """Totals of a report over one or several regions, region by region, before they are summed.
 
     Raises:
         UnavailableError: An hour could not be read; the error names the region.
@@ -365,7 +365,7 @@ def booked_range_s(sources: Iterable[ReportSource], *, now_s: int) -> tuple[int,
 
 
 def report_periods(sources: Iterable[ReportSource], query: UsageQuery, *, now_s: int) -> dict[str, str]:
-    """State of each month of a report over one or several regions: the state of the region that lags most."""
+    """State of each month of a report over one or several regions: the state of the region furthest behind."""
     states: dict[str, str] = {}
     for known in _of_each(sources, lambda source: source.periods(query, now_s=now_s)):
         for month, state in known.items():

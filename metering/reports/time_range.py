@@ -1,4 +1,4 @@
-"""Ranges of time, parsed from: RFC 3339 times, dates, months, words such as `today`, and spans up to now."""
+"""Ranges of time, parsed from: RFC 3339 times, dates, months, words such as `today`, and spans until now."""
 
 import re
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ class ParameterProblem:
     """An invalid parameter.
 
     Attributes:
-        parameter: Name as in a URL's query, such as `group_by`; the option has dashes.
-        value: The given text, or the invalid part of it.
-        problem: The rest of a sentence that begins with the value: `is not a time.`
-        advice: Advice in sentences; empty if the problem contains the advice.
+        parameter: Name as in a URL's query, such as `group_by`; the command's option has dashes instead of underscores.
+        value: The parameter's text, or the invalid part of this text.
+        problem: The end of a sentence that begins with the value: `is not a time.`
+        advice: Advice in full sentences; empty if `problem` already contains the advice.
     """
 
     parameter: str
@@ -36,7 +36,7 @@ def refused(parameter: str, value: str, problem: str, advice: str = "") -> Param
 
 
 def check_rows(rows: int, most: int | None) -> None:
-    """Refuse an answer with more rows than `most` while the rows are made, to limit memory.
+    """Refuse an answer of more than `most` rows while the rows are produced, to limit memory use.
 
     Raises:
         InvalidParametersError: There are more.
@@ -80,7 +80,7 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _LAST = re.compile(r"([1-9]\d{0,3})([hdwm])")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND, _DAY = timedelta(seconds=1), timedelta(days=1)
-# Hour labels have four-digit years, and the exclusive end of a range needs a label, too.
+# Hour labels have four-digit years, and the exclusive end of a range also needs a label.
 _YEARS = (1970, 9998)
 # A record may start 10 minutes ahead of the clock (`intake.admission`), and clocks differ.
 _AHEAD_S = 10 * MINUTE_S
@@ -97,16 +97,16 @@ def time_range(
     last: str | None = None,
     zone: tzinfo = UTC,
 ) -> tuple[int, int]:
-    """The half-open range from `start` to `end`, in epoch seconds. A month or date alone as `start` means all of it.
+    """The half-open range from `start` to `end`, in epoch seconds. A lone month or date as `start` means all of it.
 
     Args:
-        start: First time, if given: parameter `from`.
-        end: Time after the last, if given: parameter `to`.
-        default_s: The range if no time is given.
+        start: Start of the range (parameter `from`), if given.
+        end: Exclusive end of the range (parameter `to`), if given.
+        default_s: The range if neither start, end nor span is given.
         now_s: The time now.
         whole_hours: Refuse a range that cuts an hour, because figures are stored by the hour.
-        last: A span that ends with the current hour, such as `7d`, in place of `start` and `end`.
-        zone: Zone of dates, months, words and times without a zone.
+        last: A span that ends with the current hour, such as `7d`, instead of `start` and `end`.
+        zone: Time zone of dates, months, words, and times that state no zone.
 
     Raises:
         InvalidParametersError: A text is not a time, or the range is empty, begins in the future, or cuts an hour.
@@ -133,7 +133,7 @@ def time_range(
 
 
 def zone_of(name: str | None) -> tzinfo:
-    """The time zone of a name such as `Europe/Berlin`; UTC without a name.
+    """The time zone with this name, such as `Europe/Berlin`; UTC if no name is given.
 
     Raises:
         InvalidParametersError: The zone does not exist.
@@ -154,12 +154,12 @@ def zone_of(name: str | None) -> tzinfo:
 
 @cache
 def _zones() -> frozenset[str]:
-    """Names of all zones. Zones are files of the machine, and reading them takes longer than most reports."""
+    """Names of all zones. Zones are files of the machine; reading all of them takes longer than most reports."""
     return frozenset(available_timezones())
 
 
 def shown(epoch_s: int, zone: tzinfo = UTC) -> str:
-    """RFC 3339 text of a second in a zone: `2026-11-24T13:00:00Z`, `2026-11-24T14:00:00+01:00`."""
+    """Convert an epoch second to RFC 3339 text in a time zone: `2026-11-24T13:00:00Z`, `2026-11-24T14:00:00+01:00`."""
     return rfc3339(epoch_s) if zone is UTC else datetime.fromtimestamp(epoch_s, zone).isoformat()
 
 
@@ -170,7 +170,7 @@ def month_start_s(now_s: int, zone: tzinfo = UTC) -> int:
 
 
 def splits_an_hour(from_s: int, to_s: int, zone: tzinfo) -> bool:
-    """Whether a day of the zone begins within a UTC hour, so that its days are not sums of hours."""
+    """Whether a day of the zone begins within a UTC hour, so that the zone's days are not sums of hours."""
     moments = (*range(from_s, to_s, DAY_S), to_s)
     return any(
         (datetime.fromtimestamp(moment_s, zone).utcoffset() or timedelta()) // _SECOND % HOUR_S for moment_s in moments
@@ -179,7 +179,7 @@ def splits_an_hour(from_s: int, to_s: int, zone: tzinfo) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Calendar:
-    """Days and months of a zone, relative to a time."""
+    """Days and months of a time zone, relative to the current time."""
 
     now_s: int
     zone: tzinfo
@@ -193,7 +193,7 @@ class _Calendar:
         return (datetime(day.year, day.month, day.day, tzinfo=self.zone) - _EPOCH) // _SECOND
 
     def last(self, text: str) -> tuple[int | ParameterProblem, int]:
-        """First second of a span such as `7d`, and the second after the current hour."""
+        """First second of a span such as `7d`, and the exclusive end: the second after the current hour."""
         after_s = hour_of(self.now_s) + HOUR_S
         match = _LAST.fullmatch(text)
         if match is None:
@@ -209,7 +209,7 @@ class _Calendar:
         return self._begins(first.year, first.month, first.day, text, "last"), after_s
 
     def moment(self, text: str, parameter: str) -> tuple[int | ParameterProblem, int | None]:
-        """Epoch seconds of a time; for a month or a day, also of its end."""
+        """Epoch seconds of a time; for a month or a day, of its start and its end."""
         try:
             span = self._span(text)
             if span is None:
@@ -220,7 +220,7 @@ class _Calendar:
             return refused(parameter, text, "is not a time.", _WRITE), None
 
     def _span(self, text: str) -> tuple[tuple[int, int, int], tuple[int, int, int]] | None:
-        """The first day of a date, month or word, and the day after its last; None for other texts."""
+        """The first day that a date, month or word means, and the day after the last; None for other texts."""
         if _MONTH.fullmatch(text) or text in {THIS_MONTH, LAST_MONTH}:
             month = date.fromisoformat(f"{text}-01") if _MONTH.fullmatch(text) else self.today.replace(day=1)
             if text == LAST_MONTH:
@@ -284,7 +284,7 @@ def _range_problems(given: _Given, start_s: int, end_s: int, now_s: int) -> list
 
 def _hour_problems(given: _Given, start_s: int, end_s: int) -> list[ParameterProblem]:
     start, end, last = given
-    # Where clocks change by half an hour, a month can start on a full hour and end between two.
+    # Where clocks change by half an hour, a month can start on a full hour and end between two full hours.
     bounds = ((start, start_s, "from"), (end or start, end_s, "to" if end else "from"), (last, start_s, "last"))
     problems: dict[str, ParameterProblem] = {}
     for text, moment_s, parameter in bounds:

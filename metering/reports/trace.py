@@ -6,8 +6,8 @@
 | rows    | rows in lake and staging, counted one by one                                                       |
 | markers | the markers of the batches that those rows name, less the rows of the same batches on other lines  |
 
-A marker has the total of its batch in an hour, but not by account. So a batch vouches for a line if its marker equals
-the sum of all of the batch's rows of the hour. A marker lives for `marker_life_s`; after that, only two sums remain.
+A marker has its batch's total in an hour, but not by account. So a batch vouches for a line if the batch's marker
+equals the sum of all rows of the batch in the hour. A marker expires after `marker_life_s`; then only two sums remain.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileShare:
-    """One object with rows of a line; rows of a staging object are not in a lake file yet."""
+    """One object with rows of a line. If it is a staging object, its rows are not in a lake file yet."""
 
     key: str
     staged: bool
@@ -66,7 +66,7 @@ class FileShare:
 
 
 def file_documents(files: Iterable[FileShare]) -> list[Json]:
-    """Objects with rows, in the contract's form."""
+    """Convert objects that contain rows to the contract's form."""
     return [
         {"key": file.key, "staged": file.staged, "bytes": str(file.total.bytes), "records": file.total.records}
         for file in files
@@ -74,14 +74,14 @@ def file_documents(files: Iterable[FileShare]) -> list[Json]:
 
 
 def read_side_by_side(sources: Sequence[RowSource], read: Callable[[RowSource], T]) -> list[tuple[RowSource, T]]:
-    """Row sources, each with the rows read from it."""
+    """Read row sources concurrently; yield each with the rows read from it."""
     with ThreadPoolExecutor(_READERS) as pool:
         return list(zip(sources, pool.map(read, sources), strict=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HourRows:
-    """Rows of a line in one booked hour, by `KEY_COLUMNS` and by batch; `whole` has all rows of the same batches."""
+    """A line's rows in one booked hour, by `KEY_COLUMNS` and by batch; `whole` has all rows of these batches."""
 
     hour_s: int
     usage: Mapping[Values, Total] = field(default_factory=dict)
@@ -102,7 +102,7 @@ class LineReader:
     query: UsageQuery
 
     def hour(self, hour_s: int, sources: Sequence[RowSource]) -> HourRows:
-        """Rows of the line in an hour whose rows are in these sources.
+        """Rows of the line in one hour, read from the hour's row sources.
 
         Raises:
             ObjectMissingError: An object is gone.
@@ -143,7 +143,7 @@ class LineReader:
 
 
 def difference(expected: Mapping[Values, Total], found: Mapping[Values, Total]) -> dict[Values, tuple[Total, Total]]:
-    """Both figures of each key that differs; a key that is missing on one side counts as 0."""
+    """Both figures of each key whose figures differ; a key that is missing on one side counts as 0."""
     pairs = {key: (expected.get(key, ZERO), found.get(key, ZERO)) for key in sorted({*expected, *found})}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
@@ -153,7 +153,7 @@ _MARKERS_AT_ONCE = 10_000
 
 
 class Vouching(StrEnum):
-    """A batch's rows on a line, according to its marker."""
+    """A batch's share of a line, according to the batch's marker."""
 
     AGREES = "agrees"
     DIFFERS = "differs"
@@ -163,7 +163,7 @@ class Vouching(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TracedBatch:
-    """A batch with rows on the line; `marked` is its share according to its marker, None if the marker has expired."""
+    """A batch with rows on the line; `marked` is its share by its marker, or None if the marker has expired."""
 
     batch_id: str
     total: Total
@@ -176,7 +176,7 @@ class TracedBatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TracedHour:
-    """A booked hour of the line; `differences` has figures of usage and of rows by `KEY_COLUMNS`."""
+    """A booked hour of the line; `differences` has the differing figures of usage and rows, by `KEY_COLUMNS`."""
 
     hour_s: int
     usage: Total
@@ -187,7 +187,7 @@ class TracedHour:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
-    """One line of one region, down to its batches; `unsettled` hours differ and wait for the roll-up."""
+    """One line of one region, down to its batches; `unsettled` hours differ because they wait for the roll-up."""
 
     region: str
     hours: tuple[TracedHour, ...]
@@ -204,7 +204,7 @@ class Trace:
 
     @property
     def markers(self) -> Total | None:
-        """None if the marker of any batch has expired."""
+        """The markers' sum; None if any batch's marker has expired."""
         if any(batch.marked is None for batch in self.batches):
             return None
         return sum_totals(batch.marked or ZERO for batch in self.batches)
@@ -244,10 +244,10 @@ class Tracer:
     """Traces lines in one region.
 
     Attributes:
-        marker_life_s: Lifetime of a marker: in older hours, markers may have expired.
-        attempts: Maximum reads of an hour whose sums differ, because the hour may change meanwhile.
+        marker_life_s: Lifetime of a marker; markers of older hours may have expired.
+        attempts: Maximum number of reads of an hour whose sums differ, because the hour may change between reads.
         reread: Maximum number of hours that are read again, newest first. Old hours seldom change.
-        most: Maximum number of batches of a line, counted once per hour.
+        most: Maximum number of batches of a line; a batch counts once for each hour.
     """
 
     source: ReportSource
@@ -268,7 +268,7 @@ class Tracer:
         for hour_s in figures.differing()[-self.reread :]:
             self._again(figures, query, hour_s, now_s)
         differing = figures.differing()
-        # While batches arrive, any two readings can differ. The list of all waiting commits is read only in that case.
+        # While batches arrive, any two readings can differ. Only in that case, the list of all waiting commits is read.
         waiting = commits.waiting_commits(self.source.items, self.source.view.shards) if differing else ()
         unsettled = {hour_s for commit in waiting for hour_s in commit.totals}
         return Trace(
@@ -280,7 +280,7 @@ class Tracer:
 
     def _read(self, query: UsageQuery, now_s: int) -> _Figures:
         figures = _Figures()
-        # Rows are read as of now, so usage is, too.
+        # Rows are read as of now, so usage is read as of now, too.
         for values, total in self.source.entries(replace(query, now=True), now_s=now_s):
             add_totals(figures.usage.setdefault(parse_hour(values[_HOUR][:13]), {}), {values: total})
         lines = LineReader(reader=self.source.view.reader, query=query)
@@ -296,7 +296,7 @@ class Tracer:
         return figures
 
     def _again(self, figures: _Figures, query: UsageQuery, hour_s: int, now_s: int) -> None:
-        """Read an hour until its two sums agree: a batch accepted between two reads is in only one of them."""
+        """Reread an hour until its two sums agree, because a batch accepted between their reads is in only one sum."""
         only = replace(query, from_s=hour_s, to_s=hour_s + HOUR_S)
         for _ in range(self.attempts):
             new = self._read(only, now_s)
@@ -337,7 +337,7 @@ class Tracer:
     def _vouched(
         self, batch_id: str, hours: Sequence[HourRows], marker: Marker | None, now_s: int
     ) -> tuple[Total | None, Vouching]:
-        """The marker's total of all rows of the batch in these hours; None if the marker has expired.
+        """The marker's total for all rows of the batch in these hours; None if the batch's marker has expired.
 
         After expiry, a later copy or other content can get a marker under the same id. Such markers lack these hours.
         """
@@ -367,7 +367,7 @@ def _traced(figures: _Figures, hour_s: int) -> TracedHour:
 
 # The answer about one line: its hours, batches and files, and three sums.
 
-# An answer lists at most this many differences; all are counted.
+# An answer lists at most this many differences; the count includes all differences.
 DIFFERENCES_LISTED = 100
 
 _BATCHES, _NEXT = "batches", "next"
@@ -398,9 +398,9 @@ def trace_answer(
     everywhere: bool = False,
     with_files: bool = True,
 ) -> Answer:
-    """Convert the traces of a line in some regions to the form of `metering trace`. The rows are the batches.
+    """Convert a line's traces in some regions to the answer of `metering trace`. The rows are the batches.
 
-    With `everywhere`, each row names its region. Callers limited to own accounts see no objects (`with_files`).
+    If `everywhere`, each row names its region. Callers limited to own accounts see no objects (`with_files`).
     """
     batches = RowType(_REGION if everywhere else (), _BATCH)
     ordered = sorted(traces, key=lambda each: each.region)
@@ -438,7 +438,7 @@ def of_page(answer: Answer, rows: Sequence[Mapping[str, Cell]], following: str |
 
 
 def key_columns(*, everywhere: bool) -> tuple[str, ...]:
-    """The columns that identify a row of a trace, and sort its rows."""
+    """The columns that identify a trace's rows, and by which rows are sorted."""
     return ("region", "batch_id") if everywhere else ("batch_id",)
 
 
@@ -544,7 +544,7 @@ def _sums(traces: Sequence[Trace]) -> dict[str, Json]:
 
 
 def _doubts(traces: Sequence[Trace], *, everywhere: bool) -> dict[str, Json]:
-    """Reasons why the sums differ: keys of usage, batches, and hours that still receive batches."""
+    """Where the sums differ, and possible reasons: usage keys, batches, and hours that still receive batches."""
     found: list[Json] = [
         {
             **({"region": trace.region} if everywhere else {}),

@@ -1,4 +1,4 @@
-"""The contract's answer to a usage report."""
+"""The answer to a usage report, in the contract's form."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 # Names that a report asked for and did not find, with the nearest existing names in its range.
 #
-# The report itself shows exactly which of these names do not exist. Near names are searched in the lake, newest hours
-# first and only up to a limit: a mistyped digit must not cost the reading of a month.
+# The report itself shows exactly which of the requested names do not exist. The nearest names are searched for in the
+# lake, newest hours first and only up to a limit: a mistyped digit must not cause a whole month to be read.
 
 
 # A few seconds of reading: name columns are small, and each object costs a request.
@@ -40,11 +40,11 @@ _NEAREST = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MissingName:
-    """A filter value that no counted row has, with the most similar values of the range.
+    """A filter value that no counted row has, with the most similar values in the report's range.
 
     Attributes:
-        elsewhere: The range has the value, but not together with the report's other filters.
-        cut: The search for values ended before the whole range was searched.
+        elsewhere: Whether the value occurs in the range, but not together with the report's other filters.
+        cut: Whether the search for values ended before the whole range was searched.
     """
 
     parameter: str
@@ -55,7 +55,7 @@ class MissingName:
 
 
 def missing_names(sources: Sequence[ReportSource], query: UsageQuery, seen: Seen) -> list[MissingName]:
-    """The filter values that the report did not find, in the order of its parameters.
+    """The filter values that the report did not find, in the order of the report's parameters.
 
     Raises:
         UnavailableError: An hour could not be read.
@@ -143,10 +143,10 @@ def usage_answer(
     booked_s: tuple[int, int] | None = None,
     lacks: NotRolledUp | None = None,
 ) -> Answer:
-    """Convert all rows of a report, in its order, to the contract's form; the query's `top` limits the rows here.
+    """Convert all rows of a report, already sorted, to the contract's form; the query's `top` is applied here.
 
-    `regions` were merged, if any; `left_out` lists parts of the service that they lack. `booked_s` is the range of
-    hours with any rows, if the reader should see it; `lacks` is usage that waits for the roll-up, outside the rows.
+    `regions`, if any, were merged; `left_out` lists parts of the service that these regions lack. `booked_s` is the
+    range of hours with rows, if the reader may see it; `lacks` is usage that waits for the roll-up, outside the rows.
     """
     left_out, periods = left_out or {}, periods or {}
     meta = head_document(query_document(query), periods, as_of_s=as_of_s, complete=complete)
@@ -184,7 +184,7 @@ def usage_answer(
 def head_document(
     question: dict[str, Json], periods: Mapping[str, str], *, as_of_s: int, complete: Complete
 ) -> dict[str, Json]:
-    """First fields of a report's document: how complete its figures are."""
+    """First fields of a report's document, about the completeness of the report's figures."""
     return {
         "query": question,
         "as_of": rfc3339(as_of_s),
@@ -204,7 +204,7 @@ def rows_answer(
     empty: str,
     footer: tuple[str, ...],
 ) -> Answer:
-    """Rows of a report: values of the group columns, and figures. With `top`, the other rows are one sum."""
+    """Rows of a report: values of the group columns, and figures. If `top` is set, the other rows are one sum."""
     names = tuple(
         Column(
             name=name,
@@ -227,7 +227,7 @@ def rows_answer(
 
 
 def held_back_document(held: Sequence[HeldBack]) -> list[Json]:
-    """The reason for incompleteness, in the contract's form: `since` is null if unknown."""
+    """The reason for incompleteness, in the contract's form: `since` is null if it is unknown."""
     return [
         {"what": each.what, "since": None if each.since_s is None else rfc3339(each.since_s), "cure": each.cure}
         for each in held
@@ -264,7 +264,7 @@ def completeness_lines(
     periods: Mapping[str, str],
     left_out: Mapping[str, Sequence[str]],
 ) -> Iterator[str]:
-    """Completeness of the figures (final if all their months are closed), and parts that regions lack."""
+    """Lines: the figures' completeness (final if all their months are closed), and parts that regions lack."""
     yield from _completeness(query, complete, as_of_s, periods)
     yield from (f"{region} runs without {', '.join(parts)}." for region, parts in left_out.items())
 
@@ -290,7 +290,7 @@ def _final_line(closed: Sequence[str]) -> str:
 
 
 def title_of(what: str, query: UsageQuery, as_of_s: int) -> str:
-    """Heading of a report: its subject and range."""
+    """Heading of a report: the report's subject and range."""
     title = f"{what} from {time_range.shown(query.from_s, query.zone)} to {time_range.shown(query.to_s, query.zone)}"
     if query.zone is not UTC:
         title += f", by UTC hours in {query.zone}"

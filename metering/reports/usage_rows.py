@@ -35,9 +35,9 @@ _VALUE_OF: dict[GroupColumn, Callable[[UsageKey], str]] = {
 def value_functions(
     query: UsageQuery, region: str, more: Mapping[GroupColumn, Callable[[UsageKey], str]] | None = None
 ) -> list[Callable[[UsageKey], str]]:
-    """One function per group column. The hours of zones other than UTC have that zone's labels.
+    """A function for each group column. If the zone is not UTC, hours have the zone's labels.
 
-    `more` has functions for columns that a usage key lacks.
+    `more` contains functions for columns that a usage key lacks.
     """
     zone = {} if query.zone is UTC else _zone_values(query.zone)
     of: dict[GroupColumn, Callable[[UsageKey], str]] = {
@@ -76,7 +76,7 @@ UsageRow = ReportRow[Total]
 
 
 class Seen:
-    """Requested and found filter values. Mutable."""
+    """Filter values that were requested, and those that were found. Mutable."""
 
     def __init__(self, query: UsageQuery) -> None:
         self._query = query
@@ -99,7 +99,7 @@ class Seen:
                     self._beside.add((parameter, name))
 
     def is_beside(self, parameter: str, name: str) -> bool:
-        """Whether totals of the same accounts in the range have a value, but are left out by other filters."""
+        """Whether totals of the same accounts in the range have this value, but other filters exclude these totals."""
         return (parameter, name) in self._beside
 
     @property
@@ -108,16 +108,16 @@ class Seen:
         return not self._missing
 
     def missing(self) -> dict[str, list[str]]:
-        """Filter values that no total of the report has, by parameter."""
+        """Filter values that no total of the report has, grouped by parameter."""
         return {parameter: sorted(names) for parameter, names in self._missing.items()}
 
 
 class NotRolledUp:
-    """Usage that a report on accounts lacks, because the usage waits for the roll-up. Mutable.
+    """Usage that waits for the roll-up, and that a report on accounts therefore lacks. Mutable.
 
     Attributes:
         total: Waiting usage that the query matches; None if unknown.
-        since_s: Lower bound of the first message's sent time, epoch seconds; None if nothing waits.
+        since_s: Lower bound of the sent time of the oldest waiting message, epoch seconds; None if nothing waits.
     """
 
     def __init__(self, query: UsageQuery, seen: Seen) -> None:
@@ -153,7 +153,7 @@ def values_of(key: UsageKey, columns: Sequence[GroupColumn]) -> Values:
 def matching(
     usage: Iterable[tuple[UsageKey, Total]], query: UsageQuery, *, region: str = "", seen: Seen | None = None
 ) -> Iterator[tuple[Values, Total]]:
-    """Totals of a region that count in the report, each with its values of the group columns; unsummed."""
+    """A region's totals that count in the report, not summed yet, each with its values of the group columns."""
     columns = value_functions(query, region)
     for key, total in usage:
         if query.matches(key):
@@ -165,7 +165,7 @@ def matching(
 
 
 def summed(entries: Iterable[tuple[Values, Total]], *, most: int | None = None) -> list[UsageRow]:
-    """One row per distinct tuple of values, sorted by the tuple. Sums that cancel out (repairs) stay, with 0 bytes.
+    """One row per distinct tuple of values, sorted by the tuple. Sums that cancel out (repairs) remain as 0.
 
     Raises:
         InvalidParametersError: There are more.
@@ -180,7 +180,7 @@ def summed(entries: Iterable[tuple[Values, Total]], *, most: int | None = None) 
 
 
 def grouped(usage: Iterable[tuple[UsageKey, Total]], query: UsageQuery) -> list[UsageRow]:
-    """Rows of the report from totals by usage key."""
+    """Sum totals by usage key into the rows of the report."""
     return summed(matching(usage, query))
 
 
@@ -197,14 +197,14 @@ class Ranked(Generic[F]):
 
 
 def in_order(rows: Sequence[UsageRow], query: UsageQuery) -> list[UsageRow]:
-    """Rows in the order of the query. Ties, and rows without an order, are sorted by the columns that identify them."""
+    """Rows in the order of the query. Ties, and rows without an order, are sorted by the identifying columns."""
     return ordered(rows, query, {"bytes": attrgetter("bytes"), "records": attrgetter("records")})
 
 
 def ordered(
     rows: Sequence[ReportRow[F]], query: UsageQuery, figures: Mapping[str, Callable[[F], int]]
 ) -> list[ReportRow[F]]:
-    """Like `in_order`, for any rows; `figures` reads the number to sort by for each column of figures."""
+    """Like `in_order`, for rows of any type; for each column of figures, `figures` reads the number to sort by."""
     named = name_key(query)
     names = sorted(rows, key=lambda row: named(row.values))
     if query.order is None:
@@ -224,13 +224,13 @@ def ranked(rows: Sequence[ReportRow[F]], query: UsageQuery, sum_of: Callable[[It
 
 
 def name_key(query: UsageQuery) -> Callable[[Values], Values]:
-    """Default sort key of rows: the columns that identify them, with hours by time.
+    """Default sort key of rows: the columns that identify a row, with hours sorted by time.
 
     The function raises a `ValueError` for a label that is not an hour.
     """
     if query.zone is UTC:
         return lambda values: values
-    # When a clock is set back, the text of an earlier hour sorts after the text of a later hour.
+    # If a clock is set back, the text of an earlier hour sorts after the text of a later hour.
     hours = [name in _HOURS for name in query.columns]
     return lambda values: tuple(_utc(value) if is_hour else value for value, is_hour in zip(values, hours, strict=True))
 
@@ -240,5 +240,5 @@ def _utc(label: str) -> str:
 
 
 def cut_lines(shown: int, rows: int) -> tuple[str, ...]:
-    """Line below a table that shows only some of its rows, and the sum of the others."""
+    """Text below a table that shows only some rows: their number, and the sum of the other rows."""
     return (f"{shown:,} of {rows:,} rows; the last line is the sum of the others.",) if shown < rows else ()

@@ -1,4 +1,4 @@
-"""A plan's updates of usage items: one for each item, each applied once (P23.1, P45)."""
+"""A plan's updates of usage items: one update for each item, each applied exactly once (P23.1, P45)."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 
 def updates_of(plan: RollupPlan, run: Run, numbers: KindNumbers) -> Iterator[Update]:
-    """The update of each usage item of a plan, in the order of its hours.
+    """The update of each of a plan's usage items, in the order of the plan's hours.
 
     Raises:
-        LedgerCorruptError: The dictionary lost a kind whose number was durable before the plan was put.
-        UnavailableError: The dictionary cannot be read now.
+        LedgerCorruptError: The dictionary lacks a kind whose number was durable before the plan was put.
+        UnavailableError: The account's dictionary cannot be read now.
     """
     newest = newest_run_of(plan.shard)
-    # Once booked, the update is refused forever, because an item's newest run never decreases.
+    # Once an update is booked, it is refused forever, because an item's newest run never decreases.
     not_yet = AnyOf((Absent(attribute=newest), LessThan(attribute=newest, value=run.number)))
     for hour in plan.hours:
         for key, totals in _items(hour, numbers):
@@ -47,7 +47,7 @@ def updates_of(plan: RollupPlan, run: Run, numbers: KindNumbers) -> Iterator[Upd
 def _items(hour: PlannedHour, numbers: KindNumbers) -> Iterator[tuple[UsageKey, Mapping[int | None, Total]]]:
     """Additions to each item of an account's hour: totals by kind number (None: no number), all of one bucket.
 
-    The usage key is the key of any kind of the item.
+    The usage key belongs to any one of the item's kinds.
     """
     if hour.numbered:
         known = numbers.known(hour.account_id, hour.numbered)
@@ -70,20 +70,20 @@ def _key(hour: PlannedHour, kind: UsageKind) -> UsageKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adding:
-    """Sends the updates of one run. Several processes may do so at the same time."""
+    """Sends the updates of one run. Several processes may send a run's updates concurrently."""
 
     run: Run
     chain: Chain
 
     def land(self, updates: Sequence[Update]) -> int:
-        """Apply updates: a single update alone, for one write unit, or several in one transaction, at two units each.
+        """Apply updates: a single one directly, for one write unit; several in one transaction, at two units each.
 
         Returns:
-            Number of updates that were not applied before.
+            Number of updates that had not been applied before.
 
         Raises:
-            RunOverError: A later run is in an item, and this run is over.
-            LedgerCorruptError: A later run is in an item, and this run is still planned.
+            RunOverError: An item contains a later run, and this run has ended.
+            LedgerCorruptError: An item contains a later run, although this run is still planned.
             UnavailableError: It is unknown whether the updates took effect.
         """
         if len(updates) > 1:
@@ -126,7 +126,7 @@ class Adding:
         return True
 
     def _check_landed(self, update: Update, found: Mapping[str, object] | None) -> None:
-        """Return if the item that refused an update already contains this run's update."""
+        """Return normally if the item that refused an update already contains this run's update."""
         newest = newest_run_of(self.run.shard)
         number = None if found is None else found.get(newest)
         if number == self.run.number:
@@ -144,7 +144,7 @@ class Adding:
 
 # Placing: a commit moves from the waiting list to the lists that the compactor reads (P23.2).
 #
-# The commit is first put into pending and its hours, and only then removed from the waiting list (P2).
+# The commit is first put into pending and into its hours, and is only then removed from the waiting list (P2).
 
 
 _WAITS = Exists()
@@ -160,10 +160,10 @@ class Placing:
     actions: int
 
     def place(self, commit: PlannedCommit) -> None:
-        """Place a commit, if the commit still waits. Call this only when every sum of its run is certainly added.
+        """Place a commit, if the commit still waits. Call this only once all sums of the run are durably added.
 
         Raises:
-            UnavailableError: A call's outcome is unknown; the next process repeats the call.
+            UnavailableError: The outcome of a call is unknown; the next process repeats the call.
         """
         key = waiting_key(self.shard, commit.commit_id)
         for actions in self._transactions(commit, key):
@@ -173,7 +173,7 @@ class Placing:
         self.retrier.call(lambda: self.items.delete(gone))
 
     def _transactions(self, commit: PlannedCommit, key: Key) -> Iterator[list[Action]]:
-        # Each transaction has this check: a late one must not recreate a pointer or a pending entry.
+        # Each transaction has this check, because a late transaction must not recreate a pointer or a pending entry.
         check = Check(table=Table.LEDGER, key=key, condition=_WAITS)
         puts = [Put(table=Table.LEDGER, item=item) for item in self._entries(commit)]
         size = self.actions - 1
@@ -200,7 +200,7 @@ class Placing:
             ).to_item()
 
     def _transact(self, actions: Sequence[Action]) -> bool:
-        """Whether the transaction succeeded; False if the commit no longer waits."""
+        """Return whether the transaction succeeded; False if the commit no longer waits."""
         failures = 0
         while True:
             try:

@@ -1,4 +1,4 @@
-"""Usage of accounts as of now: the usage table, plus the running run's additions, plus waiting commits (P28)."""
+"""Usage of accounts as of now: the usage table, plus the additions of running runs, plus waiting commits (P28)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from metering.lake.ports import StagedUsage
     from metering.stores.objects import ObjectStore
 
-# A report that is not as of now looks at this many waiting commits at most: more would take longer than the report.
+# A report that is not as of now looks at no more waiting commits than this: more would take longer than the report.
 _FEW_COMMITS = 8
 _FEW_ROWS = 200_000
 _FEW_LOOKS = 3
@@ -46,9 +46,9 @@ class Apart:
     """Usage of accounts, with waiting usage kept separate.
 
     Attributes:
-        booked: Totals that the usage table has; None if a plain read of the table suffices.
-        waiting: Totals that the usage table does not have yet; None if they were not read.
-        since_ms: The smallest SentTimestamp of commits waiting in these hours, of any account; None if nothing waits.
+        booked: Totals in the usage table; None if a plain read of the table suffices.
+        waiting: Totals that are not in the usage table yet; None if they were not read.
+        since_ms: Smallest SentTimestamp of any account's commits that wait in these hours; None without such commits.
     """
 
     booked: Iterator[tuple[UsageKey, Total]] | None = None
@@ -57,7 +57,7 @@ class Apart:
 
 
 class _Look(NamedTuple):
-    """One read of usage: the items' totals, the additions not in them yet, and the commits that wait in these hours."""
+    """One read of usage: the items' totals, the additions that items lack, and the commits that wait in these hours."""
 
     fold: Fold
     more: list[tuple[UsageKey, Total]]
@@ -74,7 +74,7 @@ class _Asked(NamedTuple):
 
     @classmethod
     def of(cls, accounts: Collection[str], months: Iterable[str], from_s: int, to_s: int) -> _Asked:
-        """The full hours that a range touches."""
+        """The whole hours that overlap a range."""
         return cls(frozenset(accounts), frozenset(months), from_s - from_s % HOUR_S, -(-to_s // HOUR_S) * HOUR_S)
 
     def takes(self, account_id: str, hour_s: int) -> bool:
@@ -103,7 +103,7 @@ class _Planned:
         runs[-1][2][key] = total
 
     def note(self, items: Iterable[Item]) -> Iterator[Item]:
-        """Yield usage items as read, and keep items to which a run adds."""
+        """Yield usage items unchanged, and store the items to which a run adds."""
         for item in items:
             key = key_of(item)
             if key in self.adds:
@@ -111,7 +111,7 @@ class _Planned:
             yield item
 
     def not_added(self) -> Iterator[tuple[UsageKey, Total]]:
-        """Additions that their items did not contain when the items were read."""
+        """Additions that were not in their items when the items were read."""
         for key, runs in self.adds.items():
             item = self.found.get(key, {})
             for shard, number, totals in runs:
@@ -124,9 +124,9 @@ class UsageNow:
     """Reads usage of accounts as of now: an answer has every commit before the call, and no commit after the call.
 
     Attributes:
-        threads: Staging objects that are read concurrently.
-        attempts: Maximum looks of one call. Each further look means that a chain moved during the previous look.
-        most: Maximum staging objects that one call reads; None: any number.
+        threads: Number of staging objects that are read concurrently.
+        attempts: Maximum reads in one call. Another read means that a chain advanced during the previous read.
+        most: Maximum number of staging objects that one call reads; None for no limit.
     """
 
     reading: UsageReading
@@ -160,16 +160,16 @@ class UsageNow:
 
         Args:
             accounts: Ids of the accounts.
-            months: Months such as `2026-11`; in each, the hours that `[from_s, to_s)` touches.
+            months: Months such as `2026-11`; of each month, the hours that overlap `[from_s, to_s)`.
             from_s: A time in the first booked hour.
             to_s: End of the last hour, or a time within that hour.
-            grain: Hours that are summed as one, as in `Fold`.
+            grain: Length of the hour groups that are summed as one, as in `Fold`.
             counts: Returns whether to include usage, given its booked hour and the hour that it corrects.
 
         Raises:
-            LedgerCorruptError: A staging object, a plan or a number is missing although the ledger needs it.
+            LedgerCorruptError: A staging object, a plan or a number is missing, although the ledger refers to it.
             TooMuchWaitsError: More than `most` commits wait.
-            UnavailableError: A store did not answer, or the chains moved during every look.
+            UnavailableError: A store did not respond, or a chain advanced during every attempt.
         """
         look = self._settled(_Asked.of(accounts, months, from_s, to_s), grain, counts)
         if look is None:
@@ -188,10 +188,10 @@ class UsageNow:
         grain: Grain,
         counts: Callable[[int, int | None], bool],
     ) -> Apart:
-        """Totals that the usage table has, and waiting usage, for the arguments of `entries`; in a few reads.
+        """Totals in the usage table, and waiting usage, for the arguments of `entries`, with few reads.
 
-        If nothing waits, these reads are one list per shard and the number of shards. If too much waits to be read this
-        way, only the time since which usage waits is known.
+        If no commit waits, the only reads are one query for each shard, and the number of shards. If too many commits
+        wait to be read, only the time since which usage waits is known.
 
         Raises:
             LedgerCorruptError: As `entries` raises it.
@@ -212,7 +212,7 @@ class UsageNow:
         return Apart(booked=self._named(look.fold, ()), waiting=look.more, since_ms=_since_ms(look.waiting))
 
     def _settled(self, asked: _Asked, grain: Grain, counts: Callable[[int, int | None], bool]) -> _Look | None:
-        """A look during which no chain moved; None if a chain moved during every look."""
+        """A read during which no chain advanced; None if a chain advanced during every attempt."""
         for _ in range(self.attempts):
             runs = self._newest()
             look = _Look(Fold(grain, counts), [], [])
@@ -224,14 +224,14 @@ class UsageNow:
             if _states(self._newest()) != _states(runs):
                 continue
             if gone:
-                # The chain that needs the object has not advanced since.
+                # The chain that needs the object has not advanced in the meantime.
                 raise LedgerCorruptError(f"{gone} is gone, and usage as of now needs it")
             more = [entry for entry in look.more if counts(entry[0].hour_s, entry[0].corrects_s)]
             return look._replace(more=more)
         return None
 
     def _look(self, asked: _Asked, runs: Mapping[int, Run | None], fold: Fold) -> _Look:
-        """Add the items' totals, in the order of P28, and find additions that are not in them yet."""
+        """Add the items' totals, in the order of P28, and find additions that the items do not contain yet."""
         waiting = self._listed(asked, runs)
         planned = self._planned(asked, runs)
         for account_id in sorted(asked.accounts):
@@ -241,7 +241,7 @@ class UsageNow:
         return _Look(fold, [*planned.not_added(), *self._waiting(asked, waiting, planned)], waiting)
 
     def _listed(self, asked: _Asked, shards: Iterable[int]) -> list[Waiting]:
-        """Commits that wait and have rows in the requested hours."""
+        """Waiting commits that have rows in the requested hours."""
         listed = (Waiting.from_item(item) for shard in shards for item in waiting_in(self.reading.items, shard))
         return [entry for entry in listed if any(map(asked.takes_hour, entry.totals))]
 
@@ -278,7 +278,7 @@ class UsageNow:
     def _waiting(
         self, asked: _Asked, waiting: Sequence[Waiting], planned: _Planned
     ) -> Iterator[tuple[UsageKey, Total]]:
-        """Usage of the commits that wait and are in no plan."""
+        """Usage of waiting commits that are in no plan."""
         keys = [each.staging_key for each in waiting if each.commit_id not in planned.commits]
         if self.most is not None and len(keys) > self.most:
             raise TooMuchWaitsError(

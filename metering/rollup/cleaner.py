@@ -18,13 +18,13 @@ from metering.units import DAY_S
 
 # Objects of one deletion.
 _AT_ONCE = 1_000
-# One call cleans this many runs of a chain: nearly two days of one run per 15 s.
+# One call cleans this many runs of a chain, which is nearly two days with one run per 15 s.
 _MOST_RUNS = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RollupCleaning:
-    """Plans that a call of `RollupCleaner.run` deleted, and run items that now expire."""
+    """Number of plans that a call of `RollupCleaner.run` deleted, and of run items that it made expire."""
 
     plans: int
     runs: int
@@ -32,13 +32,13 @@ class RollupCleaning:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RollupCleaner:
-    """Cleans up behind the roll-up. Any number of processes may run concurrently.
+    """Cleans up after the roll-up. Any number of processes may run concurrently.
 
     Attributes:
-        run_life_s: Time until the item of a cleaned run expires.
-        keep_s: Time between the end of a run and its cleaning, so that people can investigate the run.
-        threads: Items that are written concurrently.
-        reserve_ms: With less time left, no further chain is started.
+        run_life_s: Time from a run's clean-up until the run's item expires.
+        keep_s: Time between the end of a run and its clean-up, so that operators can investigate the run.
+        threads: Number of items that are written concurrently.
+        reserve_ms: If less time than this is left, no further chain is started.
     """
 
     items: ItemStore
@@ -52,7 +52,7 @@ class RollupCleaner:
     reserve_ms: int = 30_000
 
     def run(self, deadline: Deadline, *, shard: int | None = None) -> RollupCleaning:
-        """Clean up behind each chain. The next call continues where this one runs out of time.
+        """Clean up after the runs of each chain. The next call continues where this call runs out of time.
 
         Raises:
             LedgerCorruptError: A run cannot be read. The other chains were cleaned.
@@ -87,7 +87,7 @@ class RollupCleaner:
         self.retrier.call(lambda: cleaning.keep(self.items))
 
     def _over(self, chain: str) -> list[Run]:
-        """Runs that ended long ago and still have plans, except the newest of all, in order."""
+        """Runs that ended long ago and still have plans, in order; the newest run of the chain is excluded."""
         first = next(filter(None, map(number_of_plan, self._plans(chain))), None)
         newest = newest_run(self.items, chain)
         if first is None or newest is None:
@@ -97,7 +97,7 @@ class RollupCleaner:
         return list(islice(over, _MOST_RUNS))
 
     def _delete_plans(self, chain: str, over: int) -> int:
-        """Delete the plans up to a number, including plans that no run names."""
+        """Delete all plans up to a number, including plans that no run refers to."""
         deleted = 0
         keys: list[str] = []
         for key in self._plans(chain):
@@ -122,7 +122,7 @@ class RollupCleaner:
 
     def _expire(self, run: Run) -> None:
         expires_at_s = self.clock.now_ms() // 1000 + self.run_life_s
-        # A done run never changes, and a deleted item is not recreated.
+        # A run that is done never changes, and a deleted item is not recreated.
         expire = Update(
             table=Table.LEDGER,
             key=run.key,

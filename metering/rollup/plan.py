@@ -1,7 +1,7 @@
 """Plans of the roll-up: the commits of a run, and the run's addition to each usage item (P23). A plan never changes.
 
-Plans contain names of kinds, never numbers. The plan states whether a kind has a number. Two processes that work on one
-run must book a kind in the same item, even if the kind's number is claimed meanwhile.
+Plans contain the names of kinds, never their numbers. The plan states whether a kind has a number. Two processes that
+work on one run must book a kind in the same item, even if the kind's number is claimed between.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedCommit:
-    """A commit of a run, with the contents of its waiting entry."""
+    """A commit of a run, with the contents of the commit's waiting entry."""
 
     commit_id: Annotated[str, "commit"]
     staging_key: StagingKey
@@ -95,29 +95,29 @@ class RollupPlan(StoredDocument):
     hours: tuple[PlannedHour, ...]
 
 
-# Sums of one plan. A run takes no further commits beyond this number of sums, which bounds its memory and its plan
+# Sums of one plan. A run takes no further commits once it has this number of sums, which bounds its memory and its plan
 # object: a sum takes about 600 bytes in memory and 120 in the plan.
 MOST_SUMS = 200_000
 
-# For each commit that it may take, a plan reads this many entries of the waiting list.
+# A plan reads this many entries of the waiting list for each commit that the plan may take.
 _READ_PER_COMMIT = 10
 
-# An account's hour, and the hour that it corrects.
+# An account, an hour of it, and the hour that this hour corrects.
 _Place = tuple[str, int, int | None]
 
 
 class NotWaitingError(EarlyEndError):
-    """A listed commit no longer waits, because another process was faster; the step starts again."""
+    """A listed commit no longer waits, because another process rolled it up first; the step is restarted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planner:
-    """Plans runs of one shard.
+    """Makes the plans of one shard's runs.
 
     Attributes:
-        commits: Maximum commits of a plan.
-        threads: Staging objects and dictionaries that are read concurrently.
-        most_sums: A plan with this many sums takes no further commits.
+        commits: Maximum number of commits in a plan.
+        threads: Number of staging objects and dictionaries that are read concurrently.
+        most_sums: Once a plan has this many sums, no commit is added to it.
     """
 
     shard: int
@@ -138,7 +138,7 @@ class Planner:
         Every number that the plan uses is durable when this returns (P45).
 
         Args:
-            contradictions: Receives entries that cannot be read. These entries are left out, and keep waiting.
+            contradictions: Called with entries that cannot be read. Such entries are skipped, and keep waiting.
 
         Raises:
             NotWaitingError: A staging object and its waiting entry are gone.
@@ -159,10 +159,10 @@ class Planner:
         )
 
     def _oldest(self, contradictions: Contradictions) -> list[Waiting]:
-        """The oldest of the waiting commits that are read.
+        """The oldest of those waiting commits that are read.
 
-        Only a part of a long list is read, from a random position on. Ids are random, so each part is representative,
-        and no commit is skipped forever.
+        If the list is long, only a part is read, starting at a random position. Ids are random, so each part is a
+        random sample, and no commit is skipped forever.
         """
         most = _READ_PER_COMMIT * self.commits
         begin = self.entropy.token()
@@ -185,7 +185,7 @@ class Planner:
             ) from None
         except ObjectDamagedError as error:
             raise LedgerCorruptError(f"commit {waiting.commit_id} waits: {error}") from error
-        # A safety check: the writer of the entry must have counted the same rows.
+        # This is a safety check: the writer of the entry must have counted the same rows.
         if by_hour(usage) != dict(waiting.totals):
             raise LedgerCorruptError(
                 f"commit {waiting.commit_id} waits, and {waiting.staging_key} does not hold the rows of its entry"
@@ -197,7 +197,7 @@ class Planner:
         for (account_id, _, _), found in places.items():
             kinds.setdefault(account_id, set()).update(found)
         unnumbered: dict[str, frozenset[UsageKind]] = dict.fromkeys(kinds, frozenset())
-        # Usually every kind has its number already; a thread would take longer than the look-up.
+        # Usually, every kind already has its number, and a thread would take longer than the look-up.
         asked = [account_id for account_id, found in kinds.items() if not self.numbers.remembers(account_id, found)]
         answers = side_by_side(lambda account: self._unnumbered(account, kinds[account]), asked, threads=self.threads)
         unnumbered.update(zip(asked, answers, strict=True))
@@ -233,7 +233,7 @@ class Planner:
 
 
 def _age(item: Item) -> tuple[int, str]:
-    """Order in which commits are taken. A commit with an unreadable time comes first, to be noticed."""
+    """Order in which commits are planned. A commit with an unreadable time is first, so that its error is noticed."""
     created_at_ms = item.get("created_at_ms")
     return (created_at_ms if isinstance(created_at_ms, int) else 0, waiting_commit_of(item))
 

@@ -2,7 +2,7 @@
 
 Steps of a run, in this order, each durable before the next begins: **add** every sum of the plan to its usage item,
 once; **place** every commit (pending entry and pointers, while its waiting entry is there), then delete the waiting
-entry; set the run to `done`. Any number of processes may work on a run, and any of them may die at any call.
+entry; set the run to `done`. Any number of processes may work on a run, and each may be killed at any call.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ _ASKED_AT_ONCE = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RollupPolicy:
-    """Limits of one run, and how it books. The correctness of the protocol does not depend on this policy.
+    """Limits of one run, and how the run books usage. The correctness of the protocol does not depend on this policy.
 
     Attributes:
-        commits: Maximum commits of a run.
-        blocks: Whether every run books many usage items in one transaction, at two units each. A full run does this
-            anyway, because the chain is behind.
-        sums: A run takes no further commits once its plan has this many sums.
+        commits: Maximum number of commits in a run.
+        blocks: Whether every run books many usage items in one transaction, at two units each. A full run always does
+            so, because the chain is behind.
+        sums: Once a run's plan has this many sums, no commit is added to the run.
     """
 
     commits: int
@@ -54,7 +54,7 @@ class RollupPolicy:
 
     @classmethod
     def of(cls, policy: Policy) -> RollupPolicy:
-        """Roll-up part of a stage's policy."""
+        """The part of a stage's policy that concerns the roll-up."""
         return cls(commits=policy.rollup_commits, blocks=bool(policy.rollup_blocks))
 
 
@@ -64,10 +64,10 @@ class RollupResult:
 
     Attributes:
         runs: Runs that this call set to `done`.
-        items: Updates of usage items that this call made.
-        finished: Whether nothing waits any more or, with `only_waiting`, nothing that waited when the call began. False
-            if time ran out, or the next run is not due yet.
-        due_in_ms: Time until the next run is due; 0 if the call is not waiting for one.
+        items: Number of updates of usage items by this call.
+        finished: Whether no commit waits any more or, with `only_waiting`, no commit that waited when the call began.
+            False if time ran out, or the next run is not due yet.
+        due_in_ms: Time until the next run is due; 0 if the call is not waiting for a run.
     """
 
     runs: int
@@ -102,8 +102,8 @@ class Rollup:
 
     Attributes:
         generation: Generation number of the usage table to which the stage writes.
-        reserve_ms: With less time left, no further step is started.
-        threads: Calls that are made concurrently.
+        reserve_ms: Minimum remaining time for which a further step is started.
+        threads: Number of calls that are made concurrently.
     """
 
     items: ItemStore
@@ -125,19 +125,19 @@ class Rollup:
     def run(
         self, deadline: Deadline, *, shard: int | None = None, every_s: int = 0, only_waiting: bool = False
     ) -> RollupResult:
-        """Resume planned runs, then plan and work until nothing waits or time runs short.
+        """Resume planned runs, then plan and work on runs until no commit waits or time runs short.
 
         Args:
             deadline: End of the process.
             shard: Shard of this invocation (`shards_of`); None for all shards that may have commits.
             every_s: Minimum time between the starts of two runs of a chain. A chain that is behind does not wait.
-            only_waiting: End when all commits that waited when the call began are in completed runs. Later commits do
-                not prolong the call, because under traffic the list may never be empty.
+            only_waiting: Whether to end once all commits that waited when the call began are in completed runs. Later
+                commits do not prolong the call, because under traffic the list may never be empty.
 
         Raises:
             LedgerCorruptError: The ledger contradicts the protocol. The other shards were rolled up.
-            GenerationError: Ledger and usage table do not belong together. Nothing was written (P41).
-            UnavailableError: The outcome of a call is unknown; the next process resumes.
+            GenerationError: The ledger and the usage table do not belong together. Nothing was written (P41).
+            UnavailableError: The outcome of a call is unknown; the next process resumes the run.
         """
         turn = _Turn(deadline=deadline, every_ms=every_s * 1000, only_waiting=only_waiting)
         shards = self.retrier.call(lambda: shards_of(self.items, self.shards, shard))
@@ -164,7 +164,7 @@ class Rollup:
         )
 
     def _check_generation(self, shards: Iterable[int]) -> None:
-        """Return if the usage table belongs to the stage, and no chain is behind its mark in the table."""
+        """Return normally if the usage table belongs to the stage and no chain is behind its mark in the table."""
         try:
             self.retrier.call(lambda: remember_generation(self.items, self.generation))
             self.retrier.call(lambda: check_chains(self.items, shards))
@@ -173,7 +173,7 @@ class Rollup:
             raise
 
     def _until_done(self, shard: int, turn: _Turn) -> int:
-        """Work on a chain until nothing waits in it, or its next run is not due. Return ms until the next run, or 0."""
+        """Work on a chain until no commit waits, or its next run is not due. Return ms until the next run, or 0."""
         chain = Chain(
             name=rollup_chain(shard),
             items=self.items,
@@ -204,7 +204,7 @@ class Rollup:
             raise
 
     def _awaited(self, shard: int, turn: _Turn) -> list[Key]:
-        """Entries of the commits that wait now. An unreadable entry is noted and not awaited; it keeps waiting."""
+        """Entries of the commits that wait now. An unreadable entry is noted, not awaited, and keeps waiting."""
 
         def listed() -> list[Key]:
             keys: list[Key] = []
@@ -216,7 +216,7 @@ class Rollup:
         return self.retrier.call(listed)
 
     def _still_waits(self, awaited: list[Key]) -> bool:
-        """Whether one of these entries still waits. Entries that no longer wait are removed."""
+        """Whether one of these entries still waits. Entries that no longer wait are removed from the argument."""
         while awaited:
             last = awaited[-_ASKED_AT_ONCE:]
             there = self.retrier.call(lambda: self.items.get_many(Table.LEDGER, last))  # noqa: B023 - called at once
@@ -229,14 +229,14 @@ class Rollup:
         if newest is None or newest.state == "planned" or turn.behind:
             return 0
         left_ms = newest.planned_at_ms + turn.every_ms - self.clock.now_ms()
-        # Clocks differ. If a plan is further in the future than the wait, one of two clocks is wrong.
+        # Clocks differ. If a plan is further in the future than the wait, one of the two clocks is wrong.
         return left_ms if 0 < left_ms <= 2 * turn.every_ms else 0
 
     def _something_waits(self, shard: int) -> bool:
         return self.retrier.call(lambda: next(waiting_in(self.items, shard), None)) is not None
 
     def _step(self, chain: Chain, shard: int, newest: Run | None, turn: _Turn) -> bool:
-        """Take one step of a chain: work on the newest run, or plan the next one. False if nothing waits."""
+        """Take one step of a chain: work on the newest run, or plan the next run. False if nothing waits."""
         if newest is not None and newest.state == "planned":
             try:
                 self._work(chain, newest, turn)
@@ -302,7 +302,7 @@ class Rollup:
             turn.items += sum(side_by_side(adding.land, part, threads=self.threads))
 
     def _parts(self, things: Iterable[T], turn: _Turn) -> Iterator[list[T]]:
-        """Yield the things in parts; the clock is checked before each part.
+        """Yield the items in parts; the deadline is checked before each part.
 
         Raises:
             OutOfTimeError: Too little time is left for the next part.
@@ -318,7 +318,7 @@ class Rollup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _UntilNextTick:
-    """Deadline of a tick: no new work starts after the start of the next tick, which continues the work."""
+    """Deadline of a tick: no new work begins after the next tick has started, which continues the work."""
 
     clock: Clock
     end_ms: int
@@ -330,7 +330,7 @@ class _UntilNextTick:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RollupTick:
-    """Rolls up for the length of a tick.
+    """Rolls up waiting commits for the duration of one tick.
 
     Attributes:
         every_s: Minimum time between the starts of two runs of a chain.
@@ -343,7 +343,7 @@ class RollupTick:
     tick_s: int
 
     def run(self, deadline: Deadline, *, shard: int | None = None) -> RollupResult:
-        """Run whenever something waits and the last run began long enough ago. The call ends early if nothing waits.
+        """Run whenever a commit waits and the last run began long enough ago. Without a waiting commit, end early.
 
         Raises:
             LedgerCorruptError: The ledger contradicts the protocol. The other shards were rolled up.

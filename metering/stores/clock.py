@@ -1,4 +1,4 @@
-"""Ports of time, randomness and metrics; retried and concurrent calls."""
+"""Ports for time, randomness and metrics; retried and concurrent calls."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,25 +21,25 @@ class Clock(Protocol):
 
 
 class Entropy(Protocol):
-    """Source of fresh names and jitter."""
+    """Source of new unique names and of jitter."""
 
     def token(self) -> str:
         """A name never used before: 32 lower-case hex digits."""
 
     def below(self, limit: int) -> int:
-        """A uniform integer, 0 <= n < `limit`."""
+        """A uniformly distributed random integer, 0 <= n < `limit`."""
 
 
 class Deadline(Protocol):
     """Remaining time of an invocation."""
 
     def remaining_ms(self) -> int:
-        """Milliseconds until the process is stopped; 0 or less after that."""
+        """Milliseconds until the process is stopped; 0 or less after that time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EarlierDeadline:
-    """A `Deadline` that is `before_ms` earlier than another one."""
+    """A `Deadline` that is `before_ms` earlier than another `Deadline`."""
 
     deadline: Deadline
     before_ms: int
@@ -56,14 +56,14 @@ class Metrics(Protocol):
 
 
 class Gauges(Protocol):
-    """Durable state as plain figures, for alarms that must not depend on a function's counters."""
+    """Publishes durable state as figures, for alarms that must not depend on a function's counters."""
 
     def publish(self, values: Mapping[str, int]) -> None:
-        """Publish the current value of each name; all values were measured at one time."""
+        """Publish the current value of each name; all values were measured at the same time."""
 
 
 class Alerts(Protocol):
-    """The two topics: `page` wakes the operator on duty, `ticket` waits for the morning."""
+    """The two topics: `page` wakes the operator on call, `ticket` waits until morning."""
 
     def send(self, severity: str, subject: str, fields: Mapping[str, str | int]) -> None:
         """Publish one alert. `severity` is `page` or `ticket`."""
@@ -77,10 +77,10 @@ _LONGEST_PAUSE_MS = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retrier:
-    """The common retry policy: number of calls to an unavailable dependency, and the wait before each retry.
+    """The common retry policy: how often an unavailable dependency is called, and how long to wait before each retry.
 
     Attributes:
-        attempts: Maximum calls of one operation, including the first.
+        attempts: Maximum number of calls of one operation, including the first call.
     """
 
     clock: Clock
@@ -88,7 +88,7 @@ class Retrier:
     attempts: int
 
     def pause(self, failures: int) -> None:
-        """Wait after failure number `failures` (from 1): full jitter, the limit doubling from 50 ms to 1 s."""
+        """Wait after failure number `failures` (from 1): full jitter, with a limit that doubles from 50 ms to 1 s."""
         limit_ms = min(_FIRST_PAUSE_MS << (failures - 1), _LONGEST_PAUSE_MS)
         self.clock.sleep_ms(1 + self.entropy.below(limit_ms))
 
@@ -118,34 +118,34 @@ R = TypeVar("R")
 # Number of calls that one job makes in parallel. A client has more connections than that.
 CALLS_AT_ONCE = 16
 # Number of parallel scans on an emulator, which processes one call at a time and reads the whole table for each page:
-# with more scans, each would time out.
+# with more scans, every scan would time out.
 _EMULATED_SCANS_AT_ONCE = 2
-# Finished results that are kept in memory until an earlier result is finished, as a multiple of the threads.
+# Finished results that are kept in memory until an earlier result is finished, as a multiple of the number of threads.
 _AHEAD = 2
 
 
 def scans_at_once(*, emulated: bool) -> int:
-    """Parts of a table that a job reads at the same time."""
+    """Number of parts of a table that a job reads concurrently."""
     return _EMULATED_SCANS_AT_ONCE if emulated else CALLS_AT_ONCE
 
 
 def in_blocks(things: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Yield things in lists of `size`, each read on demand."""
+    """Yield the things in lists of `size` things, each list read on demand."""
     left = iter(things)
     while block := list(islice(left, size)):
         yield block
 
 
 def side_by_side(work: Callable[[T], R], things: Iterable[T], *, threads: int) -> Iterator[R]:
-    """Results of `work` for each thing, in input order. Things are taken from the iterable in the caller's thread.
+    """Results of `work` for each thing, in input order. The caller's thread iterates over `things`.
 
-    After an error no further call starts, and the error is raised when all started calls have ended. If the caller
+    After an error, no further call is started, and the error is raised once all started calls have ended. If the caller
     stops iterating, the generator also waits for started calls.
 
     Args:
-        work: Called in threads, so concurrent calls must be safe.
+        work: Called in several threads, so it must be thread-safe.
         things: Arguments, one for each call.
-        threads: Maximum calls at the same time. With 1, no threads are used; each call is made on demand.
+        threads: Maximum number of concurrent calls. If 1, no threads are used, and each call is made on demand.
     """
     if threads <= 1:
         yield from map(work, things)
@@ -165,5 +165,5 @@ def side_by_side(work: Callable[[T], R], things: Iterable[T], *, threads: int) -
 
 
 def do_all(work: Callable[[T], object], things: Iterable[T], *, threads: int) -> int:
-    """Do the work for each thing; returns the number of things. Raises the errors of `side_by_side`."""
+    """Do the work for each thing; returns the number of things. Raises the same errors as `side_by_side`."""
     return sum(1 for _ in side_by_side(work, things, threads=threads))

@@ -1,4 +1,4 @@
-"""One codec for stored values: the fields of a frozen dataclass define how its item or JSON object is written and read.
+"""One codec for stored values: a frozen dataclass's fields define how its item or JSON object is written and read.
 
 | annotation                           | stored as                                                              |
 |--------------------------------------|------------------------------------------------------------------------|
@@ -14,8 +14,8 @@
 | `Annotated[T, Added(…)]`             | as T; items of earlier releases lack it                                |
 | `Annotated[T, Unwritten(…)]`         | as T; this value is not written, and absent means it, unless a form reads |
 
-Reading is strict: an error names the key and the path of the field (`Fields`). Unknown members are
-ignored, so a release can read what a later release wrote. Markers and usage items, which are read by the million, have
+Reading is strict: an error names the key and the path of the field (`Fields`). Unknown members are ignored, so a
+release can read values that a later release wrote. Markers and usage items, of which millions are read, have
 hand-written decoders.
 """
 
@@ -57,7 +57,7 @@ _DECIMAL = re.compile(r"0|-?[1-9][0-9]*")
 
 
 class _Required:
-    """Default of a field that must not be absent."""
+    """Placeholder default of a field that must be present."""
 
 
 _REQUIRED = _Required()
@@ -67,7 +67,7 @@ class Fields:
     """The attributes of an item, or the members of a JSON object. Each method raises LedgerCorruptError.
 
     Args:
-        what: Name in errors: the key of the item or object, and the path of the value.
+        what: Name used in errors: the key of the item or object, and the path of the value in it.
     """
 
     __slots__ = ("_values", "_what")
@@ -107,7 +107,7 @@ class Fields:
         return self._what or f"{self._values.get('pk')} / {self._values.get('sk')}"
 
     def fail(self, name: str, wanted: str) -> NoReturn:
-        """Raise the error for a field with an invalid value."""
+        """Raise a LedgerCorruptError for a field with an invalid value."""
         if name not in self._values:
             raise LedgerCorruptError(f"{self.what}: {name} is missing, and should be {wanted}")
         raise LedgerCorruptError(f"{self.what}: {name} is {shown(self._values[name])}, and should be {wanted}")
@@ -133,7 +133,7 @@ class Fields:
     @overload
     def whole(self, name: str, *, least: int = 0, absent: A) -> int | A: ...
     def whole(self, name: str, *, least: int = 0, absent: A | _Required = _REQUIRED) -> int | A:
-        """An integer, `least` or more. A truth value does not count as a number."""
+        """An integer, `least` or more. A boolean does not count as a number."""
         value = self._values.get(name)
         # Not isinstance: True is an int.
         if type(value) is int and value >= least:
@@ -145,7 +145,7 @@ class Fields:
         return name in self and self._values[name] is None
 
     def whole_or_null(self, name: str) -> int | None:
-        """A member of a JSON object: an integer from 0, or null."""
+        """A member of a JSON object: an integer of 0 or more, or null."""
         return None if self.null(name) else self.whole(name)
 
     def decimal(self, name: str) -> int:
@@ -167,28 +167,28 @@ class Fields:
         return self._absent(name, absent, "true or false")
 
     def one_of(self, name: str, known: Sequence[WordT]) -> WordT:
-        """One of the known words. Pass `tuple(Words)` for a StrEnum."""
+        """One of the allowed words. Pass `tuple(Words)` for a StrEnum."""
         value = self._values.get(name)
         found = next((word for word in known if value == word), None)
         return self.fail(name, f"one of {', '.join(known)}") if found is None else found
 
     def hour(self, name: str) -> int:
-        """The hour of a label, in epoch seconds."""
+        """The hour that a label states, in epoch seconds."""
         return self._hour(name, self._values.get(name))
 
     def hours(self, name: str) -> tuple[int, ...]:
-        """A list of hour labels, in its order."""
+        """A list of hour labels, in the stored order."""
         return tuple(self._hour(name, label) for label in self._list(name))
 
     def hour_named(self, label: str) -> int:
-        """The hour of a label that is a field's name or a part of the key."""
+        """The hour that a label states, where the label is a field's name or a part of the key."""
         try:
             return parse_hour(label)
         except ValueError:
             raise LedgerCorruptError(f"{self.what}: {label} is not an hour") from None
 
     def number_named(self, name: str) -> int:
-        """The number that is a field's name, written without leading zeros."""
+        """The number that a field's name states, written without leading zeros."""
         if name.isascii() and name.isdecimal() and str(int(name)) == name:
             return int(name)
         raise LedgerCorruptError(f"{self.what}: {name} is not a number")
@@ -206,7 +206,7 @@ class Fields:
         return tuple(value if isinstance(value, str) and value else self.fail(name, "texts") for value in values)
 
     def wholes(self, name: str) -> tuple[int, ...]:
-        """A list of integers from 0."""
+        """A list of integers of 0 or more."""
         values = self._list(name)
         return tuple(v if type(v) is int and v >= 0 else self.fail(name, "whole numbers from 0") for v in values)
 
@@ -219,7 +219,7 @@ class Fields:
         return [self._mapping(name, value, f"{name}[{place}]") for place, value in enumerate(self._list(name))]
 
     def rows(self, name: str, columns: Sequence[str]) -> list[Fields]:
-        """A list of lists, each with a value for each column."""
+        """A list of lists, each with one value for each column."""
         return [self._row(name, value, f"{name}[{place}]", columns) for place, value in enumerate(self._list(name))]
 
     def row(self, name: str, columns: Sequence[str]) -> Fields:
@@ -234,7 +234,7 @@ class Fields:
         return value[len(prefix) :]
 
     def number_after(self, name: str, prefix: str) -> int:
-        """The number after a string's prefix, without a sign."""
+        """The unsigned number after a string's prefix."""
         rest = self.after(name, prefix)
         return int(rest) if rest.isascii() and rest.isdecimal() else self.fail(name, f"{prefix} and a number")
 
@@ -270,7 +270,7 @@ class Fields:
 
 
 def shown(value: object) -> str:
-    """A value for an error message, cut if it is long."""
+    """A value as shown in an error message, truncated if it is long."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:80]}…"
 
@@ -283,8 +283,8 @@ class Form(NamedTuple):
     """How a field is stored.
 
     Attributes:
-        read: Reads the field of a given name.
-        write: Makes the stored value; None if the item's key holds the value.
+        read: Reads the field with a given name.
+        write: Encodes the stored value; None if the item's key contains the value.
         entry: Reads the key of a map's entry, if the field is a map.
     """
 
@@ -294,13 +294,13 @@ class Form(NamedTuple):
 
 
 class Added(NamedTuple):
-    """Value of a field that items of earlier releases lack."""
+    """Value that a field has in items of earlier releases, which lack the field."""
 
     value: object
 
 
 class Unwritten(NamedTuple):
-    """Value of a field that is not written."""
+    """The one value of a field that is not written: an absent field has this value."""
 
     value: object
 
@@ -310,7 +310,7 @@ def _spans(fields: Fields, name: str) -> tuple[tuple[int, int], ...]:
 
 
 AnyText = Annotated[str, Form(Fields.any_text)]
-# DynamoDB's numbers have 38 digits, but numbers in JSON readers are exact only up to 2^53.
+# DynamoDB's numbers have 38 digits, but JSON readers represent numbers exactly only up to 2^53.
 DecimalText = Annotated[int, Form(Fields.decimal, str)]
 FromOne = Annotated[int, Form(partial(Fields.whole, least=1))]
 Hour = Annotated[int, Form(Fields.hour, hour_label, Fields.hour_named)]
@@ -329,17 +329,17 @@ _SCALARS: dict[object, Form] = {
 
 
 def after(attribute: str, prefix: str) -> Form:
-    """Form of a field that the partition or sort key holds after a prefix."""
+    """Form of a field that the partition or sort key contains after a prefix."""
     return Form(lambda fields, _: fields.after(attribute, prefix), None)
 
 
 def number_after(attribute: str, prefix: str) -> Form:
-    """Form of a field with the number that the partition or sort key holds after a prefix."""
+    """Form of a field whose number the partition or sort key contains after a prefix."""
     return Form(lambda fields, _: fields.number_after(attribute, prefix), None)
 
 
 class Keyed(Protocol):
-    """A value that can compute the key of its item."""
+    """A value that can compute the key of the item that stores it."""
 
     @property
     def key(self) -> Key: ...
@@ -349,7 +349,7 @@ K = TypeVar("K", bound=Keyed)
 
 
 class StoredItem:
-    """Base of a dataclass with a `key` that is stored as an item."""
+    """Base class of dataclasses that have a `key` and are stored as items."""
 
     __slots__ = ()
 
@@ -367,7 +367,7 @@ class StoredItem:
 
 
 class StoredDocument:
-    """Base of a dataclass that is stored as a JSON object, below its schema if it has one."""
+    """Base class of dataclasses stored as JSON objects; an object states its class's schema, if any."""
 
     __slots__ = ()
     SCHEMA: ClassVar[str] = ""
@@ -391,12 +391,12 @@ class StoredDocument:
 
 
 def item_of(value: Keyed) -> dict[str, Value]:
-    """The item of a value."""
+    """Encode a value as an item."""
     return {**value.key._asdict(), **members_of(value)}
 
 
 def struct_of(cls: type[K], item: Item) -> K:
-    """The value of an item; the inverse of `item_of`.
+    """Decode the value of an item; the inverse of `item_of`.
 
     Raises:
         LedgerCorruptError: The item has an unexpected format or key.
@@ -408,7 +408,7 @@ def struct_of(cls: type[K], item: Item) -> K:
 
 
 def members_of(value: object) -> dict[str, Value]:
-    """Stored values of a dataclass or NamedTuple, by name."""
+    """Encode the values of a dataclass or NamedTuple, by name."""
     cls: Callable[..., object] = type(value)
     members: dict[str, Value] = {}
     for name, stored, _, write, _, unwritten in _shape(cls):
@@ -419,22 +419,22 @@ def members_of(value: object) -> dict[str, Value]:
 
 
 def read_struct(cls: type[T], fields: Fields) -> T:
-    """A dataclass or NamedTuple of stored values.
+    """Decode stored values into a dataclass or NamedTuple.
 
     Raises:
-        LedgerCorruptError: A value is missing or of another type.
+        LedgerCorruptError: A value is missing or has the wrong type.
     """
     shape = _shape(cls)  # type: ignore[arg-type]  # classes are hashable
     if issubclass(cls, tuple):
         return cls(*[read(fields, stored) for _, stored, read, *_ in shape])  # type: ignore[arg-type]  # of a NamedTuple
-    # Equivalent to `__init__`, but without keyword arguments, because commits are read by the million.
+    # Equivalent to `__init__`, but without keyword arguments, because millions of commits are read.
     made = object.__new__(cls)
     for name, stored, read, _, absent, _ in shape:
         _set(made, name, read(fields, stored) if absent is _REQUIRED or stored in fields else absent)
     return made
 
 
-# Name, stored name, functions to read and to write it, value if absent, and value that is not stored.
+# Name, stored name, function to read it, function to write it, value if absent, and value that is not stored.
 _Field = tuple[str, str, Callable[[Fields, str], object], Callable[..., object] | None, object, object]
 
 

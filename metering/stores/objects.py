@@ -30,7 +30,7 @@ class ObjectStore(Protocol):
     """The region's data bucket."""
 
     def put(self, key: str, body: bytes | Path, *, if_absent: bool) -> bool:
-        """Write a whole object. Returns False if `if_absent` and the object exists already (412)."""
+        """Write a whole object. Returns False if `if_absent` is set and the object already exists (412)."""
 
     def upload(self, key: str, body: bytes) -> str:
         """Write a whole object, replacing an existing one; returns its ETag, without quotes."""
@@ -48,7 +48,7 @@ class ObjectStore(Protocol):
         Args:
             key: Key of the object.
             if_match: ETag that the object must have.
-            version_id: Version to try first; it may have been replaced since, and the newest version is tried next. A
+            version_id: Version to try first; if this version is unavailable, the newest version is tried next. A
                 version is only used together with `if_match`.
 
         Raises:
@@ -58,10 +58,10 @@ class ObjectStore(Protocol):
         """
 
     def open_end(self, key: str, *, last_bytes: int) -> BinaryIO:
-        """A stream as from `open`, whose first call reads the end of the object and learns its size.
+        """A stream as from `open`, whose first call reads the end of the object and determines the object's size.
 
-        A reader that needs the end first, such as a Parquet reader, saves a call; for an object of up to `last_bytes`,
-        one call suffices.
+        This saves a call for readers that need the end first, such as Parquet readers; if the object has up to
+        `last_bytes`, one call suffices.
 
         Raises:
             ObjectMissingError: The object does not exist.
@@ -74,7 +74,7 @@ class ObjectStore(Protocol):
         """Objects below `prefix` with keys after `after`, in key order."""
 
     def delete(self, keys: Sequence[str]) -> None:
-        """Delete objects. A missing object is not an error. All objects are gone when this returns."""
+        """Delete objects. A missing object is not an error. When this returns, all objects are gone."""
 
 
 class Ranges(io.RawIOBase):
@@ -113,29 +113,29 @@ class Ranges(io.RawIOBase):
         return rest
 
 
-# Every prefix of the region's data bucket, and the key of every object.
+# Every prefix of the region's data bucket, and the format of every object key.
 #
-# The stacks grant access by these prefixes, and all code builds keys with these functions.
+# The stacks grant access by these prefixes, and all code builds its keys with these functions.
 
 
-# Producers put objects here: objects that messages point to, and objects that announce themselves by an S3 event.
+# Producers put objects below these prefixes: objects that messages point to, and objects that an S3 event announces.
 INGEST_PREFIX = "ingest/"
 DROP_PREFIX = "drop/"
-# Refused records that are sent again.
+# Refused records that are resent.
 RETRY_PREFIX = "ingest/retry/"
 # Records that an on-ramp made from a log file. Messages point to them.
 LOG_PARTS_PREFIX = "ingest/logs/"
 # Plans made by on-ramps from log files, and the contexts for these plans. A plan outlives its batches' markers.
 PLANS_PREFIX = "plans/"
 CONTEXT_PREFIX = "context/"
-# The service puts the rows of commits here.
+# The service puts the rows of commits below this prefix.
 STAGING_PREFIX = "staging/"
 LAKE_PREFIX = "lake/"
 RUNS_PREFIX = "runs/"
 # Plans of the roll-up's chains: `runs/U<shard>/`.
 ROLLUP_PLANS_PREFIX = "runs/U"
 CLOSED_PREFIX = "closed/"
-# Totals of each lake file, outside of `lake/`, because engines read every object below `lake/` as rows.
+# Totals of each lake file, outside `lake/`, because engines read every object below `lake/` as rows.
 SUMMARIES_PREFIX = "summaries/"
 # Money: price books and overrides, payers, the biller's data on open months, invoices.
 PRICES_PREFIX = "prices/"
@@ -149,7 +149,7 @@ QUARANTINED_BATCHES_PREFIX = "quarantine/batches/"
 QUARANTINED_LOGS_PREFIX = "quarantine/logs/"
 # Query results of Athena, kept for a week.
 ATHENA_RESULTS_PREFIX = "athena-results/"
-# Objects with which `metering doctor` tests S3, deleted when it ends.
+# Objects with which `metering doctor` tests S3; the command deletes them when it ends.
 DOCTOR_PREFIX = "doctor/"
 # Progress of a full scan, from which the reconciler continues.
 AUDIT_PREFIX = "audit/"
@@ -201,7 +201,7 @@ def plans_prefix(chain: str) -> str:
 
 
 def number_of_plan(key: str) -> int | None:
-    """Number for which a plan object was made; None for other objects."""
+    """Number of the run for which a plan object was made; None for other objects."""
     number, found, _ = key.rpartition("/")[2].partition("-")
     return int(number) if found and len(number) == 12 and number.isdecimal() else None
 
@@ -223,7 +223,7 @@ def summary_key(lake_file: str) -> str:
 
 
 def hour_of_lake_key(key: str) -> int | None:
-    """Hour of a lake file; None for other objects, such as a console's folder or an engine's leftover."""
+    """Hour of a lake file; None for other objects, such as a console folder or a file that an engine left."""
     try:
         _, date, hour, _ = key.split("/")
         return parse_hour(f"{date.removeprefix('dt=')}T{hour.removeprefix('hour=')}")
@@ -242,18 +242,18 @@ def rated_index_key(number: int) -> str:
 
 
 def rated_day_key(day_s: int, sha256: str) -> str:
-    """Key of the sums of a day: `rated/2026-11/days/2026-11-24-….json.gz`. Different sums have different keys."""
+    """Key of a day's sums: `rated/2026-11/days/2026-11-24-….json.gz`. The key depends on the sums."""
     day = date_of(day_s)
     return f"{RATED_PREFIX}{day[:7]}/days/{day}-{sha256[:16]}.json.gz"
 
 
 def rated_accounts_key(month: str, sha256: str) -> str:
-    """Key of the accounts of a month: `rated/2026-11/accounts-….json.gz`. Different sums have different keys."""
+    """Key of a month's accounts: `rated/2026-11/accounts-….json.gz`. The key depends on the sums."""
     return f"{RATED_PREFIX}{month}/accounts-{sha256[:16]}.json.gz"
 
 
 def rated_summaries_key(month: str) -> str:
-    """Key of the sums of a month's days that the biller keeps for its budgets."""
+    """Key of the sums of a month's days, which the biller stores for budgets."""
     return f"{RATED_PREFIX}{month}/summaries.json.gz"
 
 
@@ -263,7 +263,7 @@ def positions_key(month: str, payer_id: str) -> str:
 
 
 def invoices_prefix(month: str, payer_id: str = "") -> str:
-    """Prefix of the documents of a month of use: `invoices/2026-11/`; or of a given payer's documents."""
+    """Prefix of the documents of a month of use: `invoices/2026-11/`; if a payer is given, of the payer's documents."""
     return f"{INVOICES_PREFIX}{month}/{payer_id}/" if payer_id else f"{INVOICES_PREFIX}{month}/"
 
 
@@ -275,7 +275,7 @@ def invoice_key(month: str, payer_id: str, number: int) -> str:
 def invoice_inputs_key(month: str, number: int = 1) -> str:
     """Key of the inputs that the invoices of a month share. These inputs do not belong to any payer's documents.
 
-    Inputs with numbers from 2 on have a later version of the price book, for payers whose usage had no price.
+    Inputs numbered 2 or higher have a later version of the price book, for payers whose usage had no price.
     """
     return f"{invoices_prefix(month)}inputs{'' if number == 1 else f'-{number}'}.json"
 
@@ -301,7 +301,7 @@ def refused_records_key(commit_id: str, now_s: int) -> str:
 
 
 def quarantined_batch_key(batch_id: str, content_hash: str) -> str:
-    """Key of a whole refused or conflicting batch; `batch_id` is empty if none could be read."""
+    """Key of a whole refused or conflicting batch; `batch_id` is empty if it could not be read."""
     identity = f"{batch_id}\n{content_hash}".encode()
     return f"{QUARANTINED_BATCHES_PREFIX}{hashlib.sha256(identity).hexdigest()}.json"
 
@@ -317,7 +317,7 @@ def quarantined_lines_key(identity: str) -> str:
 
 
 def quarantined_files_prefix(place: str) -> str:
-    """Prefix of the references to a log file that was refused as a whole, one for each reason and version."""
+    """Prefix of the references to a wholly refused log file; there is one reference for each reason and version."""
     return f"{QUARANTINED_LOGS_PREFIX}file/{_text_digest(place)}-"
 
 
@@ -328,12 +328,12 @@ def quarantined_file_key(place: str, version_id: str, etag: str, reason: str) ->
 
 
 def _text_digest(text: str) -> str:
-    # A path in a folder may contain bytes that are not text.
+    # A path in a folder may contain bytes that are not valid text.
     return hashlib.sha256(text.encode("utf-8", errors="surrogatepass")).hexdigest()
 
 
 def log_part_key(identity: str, number: int, records_sha256: str) -> str:
-    """Key of the records of one part of a log file. Different records have different keys."""
+    """Key of the records of one part of a log file. The key depends on the records."""
     digest = hashlib.sha256(identity.encode()).hexdigest()[:40]
     return f"{LOG_PARTS_PREFIX}{digest}/{number}-{records_sha256[:16]}.parquet"
 
@@ -346,5 +346,5 @@ def commit_of_refused_records(key: str) -> str | None:
 
 
 def retry_object_key(digest: str) -> str:
-    """Key of a retry's records; `digest` names the retry."""
+    """Key of a retry's records; `digest` identifies the retry."""
     return f"{RETRY_PREFIX}{digest}{_RECORDS_SUFFIX}"

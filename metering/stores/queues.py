@@ -1,4 +1,4 @@
-"""`Queue` and `QueueFacts`: an SQS queue, and age and retention of its messages."""
+"""`Queue` and `QueueFacts`: an SQS queue, and the age and the retention of its messages."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ class Delivery:
     """One message as delivered by the queue.
 
     Attributes:
-        message_id: Only for responses to the queue; never an identity, because a redrive changes it.
-        sent_at_ms: SentTimestamp, against which admission is checked. A redrive renews it.
+        message_id: Only for responses to the queue; never an identity, because a redrive changes the id.
+        sent_at_ms: SentTimestamp; admission is checked against this time. A redrive renews it.
         receive_count: 1 on the first delivery.
-        sender_id: The sender according to the queue.
+        sender_id: The sender as reported by the queue.
         stated_sender: First sender, as the message's sender states (`metering.intake.senders.statement`), or empty.
-            Only an operator's statement counts, because anybody can write the attribute.
+            Only an operator's statement is valid, because any sender can write the attribute.
     """
 
     message_id: str
@@ -34,7 +34,7 @@ class ReceivedMessage:
     """A message that belongs to this receiver until its visibility timeout ends.
 
     Attributes:
-        receipt: Handle to delete or release the message with; valid for this receive only.
+        receipt: Handle for deleting or releasing the message, valid only for this receive.
     """
 
     delivery: Delivery
@@ -43,7 +43,7 @@ class ReceivedMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueDepth:
-    """Approximate numbers of messages: ready, received but not deleted, and not yet due."""
+    """Approximate numbers of messages: visible, in flight, and delayed."""
 
     visible: int
     in_flight: int
@@ -55,15 +55,15 @@ class QueueDepth:
 
 
 class Queue(Protocol):
-    """One SQS standard queue: everything is delivered at least once, in any order."""
+    """One SQS standard queue: each message is delivered at least once, in any order."""
 
     def send_many(self, bodies: Sequence[str], *, original_senders: Sequence[str] = ()) -> list[int]:
         """Send any number of messages; return the positions of messages that were not accepted. Even these may arrive.
 
         Args:
             bodies: The messages.
-            original_senders: First sender of each message, if the messages are sent again; empty strings state no
-                sender. A message is not accepted if it is too long together with its sender.
+            original_senders: Original sender of each message, if the messages are resent; an empty string states no
+                sender. A message that is too long together with its sender is not accepted.
         """
 
     def receive(self, max_messages: int, *, wait_s: int = 0, visibility_s: int | None = None) -> list[ReceivedMessage]:
@@ -73,15 +73,15 @@ class Queue(Protocol):
         """
 
     def delete_many(self, receipts: Sequence[str]) -> list[int]:
-        """Delete messages; return the positions of messages that may come back."""
+        """Delete messages; return the positions of messages that may be received again."""
 
     def release(self, receipts: Sequence[str]) -> None:
-        """Make messages visible again at once. A message that stays hidden comes back after its visibility timeout."""
+        """Make messages visible at once. A message that stays invisible returns after its visibility timeout."""
 
     def hide(self, receipts: Mapping[str, int]) -> None:
-        """Hide received messages for this many seconds from now (0-43,200), by receipt.
+        """Set the visibility timeout of received messages to this many seconds from now (0-43,200), by receipt.
 
-        A message that the queue fails to hide comes back after its visibility timeout.
+        If the queue fails to hide a message, the message becomes visible again after its visibility timeout.
         """
 
     def depth(self) -> QueueDepth:
@@ -100,8 +100,8 @@ class Redelivery:
     """Redelivery settings of the ingest queue.
 
     Attributes:
-        visibility_s: How long a received message is hidden.
-        max_receives: Number of receives after which a message becomes a dead letter; None if messages never do.
+        visibility_s: Visibility timeout of a received message.
+        max_receives: Number of receives after which a message becomes a dead letter; None if that never happens.
     """
 
     visibility_s: int
@@ -112,9 +112,9 @@ class QueueFacts(Protocol):
     """Age, retention and redelivery of the queues."""
 
     def oldest_age_s(self) -> int | None:
-        """Age of the oldest message in the ingest queue as last measured by the service; None if not measured.
+        """Age of the oldest message in the ingest queue, as SQS last measured it; None if SQS has not measured it.
 
-        The age may leave out messages that were received three times or more.
+        The age may ignore messages that were received three times or more.
         """
 
     def longest_retention_s(self) -> int:

@@ -1,7 +1,7 @@
 """Items, conditions and actions as plain data, and `ItemStore`: the operations of DynamoDB that the protocol uses.
 
 Services build the protocol's exact conditional writes from these values, and an `ItemStore` only executes them. So the
-conditions that make a commit exact are in one place, and the simulation evaluates the same conditions as DynamoDB.
+conditions that make a commit exact are in one place, and simulation and DynamoDB evaluate the same conditions.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol, TypeVar
 class Foreign:
     """A value of a type that the service never writes: a fraction, null, bytes, a set of numbers.
 
-    Somebody wrote the value by hand. No field reader accepts such a value. An item with such a value can still be
+    Such a value was written by hand. No field reader accepts such a value. An item that has such a value can still be
     named, compared and repaired (P49).
 
     Attributes:
@@ -116,11 +116,11 @@ class Put:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Update:
-    """Change attributes of one item, creating it unless a condition forbids that.
+    """Change attributes of one item; an absent item is created unless a condition forbids that.
 
     Attributes:
         add: Numbers to add to attributes; an absent attribute counts as 0.
-        discard: Strings to remove from a set. The attribute disappears with its last string.
+        discard: Strings to remove from a set. When its last string is removed, the attribute is removed too.
     """
 
     table: Table
@@ -134,7 +134,7 @@ class Update:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delete:
-    """Delete one item. A missing item is an error only if a condition says so."""
+    """Delete one item. A missing item is an error only if a condition requires it."""
 
     table: Table
     key: Key
@@ -152,13 +152,13 @@ class Check:
 
 Action = Put | Update | Delete | Check
 
-# TransactWriteItems accepts at most 100 actions, and no two on the same item (DynamoDB API reference).
+# TransactWriteItems accepts at most 100 actions, and no two actions on the same item (DynamoDB API reference).
 MAX_TRANSACTION_ACTIONS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionLimits:
-    """Maximum actions of a transaction. Simulations of small batches set a lower one."""
+    """Maximum number of actions in a transaction. Simulations of small batches set a lower maximum."""
 
     transaction: int = MAX_TRANSACTION_ACTIONS
 
@@ -172,8 +172,8 @@ T = TypeVar("T")
 class ItemStore(Protocol):
     """The operations of DynamoDB that the protocol uses.
 
-    Reads are strongly consistent. Transactions are atomic for writers; a reader may see a partial one. Each call may
-    raise UnavailableError, and so may every function that uses it.
+    Reads are strongly consistent. Transactions are atomic for writers, but a reader may see a partial transaction. Each
+    call, and every function that makes one, may raise UnavailableError.
     """
 
     def get(self, table: Table, key: Key) -> Item | None:
@@ -195,7 +195,7 @@ class ItemStore(Protocol):
 
         Args:
             table: The table.
-            part: Number of the part, from 0. The part of an item never changes.
+            part: Number of the part, from 0. An item is always in the same part.
             parts: Number of parts that the table is divided into.
         """
 
@@ -213,7 +213,7 @@ class ItemStore(Protocol):
         Raises:
             ConditionFailedError: With the item found.
             ItemTooLargeError: Nothing was written.
-            LedgerCorruptError: The update adds to a non-numeric attribute; nothing was written.
+            LedgerCorruptError: The update would add to a non-numeric attribute; nothing was written.
         """
 
     def delete(self, action: Delete) -> None:
@@ -226,28 +226,28 @@ class ItemStore(Protocol):
     def transact(self, actions: Sequence[Action]) -> None:
         """Apply 1-100 actions on distinct items, all or nothing.
 
-        After an unknown outcome, resend the same actions only if applying them makes one of their conditions
-        permanently false. A resend can then raise `TransactionCanceledError` though the first try succeeded.
+        If the outcome is unknown, resend the same actions only if applying them makes one of their conditions
+        permanently false. A resend can then raise `TransactionCanceledError`, although the first attempt succeeded.
 
         Raises:
-            ValueError: No action, more than 100, or two on one item; nothing was sent.
-            TransactionCanceledError: Not applied; one reason per action, with the item found (ALL_OLD).
+            ValueError: There are no actions, more than 100, or two on the same item; nothing was sent.
+            TransactionCanceledError: Not applied; one reason for each action, with the item found (ALL_OLD).
             ItemTooLargeError: An item or the whole transaction is too large; nothing was written.
-            LedgerCorruptError: An action adds to a non-numeric attribute; nothing was written.
-            UnavailableError: Throttled, or the outcome is unknown: the actions may still be applied.
+            LedgerCorruptError: An action would add to a non-numeric attribute; nothing was written.
+            UnavailableError: The call was throttled, or its outcome is unknown: the actions may still be applied.
         """
 
 
 def read_note(items: ItemStore, key: Key, decode: Callable[[Item], T]) -> T | None:
-    """Read one item of the ledger; None if there is none."""
+    """Read one item of the ledger; None if it does not exist."""
     item = items.get(Table.LEDGER, key)
     return None if item is None else decode(item)
 
 
 # Size of an item by DynamoDB's rules. Items that grow with the input must stay below DynamoDB's limits.
 #
-# From the developer guide, "Item sizes and formats": names and strings by their UTF-8 bytes; a number one byte per two
-# significant digits plus one; a boolean one; a list or map three, plus one per element.
+# From the developer guide, "Item sizes and formats": names and strings count their UTF-8 bytes; a number counts one
+# byte per two significant digits plus one; a boolean one; a list or map three, plus one per element.
 
 
 def item_bytes(item: Item) -> int:

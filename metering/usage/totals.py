@@ -13,7 +13,7 @@ Service = NewType("Service", str)
 
 
 class UsageKind(NamedTuple):
-    """Kind of usage: the parts of a usage key other than account and hour. No two kinds have the same four strings."""
+    """Kind of usage: a usage key without account and hour. Two kinds never have the same four strings."""
 
     usage_type: UsageType
     service: Service
@@ -25,7 +25,7 @@ class UsageKey(NamedTuple):
     """Key of a total. Keys are NamedTuples, because aggregation hashes millions of them.
 
     `hour_s` is the booked hour. `corrects_s` is None, except for a late record of a closed month. A late record is
-    booked in its processing hour, and `corrects_s` is its own hour (I6).
+    booked in its processing hour, and `corrects_s` is the hour of use (I6).
     """
 
     hour_s: int

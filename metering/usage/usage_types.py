@@ -1,7 +1,7 @@
 """AWS usage types of data transfer, by the table in docs/contract.md (usage type).
 
-`metering/replay/records.py` states the same table a second time, and has literal results copied from AWS's pages. Table
-and results do not use this module, so agreement is evidence. To add a usage type, follow `metering/usage/README.md`.
+`metering/replay/records.py` contains the same table a second time, and literal results copied from AWS's pages. Both
+are independent of this module, so agreement is evidence. To add a usage type, follow `metering/usage/README.md`.
 """
 
 import json
@@ -18,7 +18,7 @@ from typing import NamedTuple, cast
 
 INTERNET = "internet"
 CLOUDFRONT = "cloudfront"
-# The side of a transfer that a log does not tell. Only the side that is not metered may be unknown.
+# The side of a transfer that a log does not state. Only the side that is not metered may be unknown.
 UNKNOWN = "unknown"
 
 _NAMES = frozenset({INTERNET, CLOUDFRONT, UNKNOWN})
@@ -29,15 +29,15 @@ MAX_REGION_CHARS = 64
 
 _REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]+")
 _ZONE_ID = re.compile(r"[a-z0-9-]{1,32}")
-# Matches a whole valid location: for queries, which need no reason for a refusal.
+# Matches a whole valid location; it is for queries, which need no reason for a refusal.
 LOCATION = re.compile(
     rf"{INTERNET}|{CLOUDFRONT}|{UNKNOWN}|(?=[a-z0-9-]{{1,{MAX_REGION_CHARS}}}(?:/|$)){_REGION.pattern}(?:/{_ZONE_ID.pattern})?"
 )
 _ZONE_NAME = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]+[a-z]")
 
-# Partitions except the commercial partition, by the prefix of their regions' names (equal to the regular expressions in
-# botocore's partitions.json). The table serves only classification, including unknown regions; endpoints and ARNs are
-# never derived from it. `metering/replay/records.py` has an independent table on purpose.
+# All partitions except the commercial partition, by the prefix of their regions' names (equal to the regular
+# expressions in botocore's partitions.json). The table serves only classification, including unknown regions; endpoints
+# and ARNs are never derived from it. `metering/replay/records.py` deliberately has an independent table.
 _PARTITIONS = (
     ("cn-", "aws-cn"),
     ("us-gov-", "aws-us-gov"),
@@ -50,7 +50,7 @@ _PARTITIONS = (
 
 
 class Location(NamedTuple):
-    """One side of a transfer. `region` is empty unless the side is a region, `zone` unless a zone was given."""
+    """One side of a transfer. `region` is empty if the side is not a region; `zone` is empty without a given zone."""
 
     name: str
     region: str
@@ -58,7 +58,7 @@ class Location(NamedTuple):
 
 
 def parse_location(text: str) -> Location | str:
-    """Parse a location of the contract; returns its problem, as a string, if it is invalid."""
+    """Parse a location in the contract's form; for an invalid location, return the problem as a string."""
     if text in _NAMES:
         return Location(text, "", "")
     region, slash, zone = text.partition("/")
@@ -86,7 +86,7 @@ def is_zone_id(text: str) -> bool:
 
 
 def partition_of(region: str) -> str:
-    """Partition of a region by the prefix of its name; `aws` for every other name."""
+    """Partition of a region, determined by the prefix of the region's name; `aws` for all other prefixes."""
     return next((partition for prefix, partition in _PARTITIONS if region.startswith(prefix)), "aws")
 
 
@@ -103,7 +103,7 @@ _BILLED_TOGETHER = {"aws", "aws-us-gov"}
 
 
 class Classified(NamedTuple):
-    """A usage type, and its regions whose names stand in for an unknown prefix."""
+    """A usage type, and those of its regions whose names replace an unknown billing prefix."""
 
     usage_type: str
     unknown_regions: frozenset[str]
@@ -117,7 +117,7 @@ def billing_prefixes() -> Mapping[str, str]:
 
 
 def classify(direction: str, from_location: Location, to_location: Location) -> Classified:
-    """Usage type of a transfer; the metered side, a region, is the first one for `out`, the second for `in`."""
+    """Usage type of a transfer; the metered side, a region, is the first side for `out`, the second side for `in`."""
     metered, peer = (from_location, to_location) if direction == "out" else (to_location, from_location)
     way = "Out" if direction == "out" else "In"
     if peer.name == UNKNOWN:
@@ -155,7 +155,7 @@ def _unknown(*regions: str) -> frozenset[str]:
     return frozenset(region for region in regions if region not in billing_prefixes())
 
 
-# Usage types of a region that AWS bills in addition to the transfer: processing, and peering between zones.
+# Usage types of a region that AWS bills in addition to the transfer itself: processing, and peering between zones.
 #
 # The prices are in the offers AmazonVPC and AmazonEC2, not in AWSDataTransfer.
 

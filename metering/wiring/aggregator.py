@@ -1,4 +1,4 @@
-"""Aggregator of a region, with the reader of batches and the codec of staging."""
+"""Builds a region's aggregator, with the reader of batches and the codec of staging objects."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 def batch_reader(
     *, objects: ObjectStore, items: writes.ItemStore, clock: Clock, settings: Settings, services: ServiceSenders | None
 ) -> batches.BatchReader:
-    """The reader of a region's batches.
+    """Build the reader of a region's batches.
 
-    With `services` (the service's own senders), it also judges senders by the registry in the ledger. None: nobody is
-    judged.
+    Given `services` (the service's own senders), the reader also checks senders by the registry in the ledger. None:
+    nobody is judged.
     """
     limits = work.ReadLimits(object_bytes=settings.object_bytes)
     reader = RecordBatchReader(objects=objects, bucket=settings.data_bucket, limits=limits)
@@ -43,7 +43,7 @@ def need_operator(region: connection.RegionConnection) -> None:
     """Check that the caller may resend messages of other senders.
 
     Raises:
-        OperationFailedError: The region judges senders and would refuse all messages: the caller is not an operator.
+        OperationFailedError: The region checks senders and would refuse all messages: the caller is not an operator.
     """
     services = region.services
     if services is not None and role_of(region.caller_id()) not in services.operators:
@@ -56,7 +56,7 @@ def need_operator(region: connection.RegionConnection) -> None:
 
 @dataclass(frozen=True)
 class AggregatorParts(WriterParts):
-    """Parts of the function that meters the ingest queue."""
+    """Ports and settings of the function that meters the ingest queue."""
 
     reads = AggregatorSettings
     names: AggregatorSettings
@@ -70,7 +70,7 @@ class AggregatorParts(WriterParts):
         """The service's own senders; None in an open stage.
 
         Raises:
-            SettingsError: They cannot be read. The function then does not start, as it would accept every sender.
+            SettingsError: They cannot be read. The function then does not start, because it would accept every sender.
         """
         try:
             return decode_services(self.names.senders) if self.names.senders else None

@@ -1,4 +1,4 @@
-"""The biller of a region, and its reads of other regions if it runs in the home region."""
+"""Builds a region's biller and, for a biller in the home region, its reads of other regions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PRICE_BOOK = "aws-list"
 
 @dataclass(frozen=True)
 class BucketSums:
-    """A `RegionSums` in the bucket of a region, which is looked up on first use."""
+    """A `RegionSums` in a region's bucket; the bucket is looked up on first use."""
 
     region: str
     reach: Callable[[], ObjectStore]
@@ -58,8 +58,8 @@ class BucketSums:
 def build_biller(parts: FunctionParts) -> Biller:
     """Build the biller of a function.
 
-    No setting marks the home region. Only there do budgets, prices and region states exist; elsewhere no budget is
-    checked.
+    No setting states which region is the home region. Only the home region has budgets, prices and region states; a
+    biller elsewhere checks no budgets.
     """
     return _biller(parts, lambda: _regions(parts))
 
@@ -91,7 +91,7 @@ def build_keeper(ports: lake.ServicePorts | lake.ReadableRegion) -> DaySumKeeper
 
 
 def read_terms(home: ObjectStore) -> Terms:
-    """The newest prices and payers.
+    """Read the newest prices and payers.
 
     Raises:
         ObjectDamagedError: A document is malformed.
@@ -120,15 +120,15 @@ def _objects_of(parts: FunctionParts, region: str) -> ObjectStore:
 
 
 def connected_sums(region: RegionPorts) -> BucketSums:
-    """Day sums of a region that a command is connected to."""
+    """Day sums of a region to which a command is connected."""
     return BucketSums(region.region, lambda: region.objects)
 
 
 def connected_months(home: RegionPorts, regions: Sequence[RegionPorts], budgets: Sequence[budget.Budget]) -> OpenMonths:
-    """Figures for a command that checks budgets: the billers' last stored day sums.
+    """Figures for a command that checks budgets: the day sums that the billers last stored.
 
     Raises:
-        UnavailableError: A region does not answer.
+        UnavailableError: A region does not respond.
     """
     found, left_out = read_regions(map(connected_sums, regions))
     if left_out:
@@ -137,9 +137,9 @@ def connected_months(home: RegionPorts, regions: Sequence[RegionPorts], budgets:
 
 
 def connected_biller(region: RegionConnection, at_home: Sequence[RegionConnection]) -> Biller:
-    """The biller of a region, for a command.
+    """Build a region's biller for a command.
 
-    For the home region, `at_home` has all regions of the stage; otherwise it is empty.
+    For the home region, `at_home` has all regions of the stage; for any other region, `at_home` is empty.
     """
     return _biller(region, (lambda: map(connected_sums, at_home)) if at_home else None)
 

@@ -1,4 +1,4 @@
-"""Monthly usage for billing, in each region from the store that is best to read."""
+"""Monthly usage for billing, read from the most suitable store of each region."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class UsageStores(Protocol):
-    """Stores of a region's usage, of a command's connection, a report or a function."""
+    """Stores of a region's usage, as a command's connection, a report or a function has them."""
 
     @property
     def region(self) -> str: ...
@@ -48,13 +48,13 @@ class UsageStores(Protocol):
 
 
 class StageUsage:
-    """Usage of every month of a stage. A month is read once and cached. Close it. Mutable.
+    """Usage of a stage, by month. A month is read once and cached. Close it. Mutable.
 
     Args:
         regions: Every region that holds data of the stage.
-        accounts: Accounts to read from open months, to read less; empty: all.
-        left_out: Regions that cannot be read now, with the reason.
-        on_hour: Called with the region, and the read and total numbers of hours of an open month.
+        accounts: Accounts to which reads of open months are limited; empty for all accounts.
+        left_out: Regions that cannot be read now, each with the reason.
+        on_hour: Called with the region, the number of hours read of an open month, and their total.
     """
 
     def __init__(
@@ -74,14 +74,14 @@ class StageUsage:
 
     @property
     def regions(self) -> tuple[str, ...]:
-        """Every region that holds data of the stage, sorted."""
+        """Every region that holds data of the stage, in sorted order."""
         return tuple(sorted({*(each.region for each in self._stores), *self.left_out}))
 
     def month(self, month: str) -> Sequence[months.RegionMonth]:
-        """One month of each region that can be read.
+        """The given month of each region that can be read.
 
         Raises:
-            UnavailableError: A region gives no answer; the error names it.
+            UnavailableError: A region does not respond; the error names the region.
         """
         if month not in self._read:
             read: list[months.RegionMonth] = []
@@ -92,7 +92,7 @@ class StageUsage:
         return self._read[month]
 
     def damages(self, month: str) -> Iterator[str]:
-        """Differences between a closed month and its frozen state, by object. It reads all of the month's objects."""
+        """Differences between a closed month and its frozen state, by object. Reads all objects of the month."""
         from metering.billing.freezing import frozen_damages
         from metering.lake.parquet.frozen_months import ParquetFrozenFiles
 
@@ -116,7 +116,7 @@ class StageUsage:
         self.close()
 
     def _region_month(self, region: UsageStores, month: str) -> months.RegionMonth:
-        # pyarrow is slow to import, and not needed for a report about one account in an open month.
+        # Importing pyarrow is slow, and a report about one account in an open month does not need it.
         frozen = read_frozen_month(region.items, region.objects, month)
         if frozen is not None:
             from metering.billing.usage.stored_months import ClosedMonth
@@ -142,12 +142,12 @@ class StageUsage:
 def month_usage(
     regions: Sequence[UsageStores], month: str, organization: Organization, *, accounts: frozenset[str] = frozenset()
 ) -> Iterator[months.MonthUsage]:
-    """Usage of one month (`2026-11`) in all regions of a stage: current, or frozen if the month is closed.
+    """Usage of one month (`2026-11`) in all regions of a stage: current usage or, for a closed month, frozen usage.
 
-    Only `accounts` count; if empty, all.
+    Only usage of `accounts` is included; if empty, of all accounts.
 
     Raises:
-        UnavailableError: A region gives no answer; the error names it.
+        UnavailableError: A region does not respond; the error names the region.
     """
     with StageUsage(regions, accounts=accounts) as usage:
         yield months.MonthUsage(regions=usage.month(month), month=month, organization=organization)
@@ -161,22 +161,22 @@ class WithObjects(Protocol):
 
 
 def build_prices(home: WithObjects) -> PriceStore:
-    """Price books, from the home region."""
+    """Build the store of the home region's price books."""
     return PriceStore(home.objects)
 
 
 def build_overrides(home: WithObjects) -> OverrideStore:
-    """Overrides, from the home region."""
+    """Build the store of the home region's overrides."""
     return OverrideStore(home.objects)
 
 
 def build_organization(home: WithObjects) -> OrganizationStore:
-    """Payers and their accounts, from the home region."""
+    """Build the store of the home region's payers and accounts."""
     return OrganizationStore(home.objects)
 
 
 def build_shelf(home: WithObjects) -> RateShelf:
-    """Price books, overrides and payers of the home region."""
+    """Build the shelf of the home region's price books, overrides and payers."""
     return RateShelf(
         books=AllBooks(imported=build_prices(home)),
         overrides=build_overrides(home),
@@ -185,12 +185,12 @@ def build_shelf(home: WithObjects) -> RateShelf:
 
 
 def build_planner(home: WithObjects, usage: UsageSource, shelf: RateShelf) -> Planner:
-    """Planner that finds the rates for a month."""
+    """Build the planner that finds the rates for a month."""
     return Planner(store=InvoiceStore(home.objects), composer=composing.Composer(usage=usage, shelf=shelf))
 
 
 def kept_positions(objects: ObjectStore) -> Callable[[str, str], KeptPositions | None]:
-    """Positions that the biller stores in the home region, by month and payer."""
+    """Build a function that reads the positions stored by the biller in the home region, by month and payer."""
     return lambda month, payer_id: read_positions(objects, month, payer_id)
 
 
@@ -198,7 +198,7 @@ _ATTEMPTS = 5
 
 
 def build_issuer(home: RegionPorts, usage: UsageSource) -> issuing.Issuer:
-    """The parts that make drafts and issue invoices."""
+    """Build the issuer, which makes drafts and issues invoices."""
     clock = runtime.SystemClock()
     composer, store = composing.Composer(usage=usage, shelf=build_shelf(home)), InvoiceStore(home.objects)
     return issuing.Issuer(
@@ -212,12 +212,12 @@ def build_issuer(home: RegionPorts, usage: UsageSource) -> issuing.Issuer:
 
 
 def build_verification(issuer: issuing.Issuer) -> Verification:
-    """The parts that rebuild documents to verify them."""
+    """Build the verification, which rebuilds documents to verify them."""
     return Verification(issuer=issuer, crediting=Crediting(issuer=issuer))
 
 
 def folder_destination(folder: Path) -> Destination:
-    """A folder, which is created if it does not exist.
+    """Use a folder as an export's target; create it if absent.
 
     Raises:
         OSError: The folder cannot be created, or is a file.
@@ -229,15 +229,15 @@ def folder_destination(folder: Path) -> Destination:
 def bucket_destination(
     bucket: str, prefix: str, environ: Mapping[str, str], *, region: str, endpoint: str | None
 ) -> Destination:
-    """A prefix of a bucket, written with the credentials of the environment; a `/` is appended to the prefix.
+    """Use a bucket's prefix as an export's target, with the environment's credentials; `/` is appended to the prefix.
 
     A call to S3 in `region` finds the bucket's region.
 
     Raises:
-        OperationFailedError: The bucket does not exist, or may not be listed.
+        OperationFailedError: The bucket does not exist, or the caller may not list it.
     """
     folder = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
     client = session.Clients.from_env(environ, region=region, endpoint_url=endpoint).s3
-    # A log store's errors explain in words what is wrong with anybody's bucket.
+    # The errors of a log store explain in words what is wrong with a bucket, whoever owns it.
     next(iter(log_buckets.S3LogStore(client, bucket).list(folder)), None)
     return Destination(objects=S3ObjectStore(client, bucket), prefix=folder, name=f"s3://{bucket}/{folder}")

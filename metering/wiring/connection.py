@@ -25,7 +25,7 @@ from metering.wiring.jobs import LakeJobs, lake_jobs
 
 
 class OnrampQueues(NamedTuple):
-    """Queues of log files: events of new files, and their dead-letter queue."""
+    """Queues for log files: the queue of events about new files, and its dead-letter queue."""
 
     events: queues.SqsQueue
     dead: queues.SqsQueue
@@ -36,7 +36,7 @@ class RegionConnection(region.RegionPorts):
     """Ports, settings and jobs of one deployed region, each created on first use.
 
     Attributes:
-        restored: After a restore, the ledger may belong to another usage table than the deployed one.
+        restored: Whether, after a restore, the ledger may belong to another usage table than the deployed table.
     """
 
     names: RegionResources
@@ -53,7 +53,7 @@ class RegionConnection(region.RegionPorts):
 
     @cached_property
     def version(self) -> str:
-        """Deployed version, as the deployment published it; empty if it published none."""
+        """Deployed version, as the deployment published it; empty if no version was published."""
         return read_outputs(self.clients, RegionStacks.of(self.stage).data).get("Version", "")
 
     @cached_property
@@ -67,11 +67,11 @@ class RegionConnection(region.RegionPorts):
         return OnrampQueues(events=events, dead=dead)
 
     def restoring(self) -> Self:
-        """The same region, usable even while its ledger belongs to another usage table."""
+        """The same region, usable even if the ledger belongs to another usage table."""
         return replace(self, restored=True)
 
     def read_only(self) -> Self:
-        """The same region over clients that refuse every write call."""
+        """The same region with clients that refuse every write call."""
         return replace(self, clients=ReadOnlyClients(self.clients.access))
 
     def _open(self, items: ItemStore) -> None:
@@ -93,7 +93,7 @@ class RegionConnection(region.RegionPorts):
         return caller_arn(self.clients.sts)
 
     def caller_id(self) -> str:
-        """Unique id of the caller, in the form in which SQS names a sender."""
+        """Unique id of the caller, in the form of SQS's sender ids."""
         return caller_id(self.clients.sts)
 
     @cached_property
@@ -105,13 +105,13 @@ class RegionConnection(region.RegionPorts):
         """Logs of the functions.
 
         Raises:
-            OperationFailedError: The deployed version does not publish its log groups.
+            OperationFailedError: The deployed version does not publish the names of its log groups.
         """
         return CloudWatchFunctionLogs(self.clients.logs, log_groups(self.clients, self.stage))
 
     @cached_property
     def settings(self) -> Settings:
-        """Settings that the functions work with.
+        """The settings that the functions use.
 
         Raises:
             OperationFailedError: The settings cannot be read; defaults would be wrong.
@@ -147,7 +147,7 @@ class RegionConnection(region.RegionPorts):
 
 
 def connected(clients: Clients, stage: str) -> RegionConnection:
-    """Connect to the clients' region.
+    """Connect to the region of `clients`.
 
     Raises:
         SettingsError: The stage is not deployed there.

@@ -1,4 +1,4 @@
-"""Parts that build and remove the regions of a stage."""
+"""Builds what is needed to build and remove the regions of a stage."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
     from metering.usage.totals import Total
 
 _ROLES = ("reader", "operator", "producer")
-# The newest hour of the lake is searched in this many days.
+# The newest hour of the lake is searched for in this many days.
 _LOOK_BACK_DAYS = 40
 
 
 def doctor_bench(region: RegionConnection, *, thorough: bool) -> Bench:
-    """Inputs of the doctor's checks; those that call AWS are created on first use.
+    """Build the inputs of the doctor's checks; inputs that call AWS are created on first use.
 
     Raises:
         SettingsError: The stage is not deployed.
@@ -91,7 +91,7 @@ _ANSWERS = {Verdict.OK: Answered.PASSED, Verdict.DIFFERS: Answered.FAILED, Verdi
 
 
 def findings_of(region: RegionConnection) -> tuple[Finding, ...]:
-    """Findings of the doctor's cheap checks in a region; they page nobody.
+    """Findings of the doctor's cheap checks in a region; these checks page nobody.
 
     Raises:
         SettingsError, UnavailableError: As `doctor_bench`.
@@ -126,7 +126,7 @@ class NewestHour:
 
 
 def _as_role(clients: Clients, role_arn: str, role: str) -> Callable[[], Clients]:
-    """Return a function that assumes a role and returns its clients, or raises the reason."""
+    """Return a function that assumes a role and returns clients with it, or raises the reason why it cannot."""
 
     def assume() -> Clients:
         if not role_arn:
@@ -142,7 +142,7 @@ def _bucket_of(clients_of: Callable[[], Clients], bucket: str) -> Callable[[], O
 
 
 def _ingest(operator: Callable[[], Clients], region: RegionConnection) -> queues.Queue:
-    """The ingest queue, with the operator's role if possible: a stage may accept no other sender."""
+    """The ingest queue, used as the operator's role if possible, because a stage may refuse other senders."""
     try:
         return SqsQueue(operator().sqs, region.names.ingest_queue_url)
     except CannotAskError:
@@ -170,7 +170,7 @@ def _engine(clients: Clients, outputs: Mapping[str, str]) -> Engine | None:
 Say = Callable[[str, str], None]
 """Tells people one line: region (or empty) and message."""
 
-# Number of parallel deployments in one wave. Each is a separate process that mostly waits.
+# Number of parallel deployments in one wave. Each deployment is a separate process that mostly waits.
 _SIDE_BY_SIDE = 3
 
 
@@ -189,12 +189,12 @@ class Fleet:
 
     Attributes:
         asked: Stage and settings given on the command line.
-        home: Home region, the default or the one given; new regions copy its settings.
-        environ: Environment of the SDK and of deployments: credentials, certificates.
-        no_pager: Whether a region may be ready without a confirmed subscription to its `page` topic.
+        home: Home region (the default, or as given); new regions copy its settings.
+        environ: Environment variables for the SDK and for deployments: credentials, certificates.
+        no_pager: Whether a region may be ready even if no subscription to its `page` topic is confirmed.
         say: Told of each step.
         say_resource: Called for each resource that a deployment creates.
-        reaching_home: Context manager around the first call to the home region, which may explain a failure.
+        reaching_home: Context manager around the first call to the home region; it may explain a failure of this call.
     """
 
     asked: layers.Asked
@@ -251,7 +251,7 @@ class Fleet:
                 environ=self.environ,
                 given=cache(lambda region: self.settings.of(region).given),
                 rehearsal=self.rehearsal,
-                # Emulators have no CodeBuild, so no project there builds missing regions.
+                # Emulators have no CodeBuild, so there is no project that builds missing regions.
                 home="" if self.config.emulated or self.rehearsal else self.home,
                 say=self.say_resource,
             ),
@@ -273,7 +273,7 @@ class Fleet:
         )
 
     def _usage_before(self, region: str) -> int:
-        """Generation of the usage table to keep until a restore is done (the ledger's); 0 if none."""
+        """Generation of the usage table (the ledger's) that must be kept until a restore is done; 0 if none."""
         found = self.deployed.usage_generation(region)
         return 0 if found == self.settings.of(region).config.policy().usage_generation else found
 
@@ -306,7 +306,7 @@ class Fleet:
         return Uninstall(ports=self.ports, states=self.states, removal=self.removal, say=self.say)
 
     def survey(self, region: str, phase: Phase | None) -> Surveyed:
-        """Compare the deployed state of a region with what this checkout would deploy there."""
+        """Compare a region's deployed state with the state that this checkout would deploy."""
         # If there is a note, the region's settings are only partly known.
         same = not (self.settings.change(region).differences or self.settings.before(region).note)
         return survey(self.ports, region, phase=phase, own=own_release(), same_settings=same)
@@ -319,7 +319,7 @@ class Fleet:
         return caller_arn(self.clients_of(self.home).sts)
 
     def home_items(self) -> ItemStore | None:
-        """Tables of the home region; None if it is not deployed."""
+        """Tables of the home region; None if the stage is not deployed there."""
         with self.reaching_home():
             return home_ledger(self.clients_of(self.home), self.asked.stage)
 

@@ -37,7 +37,7 @@ class LakeJobs:
     """Jobs of one region, each created on first use.
 
     Attributes:
-        threads: Number of parallel calls of a job. With several threads, the stores must be thread-safe.
+        threads: Number of a job's parallel calls. If there are several threads, stores must be thread-safe.
     """
 
     items: writes.ItemStore
@@ -195,9 +195,9 @@ class LakeJobs:
         )
 
     def after_restore(self, deadline: Deadline, tell: Callable[[census_state.HourStep], None]) -> rebuild.AfterRestore:
-        """Steps that make a restored ledger work with a new usage table (P41).
+        """Build the steps that make a restored ledger usable with a new usage table (P41).
 
-        `tell` is called for each hour that is measured.
+        `tell` is called for each measured hour.
         """
         return rebuild.AfterRestore(
             items=self.items,

@@ -1,4 +1,4 @@
-"""Ports that the service is built on, the consistent view of the lake, and the roll-up."""
+"""Ports on which the service is built, the consistent view of the lake, and the roll-up."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def build_rollup(
 ) -> Rollup:
     """Build the roll-up of a region. Staging objects are summed by `staged`; default: Parquet.
 
-    It makes `threads` parallel calls; with several, the stores must be thread-safe.
+    The roll-up makes `threads` parallel calls; if there are several threads, the stores must be thread-safe.
     """
     settings = ports.settings
     retrier = Retrier(clock=ports.clock, entropy=ports.entropy, attempts=settings.attempts)
@@ -79,7 +79,7 @@ def build_rollup(
 
 
 def rollup_tick(ports: ServicePorts, rollup: Rollup) -> RollupTick:
-    """One tick of the roll-up function, which runs each minute."""
+    """Build one tick of the roll-up function, which runs each minute."""
     return RollupTick(rollup=rollup, clock=ports.clock, every_s=ports.settings.rollup_every_s, tick_s=MINUTE_S)
 
 

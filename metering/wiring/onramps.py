@@ -1,4 +1,4 @@
-"""On-ramps of a region: the parts of the functions for log files."""
+"""On-ramps of a region: builds what the functions for log files need."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
     from metering.wiring.lake import ServicePorts
 
 
-# The function's timeout is four minutes, in which it also captures a context first.
+# The function's timeout is four minutes, and the function first captures a context in this time.
 _LOOK_S = 2 * MINUTE_S
-# Plans, and notes about plans, outlive the markers of their batches by this time.
+# Plans, and notes about plans, exist for this much longer than the markers of their batches.
 _OUTLIVES_S = 15 * DAY_S
 
 
 @dataclass(frozen=True)
 class OnrampParts(FunctionParts):
-    """Parts of a function that works on log files."""
+    """Ports and settings of a function that works on log files."""
 
     reads = OnrampSettings
     names: OnrampSettings
@@ -49,7 +49,7 @@ class OnrampParts(FunctionParts):
 
         Raises:
             FormatTooNewError: Newer code wrote the ledger, and its plans may be unreadable for this code.
-            UnavailableError: The ledger did not answer the read of its format.
+            UnavailableError: The ledger did not respond to the read of its format.
         """
         _ = self.items
 
@@ -58,7 +58,7 @@ class OnrampParts(FunctionParts):
         """Log sources of the region.
 
         Raises:
-            SettingsError: They cannot be read, or one is in the region's own data bucket.
+            SettingsError: The log sources cannot be read, or one of them is in the region's own data bucket.
         """
         try:
             found = decode_sources(self.names.log_sources)
@@ -108,7 +108,7 @@ def build_context_keeper(parts: OnrampParts) -> ContextKeeper:
 
 
 def build_coverage_look(parts: OnrampParts) -> Callable[[], Mapping[str, int]]:
-    """Build a function that looks for missing log files, and returns counts of them."""
+    """Build a function that searches for missing log files and returns how many there are."""
     job = build_coverage(parts, parts.sources, contexts=parts.contexts, time_s=_LOOK_S)
 
     def look() -> Mapping[str, int]:
@@ -119,7 +119,7 @@ def build_coverage_look(parts: OnrampParts) -> Callable[[], Mapping[str, int]]:
 
 
 def _ip_ranges(*, emulated: bool) -> Mapping[str, object]:
-    """AWS's list of address ranges. If an emulator is offline, it has no ranges, and public peers are unclassified."""
+    """AWS's list of address ranges. Offline emulators have none, so public peers are unclassified."""
     try:
         return description_files.fetched_ip_ranges()
     except UnavailableError:
@@ -133,7 +133,7 @@ def build_coverage(
 ) -> CoverageJob:
     """Build the coverage job, which may run for `time_s`.
 
-    If `sources` is empty, the job delays no completeness. `contexts` are cached by the process between runs.
+    If `sources` is empty, the job does not delay completeness. The process caches `contexts` between runs.
     """
     objects, settings = parts.objects, parts.settings
     store = ContextStore(objects) if contexts is None else contexts
@@ -175,17 +175,17 @@ def _is_booked(ports: RegionPorts, batch_id: str) -> bool:
 
 
 def log_bucket(bucket: str, environ: Mapping[str, str], *, region: str, endpoint: str | None) -> log_buckets.S3LogStore:
-    """A bucket with log files, of any account, read with the credentials of the environment. S3 tells its region."""
+    """A bucket with log files, in any account, read with the environment's credentials. S3 tells its region."""
     return log_buckets.S3LogStore(session.Clients.from_env(environ, region=region, endpoint_url=endpoint).s3, bucket)
 
 
 def folder_contexts(folder: Path) -> ContextStore:
-    """The contexts of a folder."""
+    """The contexts in a folder."""
     return ContextStore(folders.FolderLogStore(folder))
 
 
 class RememberedContexts:
-    """Thread-safe contexts: the newest as of first use, read by one thread at a time."""
+    """Thread-safe contexts: the newest contexts at the time of first use, read by one thread at a time."""
 
     def __init__(self, contexts: Contexts) -> None:
         self._contexts = contexts
@@ -211,11 +211,11 @@ class RememberedContexts:
 
 
 class BroughtContexts:
-    """Contexts of a folder. A context is stored in the region before plans name it, and is used for these files only.
+    """Contexts of a folder. A context is stored in the region before plans name it, and used only for the given files.
 
     Args:
         brought: The contexts of the folder.
-        kept: The contexts of the region; plans name these.
+        kept: The region's contexts, which plans name.
     """
 
     def __init__(self, brought: ContextStore, kept: ContextStore) -> None:

@@ -69,7 +69,7 @@ class RegionPorts:
 
     @cached_property
     def items(self) -> DynamoDbItemStore:
-        """The two tables. The first use checks format and generation of the data.
+        """The two tables. The first use checks the data's format and generation.
 
         Raises:
             FormatTooNewError: Newer code wrote the ledger.
@@ -85,7 +85,7 @@ class RegionPorts:
 
     @cached_property
     def kind_names(self) -> KindNames:
-        """Kinds by their numbers in usage items, cached between queries."""
+        """Kinds by the numbers that usage items contain, cached between queries."""
         return KindNames(self.items)
 
     @cached_property
@@ -138,9 +138,9 @@ class Stage(Generic[R]):
     """Regions of one stage. The list of regions is read once.
 
     Attributes:
-        home: Name of the home region, which has prices, payers and the states of all regions.
-        connect: Connects to a region by its name. If the stage is not deployed there, the error or its cause is a
-            `SettingsError`.
+        home: Name of the home region, which stores prices, payers and the states of all regions.
+        connect: Connects to a region by its name. If the stage is not deployed in this region, the error or its cause
+            is a `SettingsError`.
         states: States of the regions in which the stage was ever built.
     """
 
@@ -150,7 +150,7 @@ class Stage(Generic[R]):
 
     @cached_property
     def known(self) -> Mapping[str, RegionState]:
-        """States by region; a region without a state, such as some home regions, is absent."""
+        """States by region; regions without a state, such as some home regions, are absent."""
         return {state.region: state for state in self.states.everything()}
 
     @property
@@ -169,10 +169,10 @@ class Stage(Generic[R]):
         return {name: list(state.left_out) for name, state in self.known.items() if state.left_out}
 
     def reached(self, name: str) -> list[R]:
-        """Connect to a region of `names`; [] if it is unreadable and was never fully deployed.
+        """Connect to a region of `names`; [] if the region is unreadable and was never fully deployed.
 
         Raises:
-            MeteringError: The region may hold data and cannot be read: totals would be too small.
+            MeteringError: The region may hold data, but cannot be read, so totals would be too small.
         """
         try:
             with errors.refusals_explained():
@@ -186,10 +186,10 @@ class Stage(Generic[R]):
     def readable(
         self, home: R, check: Callable[[R], object] = lambda _region: None
     ) -> tuple[list[R], dict[str, MeteringError]]:
-        """Regions to rate with a home region: sorted readable regions, and errors of the others.
+        """Regions to rate with a home region: the readable regions, sorted, and the errors of the other regions.
 
-        A region that was never fully deployed is left out without an error only if the stage is not deployed there. A
-        stage on an emulator may have `home` only. `check` reads something from a region.
+        A region that was never fully deployed is omitted without an error only if the stage is not deployed there. A
+        stage on an emulator may have only `home`. `check` reads something from a region.
         """
         found, silent = [home], dict[str, MeteringError]()
         for name in self._others(home):
@@ -206,7 +206,7 @@ class Stage(Generic[R]):
     def billing_home(self, asked: str | None, *, emulated: Callable[[], bool]) -> R:
         """Connect to the home region. If an emulator lacks the home region, connect to `asked`.
 
-        `asked` is the requested region, None for all; `emulated` tells whether it is an emulator.
+        `asked` is the requested region, or None for all; `emulated` returns whether the region is on an emulator.
 
         Raises:
             MeteringError: The home region cannot be read.
@@ -219,7 +219,7 @@ class Stage(Generic[R]):
         return self.connect(asked)
 
     def is_alone(self, home: R) -> bool:
-        """Whether the region is rated alone: it has no other regions, or is not the home region."""
+        """Whether the region is rated alone, because there are no other regions or it is not the home region."""
         return not self._others(home)
 
     def _others(self, home: R) -> list[str]:
@@ -232,7 +232,7 @@ def is_absent(error: MeteringError) -> bool:
 
 
 def home_ledger(clients: Clients, stage: str) -> ItemStore | None:
-    """Tables of the home region, whatever their data format is; None if the stage is not deployed there.
+    """Tables of the home region, regardless of their data format; None if the stage is not deployed there.
 
     Raises:
         UnavailableError: The region does not answer.
@@ -248,7 +248,7 @@ def home_ledger(clients: Clients, stage: str) -> ItemStore | None:
 
 @dataclass(frozen=True)
 class FunctionParts(RegionPorts):
-    """Ports of the function's region, and the settings with their names.
+    """Ports of the function's region, and the settings, which contain the resources' names.
 
     Attributes:
         reads: Class of the settings in the function's environment.
@@ -259,7 +259,7 @@ class FunctionParts(RegionPorts):
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
-        """Parts for a function with this environment.
+        """Build a function's ports and settings from its environment variables.
 
         Raises:
             SettingsError: Lists every problem of the environment.
@@ -269,7 +269,7 @@ class FunctionParts(RegionPorts):
         return made
 
     def check(self) -> None:
-        """Check at the start of the function what must not fail later."""
+        """Run, when the function starts, the checks that must not fail later."""
 
     @property
     def settings(self) -> Settings:
@@ -278,7 +278,7 @@ class FunctionParts(RegionPorts):
 
 @dataclass(frozen=True)
 class WriterParts(FunctionParts):
-    """Parts of the function that writes first to a new region, and so records the data format there."""
+    """Ports of the function that is the first to write to a new region, and so records the data format there."""
 
     def _open(self, items: ItemStore) -> None:
         generation = self.names.usage_generation
@@ -287,7 +287,7 @@ class WriterParts(FunctionParts):
 
 @dataclass(frozen=True)
 class ReaderParts(FunctionParts):
-    """Parts of a read-only function, as `metering.wiring.answers` needs them (`ReadableRegion`)."""
+    """Ports and settings of a read-only function, as `metering.wiring.answers` needs them (`ReadableRegion`)."""
 
     reads = ApiSettings
     names: ApiSettings

@@ -1,4 +1,4 @@
-"""Builders for a region's reports and checks: source of totals, completeness, verifier."""
+"""Builds what a region's reports and checks need: the source of totals, the completeness, the verifier."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from metering.wiring import connection, lake
     from metering.wiring.region import FunctionParts
 
-# An answer as of now reads at most this many staging objects. At full load about 20 are waiting, for some 15 seconds.
+# An answer as of now reads at most this many staging objects. At full load, about 20 wait, for some 15 seconds.
 MOST_WAITING = 1_000
 
 
 def report_source(region: lake.ReadableRegion, meter: query.Meter = query.UNCOUNTED) -> ReportSource:
-    """Source of the reports of a region. `meter` counts all reads for reports."""
+    """Build the source of a region's reports. `meter` counts all reads for reports."""
     # The watch is built here, too, and must not load a Parquet library.
     from metering.lake.parquet.frozen_months import ParquetFrozenFiles
     from metering.lake.parquet.reader import ParquetStagedUsage
@@ -47,7 +47,7 @@ def report_source(region: lake.ReadableRegion, meter: query.Meter = query.UNCOUN
 
 
 def build_freshness(region: connection.RegionConnection | FunctionParts) -> freshness.Freshness:
-    """Completeness of the reports of a region."""
+    """Build what computes the completeness that a region's reports state."""
     return freshness.Freshness(
         items=region.items,
         ingest=region.ingest,
@@ -62,7 +62,7 @@ def build_freshness(region: connection.RegionConnection | FunctionParts) -> fres
 
 
 def build_verifier(region: connection.RegionConnection) -> Verifier:
-    """A verifier for a connected region."""
+    """Build the verifier of a connected region."""
     return Verifier(
         items=region.items,
         objects=region.objects,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def build_status(region: RegionConnection) -> StatusReader:
-    """A reader of the status of a connected region."""
+    """Build the reader of a connected region's status."""
     return StatusReader(
         items=region.items,
         ingest=region.ingest,
@@ -32,7 +32,7 @@ def build_status(region: RegionConnection) -> StatusReader:
 
 
 def build_close(region: RegionConnection) -> CheckedClose:
-    """The close of a month in a connected region, with its checklist."""
+    """Build the close of a month in a connected region, with the checklist."""
     return CheckedClose(
         closer=region.jobs.closer,
         items=region.items,
@@ -47,7 +47,7 @@ def build_close(region: RegionConnection) -> CheckedClose:
 
 
 def build_quarantine(region: RegionConnection) -> QuarantineEntries:
-    """The quarantine of a connected region."""
+    """Build the quarantine of a connected region."""
     return QuarantineEntries(
         items=region.items,
         objects=region.objects,

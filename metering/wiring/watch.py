@@ -1,4 +1,4 @@
-"""Watch of a region, and the metrics that it publishes to."""
+"""Builds a region's watch, and the metrics to which the watch publishes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The API gives the command line's answers: the same JSON, and the same bytes of CSV, NDJSON and Parquet."""
+"""The API returns the same answers as the command line: equal JSON, and identical bytes of CSV, NDJSON and Parquet."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _here() -> Iterator[None]:
             "metering.cli.command.emulated": lambda **_place: True,
             "metering.cli.command.refuse_aws_for_emulated": lambda _stage, **_place: None,
             "metering.cli.command.Session.regions": regions,
-            # The real program builds its command tree only once, too.
+            # The real program also builds its command tree only once.
             "typer.testing._get_command": cache(get_command),
             "time.time": lambda: float(NOW_S),
         }.items():
@@ -49,7 +49,7 @@ def _here() -> Iterator[None]:
 
 
 class _Connected(WorldRegion):
-    """The attributes of a connection that reports use. Queues are not read, as the watch has measured."""
+    """The attributes of a connection that reports use. Queues are not read, because the watch has measured recently."""
 
     ingest = None
     dead_letters = None
@@ -99,7 +99,7 @@ def asked(count: int, seed: int) -> Iterator[dict[str, str]]:
 
 
 def words_of(given: dict[str, str]) -> list[str]:
-    """Arguments of the same query for the command line."""
+    """Command-line arguments for the same query."""
     words: list[str] = []
     for name, text in given.items():
         option = f"--{name.replace('_', '-')}"
@@ -108,7 +108,7 @@ def words_of(given: dict[str, str]) -> list[str]:
 
 
 def same(path: str, command: list[str], given: dict[str, str], folder: Path, *forms: str) -> int:
-    """Query API and command line in each format; return the row count."""
+    """Query the API and the command line in each format; return the number of rows."""
     rows = 0
     for form in forms or FORMS:
         here = world().get(f"{path}?{urlencode({**given, 'format': form}, safe=',:')}")
@@ -147,7 +147,7 @@ def test_random_questions_about_costs_have_the_same_answers(tmp_path: Path) -> N
     assert sum(1 for rows in found if rows) > len(more) / 2
 
 
-# A month excludes other time parameters, and cost figures have other names.
+# With `month`, no other time parameters are allowed, and cost figures have other names.
 _NOT_OF_COSTS = {"detail", "sort", "from", "to", "last"}
 
 

@@ -55,7 +55,7 @@ def test_too_much_is_refused_before_a_single_call(calls: list[str], asked: str, 
 
 
 def test_as_many_partitions_as_may_be_are_read_and_one_more_is_not() -> None:
-    # 15 accounts in 13 months are 195 partitions, and 16 accounts are 208.
+    # 15 accounts in 13 months have 195 partitions, and 16 accounts have 208.
     accounts = [f"{number:012}" for number in range(16)]
     asked = "/v1/usage?from=2025-11&to=2026-11-02&account="
     assert world().get(asked + ",".join(accounts[:15])).status_code == 200
@@ -73,7 +73,7 @@ def test_a_customer_with_many_accounts_has_the_same_budget() -> None:
 
 
 def test_hours_with_rows_are_counted_and_those_of_closed_months_are_not() -> None:
-    # November has traffic in 4 hours, and October in one.
+    # November has traffic in 4 hours, and October in one hour.
     for asked, hours in (("", 4), ("&group_by=account_id", 4)):
         for most, status in ((hours, 200), (hours - 1, 422)):
             limited = world().limited(hours=most)
@@ -179,7 +179,7 @@ def test_rows_are_counted_while_they_are_summed() -> None:
 
 
 def test_memory_ends_with_the_rows_that_may_be_summed() -> None:
-    """A query with very many groups is stopped early: it holds no more rows than allowed."""
+    """A query with very many groups is stopped early, so that it never holds more rows than allowed."""
     made = 0
 
     def entries() -> Iterator[tuple[tuple[str, ...], Total]]:
@@ -194,7 +194,7 @@ def test_memory_ends_with_the_rows_that_may_be_summed() -> None:
 
 
 def test_a_customer_of_a_large_payer_asks_for_costs_month_by_month() -> None:
-    # Tiers depend on the payer and its two accounts: three partitions a month.
+    # Tiers depend on the payer and its two accounts, so three partitions are read per month.
     assert world().limited(partitions=3).get("/v1/cost?month=2026-11", "first").status_code == 200
     answer = world().limited(partitions=5).get("/v1/cost?from=2026-10&to=2026-11-24", "first")
     assert answer.status_code == 422
@@ -203,7 +203,7 @@ def test_a_customer_of_a_large_payer_asks_for_costs_month_by_month() -> None:
     assert THIRD not in answer.text
 
 
-# A request with an unknown name has the same limits as with a known name.
+# A request with an unknown name has the same limits as one with a known name.
 NOTHING = "&service=AmazonNone&usage_type=None-Bytes&from_location=eu-west-9&to_location=eu-west-9"
 ASKED = {
     "by hour of the lake": "/v1/usage?last=3d&detail=resource_id",
@@ -229,7 +229,7 @@ def test_a_customer_is_told_which_of_its_names_its_usage_lacks() -> None:
         assert all(each["nearest"] == [] for each in told.get("unknown", []))
         return {each["parameter"]: each["value"] for each in told.get("unknown", [])}
 
-    # The account has both values, but in different rows.
+    # The account has both values, but not in the same row.
     assert unknown("service=AmazonEC2&to_location=eu-west-1") == {}
     both = {"service": "AmazonNone", "to_location": "eu-west-9"}
     assert unknown("service=AmazonEC2,AmazonNone&to_location=eu-west-9") == both

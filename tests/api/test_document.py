@@ -1,4 +1,4 @@
-"""The OpenAPI document: reviewed like a template, bounded everywhere, and consistent with the served API.
+"""The OpenAPI document: reviewed as a snapshot, with bounds on every schema, and consistent with the served API.
 
 `python -m tests.api.test_document` writes the snapshot; review its diff.
 """
@@ -38,7 +38,7 @@ _BOUNDED: dict[str, tuple[set[str], ...]] = {
 
 @cache
 def document() -> dict[str, Any]:
-    """The document as it is served."""
+    """The OpenAPI document in the form in which it is served."""
     answer = world().get("/openapi.json", None)
     assert answer.status_code == 200
     found: dict[str, Any] = answer.json()
@@ -46,7 +46,7 @@ def document() -> dict[str, Any]:
 
 
 def masked(given: dict[str, Any]) -> str:
-    """The document in the snapshot's form, without the version, so that releases do not change it."""
+    """The document in the snapshot's form; the version is omitted, so that releases do not change the snapshot."""
     made = deepcopy(given)
     made["info"]["version"] = "VERSION"
     return json.dumps(made, indent=2) + "\n"
@@ -86,7 +86,7 @@ def test_all_but_three_need_a_token() -> None:
     for path in document()["paths"]:
         if path not in PUBLIC:
             assert world().get(example(path), None).status_code == 401
-    # A path without authentication is found.
+    # The test finds a path without authentication.
     opened = deepcopy(document())
     opened["paths"]["/v1/usage"]["get"]["security"] = []
     assert insecure(opened) == {*PUBLIC, "/v1/usage"}
@@ -150,7 +150,7 @@ if __name__ == "__main__":
     SNAPSHOT.write_text(masked(document()))
 
 
-# Documentation of the API: its requests work as written, and its numbers equal those of the program.
+# Documentation of the API: its requests work as written, and its numbers equal those that the program uses.
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
 _REQUEST = re.compile(
     r'^curl -s(?P<held>H "Authorization: Bearer \$METERING_TOKEN")? "\$METERING_URL(?P<path>/[^"]+)"$', re.MULTILINE
@@ -200,7 +200,7 @@ def test_the_problem_that_is_shown_is_the_one_that_is_told() -> None:
     assert told["detail"].startswith("There is no parameter acount. Nearest: account. There are: ")
 
 
-# `make api-fuzz` fails on any finding, on an undetected seeded fault, and if every answer was without data.
+# `make api-fuzz` fails on any finding, on a seeded fault that it does not detect, and if no answer had data.
 ISSUE = Issue(operation="GET /v1/usage", kind="ignored_auth", told="It answers anybody.", code="curl …")
 
 
@@ -227,7 +227,7 @@ def test_one_outcome_that_is_not_good_makes_the_whole_red(capsys: pytest.Capture
 
 @pytest.mark.long
 def test_a_seeded_fault_is_found_and_the_application_without_it_is_clean() -> None:
-    """The fuzzing tool's own checks would miss this seeded fault."""
+    """The fuzzer's own checks would not find this seeded fault."""
     fault = FAULTS[0]
     app = ApiWorld().app
     clean, spoilt = (

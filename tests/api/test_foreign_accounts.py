@@ -1,7 +1,7 @@
 """No request with any token returns a byte, a row or a name of an account outside the token's grant.
 
-Each account has unique names for its resources, usage types, sources and batches. Any foreign name in an answer is a
-leak.
+Each account has unique names for its resources, usage types, sources and batches. So any foreign account's name in an
+answer is a leak.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NAMES = {FIRST: "Alpha", SECOND: "Bravo", THIRD: "Charlie"}
 OWN = {"first": FIRST, "second": SECOND}
 # Parameters that are drawn less often, because most of their values give an error.
 _SHARES = {"cursor": 0.05, "from_location": 0.05, "payer": 0.05, "account": 0.3, "top": 0.1, "sort": 0.1}
-# Parameter -> parameters that must not accompany it.
+# Parameter -> parameters that must not be combined with it.
 _APART = {
     "last": {"from", "to", "month", "hour"},
     "month": {"from", "to"},
@@ -39,7 +39,7 @@ _ALLOWED = {200, 304, 400, 403, 404, 422}
 
 @cache
 def world() -> ApiWorld:
-    """A region that no test of this module changes."""
+    """A region that the tests of this module never change."""
     made = World()
     for day in (30, 2, 1, 0):
         for account, name in NAMES.items():
@@ -68,7 +68,7 @@ def _records(account: str, name: str, start_s: int) -> list[dict[str, str | int]
 
 @cache
 def batches() -> dict[str, set[str]]:
-    """Accounts by batch, with the world's batch numbers."""
+    """Accounts by batch; batches are numbered as in the test's region."""
     senders = [*([account] for _ in range(4) for account in NAMES), NAMES]
     return {f"batch-{number}": set(accounts) for number, accounts in enumerate(senders)}
 
@@ -179,7 +179,7 @@ def _same_as_filtered(asked: str, who: str, own: Any) -> None:
 @pytest.mark.parametrize("who", sorted(OWN))
 def test_no_request_of_a_customer_shows_anything_of_others(who: str) -> None:
     statuses = [check(asked, who) for asked in requests(7, 170)]
-    # The test proves nothing if no request is answered.
+    # The test proves nothing if every request is refused.
     assert statuses.count(200) > len(statuses) / 3
 
 

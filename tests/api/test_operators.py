@@ -163,7 +163,7 @@ def test_more_entries_than_a_request_may_read_are_refused_or_paged_and_never_cut
     answer = world().get("/v1/quarantine", "operator")
     assert (answer.status_code, answer.json()["type"]) == (422, "urn:metering:problem:answer-too-large")
     assert all_pages("", 100) == whole
-    # Filtered-out entries count towards the limit, so a page may be empty and yet have a successor.
+    # Entries that are filtered out count towards the limit, so a page may be empty and yet be followed by another page.
     assert [each["batch_id"] for each in all_pages("&reason=invalid_account_id", 100)] == ["partly-a"]
     monkeypatch.setattr(operators, "MOST_ENTRIES", 1)
     assert len(all_pages("&reason=record_count_mismatch", 100)) == 5
@@ -176,7 +176,7 @@ def test_a_cursor_that_is_none_is_refused(cursor: str) -> None:
     assert world().get(f"/v1/quarantine?cursor={cursor}", "operator").status_code == 422
 
 
-# Operators' queries over HTTP and the command line agree: JSON except for the time of the query, and equal CSV.
+# Operators' queries over HTTP return what the command line does: JSON except for the time of the query, and equal CSV.
 _RANGE = {"start": "2026-11-22", "end": "2026-11-24T14:00:00Z"}
 _IN_URL = "from=2026-11-22&to=2026-11-24T14:00:00Z"
 CASES: dict[str, Callable[[HereSession], None]] = {

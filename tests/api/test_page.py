@@ -1,4 +1,4 @@
-"""The explorer page as served: its headers, its files and their addresses, its size, and its source."""
+"""The explorer page as it is served: headers, files and their addresses, size, and source."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ STATIC = ROOT / "metering" / "api" / "static"
 MODULES = ROOT / "tests" / "browser" / "modules"
 MOST_LINES, MOST_COLUMNS = 400, 120
 MOST_BYTES = 60_000
-# Number of requests in the first view, including the page: they count in the gateway's burst.
+# Number of requests in the first view, including the page itself: all of them count in the gateway's burst.
 MOST_FILES = 6
 NODE = Path(sys.executable).parent / "node"
-# Ways to bypass the content security policy, or to store more than a tab should.
+# Ways to bypass the content security policy, or to store more in a tab than is allowed.
 FORBIDDEN = ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function", "localStorage")
 _OURS = [path for path in sorted(STATIC.rglob("*")) if path.is_file() and "vendor" not in path.parts]
 

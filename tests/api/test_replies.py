@@ -1,4 +1,4 @@
-"""Responses: validators, compression, sizes, common headers, and problems for any request."""
+"""Responses: cache validators, compression, sizes, common headers, and the problems of invalid requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads of one token do not block others: reads are charged, few large requests run at once, late ones stop."""
+"""One token's reads do not block others: reads are charged, few large requests run concurrently, late requests stop."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tests.support.memory.clock import ManualClock
 from tests.support.memory.items import MemoryItemStore
 
 LARGE = "/v1/usage?last=3d&detail=resource_id"
-# 15 accounts in 12 months: 180 partitions.
+# 15 accounts in 12 months, which are 180 partitions.
 MANY = "/v1/usage?from=2025-12&to=2026-11-02&account=" + ",".join(f"{number:012}" for number in range(15))
 
 
 class Held:
-    """Blocks a large request at its first call to the objects until released. Mutable."""
+    """Blocks a large request at its first call to the object store, until the request is released. Mutable."""
 
     def __init__(self, api: ApiWorld) -> None:
         self.api, self.go, self.calls = api, Event(), 0
@@ -43,7 +43,7 @@ class Held:
 
 @pytest.fixture
 def pool() -> Iterator[ThreadPoolExecutor]:
-    """Threads of the concurrent clients."""
+    """Thread pool for concurrent clients."""
     with ThreadPoolExecutor(8) as threads:
         yield threads
 
@@ -60,7 +60,7 @@ def test_a_token_has_two_large_requests_in_work_and_others_are_answered_meanwhil
         began_s = time.monotonic()
         assert api.get(LARGE, "first").status_code == 429
         assert time.monotonic() - began_s < 0.5
-        # Small requests are answered, even to the same token.
+        # Small requests are still answered, even for the same token.
         for who in ("first", "second"):
             assert api.get("/v1/usage?from=2026-11&to=2026-11-24T14:00:00Z", who).status_code == 200
             assert api.get("/v1/freshness", who).status_code == 200
@@ -83,13 +83,13 @@ def test_of_all_tokens_four_large_requests_are_in_work(pool: ThreadPoolExecutor)
 def test_a_token_has_a_share_of_what_is_read_and_not_only_of_requests() -> None:
     api = ApiWorld(at_rest().world, limits=Limits())
     statuses = [api.get(MANY).status_code for _ in range(12)]
-    # 20 requests may run at once, each reading 180 partitions; the share is 1,000 reads.
+    # 20 requests may run at once, each reading 180 partitions; a token's share is 1,000 reads.
     assert statuses.count(200) == 6, (
         f"{statuses.count(200)} requests at once read {180 * statuses.count(200)} partitions"
     )
     refused = api.get(MANY)
     assert (refused.status_code, refused.json()["type"]) == (429, "urn:metering:problem:too-many-requests")
-    # Other tokens have their own share, and requests without reads are answered.
+    # Other tokens have their own share, and requests that read nothing are answered.
     assert api.get("/v1/usage", "first").status_code == 200
     assert api.get("/v1/freshness").status_code == 200
     api.world.clock.advance_s(int(refused.headers["retry-after"]))
@@ -122,12 +122,12 @@ def test_the_log_is_told_what_was_really_read() -> None:
     # Names similar to a mistyped name are searched for in the lake.
     api.get(f"/v1/usage?from=2026-11&to=2026-11-25&account={FIRST}&service=AmazonEC3", "analyst")
     found = [(each.hours, each.partitions) for each in api.logged]
-    # Four of 72 hours have rows. An unknown batch id costs one hour, like the id of a batch of another account.
+    # Four of 72 hours have rows. An unknown batch id costs one hour, as does the id of a batch of another account.
     assert found == [(4, 0), (4, 1), (1, 0), (1, 0), (4, 1)]
 
 
 def test_what_was_not_foreseen_counts_as_large_once_it_is() -> None:
-    # One partition, and then four hours in which names near a mistyped one are searched.
+    # One partition is read, and then four hours in which names similar to a mistyped name are searched for.
     api, asked = at_rest().limited(large=3), f"/v1/usage?from=2026-11&to=2026-11-25&account={FIRST}&service=AmazonEC3"
     assert api.get(asked).status_code == 200
     names = [api.parts.shares.begin("analyst") for _ in range(2)]
@@ -192,7 +192,7 @@ def test_a_large_request_that_begins_while_another_does_is_seen(ledger: Ledger) 
             assert other.begin("a")
 
     items.on_call = meanwhile
-    # The store has read that the entry is missing, and the same write is refused.
+    # The store has read that the entry is missing, and refuses the same write.
     refused(one, "a")
 
 

@@ -218,7 +218,7 @@ def test_the_token_of_a_server_here_is_good_and_no_other() -> None:
     assert "abc" not in repr(tokens)
 
 
-# An unauthenticated caller gets 401 without a reason; a token over its rate is told when to retry.
+# An unauthenticated caller gets 401 without a reason; if a token exceeds its rate, its user is told when to retry.
 GRANTS = {role.value: Grant(token_id=role.value, role=role, accounts=frozenset({"111111111111"})) for role in Role}
 
 
@@ -277,7 +277,7 @@ def test_a_token_that_asks_too_often_is_told_when_to_come_again_and_others_are_n
     assert {refused(at, "Bearer nobody").status for _ in range(5)} == {401}
 
 
-# A token has a burst and a steady rate, and exceeding them does not affect other tokens.
+# A token has a burst and a steady rate, and a token that exceeds them does not affect other tokens.
 NOW_MS = 1_800_000_000_000
 
 
@@ -297,7 +297,7 @@ def test_a_burst_is_let_in_and_no_more_and_the_bucket_fills_at_the_rate() -> Non
     assert let_in(door, "a", 100) == 5
     clock.advance_s(3600)
     assert let_in(door, "a", 100) == 20
-    # A refused request does not count.
+    # A request that is refused does not count.
     let_in(door, "a", 1000)
     clock.sleep_ms(200)
     assert let_in(door, "a", 10) == 1

@@ -1,4 +1,4 @@
-"""A customer's answers do not depend on others' usage: the same requests in two worlds get the same answers.
+"""A customer's answers do not depend on others' usage: the same requests get the same answers in two worlds.
 
 The worlds have the same batches, commits and hours. Only others' amounts differ, enough to move payers to other tiers.
 """
@@ -40,13 +40,13 @@ WHOLE = frozenset({FIRST, THIRD, PAYER})
 SEES = {"portal": frozenset({FIRST}), "second": frozenset({SECOND}), "whole": WHOLE}
 # The first tier ends at 10,240 GB. Each account has seven batches of this size in GB.
 OWN_GB, LITTLE_GB, MUCH_GB = 4_000, 1, 60_000
-# One of this many requests is repeated as Parquet, in which account names cannot be searched as text.
+# One of this many requests is repeated as Parquet, where account names cannot be searched for as text.
 _PARQUET_EACH = 5
 
 
 @cache
 def world(own: frozenset[str], others_gb: int) -> ApiWorld:
-    """A region in which all other accounts have this usage. No test changes it."""
+    """A region in which every other account has this usage. No test changes it."""
     made = World()
     for day in (30, 2, 1, 0):
         for account in NAMES:
@@ -55,7 +55,7 @@ def world(own: frozenset[str], others_gb: int) -> ApiWorld:
             made.compact_all()
         if day == 30:
             made.jobs.closer.close("2026-10", made.deadline())
-    # Batches with records of all accounts: one compacted, one waiting for the compactor, one also for the roll-up.
+    # Batches with records of all accounts: one is compacted, one waits for the compactor, and one also for the roll-up.
     for number in range(3):
         together = [each for account in NAMES for each in _records(account, own, others_gb, NOW_S - HOUR_S)]
         made.send(together, source="source-all", rolled_up=number < 2)
@@ -108,7 +108,7 @@ def ask_at_random(seed: int, count: int) -> None:
         statuses.append(check(who, asked))
         if number % _PARQUET_EACH == 0 and "format=" not in asked:
             check(who, f"{asked}{'&' if '?' in asked else '?'}format=parquet")
-    # The test proves nothing if no request is answered.
+    # The test proves nothing if every request is refused.
     assert statuses.count(200) > len(statuses) / 3
 
 
@@ -125,7 +125,7 @@ def test_no_answer_of_many_depends_on_what_others_use(seed: int) -> None:
 @pytest.mark.parametrize("asked", ["month=2026-11&group_by=tier", "last=3d&group_by=hour,tier,to"])
 def test_tiers_are_for_who_sees_every_account_of_the_payer(asked: str) -> None:
     for api in (world(SEES["portal"], LITTLE_GB), world(SEES["portal"], MUCH_GB)):
-        # A customer's token that may see costs, as all tokens of the previous release.
+        # A customer's token that may see costs, as all tokens of the previous release may.
         answer = api.get(f"/v1/cost?{asked}&account={FIRST}", "first")
         assert answer.status_code == 403, f"{asked} tells what the payer's other accounts use: {answer.text[:300]}"
         assert "ask the operator for a token that names every account of the payer" in answer.json()["detail"]
@@ -143,16 +143,16 @@ def test_costs_at_shared_tiers_are_for_tokens_that_were_made_for_them() -> None:
 
 
 def test_every_account_of_the_payer_is_meant_its_own_included() -> None:
-    # A token that sees both accounts of the payer sees every account that shares tiers, even in a request for one.
+    # If a token sees both accounts of the payer, it sees every account that shares tiers, even in a request for one.
     api = world(SEES["portal"], MUCH_GB)
     assert api.get(f"/v1/cost?month=2026-11&group_by=tier&account={FIRST}", "whole").status_code == 200
-    # Without the payer's own account, which may have usage too, the grant is incomplete.
+    # The grant is incomplete without the payer's own account, which may have usage, too.
     api.tokens.grants["part"] = Grant(token_id="part", role=Role.ANALYST, accounts=WHOLE - {PAYER})
     assert api.get(f"/v1/cost?month=2026-11&group_by=tier&account={FIRST}", "part").status_code == 403
 
 
 def test_a_difference_between_the_worlds_is_found() -> None:
-    """The worlds differ: an answer that depends on other accounts would fail."""
+    """The worlds do differ, so an answer that depends on other accounts would fail the comparison."""
     little, much = world(SEES["portal"], LITTLE_GB), world(SEES["portal"], MUCH_GB)
     for asked in ("/v1/cost?month=2026-11&group_by=tier", f"/v1/cost?month=2026-11&group_by=tier&account={FIRST}"):
         assert told(little, "analyst", asked) != told(much, "analyst", asked)
@@ -190,12 +190,12 @@ def test_the_id_of_a_batch_of_others_costs_what_an_id_costs_that_nobody_has(rang
 
 @cache
 def every_hour_alike() -> ApiWorld:
-    """A region with usage of one account that is hidden from customers: a batch per hour, two over all hours."""
+    """A region with usage of one account, hidden from customers: one batch for each hour, and two over all hours."""
     made = World()
     hours = range(NOW_S - 25 * HOUR_S, NOW_S, HOUR_S)
     whole = [record(1_000, start_s=hour_s, account=THIRD) for hour_s in hours]
     for number, hour_s in enumerate(hours):
-        # Ids between these two are not excluded by the file's statistics.
+        # The file's statistics do not exclude ids between these two.
         made.send(whole if number in {0, 9} else [record(1_000, start_s=hour_s, account=THIRD)])
     made.compact_all()
     complete_until(made, HOUR)
@@ -205,19 +205,19 @@ def every_hour_alike() -> ApiWorld:
 
 
 def calls_of(who: str, asked: str, api: ApiWorld | None = None) -> list[str]:
-    """Store calls of a request, sorted, because threads make them in any order. A query's items are omitted."""
+    """Store calls of a request, sorted, because threads make them in any order. The items of a query are omitted."""
     api = api or world(SEES[who], MUCH_GB)
-    # Names in usage are cached from one report to the next.
+    # Names in usage are cached between reports.
     api.get("/v1/usage?last=3d", who)
     with api.calls() as made:
         api.get(asked, who)
     return sorted(call for call in made if call != "items.query.next")
 
 
-# Several regions behind one application, as in `metering serve --region all`: one answer, or none.
+# Several regions behind one application, as in `metering serve --region all`: the answer covers all of them, or fails.
 @cache
 def both() -> ApiWorld:
-    """Two regions of a stage; only the first has prices. No test of this module changes the regions."""
+    """Two regions of a stage; only the first region has prices. The tests of this module never change these regions."""
     made = ApiWorld()
     away = World()
     traffic(away)

@@ -1,4 +1,4 @@
-"""`/v1/usage`: rows and format for each token."""
+"""`/v1/usage`: the rows and the format that each token gets."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_an_analyst_sees_every_account_and_a_customer_its_own() -> None:
 
 
 def check_own(asked: str, everything: list[Any]) -> None:
-    """Each customer sees the rows of its own account."""
+    """Each customer sees only the rows of its own account."""
     for token, account in (("first", FIRST), ("second", SECOND)):
         assert world().json(asked, token)["rows"] == [row for row in everything if row["account_id"] == account]
 
@@ -127,7 +127,7 @@ def test_a_customer_sees_the_cost_of_its_accounts_at_the_positions_of_who_pays_f
     everything = world().json(asked)
     assert [row["account_id"] for row in everything["rows"]] == [FIRST, SECOND, THIRD]
     check_own(asked, everything["rows"])
-    # Each row's cost is rounded, but the total is exact.
+    # The cost of each row is rounded, but the total is exact.
     assert abs(sum(Decimal(row["cost_usd"]) for row in everything["rows"]) - Decimal(everything["total_usd"])) < 1e-9
     assert everything["price_book"] == {"name": "aws-list", "version": 1}
 
@@ -229,14 +229,14 @@ def test_a_cursor_of_usage_is_none_of_costs() -> None:
 
 @cache
 def many_accounts() -> ApiWorld:
-    """A region with several further accounts, which no test of this module changes."""
+    """A region with several further accounts; the tests of this module never change it."""
     made = traffic(World())
     made.send([record(10 ** (number % 4), account=f"4444{number:08d}") for number in range(20)])
     return summed(made)
 
 
 def summed(world: World) -> ApiWorld:
-    """The region after the biller summed all usage."""
+    """The region after the biller has summed all usage."""
     world.compact_all()
     keep_day_sums(world)
     return ApiWorld(world)
@@ -297,7 +297,7 @@ def test_pages_by_figures_end_when_the_figures_move_and_no_account_is_left_out()
     own.world.send([record(10**16, start_s=NOW_S, account=FIRST)])
     summed(own.world)
 
-    # The smallest account has become the largest, and would be on no page.
+    # The account that was the smallest is now the largest, and would be on no page.
     answer = own.get(f"{asked}&cursor={page['next']}")
     assert answer.status_code == 422
     assert "have changed since the first page" in answer.json()["detail"]
@@ -342,7 +342,7 @@ def test_a_mistyped_question_is_refused() -> None:
 
 
 def test_a_customer_is_told_up_to_when_it_is_counted_and_nothing_of_what_others_have_waiting() -> None:
-    """H-F2 over HTTP: usage not counted yet has no accounts, so only tokens for all accounts see it."""
+    """H-F2 over HTTP: usage not counted yet has no accounts, so only tokens for all accounts see this usage."""
     api = summed(traffic(World()))
     api.world.send([record(7, account=FIRST), record(1_000, account=SECOND)])
     asked = "/v1/accounts?month=2026-11"

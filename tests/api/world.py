@@ -59,12 +59,12 @@ TOKENS = {
 }
 
 
-# Tests send many requests at once, while the clock stands still.
+# Tests send many requests at once, while the clock does not advance.
 BUSY = Limits(token_rate_per_s=1e6, token_burst=1_000_000, token_reads_per_s=1e6, token_reads=1_000_000_000)
 
 
 class FixedTokens:
-    """Tokens whose text is their name. Mutable.
+    """Tokens whose text equals the token's name. Mutable.
 
     Attributes:
         grants: Grants by token.
@@ -114,7 +114,7 @@ class ApiWorld:
     """The application over an in-memory region, and its clients. Mutable.
 
     Attributes:
-        world: The region. Tests may send batches or set its clock.
+        world: The region. Tests may send batches to the region or set its clock.
         logged: The application's log fields of each request.
     """
 
@@ -132,7 +132,7 @@ class ApiWorld:
         )
 
     def limited(self, **limits: float) -> ApiWorld:
-        """The same region behind an application with other limits."""
+        """The same region behind another application, with other limits."""
         return ApiWorld(self.world, limits=replace(self.parts.limits, **limits))  # type: ignore[arg-type]  # fields of it
 
     @cached_property
@@ -166,7 +166,7 @@ class ApiWorld:
 
     @contextmanager
     def calls(self) -> Iterator[list[str]]:
-        """Yield the list of store calls in the block."""
+        """Yield the list of store calls that the block makes."""
         made: list[str] = []
         self.world.items.on_call = self.world.objects.on_call = made.append
         try:
@@ -175,7 +175,7 @@ class ApiWorld:
             self.world.items.on_call = self.world.objects.on_call = lambda _call: None
 
     def pages(self, path: str, who: str | None = "analyst") -> Iterator[Any]:
-        """All pages of an answer, the first one at this path."""
+        """Get all pages of an answer, starting with the page at this path."""
         page = self.json(path, who)
         yield page
         for _ in range(1_000):
@@ -203,12 +203,12 @@ def documented(api: ApiWorld) -> dict[str, list[dict[str, Any]]]:
 
 @cache
 def at_rest() -> ApiWorld:
-    """A region that all modules share and no test changes."""
+    """A region that all modules share, and that no test changes."""
     return ApiWorld()
 
 
 def traffic(world: World) -> World:
-    """Send two months of traffic of three accounts; October is closed. Also set the time of completeness."""
+    """Send two months of traffic of three accounts; October is closed. Set the time of completeness too."""
     world.send(*_batches(OCTOBER_S, ("i-old",)))
     world.compact_all()
     world.jobs.closer.close("2026-10", world.deadline())
@@ -244,7 +244,7 @@ def complete_until(world: World, through_s: int) -> None:
 
 
 def _batches(start_s: int, resources: Sequence[str]) -> list[list[dict[str, str | int]]]:
-    """Batches with records of several accounts each."""
+    """Batches, each with records of several accounts."""
     batches: list[list[dict[str, str | int]]] = [[] for _ in resources]
     for (number, resource), (of_account, account), (of_place, place) in itertools.product(
         enumerate(resources), enumerate((FIRST, SECOND, THIRD)), enumerate(PLACES)

@@ -1,1 +1,1 @@
-"""The API tested against its own document, by schemathesis: `make api-fuzz`."""
+"""Tests, by schemathesis, of the API against its own document: `make api-fuzz`."""

@@ -1,9 +1,9 @@
-"""Fuzzes the API from its OpenAPI document: expects no issue with any role's token, and one per seeded fault.
+"""Fuzzes the API by its OpenAPI document: expects no issue with any role's token, and one issue for each seeded fault.
 
     python -m tests.api_fuzz                                     in process, over a region in memory
     python -m tests.api_fuzz --url http://127.0.0.1:8080 --token mtr_...     an API that runs somewhere
 
-Seed and examples are fixed, so that each run sends the same requests. `--examples 1000` sends many more.
+Seed and examples are fixed, so each run sends the same requests. `--examples 1000` sends many more requests.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.url:
         return told([fuzzed(given.token, given.examples, given.url)])
-    # Each process imports for itself: forking a process with threads may hang.
+    # Each process does its own imports, because forking a process with threads may hang.
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
         runs = [pool.submit(fuzzed, token, given.examples) for token in TOKENS]
         runs += [pool.submit(faulty, number) for number in range(len(FAULTS))]

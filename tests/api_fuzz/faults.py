@@ -26,8 +26,8 @@ class Fault:
 
     Attributes:
         name: What is wrong.
-        spoils: Wraps the fault around an application.
-        kind: The check that must fail; other failures would be coincidence.
+        spoils: Wraps an application in the fault.
+        kind: The check that must fail; failures of other checks would be coincidence.
     """
 
     name: str
@@ -98,7 +98,7 @@ def _unknown_ignored(scope: Scope) -> Scope:
 
 def _crashes(app: ASGIApp) -> ASGIApp:
     async def spoilt(scope: Scope, receive: Receive, send: Send) -> None:
-        # `strftime` once failed like this for years with fewer than four digits.
+        # `strftime` once failed in this way for years with fewer than four digits.
         if re.search(r"(?:^|&)(?:from|to)=0", unquote_plus(scope["query_string"].decode("latin-1"))):
             start: Message = {
                 "type": "http.response.start",

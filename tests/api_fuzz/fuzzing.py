@@ -1,4 +1,4 @@
-"""Runs of schemathesis: all operations and checks, with the same requests each time."""
+"""Runs of schemathesis: all operations and checks, with the same requests in each run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from metering.api.asking import Resource
 
 SEED = 1
-# Mostly values from the test data: with only random values, almost no request would return rows.
+# Most values are from the test data: with only random values, almost no request would return rows.
 _WORDS: dict[str, list[str]] = {
     "from": ["2026-10", "2026-11", "2026-11-24", "2026-11-24T12:00:00Z", "2026-10-25T13:00:00Z"],
     "to": ["2026-11", "2026-12", "2026-11-24T13:00:00Z"],
@@ -49,13 +49,13 @@ _WORDS: dict[str, list[str]] = {
 _HOW_OFTEN = 0.7
 # Examples of the document; every bound of every parameter; random requests; requests derived from other responses.
 PHASES = ("examples", "coverage", "fuzzing", "stateful")
-# Status codes for wrong parameters, or for a refusal before they are read.
+# Status codes for wrong parameters, or for a refusal before parameters are read.
 _REFUSED = (400, 401, 403, 405)
 
 
 @schemathesis.check
 def unknown_parameters_are_refused(_ctx: CheckContext, response: SentResponse, case: Case[Any]) -> None:
-    """Refuse misspelt filters: ignored, they would enlarge a total. Schemathesis accepts unknown parameters."""
+    """Refuse misspelt filters: ignoring one would enlarge a total. Schemathesis accepts unknown parameters."""
     # A drawn parameter without a value is omitted from the request.
     sent = parse_qs(urlsplit(str(response.request.url)).query, keep_blank_values=True)
     unknown = set(sent) - {each.name for each in case.operation.query}
@@ -94,8 +94,8 @@ class Findings:
     """Findings of a run. Mutable.
 
     Attributes:
-        issues: One issue of each kind per operation.
-        answers: Requests by operation and status.
+        issues: One issue of each kind for each operation.
+        answers: Number of requests by operation and status.
     """
 
     issues: dict[tuple[str, str], Issue] = field(default_factory=dict)
@@ -112,10 +112,10 @@ class Findings:
 
 
 def in_process(app: ASGIApp, *, token: str, examples: int, paths: str = "", phases: Sequence[str] = PHASES) -> Findings:
-    """Findings of schemathesis about an application, called in process.
+    """Findings of schemathesis about an application that is called in process.
 
     Args:
-        app: The application. The application serves its document at `/openapi.json`.
+        app: The application. The application must serve its document at `/openapi.json`.
         token: Token of the requests.
         examples: Number of random requests per operation.
         paths: A regular expression for paths; empty for all.
@@ -138,7 +138,7 @@ def over_http(
         token: Token of the requests.
         examples: Number of random requests per operation.
         phases: Kinds of requests, from `PHASES`.
-        rate: Request rate, such as `4/s`: below the token's limit, to avoid throttling.
+        rate: Request rate, such as `4/s`; a rate below the token's limit avoids throttling.
         ca_bundle: File of trusted certificates.
     """
     base = url.rstrip("/")
@@ -166,7 +166,7 @@ def _config(
             "warnings": False,
             "phases": {name: {"enabled": name in phases} for name in PHASES},
             "checks": {
-                # A valid request may concern data outside of its token's grant, and may make no sense.
+                # A valid request may concern data that its token may not see, and may make no sense.
                 "positive_data_acceptance": {"expected-statuses": ["2xx", "401", "403", "404", "422"]},
                 "negative_data_rejection": {"expected-statuses": ["400", "401", "403", "404", "405"]},
             },
@@ -197,7 +197,7 @@ def _found(
 
 
 def _words_of(schema: BaseSchema) -> dict[str, str]:
-    """Sample values of documented parameters, by place: omitted ones would count as misspelt."""
+    """Sample values of all documented parameters, by place; an omitted parameter would count as misspelt."""
     operations = [path["get"] for path in schema.raw_schema["paths"].values()]
     declared = {(each["in"], each["name"]) for operation in operations for each in operation["parameters"]}
     return {f"{place}.{name}": name for place, name in sorted(declared) if name in _WORDS}
@@ -224,7 +224,7 @@ def _issues(recorder: ScenarioRecorder) -> Iterator[Issue]:
                 )
 
 
-# A seeded fault shows in the first requests or never.
+# A seeded fault shows in the first requests or not at all.
 _FAULTY_EXAMPLES = 5
 _USAGE = "^/v1/usage$"
 _OK = 200
@@ -257,7 +257,7 @@ def fuzzed(token: str, examples: int, url: str = "") -> Outcome:
         _be_quiet()
         app = ApiWorld().app
         paths = _operators(app) if token == OPERATOR else ""
-        # Every bound of every parameter is tried once, independent of the token. Random requests cost far less.
+        # Every bound of every parameter is tried once, whatever the token. Random requests cost far less.
         phases, times = (_RANDOM, 3) if token == CUSTOMER else (PHASES, 1)
         found = in_process(app, token=token, examples=times * examples, paths=paths, phases=phases)
     name = "the API at its URL" if url else f"{token}'s token"
@@ -265,14 +265,14 @@ def fuzzed(token: str, examples: int, url: str = "") -> Outcome:
 
 
 def _operators(app: FastAPI) -> str:
-    """Regular expression for paths of operators only: on all others, operators equal analysts."""
+    """Regular expression for paths of operators only: on all other paths, operators get the same as analysts."""
     resources: tuple[Resource, ...] = app.state.resources
     return "|".join(f"^{re.escape(each.path)}$" for each in resources if each.roles == OPERATORS)
 
 
 def judged(name: str, found: Findings, began: float, *, url: str) -> Outcome:
     answered = sum(count for (_, status), count in found.answers.items() if status == 200)
-    # Requests without any answer prove nothing. An external API may have no data.
+    # A run proves nothing if no request gets an answer. An external API may have no data.
     good = not found.issues and (answered > 0 or bool(url))
     told = f"{found.requests} requests, {answered} answered with data, {len(found.issues)} issues"
     lines = [f"{told}, {time.monotonic() - began:.1f} s", *map(str, found.issues.values())]
@@ -280,7 +280,7 @@ def judged(name: str, found: Findings, began: float, *, url: str) -> Outcome:
 
 
 def faulty(number: int) -> Outcome:
-    """Fuzz one seeded fault; its own check must find it."""
+    """Fuzz one seeded fault; the fault's own check must find it."""
     began = time.monotonic()
     fault = FAULTS[number]
     _be_quiet()

@@ -1,4 +1,4 @@
-"""A browser for tests of the page. Without a browser, the tests are skipped, or fail if `CI` is set."""
+"""A browser for tests of the page. Without a browser, the tests are skipped or, if `CI` is set, fail."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def api() -> ApiWorld:
-    """The API over a week of traffic."""
+    """The API on a region with a week of traffic."""
     return busy_api()
 
 

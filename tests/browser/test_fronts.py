@@ -42,7 +42,7 @@ SIZES = (41_943_040, 2**63 - 1)
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Service]:
-    """A service on an emulator of its own."""
+    """A service on its own emulator."""
     with own_emulator() as running:
         yield deployed(running.endpoint, running.ca_bundle, enforced=True)
 
@@ -59,7 +59,7 @@ def who(service: Service) -> str:
 
 @pytest.fixture(scope="module")
 def links(service: Service) -> Iterator[dict[str, str]]:
-    """Link with a token, for each front."""
+    """For each front, a link with a token."""
     outputs = stack_outputs_of(service.clients, service.stage, "api")
     items = RegionPorts(service.clients, stack_outputs(service.clients, service.stage)).items
     book = TokenBook(items=items, clock=SystemClock())
@@ -92,7 +92,7 @@ def test_the_page_is_whole_over_every_front(browser: Browser, links: dict[str, s
     for scheme, width in looks:
         with watched(browser, scheme=scheme, width=width, now_s=int(time.time())) as tab:
             tab.pictures = f"{front}-{tab.pictures}"
-            # The function has a cold start, on a machine that may be busy.
+            # The function has a cold start, and the machine may be busy.
             tab.patience_ms = _PATIENCE_MS
             tab.page.set_default_timeout(_PATIENCE_MS)
             tab.open(f"{origin}?account={who}&range=24h#token={token}")

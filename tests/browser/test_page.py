@@ -1,4 +1,4 @@
-"""A walk through the page, in light and dark, wide and narrow: its figures equal the API's, to the byte.
+"""A walk through the page, in light and dark mode, wide and narrow: its figures equal the API's to the byte.
 
 Throughout the walk, the page logs nothing, violates no content security policy and no accessibility rule, contacts only
 its origin, puts no token into an address, and fits the window.
@@ -39,12 +39,12 @@ def asked(address: str, token: str = OPERATOR) -> Any:
 
 
 def total_of(address: str, token: str = OPERATOR) -> int:
-    """Bytes of all rows in the API's answer."""
+    """Sum of the bytes of all rows in the API's answer."""
     return sum(int(row["bytes"]) for row in asked(address, token)["rows"])
 
 
 def twin(tab: Watched, form: str = "json") -> str:
-    """URL of the data of a view."""
+    """URL from which a view loads its data."""
     return str(tab.page.evaluate(f"document.querySelector('[data-format={form}]').href"))
 
 
@@ -152,7 +152,7 @@ def test_a_file_has_the_bytes_of_the_api(browser: Browser, opened: str, url: str
             told = httpx.get(address, headers={"Authorization": f"Bearer {OPERATOR}"}, timeout=20).content
             assert started.value.path().read_bytes() == told
             assert started.value.suggested_filename == f"usage.{form}"
-            # The link works: without a token, its answer is 401.
+            # The link works: without a token, the response is 401.
             assert httpx.get(address, timeout=20).status_code == 401
         tab.check(url, secrets=(OPERATOR,))
 
@@ -184,7 +184,7 @@ def test_a_customer_sees_its_accounts_and_no_views_of_operators(browser: Browser
         tab.check(url, secrets=(CUSTOMER,))
 
 
-# The page with only the keyboard: every control can be reached, shows its focus, and works.
+# The page is used with only the keyboard: every control can be reached, shows its focus, and works.
 
 _MOST_STEPS = 90
 _FOCUSED = """() => {
@@ -201,7 +201,7 @@ _FOCUSED = """() => {
 
 
 def tab_to(tab: Watched, part: str, *, key: str = "Tab") -> str:
-    """Press Tab until the named element has the focus; check that each focused element shows it."""
+    """Press Tab until the named element has the focus; check that each focused element shows the focus."""
     for _ in range(_MOST_STEPS):
         tab.page.keyboard.press(key)
         found = tab.page.evaluate(_FOCUSED)
@@ -235,7 +235,7 @@ def test_a_question_is_asked_and_followed_by_keyboard(browser: Browser, url: str
         tab.page.keyboard.press("ArrowDown")
         tab.page.wait_for_url("**by=account_id**")
         tab.settle()
-        # After a choice, the focus does not move.
+        # After a choice, the focus stays where it is.
         assert tab.page.evaluate("document.activeElement.id") == "by"
         tab_to(tab, "Filters")
         tab.page.keyboard.press("Enter")
@@ -274,13 +274,13 @@ def test_what_changed_is_said(browser: Browser, opened: str, url: str) -> None:
         tab.check(url)
 
 
-# Transfer size of the page, and its drawing time.
+# Transfer size of the page, and the time that drawing takes.
 
 MOST_BYTES = 60_000
-# On an idle machine; a headless browser's software canvas is slower than any screen's.
+# These limits are for an idle machine; a headless browser's software canvas is slower than that of any screen.
 MOST_MS = 150
 SERIES, POINTS = 13, 744
-# Captures the next picture; then draws it again, and reads a pixel, which forces the canvas to be painted.
+# Captures the next picture, then draws it again and reads a pixel, which forces the canvas to be painted.
 _KEEP = """() => {
   const Real = window.uPlot;
   window.uPlot = function (...given) { const made = new Real(...given); window.kept = made; return made; };
@@ -318,7 +318,7 @@ def test_a_month_of_hours_of_thirteen_layers_is_drawn_in_time(browser: Browser, 
         tab.page.set_viewport_size({"width": 1100, "height": 900})
         tab.page.wait_for_timeout(300)
         drawn = [float(tab.page.evaluate(_DRAW)) for _ in range(5)]
-        # Other processes use the machine, too, so only the fastest drawing counts.
+        # Other processes also use the machine, so only the fastest drawing counts.
         print(f"drawn in {drawn} ms")
         assert min(drawn) <= MOST_MS
 
@@ -342,7 +342,7 @@ def test_the_page_is_small_on_the_wire(browser: Browser, opened: str, url: str) 
         page = {name: size for name, size in sizes.items() if not name.startswith("v1/")}
         print(json.dumps(page, indent=1))
         assert len(page) >= 5
-        # The sum includes the headers of each response, which the limit leaves out.
+        # The sum includes the headers of each response, which the limit does not include.
         assert sum(page.values()) <= MOST_BYTES + 1_000 * len(page)
         tab.check(url)
 

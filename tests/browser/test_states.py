@@ -1,4 +1,4 @@
-"""The page's text when figures are missing, pending or incomplete; and no data is ever executed as code."""
+"""The page's text when figures are missing, pending or incomplete; data is never executed as code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A watched tab: its console messages, requests and violations. Unexpected events fail a check."""
+"""A watched tab: its console messages, requests and violations. Unexpected events make a check fail."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Watched:
 
     Attributes:
         page: The tab.
-        console: All console messages: a working page has none.
+        console: All console messages; a working page logs none.
         hosts: Hosts that were contacted.
         addresses: All requested addresses.
         pictures: Name of the folder for screenshots.
@@ -61,7 +61,7 @@ class Watched:
             self.addresses.append(request.url)
 
     def open(self, address: str) -> None:
-        """Open an address, and wait for its figures."""
+        """Open an address, and wait until the page shows figures."""
         self.page.goto(address)
         self.settle()
 
@@ -81,7 +81,7 @@ class Watched:
 
     def faults(self) -> list[str]:
         """Violated accessibility rules, each with the first violating element."""
-        # The chart is drawn into a canvas, and axe rules do not see its text; a separate test covers its colours.
+        # The chart is drawn into a canvas, whose text the axe rules do not see; a separate test covers its colours.
         found = cast("Any", Axe().run(self.page).response)["violations"]
         return [f"{each['id']}: {each['nodes'][0]['html'][:200]}" for each in found]
 

@@ -106,7 +106,7 @@ def serving(app: FastAPI) -> Iterator[str]:
 
 
 def busy_api() -> ApiWorld:
-    """The API over the busy region, with one token per role."""
+    """The API on the busy region, with one token for each role."""
     api = ApiWorld(busy_world())
     for token, role in ((OPERATOR, Role.OPERATOR), (ANALYST, Role.ANALYST)):
         api.tokens.grants[token] = Grant(token_id=role.value, role=role)

@@ -1,6 +1,6 @@
-"""An in-memory region with examples of every kind of data, and its fleet, for the commands of the command line.
+"""An in-memory region with examples of every kind of data, and its fleet, for the command line's commands.
 
-Only the fleet's AWS parts are replaced by memory: the account, CloudFormation, the CDK, and a region's functions.
+In-memory substitutes replace only the fleet's AWS parts: the account, CloudFormation, the CDK, a region's functions.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class PagedAlerts(MemoryAlerts):
 
 @dataclass(frozen=True)
 class Logs:
-    """Function logs with two kinds of errors: a repeated one with ids, and one of a killed process."""
+    """Function logs with two kinds of errors: a repeated error with ids, and the error of a killed process."""
 
     @property
     def functions(self) -> Sequence[str]:
@@ -147,7 +147,7 @@ class Lively:
 
     @property
     def onramp(self) -> object | None:
-        """Its log queues. None while no log event is dead: then only commands meter files."""
+        """Its log queues. None while there are no dead log events: then only commands meter files."""
         dead = self.dead_log_files
         return SimpleNamespace(events=MemoryQueue(self.world.clock), dead=dead) if dead.depth().total else None
 
@@ -184,7 +184,7 @@ class Lively:
         return "AROAOPERATOR:somebody"
 
     def work(self) -> None:
-        """Let the worker process the ingest queue, and the roll-up the resulting commits."""
+        """Let the worker process the ingest queue, and let the roll-up process the resulting commits."""
         while received := self.ingest.receive(10):
             deliveries = [each.delivery for each in received]
             failed = set(self.world.aggregator.handle(deliveries, self.world.deadline()).retry)
@@ -202,7 +202,7 @@ class Lively:
         self.dead_letters.put_dead("6b1f0f0e-7c6e-4f5e-9d5b-0a3f1c2d3e4f", json.dumps(body), sent_at_ms, 5, "AIDATEST")
 
     def lose_log_files(self) -> None:
-        """Put two log file events into the dead-letter queue: a flow log's before any context, and of no log."""
+        """Put two log file events into the dead-letter queue: of a flow log before any context, and of no log file."""
         name = f"{ACCOUNT}_vpcflowlogs_{REGION}_fl-0a1b2c3d4e5f60718_20261124T1135Z_1a2b3c4d.log.gz"
         for number, key in enumerate((f"AWSLogs/{ACCOUNT}/vpcflowlogs/{REGION}/2026/11/24/{name}", "notes/today.txt")):
             detail = {"bucket": {"name": "acme-logs"}, "object": {"key": key, "etag": "1a2b"}}
@@ -231,7 +231,7 @@ class Lively:
         self.world.objects.put(made.key, made.to_json(), if_absent=True)
 
     def leave_a_trail(self) -> None:
-        """Record operators' deeds: a success, a failure, and an unfinished one."""
+        """Record operators' deeds: a successful deed, a failed deed, and an unfinished deed."""
         trail = DeedTrail(items=self.world.items)
         done = (
             ("period close", "2026-10", DeedState.OK, "closed, 120 hours"),
@@ -275,12 +275,12 @@ endpoint = "arn:aws:sqs:us-east-1:111122223333:tickets"
 like = "prod"
 lake_retention_days = 365
 """
-# Working folder of the commands, with the settings of the next and of the last deployment.
+# Working folder of the commands, with the settings of the next deployment and of the last one.
 FILES = {"metering.toml": _DEPLOYED.replace("20", "40") + _TICKETS, "deployed.toml": _DEPLOYED}
 
 
 class LivelyAccount(MemoryAccount):
-    """Account with four regions, whose deployed regions also return their settings."""
+    """Account with four regions; those that are deployed also return their settings."""
 
     def __init__(self) -> None:
         listed = {"us-east-1": "ENABLED_BY_DEFAULT", "eu-west-1": "ENABLED", "sa-east-1": "ENABLED"}
@@ -358,7 +358,7 @@ def lively_account(region: Lively) -> LivelyAccount:
 
 
 def _resources() -> dict[str, list[StackResource]]:
-    """Resources that an uninstall lists: some are retained with their stack, and some are orphans."""
+    """Resources that an uninstall lists: some retained with their stack, and some orphaned."""
     key = "4f0e2c1a-58b7-4d0e-9a57-2f1d3c6b8e90"
     data = [
         StackResource(kind="AWS::S3::Bucket", name="metering-local-data-bucket43879c71-x1k9q0v7r2m4", retained=False),

@@ -1,7 +1,7 @@
 """Records the answers of the commands: `python -m tests.cli.record`, then review the snapshots' diff.
 
 The commands in `LINES` run on the lively region, in order, in one process, with a stopped clock. To record a command,
-add a line; a read command without a line fails a test.
+add a line; a test fails if a read-only command has no line.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ OCTOBER_S = NOW_S - 30 * DAY_S
 _SERVICES = ("AmazonEC2", "AmazonS3", "AWSLambda")
 _PLACES = ("internet", "eu-west-1", "ap-southeast-9", "us-east-1/use1-az4", "cloudfront", "us-gov-west-1")
 
-# SKU, usage type and price of October's usage other than us-east-1's internet egress.
+# SKU, usage type and price of October's usage that is not internet egress of us-east-1.
 _PRICES = (
     ("INEUC1", "EUC1-APS3-AWS-In-Bytes", "0"),
     ("OUTAPS1", "APS1-UGW1-AWS-Out-Bytes", "0.09"),
@@ -78,7 +78,7 @@ _PRICES = (
     ("NATUSW2", "USW2-NatGateway-Bytes", "0.045"),
 )
 
-# Name of the recording -> the typed command. `replay` comes first, because others show its messages' results.
+# Name of the recording -> the typed command. `replay` comes first, because others show the results of its messages.
 LINES: dict[str, str] = {
     "replay": "replay --scenario clean --batches 400 --records-per-batch 20 --duplicates 0.05 --conflicts 0.02 "
     "--malformed 0.06 --late 0.05 --threads 1 --manifest m.json",
@@ -199,7 +199,7 @@ def main() -> None:
 
 
 def _send(region: Lively) -> None:
-    """Send two months of traffic from numbering producers, one with lost batches, and refused batches."""
+    """Send two months of traffic of producers that number their batches (one has lost batches), and refused batches."""
     world = region.world
     # A gap counts only when it is a quarter of an hour old.
     world.clock.advance_s(-HOUR_S)
@@ -209,7 +209,7 @@ def _send(region: Lively) -> None:
         ]
         world.send(batch, source="edge-7f3a")
         if number in {3, 8, 9, 15}:
-            # All sources share the numbers, so the other source has gaps where this source sends.
+            # All sources share the numbers, so where this source sends, the other source has gaps.
             world.send([record(1, start_s=BEGAN_S, account="210987654321")], source="lonely" if number == 3 else "")
     world.send([record(3 * 10**18, start_s=OCTOBER_S)], [record(1, start_s=OCTOBER_S, to="eu-west-1")])
     bad = [
@@ -241,7 +241,7 @@ def _know(region: Lively) -> None:
 
 
 def _offers() -> None:
-    """Write offer files of AWS: original, with a later higher price, and with problems."""
+    """Write AWS offer files: the original, one with a later, higher price, and one with problems."""
     offer_files.every_region(Path("offers"))
     east = offer_files.offer("us-east-1")
     sku, _ = offer_files.INTERNET_OUT["us-east-1"]
@@ -255,7 +255,7 @@ def _offers() -> None:
 
 
 def _payers() -> None:
-    """Write a payer with two accounts, one of which leaves."""
+    """Write a payer with two accounts, one of which leaves the payer later."""
     accounts = [
         {"id": "123456789012", "payer": "999988887777", "from": "2026-01-01T00:00:00Z", "to": None, "name": "web"},
         {"id": "210987654321", "payer": "999988887777", "from": "2026-01-01T00:00:00Z", "to": "2026-12-01T00:00:00Z"},
@@ -265,7 +265,7 @@ def _payers() -> None:
 
 
 def _import_prices(region: Lively) -> None:
-    """Import a book with a price for all usage of October."""
+    """Import a price book that prices all usage of October."""
     sold = {sku: product(sku, usage_type, ((None, price),)) for sku, usage_type, price in _PRICES}
     tiers = product("OUTUSE1", "DataTransfer-Out-Bytes", US_TIERS)
     made = book((tiers, *sold.values()), allowance("100", "OUTUSE1"), not_sold=NOT_SOLD)
@@ -295,7 +295,7 @@ def _lose_a_drop(region: Lively) -> None:
     world.items.put(Put(table=Table.LEDGER, item=Completeness(through_s=now_s, measured_s=now_s).to_item()))
 
 
-# Preparation before a command is typed.
+# What is prepared before a command is typed.
 BEFORE: dict[str, Callable[[Lively], None]] = {
     "drops-list": _lose_a_drop,
     "verify": lambda region: region.work(),
@@ -317,7 +317,7 @@ BEFORE: dict[str, Callable[[Lively], None]] = {
 
 
 def _regions(region: Lively) -> Stage[Lively]:
-    """Give the fleet more regions, without usage."""
+    """Give the fleet more regions, which have no usage."""
 
     def connect(name: str) -> Lively:
         if name != region.region:
@@ -330,7 +330,7 @@ def _regions(region: Lively) -> Stage[Lively]:
 
 
 def _at_one_moment(region: Lively) -> ExitStack:
-    """Connect the commands to the region and stop the clock, so that recordings change only with answers."""
+    """Connect the commands to the region and stop the clock, so that recordings change only if answers change."""
     elapsed = itertools.count()
     clock = SimpleNamespace(time=lambda: NOW_S, time_ns=lambda: NOW_S * 10**9, monotonic=lambda: 1.5 * next(elapsed))
     stack = ExitStack()
@@ -347,7 +347,7 @@ def _at_one_moment(region: Lively) -> ExitStack:
         "metering.cli.deeds.package_version": lambda: NOW.version,
         "metering.cli.commands.platform.region.package_version": lambda: NOW.version,
         "metering.cli.commands.platform.deploy.own_release": lambda: NOW,
-        # An emulator supports fewer checks, and one role was changed.
+        # An emulator supports fewer checks, and one role has been changed.
         "metering.wiring.fleet.doctor_bench": lambda _region, *, thorough: DoctorWorld(
             reader_denied=not thorough, versioned=False, engine=None, starts={}
         ).bench(),
@@ -378,7 +378,7 @@ def _answer(line: list[str]) -> Recorded:
 
 
 def _local_answers() -> dict[str, Recorded]:
-    """Make the answers of `local` commands here, because those start processes."""
+    """Make the answers of `local` commands here, because the real `local` commands start processes."""
     state = LocalState(
         endpoint="http://127.0.0.1:4566", region=REGION, stage="local", pid=4711, began="1", deployed=True
     )

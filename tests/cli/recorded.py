@@ -1,6 +1,6 @@
 """Recorded answers of each read command about the lively region, as JSON files.
 
-`python -m tests.cli.recorded NAME [--wide]` prints an answer as its command does, in a new process.
+In a new process, `python -m tests.cli.recorded NAME [--wide]` prints an answer as the answer's command does.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Recorded:
     Attributes:
         line: The words after `metering`.
         command: Name of the command, such as `report usage`.
-        chart: Bars below the table, if the line requests them.
+        chart: The bars that are printed below the table, if the command line requests bars.
     """
 
     line: list[str]
@@ -69,7 +69,7 @@ def names() -> list[str]:
 
 
 def _given(column: Column) -> dict[str, object]:
-    """Fields of a column that are set."""
+    """Those fields of a column that are set."""
     unset = asdict(Column(name=""))
     return {key: value for key, value in asdict(column).items() if key == "name" or value != unset[key]}
 

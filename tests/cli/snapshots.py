@@ -1,4 +1,4 @@
-"""Reviewed snapshots of the output. Write them with `python -m tests.cli.snapshots`, and review them."""
+"""Reviewed snapshots of the output. Write them with `python -m tests.cli.snapshots`, and review the diff."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def table(recorded: Recorded, width: int, *, wide: bool = False) -> str:
 
 
 def snapshot_of(name: str) -> str:
-    """A recorded answer at all widths and with `--wide`, and the beginning of its other formats."""
+    """A recorded answer as printed at all widths and with `--wide`, and the beginning of its other formats."""
     recorded = load(name)
     parts = [f"$ metering {shlex.join(recorded.line)}\n"]
     parts += [f"{f' {width} columns '.center(width, '=')}\n{_short(table(recorded, width))}" for width in WIDTHS]

@@ -1,4 +1,4 @@
-"""Every read command, with every format, in windows of every width."""
+"""Every read-only command, in every format, in windows of every width."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_what_programs_read_is_the_same_at_every_width_and_with_every_column_how
 
 
 def rows_of(written: bytes, form: Format, answer: Answer) -> int:
-    """Number of rows that a program finds in the output."""
+    """Number of rows that a program parses from the output."""
     if form is Format.PARQUET:
         rows: int = pq.read_table(io.BytesIO(written)).num_rows
         return rows
@@ -97,7 +97,7 @@ def test_every_read_command_has_a_recorded_answer() -> None:
 
 
 def test_every_read_command_has_the_option_wide() -> None:
-    # An export is written to a folder or a bucket.
+    # An export goes to a folder or a bucket.
     assert commands_with("--wide") == read_commands() == commands_with("--output") - {"export cur", "export focus"}
 
 

@@ -1,4 +1,4 @@
-"""The examples of docs/billing.md and docs/getting-started.md show what their commands print for a region.
+"""The examples in docs/billing.md and docs/getting-started.md show what the examples' commands print for a region.
 
 `python -m tests.cli.test_pages` updates the outputs in docs/billing.md; review the diff.
 """
@@ -53,7 +53,7 @@ def steps(text: str) -> list[Step]:
 
 
 def payers_of(text: str) -> str:
-    """The payers' file that the page shows."""
+    """The file of payers that the page shows."""
     found = re.search(r"^```json\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     assert found
     assert json.loads(found[1])["payers"]
@@ -75,8 +75,8 @@ class Example:
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """A folder with the payers' file, and commands connected to the region."""
-        # A stage of one region: the recordings' stage has more regions.
+        """A folder with the file of payers, and commands that are connected to the region."""
+        # A stage with a single region: the recordings' stage has more regions.
         with patch("tests.cli.record.lively_account", _one_region):
             moment = _at_one_moment(self._region)
         with moment, tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, {"COLUMNS": str(WIDTH)}):
@@ -116,7 +116,7 @@ _LATE = "metering invoice draft --month 2026-11"
 
 
 def played(text: str) -> Iterator[Step]:
-    """Each command of a page with its current output."""
+    """Each command of a page with the command's current output."""
     example = Example(payers_of(text))
     with example.open():
         for step in steps(text):
@@ -168,7 +168,7 @@ class Sent:
 
 
 def first_steps() -> tuple[str, list[str]]:
-    """The program on the page, and the commands of the same step after it."""
+    """The program on the page, and the commands that follow the program in the same step."""
     blocks = _BLOCK.findall(START.partition("## 3.")[2].partition("\n## ")[0])
     [at] = [place for place, (kind, _) in enumerate(blocks) if kind == "python"]
     return blocks[at][1], [line for _, text in blocks[at + 1 :] for line in text.splitlines()]

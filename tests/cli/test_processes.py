@@ -35,7 +35,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
 
 
 def at_terminal(command: list[str], columns: int, environ: dict[str, str]) -> str:
-    """A command's output at a terminal of this many columns, without colours."""
+    """A command's output on a terminal with this many columns, without colours."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", _ROWS, columns, 0, 0))
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environ, cwd=ROOT)
@@ -45,7 +45,7 @@ def at_terminal(command: list[str], columns: int, environ: dict[str, str]) -> st
         while chunk := os.read(ours, 65_536):
             received += chunk
     except OSError as error:
-        # Linux reports the closed other side of a pseudo-terminal this way.
+        # Linux reports in this way that the other side of a pseudo-terminal is closed.
         if error.errno != errno.EIO:
             raise
     finally:
@@ -113,7 +113,7 @@ app.main()
 
 @pytest.mark.parametrize(("left", "printed"), [(False, "answered\nended by the interpreter\n"), (True, "answered\n")])
 def test_work_that_is_left_behind_does_not_change_how_a_process_ends(left: bool, printed: str) -> None:
-    """The interpreter kills threads at exit; a thread killed inside Arrow or DuckDB aborts the process."""
+    """At exit, the interpreter kills threads; if a thread is killed inside Arrow or DuckDB, the process aborts."""
     code = _LEFT.format(left=left).replace("return 3", "sys.stdout.flush(); return 3")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (3, printed)

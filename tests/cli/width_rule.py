@@ -29,7 +29,7 @@ def too_wide(lines: Sequence[str], width: int, answer: Answer) -> list[str]:
 
 
 def cut(lines: Sequence[str], answer: Answer) -> list[str]:
-    """Values of shown columns that must be complete (copied values, numbers, times) but are not."""
+    """Values of shown columns that must be complete (copied values, numbers, times), but are truncated."""
     left_out = _left_out(lines)
     shown = [column for column in answer.columns if column.heading not in left_out and _is_never_cut(column)]
     values = {cell_text(column, row.get(column.name)) for column in shown for row in answer.rows}
@@ -38,14 +38,14 @@ def cut(lines: Sequence[str], answer: Answer) -> list[str]:
 
 
 def _is_there(value: str, text: str) -> bool:
-    """Whether a value appears whole, or wrapped at some column width."""
+    """Whether a value is printed whole, or wrapped at some column width."""
     return value in text or any(
         all(piece.strip() in text for piece in chop_cells(value, width)) for width in range(20, cell_len(value))
     )
 
 
 def unrecorded(commands: frozenset[str], recorded: Iterator[str]) -> set[str]:
-    """Read commands without a recorded answer."""
+    """Read-only commands that have no recorded answer."""
     return set(commands) - set(recorded)
 
 

@@ -33,7 +33,7 @@ STORES = [pytest.param("empty pages"), *BOTH]
 
 
 def empty_pages(param: str) -> Callable[[], int]:
-    """Counter of empty pages: 0, 1 and 2 in turn, or always 0."""
+    """Number of empty pages before a result: cycling through 1, 0 and 2, or always 0."""
     number = cycle((1, 0, 2) if param == "empty pages" else (0,))
     return lambda: next(number)
 
@@ -72,11 +72,11 @@ def queue(request: pytest.FixtureRequest) -> Queue:
 
 @pytest.fixture
 def pk() -> str:
-    """A partition of the test's own, because a module's tests share the tables."""
+    """A partition key for this test only, because the tests of a module share the tables."""
     return f"T#{uuid.uuid4().hex}"
 
 
 @pytest.fixture
 def prefix() -> str:
-    """A prefix of the test's own, because a module's tests share the bucket."""
+    """A key prefix for this test only, because the tests of a module share the bucket."""
     return f"t/{uuid.uuid4().hex}/"

@@ -92,7 +92,7 @@ def test_what_was_written_no_longer_belongs_to_the_writer(items: ItemStore, pk: 
 
 STORED: dict[str, Value] = {"state": "open", "next": 3, "flag": True, "word": "1"}
 CONDITIONS: list[tuple[Condition, bool, bool]] = [
-    # Condition, its result on STORED, and its result without an item.
+    # A condition, its result on STORED, and its result if there is no item.
     (Exists(), True, False),
     (Absent(), False, True),
     (Exists(attribute="state"), True, False),
@@ -207,7 +207,7 @@ def test_the_last_string_of_a_set_takes_the_attribute_along(items: ItemStore, pk
     assert items.update(Update(table=LEDGER, key=Key(pk, "1"), discard=take)) == left
     take = {"hours": frozenset({"b", "c"})}
     assert items.update(Update(table=LEDGER, key=Key(pk, "1"), discard=take)) == item(pk, "1")
-    # A deletion may be repeated, and restores nothing.
+    # A deletion may be repeated, and does not restore anything.
     assert items.update(Update(table=LEDGER, key=Key(pk, "1"), discard=take)) == item(pk, "1")
 
 
@@ -218,7 +218,7 @@ def test_remove_takes_attributes_away_and_minds_none_that_are_not_there(items: I
 
 
 def test_an_update_without_its_condition_makes_an_empty_item(items: ItemStore, pk: str) -> None:
-    """Hence the protocol requires `attribute_exists` to remove hours from the pending set."""
+    """Therefore the protocol requires `attribute_exists` when hours are removed from the pending set."""
     items.update(Update(table=LEDGER, key=Key(pk, "1"), discard={"hours": frozenset({"a"})}))
     assert items.get(LEDGER, Key(pk, "1")) == item(pk, "1")
 
@@ -303,7 +303,7 @@ def test_two_actions_on_one_item_are_refused(items: ItemStore, pk: str) -> None:
 
 
 def test_a_guarded_transaction_sent_again_changes_nothing(items: ItemStore, pk: str) -> None:
-    """No code relies on request tokens: the first call's effect makes the second one fail."""
+    """No code relies on request tokens: the effect of the first call makes the second call fail."""
     commit: list[Action] = [
         Put(table=LEDGER, item=item(pk, "C", state="applied"), condition=Absent()),
         Update(table=USAGE, key=Key(pk, "u"), add={"bytes": 10, "rev": 1}),
@@ -316,7 +316,7 @@ def test_a_guarded_transaction_sent_again_changes_nothing(items: ItemStore, pk: 
 
 
 def test_a_transaction_whose_guard_was_undone_is_applied_once_more(items: ItemStore, pk: str) -> None:
-    """Each call has its own request token, so a repair can be applied twice within ten minutes."""
+    """Each call has a new request token, so that a repair can be applied twice within ten minutes."""
     repair = [Update(table=USAGE, key=Key(pk, "u"), add={"bytes": 10, "rev": 1}, condition=Absent())]
     for _ in range(2):
         items.transact(repair)
@@ -325,7 +325,7 @@ def test_a_transaction_whose_guard_was_undone_is_applied_once_more(items: ItemSt
 
 
 def test_an_update_without_a_guard_counts_each_time(items: ItemStore, pk: str) -> None:
-    """Hence an unconditional ADD is never used."""
+    """Therefore code never uses an unconditional ADD."""
     for _ in range(2):
         items.transact([Update(table=USAGE, key=Key(pk, "u"), add={"bytes": 10})])
     assert items.get(USAGE, Key(pk, "u")) == item(pk, "u", bytes=20)
@@ -397,7 +397,7 @@ def test_the_parts_of_a_scan_have_every_item_once(items: ItemStore, pk: str) -> 
 
 
 def test_a_query_can_see_half_of_a_transaction(items: ItemStore, pk: str) -> None:
-    """A Query is many reads: a transaction during it shows only in items after its position."""
+    """A Query is many reads: it sees a concurrent transaction only in items after its current position."""
     for n in range(8):
         put(items, pk, f"{n}", version=1, filling="x" * 300_000)
     reader = items.query(LEDGER, pk)
@@ -410,7 +410,7 @@ def test_a_query_can_see_half_of_a_transaction(items: ItemStore, pk: str) -> Non
 
 
 def test_a_query_can_miss_an_item_behind_it_and_meet_one_ahead_of_it(items: ItemStore, pk: str) -> None:
-    """Hence readers read the published hours before the pointers, and once more after them."""
+    """Therefore readers read the published hours before the pointers, and read them again after the pointers."""
     for n in range(2, 10):
         put(items, pk, f"{n}", filling="x" * 300_000)
     reader = items.query(LEDGER, pk)

@@ -93,13 +93,13 @@ def test_nothing_to_do_is_no_request(queue: Queue) -> None:
     assert queue.receive(10) == []
 
 
-# The EventBridge switch of a bucket is turned on, and the rest of the bucket's configuration stays the same.
+# A bucket's EventBridge switch is turned on, and the rest of the bucket's configuration stays the same.
 
 REGION = "us-east-1"
 
 
 class Bucket:
-    """A bucket with a notification of another owner."""
+    """A bucket with an event notification that someone else configured."""
 
     def __init__(self, request: pytest.FixtureRequest) -> None:
         self.name = f"logs-{uuid.uuid4().hex[:12]}"

@@ -47,7 +47,7 @@ _SHARD = 63  # Policy.shards
 _REGION = f"{'a' * (MAX_REGION_CHARS - 4)}-b-1"
 _PLACE = f"{_REGION}/{'z' * 32}"
 _USAGE_TYPE = max(f"{_REGION}-{_REGION}-AWS-Out-Bytes", "u" * 128, key=len)
-# A total may have 38 digits; MiniStack adds with 28.
+# A total may have 38 digits; MiniStack adds numbers with 28 digits.
 _TOTAL = Total(10**28 - 1, 10**15)
 
 
@@ -56,7 +56,7 @@ def _kind(number: int) -> UsageKind:
 
 
 def _fullest(items: ItemStore, account_id: str, *, numbered: bool) -> tuple[Run, list[Update]]:
-    """Updates of a plan that fills the last bucket of an account, or exceeds the cap on kinds by one."""
+    """Updates of a plan that fills an account's last bucket, or exceeds the maximum number of kinds by one."""
     numbers = range(_MOST_KINDS - BUCKET_KINDS, _MOST_KINDS)
     if numbered:
         for number in numbers:
@@ -67,7 +67,7 @@ def _fullest(items: ItemStore, account_id: str, *, numbered: bool) -> tuple[Run,
         account_id=account_id, hour_s=_HOUR_S, corrects_s=_HOUR_S - 3_600, numbered=kinds if numbered else {},
         named={} if numbered else dict([next(iter(kinds.items()))]),
     )  # fmt: skip
-    # As after a restore: run numbers are seconds since 1970.
+    # Run numbers are seconds since 1970, as after a restore.
     run = Run(chain=f"U{_SHARD}", number=999_999_999_999, state="planned", plan_key="runs/…", planned_at_ms=1)
     retrier = Retrier(clock=ManualClock(0), entropy=SeededEntropy(1), attempts=1)
     known = KindNumbers(items, retrier=retrier, cap=_MOST_KINDS, generation=2)
@@ -80,13 +80,13 @@ def test_the_fullest_update_is_within_the_limits(items: ItemStore, pk: str, *, n
     [update] = updates
     assert len(update.add) == (2 * BUCKET_KINDS if numbered else 2) + 1
     changes = _within_limits(update)
-    # Each attribute counts as an operator, and so does each keyword and sign.
+    # Each attribute counts as an operator, and so do each keyword and each sign.
     assert len(update.add) + len(update.set) + changes.count("=") + len(("SET", "ADD")) < 300
     assert len(update.key.sk.encode()) <= 1_024
 
 
 def _within_limits(update: Update) -> str:
-    """Update expression, after a check of the lengths of all sent texts."""
+    """The update expression; first checks the length of every string that is sent."""
     written = Expressions()
     assert update.condition is not None
     changes, condition = written.update(update), written.condition(update.condition)
@@ -141,7 +141,7 @@ def _fullest_correction(items: ItemStore, account_id: str) -> Update:
         rows={hour._replace(**kind._asdict()): _TOTAL for kind in kinds},
     )  # fmt: skip
     result = repair.run({account_id: kinds})
-    # Further odd attributes are left for the next pass.
+    # Other odd attributes are left for the next pass.
     assert (len(result.repairs), result.left) == (BUCKET_KINDS, frozenset([account_id]))
     [update] = sent.updates
     return update

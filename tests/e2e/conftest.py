@@ -89,14 +89,14 @@ class Service:
         return ran(["--stage", self.stage, *arguments], self.roles[role], timeout_s)
 
     def type(self, role: str, line: str, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
-        """Run a command line under a role. The line must name its region, as the shell is set to another one."""
+        """Run a command line under a role. The line must name its region, because the shell's is another."""
         program, *arguments = shlex.split(line)
         assert program == "metering"
         elsewhere = {"AWS_REGION": _OTHER_REGION, "AWS_DEFAULT_REGION": _OTHER_REGION}
         return ran(arguments, {**self.roles[role], **elsewhere}, timeout_s)
 
     def ask(self, role: str, *arguments: str, timeout_s: float = 150) -> Any:
-        """A command's answer as JSON; fails the test with its messages if it fails."""
+        """The JSON output of a command; if the command fails, the test fails with the command's messages."""
         done = self.run(role, *arguments, "--format", "json", timeout_s=timeout_s)
         assert done.returncode == 0, f"{' '.join(arguments)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return json.loads(done.stdout)
@@ -142,7 +142,7 @@ class Service:
         )
 
     def wait_for_rest(self, limit_s: float = 90) -> None:
-        """Wait until the ingest queue is empty and everything is rolled up, or fail the test."""
+        """Wait until the ingest queue is empty and all commits are rolled up; fail the test on a timeout."""
         end = time.monotonic() + limit_s
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         while True:
@@ -157,14 +157,14 @@ class Service:
             time.sleep(0.3)
 
     def roll_up(self) -> None:
-        """Invoke the roll-up until no commit is left, instead of waiting for its schedule."""
+        """Invoke the roll-up until no commit waits, without waiting for the roll-up's schedule."""
         name = self.pipeline_outputs()["RollupFunctionName"]
         end = time.monotonic() + 60
         while True:
             try:
                 answer = self.clients.lambda_.invoke(FunctionName=name, Payload=b"{}")
             except self.clients.lambda_.exceptions.TooManyRequestsException:
-                # Another tick occupies the reserved concurrency of one. Objects after its listing are left to this one.
+                # Another tick is using the reserved concurrency of one. Objects after its listing are left to this one.
                 assert time.monotonic() < end
                 time.sleep(0.3)
                 continue
@@ -175,7 +175,7 @@ class Service:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Deselect tests that do not fit the endpoint, and run the tests that disturb others last.
 
-    Tests with long waits come first; other workers run the rest meanwhile.
+    Tests with long waits come first; other workers run other tests during the waits.
     """
     items.sort(key=lambda item: item.get_closest_marker("regions") is None)
     items.sort(key=lambda item: item.get_closest_marker("last") is not None)
@@ -198,7 +198,7 @@ def plain_environment() -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def service() -> Iterator[Service]:
-    """The deployed service; stopped at the end if it was started here."""
+    """The deployed service; if it was started here, it is stopped at the end."""
     endpoint = os.environ.get(_ENDPOINT)
     if endpoint:
         with _rolled_up_soon(deployed(endpoint, None, enforced=False, given=_given_at(endpoint))) as found:
@@ -215,7 +215,7 @@ def service() -> Iterator[Service]:
 def _rolled_up_soon(service: Service) -> Iterator[Service]:
     """Invoke the roll-up's function every few seconds, because a wait for its schedule would slow the tests.
 
-    A test that stops the function must stop these calls, too.
+    A test that stops the function must stop these invocations, too.
     """
     ended = threading.Event()
 
@@ -267,7 +267,7 @@ def closed_month(service: Service) -> ClosedMonth:
             one |= {"from": "us-east-1"}
         service.send(message(f"{account_id}-{size}", [one]))
     service.wait_for_rest()
-    # Other tests leave dead letters, gaps and messages, which block the close of a month that they may belong to.
+    # Other tests leave dead letters, gaps and messages, which block the close of any month to which they may belong.
     even_so = tuple(word for name in ACCEPTABLE for word in ("--accept", name))
     service.ask("operator", "period", "close", MONTH, *even_so)
     return ClosedMonth(month=MONTH, who=next(iter(sizes)), spenders=tuple(spenders), spent_gb=12_000)
@@ -275,7 +275,7 @@ def closed_month(service: Service) -> ClosedMonth:
 
 @pytest.fixture
 def pager(service: Service) -> Iterator[str]:
-    """URL of a queue that subscribes to both topics, in place of the person on call."""
+    """URL of a queue that is subscribed to both topics and simulates the pager of the person on call."""
     clients = service.clients
     url = clients.sqs.create_queue(QueueName=f"pager-{uuid.uuid4().hex[:8]}")["QueueUrl"]
     arn = clients.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
@@ -307,7 +307,7 @@ def pager(service: Service) -> Iterator[str]:
 
 @pytest.fixture
 def stopped_aggregator(service: Service) -> Iterator[None]:
-    """Stop the queue's only consumer, so that a test can let a batch become a dead letter."""
+    """Stop the queue's only consumer, so that a test can turn a batch into a dead letter."""
     intake = mapping(service)
     service.clients.lambda_.update_event_source_mapping(UUID=intake, Enabled=False)
     until(lambda: service.clients.lambda_.get_event_source_mapping(UUID=intake)["State"] == "Disabled", 60)
@@ -326,7 +326,7 @@ def deployed(
     regions: Sequence[str] = (REGION,),
     given: GivenSettings | None = None,
 ) -> Service:
-    """A stage, deployed to regions in order; yields the service of the last one."""
+    """Deploy a stage to regions, in order; returns the service of the last region."""
     for region in regions:
         environ = emulator.client_environment(endpoint, ca_bundle, region=region)
         run_deployment(

@@ -30,12 +30,12 @@ class Kind(StrEnum):
     OTHER = "something else"
 
 
-# Marker -> the emulator that its tests need; each marker gives its `reason`.
+# Marker -> the emulator that its tests need; each marker states its `reason`.
 _ONLY = {"ministack": Kind.MINISTACK}
 
 
 def kind_of(endpoint: str) -> Kind:
-    """Kind of the service at `endpoint`. MiniStack's check comes first, as it also answers LocalStack's."""
+    """Kind of the service at `endpoint`. MiniStack is checked first, because it passes LocalStack's check, too."""
     if _health(endpoint, "_ministack") is not None:
         return Kind.MINISTACK
     return Kind.LOCALSTACK if _health(endpoint, "_localstack") is not None else Kind.OTHER

@@ -1,4 +1,4 @@
-"""The person on call: receives an alert, opens its runbook, and runs the runbook's commands."""
+"""The person on call, simulated: receives an alert, opens the alert's runbook, and runs the runbook's commands."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.e2e.conftest import Service
 
-# Runbook without a drill -> the reason. The drills of regions still run the commands of these runbooks.
+# Runbook without a drill -> the reason. The drills of regions run the commands of these runbooks anyway.
 UNDRILLED = {
     "api-guessing": "No emulator makes metrics of what a function counts in its log, so its alarm sees no figure.",
     "api-reads": "No emulator makes metrics of what a function counts in its log, so its alarm sees no figure.",
@@ -28,12 +28,12 @@ UNDRILLED = {
     "unkept-sources": "More than 20,000 sources would each have to send a batch, which takes an emulator an hour.",
 }
 SEE, MITIGATE, CHECK = "How to see", "How to mitigate", "How to check"
-# LocalStack reads a queue's metric once a minute, and evaluates alarms as often.
+# LocalStack reads the metric of a queue once a minute, and evaluates alarms as often.
 _PATIENCE_S = 200
 
 
 def hear(service: Service, pager: str, names: Collection[str]) -> dict[str, Any]:
-    """The first alert of one of these alarms; invokes the watch instead of waiting for its schedule."""
+    """Wait for the first alert of any of these alarms; the watch is invoked here, without waiting for its schedule."""
     end = time.monotonic() + _PATIENCE_S
     while time.monotonic() < end:
         figures(service)
@@ -55,20 +55,20 @@ def next_alert(service: Service, pager: str, wait_s: int) -> dict[str, Any]:
 
 
 def alarm_of(service: Service, alert: dict[str, Any]) -> str:
-    """The alarm's name in the catalogue."""
+    """The name of the alert's alarm in the catalogue."""
     return str(alert.get("AlarmName", "")).removeprefix(f"metering-{service.stage}-")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """A runbook, printed by the command in its alert."""
+    """A runbook, as the command in its alert prints it."""
 
     name: str
     text: str
 
 
 def follows(*_runbooks: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Mark a test as the drill of runbooks: `tests/unit/house/test_docs.py` checks that each runbook has one."""
+    """Mark a test as the drill of runbooks: `tests/unit/house/test_docs.py` checks that each runbook has a drill."""
     return lambda test: test
 
 
@@ -81,7 +81,7 @@ def runbook_of(service: Service, alert: dict[str, Any]) -> Page:
 
 
 def follow(service: Service, page: Page, part: str, **filled: str) -> list[int]:
-    """Type the commands of one part, in order; returns their exit codes. Commands on regions run as deployer."""
+    """Run the commands of one part, in order; returns their exit codes. Region commands run as deployer."""
     lines = [line for heading, line in commands_by_part(page.text) if heading == part]
     assert lines, f"{page.name} has no command under {part}"
     codes = []
@@ -98,14 +98,14 @@ def follow(service: Service, page: Page, part: str, **filled: str) -> list[int]:
 
 
 def heard(service: Service, pager: str, name: str) -> Page:
-    """The runbook named in the alert of an alarm on a watch figure."""
+    """Wait for the alert of an alarm on a figure of the watch; returns the runbook that the alert names."""
     page = runbook_of(service, hear(service, pager, {name}))
     assert page.name == name
     return page
 
 
 def told(service: Service, pager: str, name: str) -> Page:
-    """The runbook of another alarm, whose alert needs no call to the watch."""
+    """Wait for the alert of an alarm that does not depend on the watch; returns the runbook that the alert names."""
     while alert := next_alert(service, pager, 60):
         if alert.get("NewStateValue") == "ALARM" and alarm_of(service, alert) == name:
             return runbook_of(service, alert)
@@ -113,7 +113,7 @@ def told(service: Service, pager: str, name: str) -> Page:
 
 
 def cured(service: Service, page: Page, **filled: str) -> tuple[list[int], ...]:
-    """Type all of a runbook, part by part."""
+    """Run all commands of a runbook, part by part."""
     return tuple(follow(service, page, part, **filled) for part in (SEE, MITIGATE, CHECK))
 
 
@@ -126,7 +126,7 @@ def figures(service: Service) -> dict[str, int]:
 
 
 def function(service: Service, name: str) -> str:
-    """Physical name of a function, by its construct's id."""
+    """Physical name of a function, found by the id of its construct."""
     part = "api" if name == "Api" else "pipeline"
     stack = service.clients.cloudformation.describe_stacks(StackName=f"metering-{service.stage}-{part}")["Stacks"][0]
     return next(o["OutputValue"] for o in stack["Outputs"] if o["OutputKey"] == f"{name}FunctionName")
@@ -140,7 +140,7 @@ def mapping(service: Service) -> str:
 
 
 def until(true: Callable[[], object], limit_s: float) -> None:
-    """Call `true` until it returns true, or fail."""
+    """Call `true` until its result is true; fail after `limit_s`."""
     end = time.monotonic() + limit_s
     while not true():
         assert time.monotonic() < end

@@ -1,6 +1,6 @@
 """The path of a failed batch: dead letter, alarm, alert, redrive by the person on call, exact total.
 
-On MiniStack the watch's figure raises the alarm, because AWS metrics are missing there; on LocalStack SQS's metric.
+MiniStack has no AWS metrics, so there a figure of the watch raises the alarm; on LocalStack, SQS's metric does.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def test_a_test_alert_reaches_who_is_on_call_and_says_that_it_is_a_test(service:
 
 
 def _let_it_die(service: Service, queue: str, dead: str) -> None:
-    """Receive without acknowledging, until the message becomes a dead letter."""
+    """Receive a message without acknowledging it, until it becomes a dead letter."""
     sqs = service.clients.sqs
     for _ in range(4 * _RECEIVES):
         sqs.receive_message(QueueUrl=queue, VisibilityTimeout=0, WaitTimeSeconds=0, MaxNumberOfMessages=10)

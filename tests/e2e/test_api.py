@@ -30,14 +30,14 @@ from tests.e2e.conftest import Service, credentials_of, stack_outputs_of
 from tests.e2e.test_main_job import account, message, record
 
 _DENIED = r"AccessDenied|not authorized|Forbidden"
-# A token is cached for a minute after its verification.
+# A token is cached for a minute after it was verified.
 _REMEMBERED_S = 61
 _PATIENCE_S = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Front:
-    """One way to reach the API."""
+    """One entry point of the API: a gateway or a function URL."""
 
     base: str
     host: str
@@ -58,7 +58,7 @@ class Front:
 
 
 def front_of(service: Service, put_out: str) -> Front:
-    """Entry point at the address in a stack output."""
+    """The entry point whose address is in this stack output."""
     found = api_address(put_out, service.endpoint)
     bundle = service.environ.get("AWS_CA_BUNDLE")
     return Front(base=found.base, host=found.host, trust=ssl.create_default_context(cafile=bundle) if bundle else True)
@@ -78,14 +78,14 @@ def front(service: Service, outputs: dict[str, str]) -> Front:
 
 @pytest.fixture(scope="module")
 def book(service: Service) -> TokenBook:
-    """Tokens of the region, created as its root."""
+    """API tokens of the region, created with root credentials."""
     ports = RegionPorts(service.clients, stack_outputs(service.clients, service.stage))
     return TokenBook(items=ports.items, clock=SystemClock())
 
 
 @pytest.fixture(scope="module")
 def who(service: Service) -> str:
-    """An account with usage, which is in staging and in the usage table."""
+    """An account whose usage is in staging and in the usage table."""
     found = account()
     service.send(message(f"api-{found}", [record(found, size=41_943_040), record(found, size=2**63 - 1)]))
     service.wait_for_rest()

@@ -1,4 +1,4 @@
-"""The deployed HTTP API under load from one token: others are served as before, and that token is refused at once."""
+"""The deployed HTTP API under load from one token: other tokens are served as before; that token is refused at once."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def world() -> Iterator[World]:
 
 @pytest.fixture(scope="module")
 def base(world: World) -> str:
-    """Address of an API over a week with usage of two accounts in each hour."""
+    """Address of an API whose region has a week of usage, of two accounts in each hour."""
     world.ask("region", "add", HOME)
     queue, newest_s = outputs(world, STACKS.data)["IngestQueueUrl"], hour_of(int(time.time()))
     for number in range(_BATCHES):
@@ -106,16 +106,16 @@ def test_one_token_takes_the_api_from_nobody(world: World, base: str) -> None:
     hostile, alone = asker(world, base, HOSTILE), asker(world, base, OTHER)
     beside = replace(alone, answers=[])
     with ThreadPoolExecutor(2 * AT_ONCE) as pool:
-        # The function has as many warm processes as the test needs, because a cold start takes a second or more.
+        # The function has as many warm processes as the test needs, because a cold start takes at least a second.
         warm = [pool.submit(hostile.ask, DEAR) for _ in range(AT_ONCE)]
         wait([*warm, *(pool.submit(alone.ask, SMALL[0]) for _ in range(AT_ONCE))])
         hostile.answers.clear()
         alone.answers.clear()
         rest()
-        # Measures the time of the same number of small requests at once on this machine.
+        # Measures the time that the same number of concurrent small requests takes on this machine.
         crowd = replace(alone, answers=[])
         wait([pool.submit(crowd.ask, SMALL[0]) for _ in range(AT_ONCE)])
-        # The measurements alternate, so that both have the same load on the machine.
+        # The measurements alternate, so that the machine's load is the same for both.
         for _ in range(TURNS):
             rest()
             ask_lightly(alone, LIGHT // TURNS)
@@ -123,7 +123,7 @@ def test_one_token_takes_the_api_from_nobody(world: World, base: str) -> None:
             ask_lightly(beside, LIGHT // TURNS)
             wait(asked)
     without, light, refused = alone.seconds(200), beside.seconds(200), hostile.seconds(429)
-    # A large request is abandoned when it takes too long.
+    # A large request that takes too long is abandoned.
     answered = sorted([*hostile.seconds(200), *hostile.seconds(503)])
     other_answers = [each for each in hostile.answers if each[0] not in {200, 429, 503}]
     figures = (
@@ -138,7 +138,7 @@ def test_one_token_takes_the_api_from_nobody(world: World, base: str) -> None:
     assert light[-1] <= 5, figures
     # On a busy machine, the limit is twice the time of as many concurrent small requests.
     assert p95(refused) <= max(0.5, 2 * p95(crowd.seconds(200))), figures
-    # Reads in the log and the metric: one pass over the range, even for names without a match.
+    # Reads in the log and in the metric: one pass over the range, even for names without a match.
     lines = world.clients(HOME).logs.filter_log_events(logGroupName=outputs(world, STACKS.api)["ApiLogGroupName"])
     told = [json.loads(each["message"]) for each in lines["events"] if "request answered" in each["message"]]
     hours = [each["hours"] for each in told if each.get("hours")]

@@ -1,4 +1,4 @@
-"""Budgets in a deployed region: crossing one sends one message, by the function's own role."""
+"""Budgets in a deployed region: a crossed budget sends one message, under the function's own role."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def send(service: Service, who: str, size: int, name: str) -> None:
 
 
 def bill(service: Service) -> dict[str, Any]:
-    """Run the function once, as its schedule does."""
+    """Invoke the function once, as its schedule does."""
     answer = service.clients.lambda_.invoke(FunctionName=function(service, "Biller"), Payload=b"{}")
     result: dict[str, Any] = json.loads(answer["Payload"].read())
     assert "FunctionError" not in answer, result

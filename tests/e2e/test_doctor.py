@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.e2e.conftest import Service
 
 pytestmark = pytest.mark.emulator
-# Behaviour that the service depends on, and that every emulator shares with AWS.
+# Behaviour that the service depends on, and that all emulators share with AWS.
 SURE = {"large-put", "cancel-reasons", "dropped-object", "receives", "alarm"}
 # Behaviour that no emulator can reproduce.
 BLIND = {"region-built", "athena", "cold-starts"}
@@ -121,7 +121,7 @@ def test_no_emulator_throttles_and_that_is_no_proof(service: Service) -> None:
 
 @pytest.mark.drill
 def test_a_bucket_that_announces_nothing_differs(service: Service) -> None:
-    """The check can fail: without notifications, the bucket makes no batches from dropped objects."""
+    """The check fails when it should: without event notifications, dropped objects become no batches."""
     bucket = service.outputs["DataBucketName"]
     answer = service.clients.s3.get_bucket_notification_configuration(Bucket=bucket)
     kept = {name: value for name, value in answer.items() if name != "ResponseMetadata"}

@@ -1,4 +1,4 @@
-"""The most expensive allowed objects, each read in its own process; SQL over slow reads. Needs no emulator."""
+"""The most expensive allowed objects, each read in a separate process; also SQL over slow reads. Needs no emulator."""
 
 from __future__ import annotations
 

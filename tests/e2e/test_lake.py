@@ -1,4 +1,4 @@
-"""The lake's commands as an operator runs them: compact, close a month, verify, query, rebuild, trace, cost."""
+"""The commands about the lake as an operator runs them: compact, close a month, verify, query, rebuild, trace, cost."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 OUT = "USW2-DataTransfer-Out-Bytes"
-# Other tests leave dead letters, gaps and messages, which block the close of a month that they may belong to.
+# Other tests leave dead letters, gaps and messages, which block the close of any month to which they may belong.
 EVEN_SO = tuple(word for name in ACCEPTABLE for word in ("--accept", name))
 
 
@@ -38,7 +38,7 @@ def send(service: Service, account_id: str, size: int, start_s: int) -> None:
 
 
 def usage(service: Service, account_id: str, *options: str) -> list[tuple[str, str]]:
-    """Bytes of each row of the closed month, with its corrected hour, if any."""
+    """Bytes of each row of the closed month, with the hour that the row corrects, if any."""
     answer = service.ask("reader", "report", "usage", "--from", MONTH, "--account", account_id, *options)
     return [(row.get("corrects", ""), row["bytes"]) for row in answer["rows"]]
 
@@ -92,7 +92,7 @@ def problems(service: Service, expected: str) -> bool:
 
 @pytest.mark.drill
 def test_what_was_lost_is_rebuilt_from_the_rows_and_a_later_copy_is_a_duplicate(service: Service) -> None:
-    """A repair needs two equal checks a minute apart before it, and a third check confirms it."""
+    """Before a repair, two checks a minute apart must be equal; after the repair, a third check confirms it."""
     who, now_s = account(), hour_of(int(time.time()))
     send(service, who, 500, now_s)
     lose(service, "UsageTableName", f"A#{who}#{month_of(now_s)}")
@@ -130,8 +130,8 @@ def test_whoever_may_read_may_ask_and_see_what_it_costs(service: Service, who: s
 
 @pytest.mark.parametrize("role", ["reader", "operator"])
 def test_whoever_may_read_may_ask_how_the_region_is(service: Service, role: str) -> None:
-    """Parallel tests leave problems, so both exit codes are valid. A report is compared only if the status before and
-    after it is equal."""
+    """Tests that run in parallel leave problems behind, so both exit codes are valid. A report is compared only if the
+    status is the same before and after the report."""
     known = status_of(service, role)
     for _ in range(5):
         answer = service.ask(role, "report", "usage")
@@ -181,7 +181,7 @@ def test_every_line_of_a_replayed_account_comes_down_to_what_the_manifest_sent(
     assert {each["batch_id"]: int(each["bytes"]) for each in whole["batches"] if each["batch_id"] in sent[who]} == (
         sent[who]
     )
-    # Only replays use this account, and all of its batches are named after replays.
+    # Only replays use this account, and all its batches are named after replays.
     names = {batch_id.rpartition("-")[0] for batch_id in sent[who]}
     assert {each["batch_id"] for each in whole["batches"] if each["batch_id"].rpartition("-")[0] in names} == {
         *sent[who]

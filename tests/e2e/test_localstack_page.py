@@ -1,4 +1,4 @@
-"""Runs docs/localstack.md as written: on MiniStack in the gate, on LocalStack if the endpoint is one.
+"""Runs docs/localstack.md as written: on MiniStack in the gate, on LocalStack if the endpoint is a LocalStack.
 
 The page uses a separate region, so it does not affect the other tests' stage.
 """
@@ -31,7 +31,7 @@ _PLACE = re.compile(r"^export EMULATOR=.+$", re.MULTILINE)
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _CLI_LINE = re.compile(r"^aws --endpoint-url .+$", re.MULTILINE)
 _BY_HAND = "## By the CDK alone"
-# The gate does not install the AWS CLI for a single line; `make check-long` does.
+# The gate does not install the AWS CLI for one line; `make check-long` does.
 _INSTEAD = (
     'import boto3, os; boto3.client("sqs").send_message(QueueUrl=os.environ["INGEST_QUEUE_URL"], '
     'MessageBody=open("first.json").read())'
@@ -58,7 +58,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def shell(script: str, folder: Path, path: str = "") -> str:
-    """Output of a script in a shell that stops at the first failure."""
+    """Output of a script; the shell stops at the first failed command."""
     env: Mapping[str, str] = {
         **plain_environment(),
         "AWS_REGION": REGION,
@@ -79,7 +79,7 @@ def shell(script: str, folder: Path, path: str = "") -> str:
 
 
 def script_of(page: str, endpoint: str) -> str:
-    """All of a page's lines as one script. Only the emulator's address is replaced."""
+    """All command lines of a page as one script. Only the emulator's address is replaced."""
     lines: list[str] = []
     for language, block in _BLOCK.findall(page):
         if language == "python":
@@ -109,7 +109,7 @@ def test_the_page_works_as_it_stands(endpoint: str, folder: Path) -> None:
     """The manual CDK deployment is a drill on MiniStack, because of its duration."""
     assert len(_PLACE.findall(PAGE)) == 1
     assert len(_CLI_LINE.findall(PAGE)) == 1
-    # Empty where `make` runs the tests on an emulator of their own.
+    # This variable is empty if `make` runs the tests on an emulator of their own.
     whole = bool(os.environ.get("METERING_E2E_ENDPOINT"))
     why = why_no_cli(installing=whole)
     assert not (whole and why and os.environ.get("CI")), why

@@ -1,4 +1,4 @@
-"""Drills of the log sources' runbooks: an alarm fires, the runbook's commands cure the cause, the alarm clears.
+"""Drills of the log sources' runbooks: an alarm fires, the runbook's commands fix the cause, the alarm clears.
 
 As in `test_runbooks`, the tests backdate stored state that the watch reads.
 """
@@ -60,7 +60,7 @@ def service() -> Iterator[Service]:
 
 @dataclass(frozen=True)
 class Network:
-    """A VPC with two flow logs, one without any delivery, and their bucket without event notifications."""
+    """A VPC with two flow logs, one of which delivers nothing, and their bucket, which sends no event notifications."""
 
     service: Service
     vpc: str
@@ -86,12 +86,12 @@ class Network:
         assert done.returncode in {0, 1}, done.stderr
 
     def look(self) -> None:
-        """Invoke the function, as its schedule does every five minutes."""
+        """Invoke the `LogContext` function, as its schedule does every five minutes."""
         answer = self.service.clients.lambda_.invoke(FunctionName=function(self.service, "LogContext"), Payload=b"{}")
         assert "FunctionError" not in answer, answer["Payload"].read()
 
     def forget_files(self) -> None:
-        """Delete all plans, as if they were older than the look-back."""
+        """Delete the plans of all log files, as if the files were older than the look-back."""
         s3, items, bucket = self.service.clients.s3, ledger(self.service), self.service.outputs["DataBucketName"]
         for prefix in (source_prefix("vpc-flow", self.flow_log), "AWSLogs/"):
             named = BUCKET if prefix == "AWSLogs/" else bucket
@@ -205,7 +205,7 @@ def test_a_context_that_nobody_captured_raises_log_context_late_and_its_runbook_
 
     page = heard(service, pager, "log-context-late")
     assert follow(service, page, SEE) == [0, 0]
-    # Exit code 1 if AWS's list of address ranges cannot be downloaded; an emulated function works without it.
+    # The exit code is 1 if AWS's list of address ranges cannot be downloaded; an emulated function works without it.
     assert set(follow(service, page, MITIGATE)) <= {0, 1}
     network.look()
     assert follow(service, page, CHECK) == [0, 0]
@@ -267,7 +267,7 @@ def test_a_function_for_logs_that_fails_raises_its_alarm_and_its_runbook_names_t
 
 
 def test_every_alarm_of_a_figure_is_off_again(service: Service, network: Network) -> None:
-    """Runs last, because the other tests do not wait until alarms clear."""
+    """This test runs last, because the other tests do not wait until alarms clear."""
     network.look()
     assert _RAISED, "no drill came before"
     until(lambda: all(state_of(service, name) == "OK" for name in set(_RAISED)), CLEARED_S)

@@ -1,4 +1,4 @@
-"""The main job: sent usage is metered once, reported to the byte, and proven."""
+"""The main job: sent usage is metered once, reported to the byte, and verified."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def message(batch_id: str, records: list[dict[str, Any]], **changes: Any) -> str
 
 
 def account() -> str:
-    """A new account, so that tests do not see each other's bytes."""
+    """An unused account id, so that no test counts another test's bytes."""
     return str(uuid.uuid4().int % 10**12).zfill(12)
 
 
@@ -152,7 +152,7 @@ def test_each_role_is_denied_what_is_not_its_job(service: Service) -> None:
         service.client("reader", "dynamodb").put_item(
             TableName=service.outputs["UsageTableName"], Item={"pk": {"S": "x"}, "sk": {"S": "x"}}
         )
-    # The bucket's policy refuses the object, whatever the producer's role allows.
+    # The policy of the bucket refuses the object, whatever the producer's role allows.
     put = service.client("producer", "s3").put_object
     for key in (f"ingest/{account()}.ndjson", f"drop/{account()}.ndjson"):
         with pytest.raises(botocore.exceptions.ClientError, match=_DENIED):

@@ -1,4 +1,4 @@
-"""Commands about money: prices, payers, a closed month, its cost, invoice and export; and permissions."""
+"""Commands about money, and their permissions: prices, payers, a closed month, its cost, invoice and export."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ BOOK = "acme"
 def book_file(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A price book file, to import under a new name.
 
-    Usage without a price blocks a payer's invoice, and other tests send all kinds of usage, so the book declares the
-    rest as not sold.
+    Usage without a price blocks a payer's invoice, and other tests send all kinds of usage, so the price book declares
+    all other usage as not sold.
     """
     shown = service.run("reader", "prices", "show", "--prices", "sample", "--as-file")
     assert shown.returncode == 0, shown.stderr
@@ -62,7 +62,7 @@ def test_a_closed_month_becomes_a_cost_an_invoice_and_an_export_and_all_are_one_
     cost: dict[str, Any] = service.ask("reader", "cost", *of_month, "--payer", payers, "--group-by", "account_id,tier")
     assert {row["tier"].split(" (")[0] for row in cost["rows"]} == {"free", "tier 1", "tier 2"}
     assert sum(int(row["bytes"]) for row in cost["rows"]) == closed_month.spent_gb * GIB
-    # 100 GB are free; 10,240 GB cost 0.09 each, and the rest 0.085.
+    # 100 GB are free; the next 10,240 GB cost 0.09 each, and the rest 0.085.
     assert cost["total_usd"] == "1062.70"
 
     invoice_id = f"{payers}-{closed_month.month}-1"

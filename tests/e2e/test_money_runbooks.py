@@ -1,6 +1,6 @@
 """Drills of the runbooks about money, in a home region, where budgets are evaluated.
 
-Slow conditions are simulated by stored figures of the biller, which the watch reads.
+Conditions that take long to arise are simulated: the test stores the biller's figures that the watch reads.
 """
 
 from __future__ import annotations

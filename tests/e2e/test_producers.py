@@ -1,4 +1,4 @@
-"""Producers with roles created by command write their own data, and a stage that checks senders refuses others."""
+"""Producers whose roles a command created send their own data; a stage that checks senders refuses other senders."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_producer_is_on_board_with_one_command_and_can_write_what_is_its_own_a
     who = account()
     shown = service.ask("deployer", "producers", "add", NAME, "--accounts", who, "--yes")
     assert shown["accounts"] == [who]
-    # An emulator reports its account as every sender, and the command says so after the first canary.
+    # An emulator reports its account as every sender, and the command states this after the first canary.
     assert shown["role_id"].startswith("AROA")
     keys = credentials_of(service.clients, shown["role_arn"], dict(service.environ))
     sqs, s3 = client(service, keys, "sqs"), client(service, keys, "s3")
@@ -67,11 +67,11 @@ def test_a_producer_is_on_board_with_one_command_and_can_write_what_is_its_own_a
         service.clients.iam.get_role(RoleName=f"metering-{service.stage}-producer-{NAME}")
 
 
-# Roles of emulated regions share their names: a deployment elsewhere replaces the first region's grants.
+# Roles of emulated regions have the same names: a deployment to another region replaces the first region's grants.
 @pytest.mark.last
 @pytest.mark.drill
 def test_a_stage_that_judges_is_deployed_and_refuses_whom_it_does_not_know(service: Service) -> None:
-    """The aggregator accepts the service's roles. An emulator's SenderId is the account, so each sender is unknown."""
+    """The aggregator accepts the service's roles. An emulator's SenderId is the account id: each sender is unknown."""
     bundle = service.environ.get("AWS_CA_BUNDLE")
     clients = Clients(
         Access(region=ELSEWHERE, endpoint_url=service.endpoint, ca_bundle=bundle, access_key=("test", "test"))

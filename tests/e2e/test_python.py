@@ -19,7 +19,7 @@ from tests.unit.client.test_notebook import is_connecting, read
 if TYPE_CHECKING:
     from pathlib import Path
 
-# Complements the in-process tests; slow, because each test starts commands and waits for them.
+# These tests complement the in-process tests; they are slow, because each test starts commands and waits for them.
 pytestmark = pytest.mark.drill
 
 _LIMIT_S = 60
@@ -34,7 +34,7 @@ with metering.Producer("e2e-python", state=state, queue_url=queue_url, bucket=bu
     sent = [producer.send(records, key=key) for key, records in keys.items()]
 print(json.dumps([[each.first_sequence, each.records, each.again] for each in sent]))
 """
-# The notebook's first cell runs before this code and defines `connection`.
+# The notebook's first cell runs before this code, and it defines `connection`.
 _READ = """
 import json, sys
 
@@ -95,7 +95,7 @@ def test_what_a_python_program_sends_another_one_reads(service: Service, tmp_pat
     }
     given = (str(tmp_path), service.outputs["IngestQueueUrl"], service.outputs["DataBucketName"], keys)
     assert _ask(service, "producer", _SEND, *given) == [[0, 2, False], [1, 4, False]]
-    # The caller does not know the outcome, and sends everything again.
+    # The caller does not know the outcome, and resends everything.
     assert _ask(service, "producer", _SEND, *given) == [[0, 2, True], [1, 4, True]]
 
     [cell] = [each for each in read()["cells"] if is_connecting(each)]
@@ -136,5 +136,5 @@ def test_a_refusal_is_an_error_of_ours_that_says_what_to_do(service: Service, tm
     done = _run(service, "reader", _SEND, *given)
     assert done.returncode == 1
     assert "metering.errors.OperationFailedError: SendMessageBatch was refused" in done.stderr
-    # The journal has the batch, and a role with permission sends it.
+    # The batch is in the journal, and a role with permission sends it.
     assert _ask(service, "producer", _SEND, *given) == [[0, 1, True]]

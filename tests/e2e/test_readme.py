@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from tests.e2e.conftest import Service
 
-# The emulator and the region exist already.
+# The emulator and the region already exist.
 _ALREADY_DONE = ("metering local ", "metering region add ")
 _MANIFEST, _LOGS = "m.json", "./flowlogs/"
 

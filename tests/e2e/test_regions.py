@@ -34,18 +34,18 @@ pytestmark = [pytest.mark.emulator, pytest.mark.regions]
 
 HOME = "us-east-1"
 ALLOWED = (HOME, "us-west-2", "eu-west-1", "eu-central-1", "ap-southeast-1", "sa-east-1")
-# The gate builds these regions one after the other. The drills build the others in parallel.
+# The gate builds these regions one at a time. The drills build the other regions in parallel.
 FIRST = (HOME, "eu-west-1")
 INVENTED = "ap-southeast-9"
 KILLS = int(os.environ.get("METERING_REGION_KILLS", "3"))
 PAGER = json.dumps([{"severity": "page", "protocol": "email", "endpoint": "oncall@example.com"}])
-# A build takes about this long on an idle machine with 2 cores; later kills would interrupt nothing.
+# On an idle machine with 2 cores, a build takes about this long; later kills would interrupt nothing.
 BUILD_S = 25.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """A MiniStack of its own over plain http."""
+    """A separate MiniStack for these tests, over plain http."""
 
     endpoint: str
 
@@ -85,7 +85,7 @@ def world() -> Iterator[World]:
 
 
 def is_busy() -> bool:
-    """Whether other load on the machine makes durations meaningless."""
+    """Whether the machine is under so much other load that durations are meaningless."""
     return os.getloadavg()[0] > 2 * (os.cpu_count() or 1)
 
 
@@ -100,7 +100,7 @@ def first(world: World) -> World:
 
 @pytest.fixture(scope="module")
 def built(first: World) -> World:
-    """All six regions of the local stage; one command builds the missing ones."""
+    """All six regions of the local stage; one command builds the regions that are missing."""
     busy = is_busy()
     began = time.monotonic()
     # Settings given by --set are kept.
@@ -111,7 +111,7 @@ def built(first: World) -> World:
 
 
 def inventory(world: World, region: str) -> Counter[str]:
-    """Resource counts of a region by kind and by name without random parts."""
+    """Numbers of a region's resources, by kind, and by name without random parts."""
     clients = world.clients(region)
     found: Counter[str] = Counter()
     found["queues"] = len(clients.sqs.list_queues().get("QueueUrls", []))
@@ -178,7 +178,7 @@ def test_stage_prod_is_rehearsed_beside_another_stage_and_meters_a_batch(first: 
 def test_settings_and_the_pager_outlive_the_redeployment_of_a_runbook(first: World) -> None:
     """The drill test_kept_settings covers configuration files, --unset and a second start.
 
-    Runs well after the build, as no two canaries run in one minute.
+    Runs well after the build, because two canaries never run in the same minute.
     """
     done = first.run("region", "add", FIRST[1], "--redeploy", "--no-pager", "--format", "json")
     assert done.returncode == 0, done.stderr
@@ -195,7 +195,7 @@ def test_a_region_that_does_not_exist_is_ready_after_kills_at_random_moments_wit
     before = changed_files()
     killed = 0
     for attempt in range(KILLS):
-        # Each drill has its own region; the first region is the documentation's.
+        # Each drill has its own region; the first region is the region of the documentation.
         region = INVENTED if attempt == 0 else f"{INVENTED}{attempt}"
         # The home region keeps the rules of its first deployment.
         process = built.start("region", "add", region, "--outside-rules")
@@ -228,7 +228,7 @@ def test_traffic_in_every_region_is_reported_and_verified_as_one(built: World, t
     assert result["passed"]
     assert not result["lost"]
     assert not result["doubled"]
-    # Late usage may belong to last month, and the query below covers everything.
+    # Late usage may belong to last month, so the query below covers all time.
     usage = ("report", "usage", "--last", "3m")
     parts = [built.ask(*usage, "--region", region) for region in ALLOWED]
     whole = built.ask(*usage, "--region", "all")
@@ -293,7 +293,7 @@ def test_the_commands_of_runbooks_that_no_drill_follows_run(built: World) -> Non
     for line in sorted({line for page in pages for _, line in commands_by_part(page)}):
         words = [filled.get(word, word) for word in shlex.split(line)[1:]]
         done = built.run(*words)
-        # Exit code 1 is valid (a problem in the region), 2 is an unknown command, and a traceback is a bug.
+        # Exit code 1 is valid (a problem in the region); 2 means an unknown command, and a traceback is a bug.
         answers = {0} if words[:2] == ["region", "add"] else {0, 1}
         assert done.returncode in answers, f"{line}: {done.stderr}"
         assert "Traceback" not in done.stderr, f"{line}: {done.stderr}"

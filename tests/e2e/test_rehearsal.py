@@ -26,7 +26,7 @@ PROD = ("--stage", "prod")
 
 
 class Machine:
-    """A user's machine on which `metering local up` runs."""
+    """The machine of a user who runs `metering local up`."""
 
     def __init__(self, folder: Path) -> None:
         self.env = {"METERING_LOCAL_DIR": str(folder)}
@@ -176,10 +176,10 @@ def test_settings_and_the_pager_outlive_redeployments_until_they_are_taken_back(
     assert laptop.concurrency() == ("8", "set")
     assert "oncall@example.com" in laptop.run("alerts", "test", "--format", "csv").stdout
 
-    # The region is ready by now: without a deployment, no setting would change.
+    # The region is ready by now: no setting would change without a deployment.
     assert "Add --redeploy" in laptop.run("region", "add", "us-east-1", "--set", "batch_size=5", code=2).stderr
 
-    # The file takes precedence for the settings that it names; the others are kept.
+    # The file takes precedence for the settings that it names; other settings are kept.
     laptop.file("[stage.local]\nmax_concurrency = 6\n")
     assert "us-east-1,max_concurrency,8,6,file" in laptop.run("settings", "diff", "--format", "csv").stdout
     laptop.run("settings", "diff", "--check", code=1)

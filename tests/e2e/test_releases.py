@@ -32,7 +32,7 @@ from tests.e2e.conftest import plain_environment
 from tests.support.emulated import running_emulator
 
 HOME = "us-east-1"
-# When a function is replaced, MiniStack kills its running invocations. Here their messages reappear after 20 s.
+# When a function is replaced, MiniStack kills its running invocations. Here, their messages are visible again in 20 s.
 STAGE = "killtest"
 # `| 0.1.0 | 1 | 9598dc1 |`
 _RELEASE = re.compile(
@@ -45,7 +45,7 @@ SIZES = tuple(range(1_000, 1_020))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkout:
-    """A checkout whose command line is used against an emulator."""
+    """A checkout of a release, whose command line is run against an emulator."""
 
     folder: Path
     python: Path
@@ -57,7 +57,7 @@ class Checkout:
         return subprocess.Popen(
             [self.python, "-P", "-c", _PROGRAM, *arguments, "--endpoint", self.endpoint, "--stage", STAGE],
             cwd=self.folder,
-            # The older release comes first, because the environment's packages have this checkout as `metering`.
+            # The older release is first, because `metering` in the environment's packages is this checkout.
             env={**plain_environment(), "PYTHONPATH": str(self.folder)},
             text=True,
             stdout=subprocess.PIPE,
@@ -105,7 +105,7 @@ def release_before(version: str, text: str) -> tuple[str, int, str]:
 
 
 def environment_of(folder: Path, version: str) -> Path:
-    """Python for a release: the current one with the release's metadata if packages are equal, else a new one."""
+    """Python for a release: the current one plus the release's metadata if dependencies are equal, else a new one."""
     if dependencies(folder) == dependencies(ROOT):
         metadata = folder / f"{DISTRIBUTION.replace('-', '_')}-{version}.dist-info" / "METADATA"
         metadata.parent.mkdir()
@@ -118,7 +118,7 @@ def environment_of(folder: Path, version: str) -> Path:
 
 
 def dependencies(folder: Path) -> str:
-    """The lock file without the project's own version."""
+    """Text of the lock file without the project's own version."""
     return re.sub(r'(name = "transfer-metering"\nversion = )"[^"]+"', r"\1", (folder / "uv.lock").read_text())
 
 

@@ -1,6 +1,6 @@
-"""Drills of runbooks: an alarm fires, the runbook's commands cure the cause, the alarm clears.
+"""Drills of runbooks: an alarm fires, the runbook's commands fix the cause, the alarm clears.
 
-The alarm's own text contains the command to type. Stage and region are not the defaults, and the shell is set to
+The alarm's description contains the command to run. Stage and region are not the defaults, and the shell is set to
 another region, so commands must name both. Tests do not wait for days: they backdate stored state that the watch reads.
 """
 
@@ -94,7 +94,7 @@ class DyingItems:
 
 
 def parts_dying_after(service: Service, partition: str) -> Parts:
-    """Production parts for the deployed region that fail after their first put into a partition."""
+    """The production stores and use cases of the deployed region, which fail after the first put into a partition."""
     region = RegionConnection(clients=service.clients, names=stack_outputs(service.clients, service.stage))
     return Parts(
         items=DyingItems(region.items, partition),
@@ -131,7 +131,7 @@ def test_a_new_region_pages_nobody_for_a_watch_that_has_not_run_yet(service: Ser
     name = f"metering-{service.stage}-watch-silent"
     [alarm] = service.clients.cloudwatch.describe_alarms(AlarmNames=[name])["MetricAlarms"]
 
-    # The alarm was OK when it was created, because its metric existed before.
+    # The alarm was in state OK when it was created, because its metric existed before.
     assert alarm["StateValue"] == "OK"
     assert (alarm["StateUpdatedTimestamp"] - alarm["AlarmConfigurationUpdatedTimestamp"]).total_seconds() < 2
 
@@ -164,7 +164,7 @@ def test_a_stopped_aggregator_raises_oldest_batch_and_its_runbook_starts_it(
 @pytest.mark.drill
 def test_a_stopped_canary_raises_canary_late_and_its_runbook_starts_it(service: Service, pager: str) -> None:
     with stopped(service, "Canary") as rule:
-        # An earlier run must end now, because time is then moved on by 21 minutes.
+        # An earlier run must end now, because the clock is then moved forward by 21 minutes.
         oncall.until(lambda: all(run.verdict is not CanaryVerdict.SENT for run in canaries(service)), 150)
         let_pass(service, 21 * MINUTE_S)
 
@@ -235,7 +235,7 @@ def test_an_account_with_more_kinds_than_numbers_raises_kinds_beyond_cap(service
     who = account()
     service.send(message(f"kinds-{who}", [record(who, size=10)]))
     service.wait_for_rest()
-    # The test writes what the roll-up would write, because four thousand kinds would take minutes.
+    # The test writes what the roll-up would write, because booking four thousand kinds would take minutes.
     note = KindsBeyondCap(account_id=who, kinds=3, example="T#AmazonEC2#us-east-1#internet", seen_s=int(time.time()))
     put(service, note.to_item())
 
@@ -252,7 +252,7 @@ def test_an_object_that_was_not_announced_raises_lost_drops_and_its_runbook_anno
 ) -> None:
     who = account()
     lost = drop_unannounced(service, who, json.dumps(record(who, size=4_711)).encode())
-    # The reconciler does this once a day, when no role can announce the object again.
+    # The reconciler does this once a day, when no role can still announce the object.
     now_s = int(time.time())
     put(service, DroppedObjects(lost=(lost,), began_s=now_s, finished_s=now_s, seen_to_s=now_s).to_item())
 
@@ -436,7 +436,7 @@ def test_what_waits_for_a_day_raises_reconciliation_backlog_and_its_runbook_comp
     oncall.until(lambda: list(report(service, who).values()) == [77], 150)
     with stopped(service, "Reconciler"), listed_for_a_day(service):
         with seconds_of(service, "Reconciler", 60):
-            # The time is less than the reconciler's reserve: it begins nothing, and says what waits.
+            # The time is shorter than the reconciler's reserve, so it begins nothing, and says what is waiting.
             invoke(service, "Reconciler")
         assert reconciled(service).backlog.waiting
 
@@ -449,7 +449,7 @@ def test_what_waits_for_a_day_raises_reconciliation_backlog_and_its_runbook_comp
 
 @contextmanager
 def listed_for_a_day(service: Service) -> Iterator[None]:
-    """Simulate that the usage of this hour was not compared for 25 hours and no scan is due."""
+    """Simulate that this hour's usage has waited 25 hours for its comparison and that no scan is due."""
     now_s = int(time.time())
     put(service, WorkList(hours={now_s - now_s % HOUR_S: now_s - 25 * HOUR_S}, scanned_s=now_s + DAY_S).to_item())
     try:
@@ -460,7 +460,7 @@ def listed_for_a_day(service: Service) -> Iterator[None]:
 
 @contextmanager
 def seconds_of(service: Service, name: str, seconds: int) -> Iterator[None]:
-    """Reduce a function's timeout to this many seconds."""
+    """Set a function's timeout to this many seconds, and restore it at the end."""
     change = service.clients.lambda_.update_function_configuration
     before = service.clients.lambda_.get_function_configuration(FunctionName=oncall.function(service, name))["Timeout"]
     change(FunctionName=oncall.function(service, name), Timeout=seconds)
@@ -471,7 +471,7 @@ def seconds_of(service: Service, name: str, seconds: int) -> Iterator[None]:
 
 
 def invoke(service: Service, name: str) -> None:
-    """Invoke a function and wait for its end."""
+    """Invoke a function and wait until it has finished."""
     answer = service.clients.lambda_.invoke(FunctionName=oncall.function(service, name), Payload=b"{}")
     assert "FunctionError" not in answer, answer["Payload"].read()
 
@@ -544,7 +544,7 @@ def test_a_function_that_fails_raises_its_alarm_and_its_runbook_names_the_error(
 def test_a_broken_usage_item_raises_reconciliation_differences_and_its_runbook_repairs_it(
     service: Service, pager: str
 ) -> None:
-    """Takes five minutes: alerts and repairs need two equal passes a minute apart."""
+    """Takes five minutes: an alert and a repair each require two equal passes a minute apart."""
     who = account()
     service.send(message(f"batch-{who}", [record(who, size=1_000)]))
     service.wait_for_rest()
@@ -563,7 +563,7 @@ def test_a_broken_usage_item_raises_reconciliation_differences_and_its_runbook_r
 
 @pytest.mark.drill
 def test_every_alarm_that_was_raised_is_off_again(service: Service) -> None:
-    """Runs last, because the other tests do not wait until alarms clear."""
+    """This test runs last, because the other tests do not wait until alarms clear."""
     assert _RAISED, "no drill came before"
     end_s = time.monotonic() + CLEARED_S
     while still := sorted(name for name in set(_RAISED) if state_of(service, name) != "OK"):
@@ -650,9 +650,9 @@ def changed_by_hand(service: Service, name: str, **variables: str) -> Iterator[A
 
 
 def forget_errors(service: Service, *, constructs: Iterable[str], taken_back: list[int]) -> None:
-    """Subtract the counted errors, to simulate that the alarm periods are over.
+    """Subtract the counted errors from the metric, to simulate that the alarm periods are over.
 
-    MiniStack has one error metric for all functions.
+    MiniStack counts the errors of all functions in one metric.
     """
     now_s = time.time()
     counted = 0.0
@@ -677,7 +677,7 @@ def moment(at_s: float) -> datetime:
 
 
 def put_figure(service: Service, namespace: str, name: str, value: int, *, at_s: float) -> None:
-    """Put a metric data point in place of AWS."""
+    """Publish a metric data point, as AWS would."""
     service.clients.cloudwatch.put_metric_data(
         Namespace=namespace, MetricData=[{"MetricName": name, "Timestamp": moment(at_s), "Value": value}]
     )

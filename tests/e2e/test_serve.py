@@ -25,7 +25,7 @@ from tests.e2e.conftest import Service, plain_environment, stack_outputs_of, wai
 from tests.e2e.test_api import front_of
 from tests.e2e.test_main_job import account, message, record
 
-# Complements the in-process tests; slow, because each test starts commands and waits for them.
+# These tests complement the in-process tests; they are slow, because each test starts commands and waits for them.
 pytestmark = pytest.mark.drill
 
 _START_S = 60
@@ -51,7 +51,7 @@ class Served:
 
 @contextmanager
 def served(service: Service, role: str, *arguments: str) -> Iterator[Served]:
-    """Start the command as a person does, and stop it with Ctrl-C."""
+    """Start the command as a person would, and stop it with Ctrl-C."""
     process = subprocess.Popen(
         [str(Path(sys.executable).with_name("metering")), "serve", "--port", "0", "--stage", service.stage, *arguments],
         cwd=ROOT,

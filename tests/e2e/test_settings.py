@@ -62,7 +62,7 @@ def test_without_the_settings_of_the_functions_a_command_says_so_and_ends(servic
     expect_refusal(service, "is gone")
 
 
-# Roles of emulated regions share their names: a deployment elsewhere replaces the first region's grants.
+# Roles of emulated regions have the same names: a deployment to another region replaces the first region's grants.
 @pytest.mark.last
 @pytest.mark.drill
 def test_a_stage_of_other_settings_is_counted_compacted_closed_and_reported_as_its_functions_do(
@@ -72,7 +72,7 @@ def test_a_stage_of_other_settings_is_counted_compacted_closed_and_reported_as_i
     region.deploy(shards=4)
     assert region.total() == 0
     manifest = tmp_path / "sent.ndjson"
-    # No deliberately late records: the generator assumes a window of 35 days.
+    # No records are deliberately late, because the generator assumes a window of 35 days.
     plain = ("--late", "0", "--malformed", "0", "--manifest", str(manifest))
     region.ask("replay", "--scenario", "mixed", "--batches", "150", "--records-per-batch", "10", *plain)
     who = account()
@@ -89,7 +89,7 @@ def test_a_stage_of_other_settings_is_counted_compacted_closed_and_reported_as_i
     [row] = region.ask("query", "SELECT sum(bytes) AS bytes FROM transfers")["rows"]
     assert int(row["bytes"]) == region.total(*EVERYTHING) == metered
 
-    # The number of shards shrinks while the old shards hold rows that are not compacted.
+    # The number of shards is reduced while the old shards still hold rows that are not compacted.
     for number in range(8):
         region.send(who, 2_000 + number, OLD_S + number * HOUR_S)
     region.ask("verify", "--wait", "3m", timeout_s=300)
@@ -146,7 +146,7 @@ class Elsewhere:
         return sum(int(row["bytes"]) for row in rows if row["account_id"] != CANARY_ACCOUNT_ID)
 
     def partitions(self, prefix: str) -> set[str]:
-        """Partition keys of the ledger with this prefix."""
+        """Partition keys of the ledger that begin with this prefix."""
         pages = self._clients.dynamodb.get_paginator("scan").paginate(
             TableName=self._outputs["LedgerTableName"], ConsistentRead=True
         )

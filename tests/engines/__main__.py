@@ -1,7 +1,7 @@
-"""`make engines`: the SQL of docs/analytics.md on a replayed lake gives the service's totals to the byte.
+"""`make engines`: the SQL of docs/analytics.md on a replayed lake returns the service's totals to the byte.
 
-Spark runs in its own environment with the machine's Java. Without a suitable Java, it is skipped, or fails if `CI` is
-set. Damaged copies of the lake must give other totals in each engine.
+Spark runs in a separate environment, with the machine's Java. Without a suitable Java, Spark is skipped, or the run
+fails if `CI` is set. In each engine, damaged copies of the lake must give different totals.
 """
 
 import argparse
@@ -21,7 +21,7 @@ Engine = Callable[[Sequence[Question]], list[Totals]]
 
 
 def questions(lake: Replayed, folder: Path) -> list[tuple[Question, Totals]]:
-    """Questions for each day of a lake, by hour and per day, with the service's answers."""
+    """Two questions for each day of a lake (hourly totals and the day's total), with the service's answers."""
     return [
         pair
         for day in lake.days
@@ -33,13 +33,13 @@ def questions(lake: Replayed, folder: Path) -> list[tuple[Question, Totals]]:
 
 
 def damaged(lake: Replayed, to: Path) -> dict[str, Path]:
-    """Damaged copies of the lake: one with a duplicated file, one with a missing file, in rows and totals."""
+    """Two damaged copies of the lake: one with a duplicated file, one with a missing file, in both rows and totals."""
     copies = {}
     for name in ("a file twice", "a file missing"):
         copies[name] = to / name.replace(" ", "-")
         shutil.copytree(lake.folder, copies[name])
         for prefix in ("lake", "summaries"):
-            # A file of the current hour, whose files have rows of many accounts.
+            # A file of the current hour, which contains rows of many accounts.
             victim = sorted((copies[name] / prefix).rglob("*.parquet"))[-1]
             if name == "a file twice":
                 shutil.copyfile(victim, victim.with_stem(f"{victim.stem}-again"))
@@ -73,7 +73,7 @@ def judge(name: str, engine: Engine, lake: Replayed, copies: dict[str, Path]) ->
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the machine's engines; 0 only if all results are correct, and Spark ran or may be skipped."""
+    """Run the engines of this machine; returns 0 only if all results are correct and Spark ran or may be skipped."""
     parser = argparse.ArgumentParser(prog="python -m tests.engines", description=__doc__)
     parser.add_argument("--batches", type=int, default=1_000)
     options = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""Engines that run SQL statements on a lake in a folder: DuckDB's own reader, and Spark in its environment."""
+"""Query engines that run SQL statements on a lake in a folder: DuckDB's own reader, and Spark in its environment."""
 
 import json
 import os
@@ -23,7 +23,7 @@ _TIMEOUT_S = 600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """A query for one day of a lake: by hour from rows, or for the day from the stored totals."""
+    """A query for one day of a lake: hourly totals computed from rows, or the day's stored totals."""
 
     folder: Path
     day: str
@@ -42,10 +42,10 @@ def by_duckdb(questions: Sequence[Question]) -> list[Totals]:
 
 
 def by_spark(questions: Sequence[Question], java: Path) -> tuple[str, list[Totals]]:
-    """Spark's version, and its answers.
+    """Spark's version, and its answers to the questions.
 
     Raises:
-        CalledProcessError: Spark failed; stderr has its messages.
+        CalledProcessError: Spark failed; stderr has Spark's messages.
     """
     asked = [
         {
@@ -73,7 +73,7 @@ def by_spark(questions: Sequence[Question], java: Path) -> tuple[str, list[Total
 
 
 def find_java(environ: Mapping[str, str] = os.environ) -> Path | None:
-    """The machine's Java, if it is new enough."""
+    """The machine's Java if it is new enough, else None."""
     home = environ.get("JAVA_HOME")
     named = Path(home) / "bin" / "java" if home else None
     found = named if named is not None and named.exists() else shutil.which("java", path=environ.get("PATH"))
@@ -85,7 +85,7 @@ def find_java(environ: Mapping[str, str] = os.environ) -> Path | None:
 
 
 def why_no_spark(environ: Mapping[str, str] = os.environ) -> str:
-    """Install Spark if needed; returns why that is impossible, or an empty text."""
+    """Install Spark if it is missing; returns why it cannot be installed, or an empty text."""
     if find_java(environ) is None:
         return f"this machine has no Java {LEAST_JAVA} or newer"
     try:
@@ -113,7 +113,7 @@ _DAY = "2026-11-24"
 
 
 def statement(name: str, *, day: str, folder: Path | None = None) -> str:
-    """The named SQL block of the page, changed to another day, and to a folder instead of the bucket.
+    """The SQL block of this name on the page, with another day, and with a folder in place of the bucket.
 
     Raises:
         KeyError: The page has no block of this name.

@@ -1,4 +1,4 @@
-"""A replayed lake in a folder, and the service's report of it."""
+"""A lake in a folder, written from replayed traffic, and the service's report of the same usage."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -17,12 +17,12 @@ from tests.support.lake_world import HOUR, World, record
 
 _HOURS = 30
 _AT_ONCE = 100
-# This account moves more bytes than a bigint holds.
+# This account transfers more bytes than a bigint can represent.
 HUGE = "210987654321"
 
 
 class Line(NamedTuple):
-    """Key of a total: the columns of a statement's GROUP BY; without an hour, `hour` is empty."""
+    """Key of a total: the columns of a statement's GROUP BY; `hour` is empty in totals of a day."""
 
     dt: str
     hour: str
@@ -111,7 +111,7 @@ def _send(world: World, shipments: Iterable[Shipment]) -> None:
 
 
 def _reported(world: World) -> Totals:
-    """The report over all accounts from the lake, which must equal the usage table's."""
+    """The report over all accounts from the lake; fails if the report from the usage table is different."""
     query = UsageQuery(from_s=HOUR - 60 * DAY_S, to_s=HOUR + 2 * HOUR_S, group_by=("hour", "account_id", "usage_type"))
     rows = report_rows([world.source()], query, now_s=HOUR + HOUR_S)
     found = {

@@ -1,1 +1,1 @@
-"""Two revisions give the same output, messages and stored data, byte by byte."""
+"""Two revisions produce the same output, messages and stored data, byte by byte."""

@@ -1,9 +1,9 @@
-"""Compares this revision's output, answers and stored data with a release's: exit 1 on a forbidden difference.
+"""Compares this revision's output, API responses and stored data with a release's: exit 1 on a forbidden difference.
 
     python -m tests.equal REVISION
 
-Each revision builds the same in-memory region with its own code, gets the release's requests, and runs its own recorded
-commands. Allowed differences are in `tests/equal/differences.toml`, with their reasons.
+Each revision builds the same in-memory region with its own code, receives the requests of the release, and runs its own
+recorded commands. Allowed differences are in `tests/equal/differences.toml`, with their reasons.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _WORDS = frozenset({"description", "title", "summary", "version", "example", "ex
 
 
 def answers_of(checkout: Path, asked: Path, folder: Path) -> None:
-    """Let a checkout write its answers into a folder."""
+    """Run a checkout's `answers.py`, which writes that revision's answers into a folder."""
     folder.mkdir()
     _run(checkout, "--answers", str(asked), str(folder))
 
@@ -38,7 +38,7 @@ def _run(checkout: Path, *arguments: str) -> None:
 
 
 def differences(before: Path, after: Path) -> Iterator[tuple[str, str]]:
-    """Names of differing answers, and their differences."""
+    """Name of each answer that differs between the folders, and its difference."""
     names = sorted({path.name for folder in (before, after) for path in folder.iterdir()})
     for name in names:
         one, other = before / name, after / name
@@ -53,7 +53,7 @@ def differences(before: Path, after: Path) -> Iterator[tuple[str, str]]:
 
 
 def facts(document: object, at: str = "") -> set[str]:
-    """Paths, parameters, schemas, statuses and values in a document, each with its place; no descriptions."""
+    """Paths, parameters, schemas, statuses and values of a document, each with its JSON path, without descriptions."""
     if isinstance(document, dict):
         members = ((key, value) for key, value in document.items() if key not in _WORDS or isinstance(value, dict))
         return {at}.union(*(facts(value, f"{at}/{key}") for key, value in members))
@@ -63,7 +63,7 @@ def facts(document: object, at: str = "") -> set[str]:
 
 
 def _name(entry: object) -> str:
-    """A parameter's name, because its position in the list does not matter."""
+    """A parameter's name, which identifies it in its list, because its position does not matter."""
     return str(entry.get("name", entry.get("$ref", ""))) if isinstance(entry, dict) else ""
 
 
@@ -74,7 +74,7 @@ def _first_difference(one: bytes, other: bytes) -> str:
 
 
 def judged(found: Iterator[tuple[str, str]], allowed: Mapping[str, str]) -> tuple[list[str], list[str]]:
-    """Lines of forbidden differences, and of allowed ones with their reason."""
+    """Lines for the forbidden differences, and lines for the allowed differences with the reason of each."""
     wrong: list[str] = []
     right: list[str] = []
     for name, how in found:

@@ -1,9 +1,9 @@
-"""Writes a revision's output, answers and stored data as files below a folder. Run it in the revision's checkout.
+"""Writes a revision's output, API responses and stored data as files below a folder. Run it in the revision's checkout.
 
     answers.py --requests FILE          writes the requests that its API is asked, a line each
     answers.py --answers FILE FOLDER    asks them, types its recorded command lines, and keeps all of it
 
-This module imports only test kits whose names exist in both revisions, because releases move other modules.
+Imports only test kits that have the same name in both revisions, because releases move other modules.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def ask(path: Path, folder: Path) -> None:
 
 
 def type_lines(folder: Path) -> None:
-    """Run the recorded commands; save each answer in all formats, and the final stored data."""
+    """Run the recorded commands; save the output of each in all formats, and the final stored data."""
     regions: list[Any] = []
 
     def watched() -> Any:
@@ -84,7 +84,7 @@ def _objects(objects: Any) -> Iterable[str]:
 
 
 def _text(item: Any) -> str:
-    # Each release writes its own version number.
+    # Each release outputs its own version number.
     return json.dumps({**item, "written_by": "…"} if "written_by" in item else item, sort_keys=True, default=repr)
 
 

@@ -1,7 +1,7 @@
 """Writes exports by the product for third-party validators: `python -m tests.exports.make DIR --rows 1000`.
 
-The usage is the sample's 338 lines, then lines of random size with the same keys, enough to cross price tiers. The
-month includes corrections of the previous one.
+The usage is the 338 lines of the sample, followed by lines with the same keys and random bytes, which cross price
+tiers. The month includes corrections of the previous month.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _MOST_BITS = 43
 
 
 def drawn_lines(month: str, rows: int, *, seed: int = 1) -> Iterator[UsageLine]:
-    """Random usage of a month with the sample's keys, once per key, account and hour."""
+    """Random usage of a month, with the keys of the sample: one line per key, account and hour."""
     draw, lines = random.Random(seed), bill_lines()
     # The most frequent key has a seventh of the lines, and the months have few hours, so more lines need more accounts.
     accounts = (*ACCOUNTS, *(f"{number:012d}" for number in range(rows // 1_000)))
@@ -97,7 +97,7 @@ def manifest(folder: Path) -> dict[str, object]:
 
 
 def asked(folder: Path, sql: str, dataset: str = "CostAndUsage") -> list[tuple[object, ...]]:
-    """DuckDB's result over the files of a dataset: `{}` stands for them. All CSV columns are strings."""
+    """DuckDB's result of a query on a dataset's files: `{}` stands for them. All CSV columns are strings."""
     files = sorted(str(file) for file in folder.glob(f"{dataset}-*"))
     parquet = files[0].endswith(".parquet")
     table = f"read_parquet({files})" if parquet else f"read_csv({files}, all_varchar = true, header = true)"
@@ -113,7 +113,7 @@ def made(folder: Path, *, rows: int = 1000) -> None:
     exported(folder / "cur", source, request_of("cur"))
     exported(folder / "cur-csv", source, request_of("cur", form="csv"))
     for packed in sorted((folder / "focus-1.4").glob("*-00000.csv.gz")):
-        # Validators need uncompressed files, and recognise the dataset by the file name.
+        # Validators need uncompressed files, and recognise a dataset by its file name.
         plain = packed.with_name(packed.name.replace("-00000.csv.gz", ".csv"))
         plain.write_bytes(gzip.decompress(packed.read_bytes()))
 

@@ -1,4 +1,4 @@
-"""Seeds of the fuzzers: a valid example of each form, and the stored corpus of interesting inputs.
+"""Seeds for the fuzzers: a valid example of each form of input, and the stored corpus of interesting inputs.
 
 `corpus/` holds message bodies (`*.body`) and objects (`*.ndjson`, `*.parquet`), found by fuzzing or made by hand. Keep
 every file that once broke the reader.
@@ -16,7 +16,7 @@ CORPUS = Path(__file__).parent / "corpus"
 
 
 def bodies() -> list[bytes]:
-    """Message bodies: one of every form, then the corpus."""
+    """Message bodies: first a body of every form, then the corpus."""
     entry = {
         "eventName": "ObjectCreated:Put",
         "s3": {"bucket": {"name": BUCKET}, "object": {"key": "drop/x.ndjson", "eTag": "e"}},
@@ -35,7 +35,7 @@ def bodies() -> list[bytes]:
 
 
 def objects(kind: str) -> list[bytes]:
-    """Objects of a format (`ndjson`, `parquet`): compressed and plain, then the corpus."""
+    """Objects of a format (`ndjson`, `parquet`): first compressed and plain examples, then the corpus."""
     records = [record(resource_id=f"i-{n}", start=SENT_AT_S - n, end=SENT_AT_S) for n in range(20)]
     if kind == "ndjson":
         plain = ndjson([*records, record(bytes=1.5), "x"])
@@ -55,7 +55,7 @@ def kept(suffix: str) -> list[bytes]:
     return [path.read_bytes() for path in sorted(CORPUS.glob(f"*.{suffix}"))]
 
 
-# The usual byte mutations: enough to reach every branch of a parser from a valid example.
+# The usual byte mutations, which are sufficient to reach every branch of a parser from a valid example.
 
 _TOKENS = [
     b"null",

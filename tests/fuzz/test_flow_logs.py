@@ -55,7 +55,7 @@ def _parquet(columns: dict[str, list[Any]], **options: Any) -> bytes:
 
 @cache
 def examples() -> tuple[bytes, ...]:
-    """A valid file of each form, and the stored corpus."""
+    """A valid flow log file of each form, and the stored corpus."""
     names = ("start", "bytes", *(name for name in USUAL if name not in ("start", "bytes")), "traffic-path")
     plain = text(*[line(bytes=str(number)) for number in range(20)], line(action="REJECT"), line(log_status="NODATA"))
     custom = text(*[line(names, start=str(START_S + number)) for number in range(20)], names=names)
@@ -113,7 +113,7 @@ def check(measured: Measured) -> None:
 
 
 def damaged(stored: bytes, draw: random.Random) -> bytes:
-    """A file with changed bytes, or with changes in its decompressed text."""
+    """A copy of a file with changed bytes, either of the file itself or of its decompressed text."""
     if stored.startswith(b"\x1f\x8b") and draw.random() < 0.7:
         return gzip.compress(damaged(gzip.decompress(stored), draw), 1)
     data = bytearray(stored)

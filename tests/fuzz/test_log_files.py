@@ -105,7 +105,7 @@ def name_of(seed: Seed, *, parquet: bool = False) -> FileName:
 
 
 def verdict(seed: Seed, content: bytes, settings: ReadSettings = SETTINGS) -> str:
-    """Outcome of a file: its balance, or its reason of refusal; other errors are bugs."""
+    """Outcome of a file: its balance, or why it was refused; any other error is a bug."""
     try:
         result = measure(io.BytesIO(content), seed.kind, name_of(seed, parquet=seed.parquet), Timeline(), settings)
     except LogFileRefusedError as error:
@@ -122,7 +122,7 @@ def test_a_good_file_is_read(seed: Seed) -> None:
 
 
 class Forwards(io.RawIOBase):
-    """A stream without seek, whose reads return less than requested."""
+    """A stream that cannot seek and whose reads return fewer bytes than requested."""
 
     def __init__(self, content: bytes) -> None:
         self._content = io.BytesIO(content)

@@ -2,5 +2,5 @@ import os
 
 from infra.cdk_cli import node_path
 
-# Must be set before the CDK is imported, because the CDK's Python library would start the first Node on the PATH.
+# This must be set before the CDK is imported, because the CDK's Python library would start the first Node in the PATH.
 os.environ.setdefault("JSII_NODE", str(node_path()))

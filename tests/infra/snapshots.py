@@ -25,7 +25,7 @@ def path_of(name: str) -> Path:
 
 
 def reviewed(name: str) -> Synthesised:
-    """Stage of a snapshot; if its name says so, with the API."""
+    """Stage of a snapshot, with the API if the snapshot's name says so."""
     from tests.infra.support.synthesis import synthesised
 
     return synthesised(name.removesuffix(WITH_API), overrides=_API if name.endswith(WITH_API) else "{}")

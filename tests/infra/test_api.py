@@ -1,4 +1,4 @@
-"""Throttling, access log, permissions and isolation of the HTTP API, which no emulator shows."""
+"""Throttling, access log, permissions and isolation of the HTTP API, which no emulator can show."""
 
 import json
 from typing import Any
@@ -43,7 +43,7 @@ def test_the_role_reads_what_answers_are_made_of_and_may_do_nothing_else() -> No
     }
     assert grants.actions("LedgerTable") == {*LOOK_UP, "dynamodb:PutItem"}
     assert grants.actions(USAGE_TABLE) == LOOK_UP
-    # The API's role may write only one item: the list of large requests in progress.
+    # The API's role may write only one item, which is the list of large requests in progress.
     assert grants.may_write("dynamodb:PutItem", "LedgerTable", "W#api-large")
     for pk in (*KINDS, "K#tokens", "W#api-large-2", "W#held", "W#watch", None):
         assert not grants.may_write("dynamodb:PutItem", "LedgerTable", pk)
@@ -69,7 +69,7 @@ def test_it_is_told_where_prices_are() -> None:
 def test_it_keeps_some_executions_and_can_take_no_others() -> None:
     assert function(with_api(api_concurrency=7))["ReservedConcurrentExecutions"] == 7
     assert function(with_api())["ReservedConcurrentExecutions"] == 10
-    # An emulator ignores reserved concurrency, and LocalStack's account has too little concurrency to reserve.
+    # An emulator ignores reserved concurrency, and the account of LocalStack has too little concurrency to reserve.
     assert "ReservedConcurrentExecutions" not in function(synthesised("local"))
 
 
@@ -134,7 +134,7 @@ def test_a_stage_that_does_not_ask_for_it_has_nothing_of_it() -> None:
 
 
 def test_an_operator_may_search_its_log() -> None:
-    """The policy is in the log's stack, which is deployed after the role's stack."""
+    """The policy is in the stack of the log, which is deployed after the stack of the role."""
     stage = with_api()
     [log] = [name for name in stage.resources("api", "AWS::Logs::LogGroup") if name.startswith("ApiLogs")]
     policy = stage.one("api", "AWS::IAM::Policy", "LogReaders")["Properties"]

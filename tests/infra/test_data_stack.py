@@ -126,7 +126,7 @@ def test_unfinished_uploads_and_old_versions_go(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", STAGE_NAMES)
 def test_a_cleaned_staging_object_is_kept_as_a_version_for_as_long_as_a_ledger_can_be_restored(stage: str) -> None:
-    """A restored ledger refers to staging objects deleted since then (P41)."""
+    """A restored ledger refers to staging objects that were deleted after the restored time (P41)."""
     rules = [rule for rule in rules_of(stage) if "staging/".startswith(rule.get("Prefix", ""))]
     versions = [rule for rule in rules if "NoncurrentVersionExpiration" in rule]
     if not synthesised(stage).config.versioned:
@@ -158,7 +158,7 @@ def test_the_bucket_is_private_encrypted_and_reached_by_tls_only(stage: str) -> 
 
 
 def refused(stage: str, key: str, headers: dict[str, str]) -> set[str]:
-    """Names of the statements that deny any caller's PUT of an object."""
+    """Names of the policy statements that deny this PUT of an object to every caller."""
     policy = synthesised(stage).one("data", "AWS::S3::BucketPolicy")["Properties"]["PolicyDocument"]["Statement"]
     context = {f"s3:{name}": value for name, value in headers.items()}
     return {
@@ -218,7 +218,7 @@ def test_both_queues_are_reached_by_tls_only(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", STAGE_NAMES)
 def test_s3_sends_to_the_ingest_queue_for_the_stages_own_bucket_alone(stage: str) -> None:
-    """X6: S3 could send for any bucket of the account. Names by CloudFormation's pattern."""
+    """X6: S3 could otherwise send for any bucket of the account. Names by CloudFormation's pattern."""
     synth = synthesised(stage)
     [bucket_id] = synth.resources("data", "AWS::S3::Bucket")
     [statement] = [
@@ -295,7 +295,7 @@ def test_the_lakes_catalog_is_optional_and_sums_past_64_bits() -> None:
     assert kinds["bytes"] == "decimal(38,0)"
 
 
-# The catalog for engines without knowledge of the project, and what such an engine reads from the lake.
+# The catalog for engines that do not know this project, and what such an engine reads from the lake.
 
 _HIVE = {pa.string(): "string", pa.int64(): "bigint"}
 
@@ -393,7 +393,7 @@ def test_an_engine_that_lists_the_prefix_and_asks_the_view_gets_the_same_totals(
     assert sum(row[3] for row in rows) == sum(total.bytes for total in world.usage().values())
 
 
-# Each generation of the usage table is a separate table, and the previous one stays while the ledger uses it.
+# Each generation of the usage table is a separate table, and the previous table stays while the ledger uses it.
 
 # Exports of the usage table that functions of 0.1.0 import. Until those are replaced, CloudFormation keeps these.
 EXPORTS_OF_0_1_0 = {

@@ -73,7 +73,7 @@ def test_an_emulator_gets_an_endpoint_and_a_key() -> None:
 
 
 def test_an_emulator_that_only_the_sdk_is_told_of_is_the_endpoint_of_the_cdk_too() -> None:
-    """Otherwise the CDK would deploy an unconfirmed rehearsal for an emulator to an AWS account."""
+    """Otherwise a rehearsal meant for an emulator would be deployed to an AWS account without a confirmation."""
     env = cli_environment({"LOCALSTACK_HOST": "127.0.0.1:4599"}, region="eu-west-1", endpoint=None)
     assert env["AWS_ENDPOINT_URL"] == "http://127.0.0.1:4599"
     assert env["AWS_ACCESS_KEY_ID"] == "test"
@@ -224,7 +224,7 @@ def test_an_assembly_that_is_renamed_while_old_ones_are_looked_for_is_no_error(
 @pytest.mark.long
 def test_the_app_can_be_run_by_hand_from_its_folder(tmp_path: Path) -> None:
     settings = json.loads((ROOT / "infra" / "cdk.json").read_text())
-    # The command runs as the CLI runs it; a relative output folder is relative to the folder of cdk.json.
+    # The command runs as the CLI runs it; a relative output folder is relative to the folder that contains cdk.json.
     command = (
         settings["app"].replace("../.venv/bin/python", sys.executable).replace("../.venv/bin/node", str(node_path()))
     )
@@ -234,7 +234,7 @@ def test_the_app_can_be_run_by_hand_from_its_folder(tmp_path: Path) -> None:
     assert "metering-local-data" in templates(tmp_path)
 
 
-# First creation of a data stack that retains its data: until it is complete, its tables are unprotected.
+# First creation of a data stack that retains its data: its tables are unprotected until the creation is complete.
 
 
 class Runs:
@@ -242,7 +242,7 @@ class Runs:
 
     Attributes:
         there: Parts that exist.
-        calls: Calls of the CLI: whether it is a first build, and the stack.
+        calls: Each call of the CLI: whether it was a first build, and its stack.
         fails: Whether creation of the data stack fails.
     """
 
@@ -310,7 +310,7 @@ def test_a_failed_creation_ends_the_deployment_before_anything_is_protected(monk
 @pytest.mark.parametrize(("there", "stage", "own"), [
     (("data", "pipeline", "observability"), "prod", None),
     (("observability",), "dev", None),
-    # If a table's protection changes, MiniStack replaces the table with an empty one.
+    # If the protection of a table changes, MiniStack replaces the table with an empty table.
     (("observability",), "prod", REHEARSAL),
 ], ids=["a data stack that is there", "a stage that keeps no data", "a rehearsal"])  # fmt: skip
 def test_what_has_nothing_to_protect_is_deployed_in_one_step(
@@ -322,7 +322,7 @@ def test_what_has_nothing_to_protect_is_deployed_in_one_step(
     assert runs.calls == [(False, "--all")]
 
 
-# The stack of an API that was removed from the settings: a deployment does not include it, and deletes it.
+# The stack of an API that was removed from the settings: a deployment does not include this stack, and deletes it.
 
 API = "metering-dev-api"
 
@@ -331,7 +331,7 @@ class Stacks(CloudFormationStacks):
     """CloudFormation with the stack of an API. Mutable.
 
     Attributes:
-        states: The stack's status at each call; after the last, it is deleted.
+        states: The stack's status at each call; after the last status, the stack is deleted.
         deleted: Stacks that were deleted.
     """
 
@@ -394,7 +394,7 @@ def test_one_that_takes_for_ever_is_not_waited_for(monkeypatch: pytest.MonkeyPat
         made._drop_api()
 
 
-# Manual `cdk deploy`: it deploys what the emulator at the endpoint supports, and emulated stages nowhere else.
+# Manual `cdk deploy`: it deploys what the emulator at the endpoint supports, and deploys emulated stages nowhere else.
 
 APIS = {**MINISTACK, "/v2/apis?maxResults=1": b'{"items": []}'}
 
@@ -459,7 +459,7 @@ def test_the_app_makes_for_an_emulator_no_composite_alarm_and_takes_the_bucket_o
     assert "cdk-hnb659fds-assets-" in assets.read_text()
 
 
-# Recorded failures of the CDK CLI become one sentence each.
+# Recorded failures of the CDK CLI are each reduced to one sentence.
 
 BOOTSTRAP = """\
  ⏳  Bootstrapping environment aws://000000000000/us-east-1...
@@ -522,7 +522,7 @@ def test_a_failure_is_a_sentence_of_its_stack_without_trace(text: str, stack: st
 
 
 def test_a_stack_that_did_not_fail_itself_is_not_looked_at() -> None:
-    """Otherwise the reason of an earlier operation would be reported."""
+    """Otherwise the failure reason of an earlier operation would be reported."""
     other = "metering-dev-data | 1 | 6:29:23 PM | UPDATE_FAILED | AWS::SQS::Queue | Q\n" + TEMPLATE
     assert not failure_of("deploy", other.splitlines()).operated
 
@@ -551,7 +551,7 @@ def test_another_version_is_another_hash(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_bundle_says_its_version_as_an_installed_package_does(tmp_path: Path) -> None:
     copy_sources(tmp_path)
     code = "import metering.version; print(metering.version.package_version(), metering.version.__file__)"
-    # -S makes the packages of this environment invisible.
+    # With -S, the packages of this environment are invisible.
     said = subprocess.check_output([sys.executable, "-S", "-c", code], cwd=tmp_path, text=True)
     assert said.split() == [package_version(), str(tmp_path / "metering" / "version.py")]
 
@@ -591,7 +591,7 @@ def test_a_bundle_holds_the_functions_and_their_data_files(tmp_path: Path) -> No
     assert (tmp_path / "metering" / "usage" / "billing_prefixes.json").is_file()
     assert not (tmp_path / "metering" / "cli").exists()
     assert not list(tmp_path.rglob("*.pyc"))
-    # Documentation is left out, so that changing it does not redeploy a function.
+    # Documentation is excluded, so that changing it does not redeploy a function.
     assert not list(tmp_path.rglob("*.md"))
 
 
@@ -624,7 +624,7 @@ def test_source_files_come_in_a_fixed_order() -> None:
     assert list(source_files()) == list(source_files())
 
 
-# The rollout project in the home region, which runs the command that a person would run.
+# The rollout project in the home region runs the command that a person would run.
 
 
 Resources = dict[str, dict[str, dict[str, object]]]
@@ -650,7 +650,7 @@ def test_the_project_runs_reconcile_of_its_stage_one_at_a_time(template: Resourc
     source = project["Source"]
     assert isinstance(source, dict)
     spec = json.loads(source["BuildSpec"])
-    # CodeBuild sets AWS_REGION to the project's region: the home region, even if the stage's base has another one.
+    # CodeBuild sets AWS_REGION to the project's region, which is the home region, even if the stage's base has another.
     assert spec["phases"]["build"]["commands"] == [
         "uv run metering region reconcile --stage prod --region $AWS_REGION --yes --format json"
     ]
@@ -714,7 +714,7 @@ def test_a_region_that_is_not_home_has_none(stage: str) -> None:
 
 
 def test_the_operator_guide_lists_what_a_deployment_may_call() -> None:
-    """The project runs the CDK command as people do, so both need the same permissions."""
+    """The project runs the same CDK command as people do, so both need the same permissions."""
     guide = (ROOT / "docs" / "operator-guide.md").read_text()
     for action in _ACTIONS:
         service, name = action.split(":")

@@ -33,7 +33,7 @@ class Grants:
         self.managed = stage.resources(part, "AWS::IAM::Role")[name]["Properties"].get("ManagedPolicyArns", [])
 
     def may(self, action: str, resource: str, suffix: str = "") -> bool:
-        """Whether any statement allows `action` on a resource whose name contains `resource` and ends in `suffix`."""
+        """Whether a statement allows `action` on a resource whose name contains `resource` and ends in `suffix`."""
         return any(
             fnmatchcase(action, pattern) and resource in text and (not suffix or f'"{suffix}"' in text)
             for statement in self.statements
@@ -42,7 +42,7 @@ class Grants:
         )
 
     def actions(self, resource: str) -> set[str]:
-        """All actions on resources whose name contains `resource`."""
+        """All actions that are allowed on resources whose name contains `resource`."""
         return {
             action
             for statement in self.statements
@@ -179,7 +179,7 @@ def test_in_a_region_that_is_not_home_the_biller_reads_no_other_region() -> None
 
 def test_the_reconciler_reads_the_accounts_that_the_biller_keeps_and_writes_its_own_scan_only() -> None:
     grants = Grants(synthesised("prod"), "pipeline", "ReconcilerRole")
-    # Quarantine tells which dropped objects were refused for their senders.
+    # Quarantine shows which dropped objects were refused for their senders.
     assert grants.prefixes("s3:GetObject") == {
         "staging/", "lake/", "summaries/", "runs/", "rated/", "audit/", "quarantine/"
     }  # fmt: skip
@@ -320,12 +320,12 @@ ROLES_THAT_READ_OBJECTS = (
 @pytest.mark.parametrize("stage", STAGE_NAMES)
 @pytest.mark.parametrize(("part", "role"), ROLES_THAT_READ_OBJECTS)
 def test_who_reads_objects_is_told_that_one_is_missing(stage: str, part: str, role: str) -> None:
-    """S3 returns 404 only to callers who may list, and checks the key as `s3:prefix`."""
+    """For a missing key, S3 returns 404 only to callers who may list the bucket, and checks the key as `s3:prefix`."""
     grants = Grants(synthesised(stage), part, role)
     for prefix in grants.prefixes("s3:GetObject") - {"athena-results/"}:
         assert grants.may_list(f"{prefix}2026-11-24/there-is-none")
     assert not grants.may_list("secrets/")
-    # X6: a listing without a prefix showed every role all keys.
+    # X6: a listing without a prefix showed all keys to every role.
     assert not grants.may_list(None)
 
 
@@ -352,7 +352,7 @@ def test_a_listing_under_the_old_condition_would_be_seen() -> None:
 @pytest.mark.parametrize("role", ["RolesReader", "RolesOperator"])
 def test_who_reports_may_ask_for_completeness_status_and_costs_of_the_region(stage: str, role: str) -> None:
     grants = Grants(synthesised(stage), "data", role)
-    # Before the first run of the watch, a report measures `complete_through` itself.
+    # Before the watch's first run, a report measures `complete_through` itself.
     assert grants.may("cloudwatch:GetMetricStatistics", "*")
     assert grants.may("sqs:GetQueueAttributes", "IngestQueue")
     assert grants.may("sqs:GetQueueAttributes", "DeadLetters")
@@ -398,7 +398,7 @@ def test_a_functions_environment_is_settings_that_it_understands(stage: str) -> 
         assert settings.stage == stage
         assert settings.marker_life_s == synthesised(stage).config.marker_life_s
         assert settings.page_topic_arn
-        # An endpoint belongs to the machine that runs the function, never to the template.
+        # An endpoint belongs to the machine on which the function runs, never to the template.
         assert not [name for name in variables if name.startswith("AWS_")]
 
 

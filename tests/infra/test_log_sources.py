@@ -200,7 +200,7 @@ def test_who_reads_sees_whether_log_files_wait_and_operators_send_their_dead_let
 
 
 def test_on_an_emulator_operators_may_make_the_calls_that_it_checks_by_other_names() -> None:
-    """MiniStack checks batch calls as their own IAM actions, and calls with a queue's ARN against any queue."""
+    """MiniStack checks batch calls as separate IAM actions, and checks calls with a queue's ARN against any queue."""
     for stage in (with_sources("local"), synthesised("local")):
         operator = Grants(stage, "data", "RolesOperator")
         moves = [each for each in operator.statements if "sqs:StartMessageMoveTask" in each["Action"]]

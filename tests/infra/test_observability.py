@@ -1,4 +1,4 @@
-"""Alarms that reach a person, and dashboards within CloudWatch's quotas."""
+"""Alarms reach a person, and dashboards are within CloudWatch's quotas."""
 
 import copy
 import json
@@ -16,7 +16,7 @@ from tests.infra.support.models import place_of
 from tests.infra.support.synthesis import STAGE_NAMES, Synthesised, synthesised
 from tests.unit.house.command_lines import parsed
 
-# An alarm that cannot publish fires unnoticed. No emulator checks this, so the test follows the permissions here.
+# An alarm that cannot publish fires unnoticed. No emulator checks this, so the test follows the permissions itself.
 
 ALARM = "AWS::CloudWatch::Alarm"
 EXPORT = "Fn::ImportValue"
@@ -80,7 +80,7 @@ def _lets_cloudwatch_encrypt(statement: dict[str, Any]) -> bool:
         statement["Effect"] == "Allow"
         and statement["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
         and set(statement["Action"]) >= {"kms:Decrypt", "kms:GenerateDataKey*"}
-        # Without the condition, every account's alarms could use the key.
+        # Without this condition, the alarms of every account could use the key.
         and statement.get("Condition") == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
     )
 
@@ -90,7 +90,7 @@ def _of_kind(template: dict[str, Any], kind: str) -> dict[str, Any]:
 
 
 def _alarms(stage: Synthesised) -> dict[str, dict[str, Any]]:
-    """Properties of a stage's alarms, by their names without the stage."""
+    """Properties of a stage's alarms, by alarm name without the stage."""
     prefix = f"metering-{stage.config.stage}-"
     return {
         alarm["Properties"]["AlarmName"].removeprefix(prefix): alarm["Properties"]

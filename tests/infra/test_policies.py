@@ -44,7 +44,7 @@ from tests.support.watched import WatchedRegion
 # do not check `dynamodb:LeadingKeys`, so only this test shows that a note's partition is writable for its writer.
 
 _SEEDS = range(30)
-# Roles that may run each process of a history. There are several, because people run the jobs, too.
+# Roles, any of which may run a given process of a history. There are several roles, because people run the jobs, too.
 _ROLES_OF = {
     "worker": ("Aggregator",),
     "compactor": ("Compactor", "Operator"),
@@ -84,7 +84,7 @@ class _Ear:
 
 
 class _Region(WatchedRegion):
-    """An idle region with a queued message, for the roles that other scenarios do not cover."""
+    """An idle region with one queued message, for the roles that no other scenario covers."""
 
     def __init__(self, ear: _Ear) -> None:
         super().__init__(now_s=_NOW_S)
@@ -109,7 +109,7 @@ class _Region(WatchedRegion):
                 remember_format(self.by(role), written_by="0.1.0", usage_generation=2)
 
     def look(self) -> None:
-        """Run the watch twice, because it compares with its last measurement."""
+        """Run the watch twice, because it compares each measurement with the previous one."""
         freshness = replace(self.freshness, items=self.by("Watch"))
         for _ in range(2):
             assert replace(self.watch, items=self.by("Watch"), freshness=freshness).run()
@@ -119,7 +119,7 @@ class _Region(WatchedRegion):
         assert replace(self.freshness, items=self.by(role)).measure()
 
     def rule(self) -> None:
-        """Forget a source; both kinds of reconciler tick obey."""
+        """Order that a source be forgotten; reconciler ticks with and without a scan carry the order out."""
         source = SourceState(source_id="edge-1", last_sequence=7, last_seen_s=_NOW_S)
         self.items.put(Put(table=Table.LEDGER, item={**source.to_item(), "last_ms": 1, "noticed": []}))
         for scan_every_s in (0, DAY_S):
@@ -131,7 +131,7 @@ class _Region(WatchedRegion):
             assert tick.run(self.deadline()).scanned is (scan_every_s == 0)
 
     def deed(self) -> None:
-        """Write an operator's deed to the audit trail."""
+        """Write a deed of an operator to the audit trail."""
         trail = DeedTrail(items=self.by("Operator"))
         begun = Deed(
             deed_id="1",
@@ -149,12 +149,12 @@ class _Region(WatchedRegion):
         trail.end(begun, state=DeedState.OK, ended_ms=begun.at_ms, result="")
 
     def drop(self) -> None:
-        """Check an unannounced object: else the ledger is not read."""
+        """Check an object without an event, because otherwise the check does not read the ledger."""
         self.objects.upload("drop/edge/a.ndjson", b"")
         self.clock.advance_s(DAY_S)
         now_s = self.clock.now_ms() // 1_000
         self.put(Completeness(through_s=now_s, measured_s=now_s))
-        # Where senders are refused, quarantine is read, too.
+        # If senders are refused, quarantine is read, too.
         self.items.put(Put(table=Table.LEDGER, item=refused_sender_item("AROA:other", now_s)))
         assert self.jobs("Reconciler").drop_check.run(self.deadline()).count == 1
         assert self.jobs("Reader").drop_check.look(since_s=0)
@@ -175,7 +175,7 @@ class _Region(WatchedRegion):
 
 @cache
 def heard() -> Mapping[str, frozenset[Call]]:
-    """Calls of each role's code."""
+    """Calls that the code of each role makes."""
     ear = _Ear()
     for seed in _SEEDS:
         history = History(seed, dropped_faults=(), dropped_batches=())
@@ -233,7 +233,7 @@ def test_a_grant_for_another_partition_would_be_seen() -> None:
     assert denied == {"W#complete", "W#figures", "W#queues"}
 
 
-# The policies in docs/contract/producers.md work as described, and allow no more than the stack's own role.
+# The policies in docs/contract/producers.md work as described, and allow no more than the stack's own role does.
 
 _CONTRACT = Path(__file__).resolve().parents[2] / "docs" / "contract" / "producers.md"
 _BUCKET = "arn:aws:s3:::metering-prod-data-bucket"
@@ -310,7 +310,7 @@ def test_a_policy_that_named_no_prefix_would_be_seen() -> None:
 
 # Registered producers: the stacks pass the service's own senders to the aggregator; only it checks senders.
 
-# One stage on an emulator and one on AWS represent all others.
+# One stage on an emulator and one stage on AWS represent all other stages.
 STAGES = ("local", "prod")
 REGISTERED: dict[str, Any] = {"producers": "registered"}
 
@@ -321,7 +321,7 @@ def environments(synth: Synthesised) -> dict[str, dict[str, Any]]:
 
 
 def filled(value: Any) -> str:
-    """A text with CloudFormation's substitutions: each role id becomes the role's logical id."""
+    """Text of a template value after CloudFormation's substitutions; a role's id becomes the role's logical id."""
     if isinstance(value, str):
         return value
     if "Fn::Join" in value:

@@ -49,7 +49,7 @@ def test_references_go_from_observability_over_pipeline_to_data(stage: str) -> N
         assert imported <= set(PARTS[:position])
 
 
-# Retained when the stack is updated or deleted, but not when its first creation fails.
+# Resources that are retained when the stack is updated or deleted, but not when its first creation fails.
 KEPT = "RetainExceptOnCreate"
 
 
@@ -72,7 +72,7 @@ def test_production_keeps_its_state_whatever_happens_to_the_stack() -> None:
 
 
 def test_a_failed_first_creation_of_production_leaves_nothing_behind_that_no_stack_owns() -> None:
-    """`Retain` would keep resources that a rollback should delete, and a protected table refuses deletion."""
+    """With `Retain`, a rollback would leave resources that it should delete; a protected table refuses deletion."""
     created = synthesised("prod", own='{"first_build": true}')
     policies = {resource["Type"]: resource.get("DeletionPolicy") for resource in created.all_resources().values()}
     assert "Retain" not in policies.values()
@@ -108,7 +108,7 @@ def _functions(stage: str) -> dict[str, tuple[str, dict[str, Any]]]:
 
 @pytest.mark.parametrize("stage", STAGE_NAMES)
 def test_lambda_runs_no_failed_tick_again_and_keeps_none_for_later(stage: str) -> None:
-    """EventBridge invokes asynchronously: by default, Lambda retries a failed event twice within six hours."""
+    """EventBridge invokes functions asynchronously: Lambda, by default, retries a failed event twice within 6 hours."""
     synth = synthesised(stage)
     configured = {
         config["Properties"]["FunctionName"]["Ref"]: config["Properties"]
@@ -164,13 +164,13 @@ def test_modules_of_infra_import_towards_their_parts() -> None:
 
 @pytest.mark.parametrize("stage", STAGE_NAMES)
 def test_preflight_asks_every_service_that_the_stacks_use(stage: str) -> None:
-    """IAM's resources are global, and CloudFormation itself reports the types."""
+    """IAM's resources are global, so IAM is not asked; CloudFormation itself reports the types."""
     used = {resource["Type"].split("::")[1].lower() for resource in synthesised(stage).all_resources().values()}
     asked = {call.service for call in (*_CALLS, *_OPTIONAL_CALLS.values())}
     assert used - asked == {"iam"}
 
 
-# The functions use the settings published by the data stack.
+# The functions use the settings that the data stack published.
 
 CHANGED = json.dumps(
     {
@@ -347,7 +347,7 @@ def test_text_from_the_command_line_is_understood() -> None:
     )
     assert config.batch_window_s == 1
     assert config.subscriptions[0].endpoint == "oncall@example.com"
-    # A mapping changes only the entries in it.
+    # A mapping changes only the entries that it names.
     of_the_base = {"rollup_every_s": 1, "rollup_blocks": 1, "reserve_ms": 5_000}
     assert config.tunables == {**of_the_base, "rollup_commits": 8}
     assert (config.rollout.deny, config.rollout.bake_min) == (("us-gov-*",), 0)
@@ -357,7 +357,7 @@ def test_the_stage_decides_no_setting_that_functions_do_not_know() -> None:
     assert {"window_s", "marker_life_s", "reserve_ms"} <= set(Policy.model_fields)
 
 
-# Every region gets the same stacks, even an invented one.
+# Every region gets the same stacks, and so does an invented region.
 
 REGIONS = ("us-east-1", "eu-central-2", "cn-north-1", "us-gov-west-1", "eusc-de-east-1", "ap-southeast-9")
 ACCOUNT = "123456789012"
@@ -401,7 +401,7 @@ def test_a_literal_would_be_found(text: str) -> None:
 def test_there_are_no_custom_resources(stage: str) -> None:
     kinds = {resource["Type"] for resource in synthesised(stage).all_resources().values()}
     assert not {kind for kind in kinds if kind.startswith("Custom::") or "CustomResource" in kind}
-    # A custom resource would add a provider function of the CDK.
+    # A custom resource would add one of the CDK's provider functions.
     everything = synthesised(stage).all_resources().values()
     functions = [resource for resource in everything if resource["Type"] == "AWS::Lambda::Function"]
     assert functions

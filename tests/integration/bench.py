@@ -1,4 +1,4 @@
-"""Shared parts of the fault matrices (kills and lost replies)."""
+"""Test bench that the fault matrices share (kills and lost replies)."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from metering.errors import UnavailableError
 from tests.integration.region import Region, Scenario
 from tests.support.wire import Killed, Trouble, Wire
 
-# Faults of a call, and whether a late call is applied only after everything was done again.
+# Faults of a call, and whether a late call is applied only after everything else was done again.
 VARIANTS = [(trouble, False) for trouble in Trouble] + [(Trouble.APPLIED_LATE, True)]
 
 
@@ -24,15 +24,15 @@ def _each(variants: list[tuple[Trouble, bool]]) -> pytest.MarkDecorator:
 
 
 EACH_VARIANT = _each(VARIANTS)
-# For restartable jobs, dying before a call equals dying after the previous call, which is tried anyway.
+# For restartable jobs, dying before a call is the same as dying after the previous call, which is tried anyway.
 EACH_JOB_VARIANT = _each([variant for variant in VARIANTS if variant[0] is not Trouble.KILLED_BEFORE])
 
 _READS = ("BatchGet", "Get", "Head", "List", "Query", "Scan")
 
-# The gate tries every fifth of the differing calls; `make matrix` tries all.
+# The gate tries every fifth of the calls that differ; `make matrix` tries all of them.
 _EVERY = 1 if os.environ.get("METERING_EVERY_CALL") else 5
 
-# The call is unavailable and has no effect, as with a lost request; only the adapter's error differs.
+# The call is unavailable and has no effect, as if the request was lost; only the adapter's error differs.
 _ANSWERS = (Trouble.THROTTLED, Trouble.CONFLICTED)
 
 
@@ -40,9 +40,9 @@ def worth_trying(calls: Sequence[str], trouble: Trouble, *, every: int = _EVERY)
     """Calls whose fault leads to a distinct sequence of events.
 
     Reads change nothing: a lost request equals a lost reply, and a kill at a read equals a kill after the last write.
-    So reads get only lost replies, and only at an operation's first call; likewise error responses.
+    So reads get only lost replies, and only at the first call of an operation. Error responses also come only there.
 
-    The gate tries every fifth call, with another start per fault, so that each call is tried with some.
+    The gate tries every fifth call; the first differs by fault, so that each call is tried with some faults.
     """
     differing = [
         number for number, call in enumerate(calls) if _differs(call, trouble, first=call not in calls[:number])
@@ -72,7 +72,7 @@ class Bench(NamedTuple):
         return list(self.wire.calls)
 
     def befall(self, call: int, trouble: Trouble, work: Callable[[], object]) -> bool:
-        """Run `work` with a fault at a call; return whether it was reached."""
+        """Run `work` with a fault at one call; return whether that call was reached."""
         self.wire.begin_again((call, trouble))
         with suppress(Killed, UnavailableError):
             work()
@@ -82,7 +82,7 @@ class Bench(NamedTuple):
 
 
 def wrong_after(calls: Sequence[str], trouble: Trouble, suffer: Callable[[int], str]) -> dict[tuple[int, str], str]:
-    """Problems after faults, tried at each call of `worth_trying`."""
+    """Problems after a fault at each call that `worth_trying` selects."""
     found = {(number, calls[number]): suffer(number) for number in worth_trying(calls, trouble)}
     return {call: problem for call, problem in found.items() if problem}
 
@@ -93,8 +93,8 @@ class Matrix:
 
     Attributes:
         at_the_end: Problems after the jobs, as text.
-        at_any_time: Problems that must be absent even before the rerun.
-        again: Reruns the jobs after a fault, and applies late calls.
+        at_any_time: Problems that must be absent at any time, even before the rerun.
+        again: Reruns the jobs after a fault, and applies delayed calls.
     """
 
     prepare: Callable[[Bench, Region], Scenario]
@@ -136,13 +136,13 @@ class Matrix:
 
 
 def lake_problems(region: Region, made: Scenario) -> list[str]:
-    """Check that no job ever changes a reader's view. The usage table may lag behind."""
+    """Check that no job ever changes what a reader of the lake sees. Only the usage table may lag."""
     seen = region.lake()
     return [] if seen == made.totals else [f"a reader sees {set(seen.items()) ^ set(made.totals.items())}"]
 
 
 def problems(region: Region, made: Scenario) -> list[str]:
-    """Problems of a region as text; none if all totals and verdicts are as sent."""
+    """Problems of a region as text; empty if all totals and verdicts match what was sent."""
     wrong = [
         f"{name} {line}: {totals.get(line)}, sent {made.totals.get(line)}"
         for name, totals in (("usage", region.usage()), ("lake", region.lake()))

@@ -22,7 +22,7 @@ from tests.support.emulated import Resources, clients_of
 from tests.support.memory.clock import DeadlineAt
 from tests.support.stage import compaction
 
-# A message of a dead worker reappears this soon.
+# Time after which a message of a dead worker is visible again.
 VISIBILITY_S = 3
 # Messages of one invocation.
 MESSAGES = 10
@@ -48,7 +48,7 @@ class Work(NamedTuple):
 
 
 class Crew:
-    """Worker processes; a killed one is replaced."""
+    """Worker processes; each killed process is replaced."""
 
     def __init__(self, site: Site, jobs: Iterable[Callable[[Any], None]]) -> None:
         self._site = site
@@ -72,7 +72,7 @@ class Crew:
         process.close()
 
     def dead(self) -> list[int | None]:
-        """Exit codes of processes that were not killed but ended, which is an error."""
+        """Exit codes of processes that ended without being killed, which is an error."""
         return [process.exitcode for process in self._running.values() if process.exitcode is not None]
 
     def stop(self) -> None:
@@ -86,7 +86,7 @@ class Crew:
 
 
 def region_of(site: Site) -> Region:
-    """The region for a process, with the machine's clock."""
+    """The region as a process uses it, with the machine's clock."""
     region = Region(clients_of(site.endpoint), resources=site.resources)
     region.clock = SystemClock()  # type: ignore[assignment]  # another `Clock`
     return region
@@ -146,7 +146,7 @@ def works(log_dir: Path) -> list[Work]:
 
 
 def overlapping(found: Iterable[Work]) -> int:
-    """Number of invocation pairs of two processes that handled the same message content concurrently."""
+    """Number of pairs of invocations in which two processes handled the same message content concurrently."""
     done = sorted(found, key=lambda work: work.began)
     return sum(
         1

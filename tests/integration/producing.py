@@ -1,4 +1,4 @@
-"""A killable process that calls a producer: each run sends all keys, even those sent before."""
+"""A process that sends with a producer and can be killed: each run sends all keys, even those already sent."""
 
 import sys
 
@@ -12,7 +12,7 @@ from tests.support.emulated import clients_of
 SOURCE = "edge-7f3a"
 KEYS = 24
 RECORDS = 3
-# Every sixth key's records are too large for a message.
+# The records of every sixth key are too large for a message.
 _LARGE_CHARS = 500_000
 
 
@@ -23,7 +23,7 @@ def records_of(key: int) -> list[dict[str, object]]:
 
 
 def main(endpoint: str, queue_url: str, bucket: str, state: str) -> None:
-    """Send all keys, even those that were sent before."""
+    """Send the records of all keys, even of those that an earlier run sent."""
     clients = clients_of(endpoint)
     outlet = Outlet(
         queue=queue_at(clients, queue_url),

@@ -38,7 +38,7 @@ LATE_HOUR = "2026-10-30T07"
 
 
 class Line(NamedTuple):
-    """Readable key of a usage total; `corrects` is empty except for late records."""
+    """Readable key of a usage total; `corrects` is empty, except in totals of late records of a closed month."""
 
     hour: str
     account_id: str
@@ -100,7 +100,7 @@ class Region:
             ledger_table=self.resources.ledger,
             usage_table=self.resources.usage,
             data_bucket=self.resources.bucket,
-            # Few enough that some kinds of the scenarios get no number.
+            # So few that some kinds of the scenarios get no number.
             kinds_per_account=130,
         )
 
@@ -108,15 +108,15 @@ class Region:
         return DeadlineAt(clock=self.clock, at_ms=self.clock.now_ms() + 600_000)
 
     def jobs(self) -> LakeJobs:
-        """The jobs of a new process."""
+        """The lake jobs, as in a new process."""
         return lake_jobs(self, self.metrics)
 
     def handle(self, deliveries: Sequence[Delivery]) -> InvocationResult:
-        """Run one invocation of a new process."""
+        """Run one invocation, as in a new process."""
         return build_aggregator(self, self.metrics).handle(deliveries, self.deadline())
 
     def roll_up(self) -> None:
-        """Book waiting commits, in a new process."""
+        """Book waiting commits, as in a new process."""
         assert build_rollup(self, self.metrics).run(self.deadline()).finished
 
     def close(self, month: str) -> None:
@@ -138,7 +138,7 @@ class Region:
         }
         figures: list[tuple[Line, int, int]] = []
         for item in self.items.scan(Table.USAGE):
-            # Besides usage, the table contains its generation.
+            # In addition to usage, the table contains its generation.
             if not str(item["pk"]).startswith("A#"):
                 continue
             account_id = str(item["pk"]).split("#")[1]
@@ -256,7 +256,7 @@ def mixed(region: Region) -> Scenario:
 
 
 def many_kinds(region: Region) -> Scenario:
-    """More kinds of an account than one usage item, one number claim or its dictionary holds."""
+    """An account with more kinds of usage than one usage item, one number claim or the account's dictionary holds."""
     del region
     batches = {"w1": (1, 150), "w2": (2, 3)}
     return Scenario(

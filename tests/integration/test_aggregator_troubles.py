@@ -1,7 +1,7 @@
 """Kill matrix and lost-reply matrix of the aggregator, with the real adapters on MiniStack.
 
 One run without faults records every call of an invocation. Then each call gets each fault in turn, in a new region.
-Messages that the queue would redeliver are redelivered, and every total must equal the sent one.
+Messages that the queue would redeliver are redelivered, and every total must equal the sent total.
 """
 
 from collections.abc import Callable, Sequence
@@ -50,7 +50,7 @@ def suffer(
 
 
 def invoke(region: Region, deliveries: Sequence[Delivery]) -> list[Delivery]:
-    """Run one invocation; returns the messages that the queue delivers again."""
+    """Run one invocation; returns the messages that the queue will redeliver."""
     try:
         retry = region.handle(deliveries).retry
     except Killed:

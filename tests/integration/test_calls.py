@@ -1,4 +1,4 @@
-"""Selection of calls that the matrices try."""
+"""The matrices select the calls at which a fault makes a difference."""
 
 from tests.integration.bench import worth_trying
 from tests.support.wire import Trouble

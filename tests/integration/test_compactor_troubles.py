@@ -1,7 +1,7 @@
 """Kill matrix and lost-reply matrix of roll-up, compactor and cleaners, with the real adapters on MiniStack.
 
 One run without faults records every call of the jobs. Then each call gets each fault in turn, in a new region. A reader
-must see the sent usage at the time of the fault, after late calls, and after the jobs were run again.
+must see exactly the sent usage at the fault, after delayed calls, and after the jobs were rerun.
 """
 
 import io
@@ -23,12 +23,12 @@ pytestmark = pytest.mark.emulator
 
 EARLIER = "2026-11-24T11"
 OUT = "DataTransfer-Out-Bytes"
-# All rows are due at once, and compacted in two runs.
+# All rows are due immediately, and are compacted in two runs.
 POLICY = compaction(run_pairs=2, wait_today_s=0, wait_older_s=0)
 
 
 def prepare(bench: Bench, region: Region) -> Scenario:
-    """A commit over two hours, a commit with too many kinds for an item, and an orphaned object."""
+    """A commit over two hours, a commit with too many kinds for one usage item, and an orphaned object."""
     kinds = [record(3, 1000 + key, usage_type=f"Type-{key}") for key in range(140)]
     two_hours = [record(1, 2**62), record(1, 2**62), record(1, 5, start=EARLIER + ":00:00Z")]
     region.handle([delivery("b1", body("b1", two_hours))])
@@ -59,7 +59,7 @@ def jobs(region: Region) -> None:
 
 
 def left_over(region: Region) -> list[str]:
-    """Leftovers that should be deleted once all is compacted and cleaned."""
+    """Leftovers that should no longer exist after everything is compacted and cleaned."""
     items = [f"{item['pk']}/{item['sk']}" for item in region.items.scan(Table.LEDGER)]
     return [
         *(info.key for info in region.objects.list("staging/")),

@@ -51,7 +51,7 @@ def prepare(_bench: Bench, region: Region) -> Scenario:
 def issuer_of(region: Region) -> Issuer:
     """An issuer, as in a new process."""
     jobs = region.jobs()
-    # The connection's attributes that the jobs need.
+    # The attributes of the connection that the jobs need.
     home: Any = SimpleNamespace(
         region="us-east-1", items=region.items, objects=region.objects, view=jobs.view, jobs=jobs
     )
@@ -71,7 +71,7 @@ def credit(region: Region) -> None:
 
 
 def documents(run: Callable[[Region], None], expected: dict[str, list[int]]) -> Matrix:
-    """Matrix for a job; `expected` has its documents' numbers by payer."""
+    """Matrix for a job; `expected` has the numbers of the job's documents by payer."""
 
     def wrong(region: Region, _made: Scenario) -> list[str]:
         """Documents that are missing, surplus, unrecorded or unequal to a rebuild from their inputs."""

@@ -1,4 +1,4 @@
-"""The lake's jobs with real adapters on MiniStack: racing compactors are killed, readers go on, totals stay exact."""
+"""The lake's jobs with real adapters on MiniStack: concurrent compactors are killed, and readers see exact totals."""
 
 import random
 import threading
@@ -22,14 +22,14 @@ from tests.support.wire import Killed, Trouble, Wire
 pytestmark = pytest.mark.emulator
 
 BATCHES = 24
-# Each batch has one row of this hour, and late rows of the same hour on earlier days.
+# Each batch has one row of this hour, and late rows of the same hour of earlier days.
 RECORDS = 5
-# A process dies at one of this many store calls. A batch takes three calls, and a run with its cleaning hundreds.
+# A process dies at one of this many store calls. A batch takes three calls, and a run with its cleaning takes hundreds.
 WORKER_CALLS, COMPACTOR_CALLS = 15, 250
 
 
 class Process(Region):
-    """A simulated process; one for each thread. The process is killed at the call that `trouble` names."""
+    """A simulated process, one per thread. The process is killed at the call that `trouble` names."""
 
     def __init__(self, endpoint: str, resources: Resources, *, trouble: tuple[int, Trouble] | None = None) -> None:
         clients = clients_of(endpoint)
@@ -70,7 +70,7 @@ class Race:
         self.deaths = {"worker": 0, "compactor": 0}
 
     def run(self) -> None:
-        """Run everything at once, until all is sent and compacted."""
+        """Run all processes concurrently, until everything is sent and compacted."""
         works = (self._send, self._compact, self._compact, self._read_today, self._read_late)
         threads = [threading.Thread(target=self._guarded, args=(work,)) for work in works]
         for thread in threads:
@@ -98,7 +98,7 @@ class Race:
         for region in self._lives(WORKER_CALLS):
             try:
                 while self._acknowledged < BATCHES:
-                    # A killed worker runs again, as its message would be delivered again.
+                    # A killed worker runs again, just as its message would be delivered again.
                     assert not region.send(self._acknowledged, self.hour_s).retry
                     self._acknowledged += 1
             except Killed:
@@ -127,7 +127,7 @@ class Race:
         self._read(self.hour_s - 3 * DAY_S)
 
     def _read(self, hour_s: int) -> None:
-        """Read repeatedly; since batches arrive in order, each state is a prefix of them."""
+        """Read repeatedly; because batches arrive in order, each result must be a prefix of them."""
         query = RowQuery(columns=("batch_id",))
         view = Process(*self._parts).lake_jobs.view
         while not self._over.is_set():
@@ -151,7 +151,7 @@ def test_racing_compactors_that_die_never_show_readers_too_much_or_too_little(mi
     assert min(race.deaths.values()) >= 3, race.deaths
     region = Process(ministack, resources)
     region.tidy_up()
-    # Cleans objects that were put by a worker before its death.
+    # Cleans up objects that a worker put before it died.
     replace(region.lake_jobs.orphans, age_s=-MINUTE_S).run(region.deadline())
     assert not list(region.objects.list("staging/"))
     now_s = region.clock.now_ms() // 1000

@@ -37,7 +37,7 @@ def listening(pid: int) -> set[tuple[str, int]]:
 
 
 def _network_order(raw: bytes) -> bytes:
-    """Reorder an address: the kernel prints 32-bit words in machine byte order."""
+    """Reorder an address's bytes, because the kernel prints 32-bit words in the machine's byte order."""
     if sys.byteorder == "big":
         return raw
     return b"".join(raw[at : at + 4][::-1] for at in range(0, len(raw), 4))

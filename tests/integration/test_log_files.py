@@ -1,4 +1,4 @@
-"""Log files with real adapters, each fault at each call, and killed processes: each byte counts once."""
+"""Log files, with real adapters: despite each fault at each call, and killed processes, each byte counts once."""
 
 import multiprocessing
 import os
@@ -50,7 +50,7 @@ def site(ministack: str, tmp_path: Path) -> Site:
 
 
 def ingest_of(site: Site, calls: Calls) -> tuple[LogIngest, ProcessObjects]:
-    """Ingest and log bucket of an on-ramp process in the test's region."""
+    """The ingest and the log bucket of an on-ramp process in the region under test."""
     clients = clients_of(site.endpoint)
     objects = S3ObjectStore(clients.s3, site.resources.bucket)
     ingest = LogIngest(
@@ -128,7 +128,7 @@ def test_processes_that_are_killed_and_take_the_same_files_count_each_once(site:
     chance = random.Random(7)
     killed, end = 0, time.monotonic() + LIMIT_S
     running: dict[int, Any] = {}
-    # A fast machine may finish before any process was killed. A process that has finished starts again.
+    # A fast machine may finish before any process is killed. A process that has finished starts again.
     while killed < KILLS or not all((site.log_dir / f"done-{seed}").exists() for seed in range(PROCESSES)):
         assert time.monotonic() < end
         for seed in range(PROCESSES):

@@ -1,4 +1,4 @@
-"""Concurrent aggregators and compactors, killed at random, every message sent twice: all is counted once."""
+"""With concurrent aggregators and compactors, random kills, and every message sent twice, all is counted once."""
 
 import random
 import subprocess
@@ -69,7 +69,7 @@ def traffic() -> tuple[list[str], Scenario]:
 
 
 class Watch:
-    """A reader that polls, and checks that its rows never exceed the sent ones and never shrink."""
+    """A reader that polls, and checks that the totals never exceed the sent totals and never decrease."""
 
     def __init__(self, region: Region, made: Scenario) -> None:
         self._view = region.jobs().view
@@ -94,7 +94,7 @@ def test_processes_that_are_killed_at_random_count_everything_once(site: process
     queue, region = processes.queue_of(site), processes.region_of(site)
     watch = Watch(region, made)
     chance = random.Random(1)
-    # The messages of an invocation, each block twice: two workers process the same messages at once.
+    # The messages of an invocation, with each block twice: two workers process the same messages at the same time.
     blocks = [bodies[start : start + processes.MESSAGES] for start in range(0, BATCHES, processes.MESSAGES)]
     assert queue.send_many([text for block in blocks for text in (*block, *block)]) == []
     deadline = time.monotonic() + LIMIT_S
@@ -123,7 +123,7 @@ KILLS = 8
 
 
 def received(clients: Clients, queue_url: str) -> list[str]:
-    """Bodies of all queued messages; no process may delete any meanwhile."""
+    """Bodies of all queued messages; while they are received, no process may delete messages."""
     bodies: list[str] = []
     while messages := clients.sqs.receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10).get("Messages", []):
         bodies += [message["Body"] for message in messages]
@@ -147,7 +147,7 @@ def test_each_record_is_metered_once_and_no_number_is_missing(ministack: str, tm
             caller.kill()
             kills += 1
         assert caller.wait() in (0, -9)
-        # A finished producer starts again with other data, so that later kills hit other places.
+        # A producer that has finished starts again with other data, so that later kills occur at other positions.
         if caller.returncode == 0:
             kills += 1
     done = subprocess.run([*command, str(tmp_path / "state")], cwd=ROOT, check=False, timeout=120)

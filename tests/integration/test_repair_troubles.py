@@ -1,8 +1,8 @@
 """Kill matrix and lost-reply matrix of rebuild, reconciler and period close, with the real adapters on MiniStack.
 
-One run without faults records every call of a job. Then each call gets each fault in turn, in a new region to rebuild
-(usage and a marker are lost), compare or close. Totals may never exceed the sent usage. At the end they equal it, each
-repeated batch is a duplicate, and the closed month has exact figures.
+One run without faults records every call of a job. Then each call gets each fault in turn, in a new region whose usage
+and marker are lost (rebuild), or which is compared or closed. Totals may never exceed the sent usage. At the end, the
+totals equal the sent usage, each repeated batch is a duplicate, and the closed month has exact figures.
 """
 
 from collections.abc import Callable
@@ -41,7 +41,7 @@ def prepare(region: Region, *late: dict[str, object]) -> Scenario:
 
 
 def prepare_months(_bench: Bench, region: Region) -> Scenario:
-    """The first batch also has a record of last month."""
+    """Like `prepare`, but the first batch also has a record of last month."""
     return prepare(region, record(1, 5, start=LATE_START))
 
 
@@ -71,7 +71,7 @@ def reconcile(region: Region) -> None:
 
 
 def close(region: Region) -> None:
-    """Close the month, after compacting its hour."""
+    """Compact the month's hour, then close the month."""
     region.jobs().closer.close(MONTH, region.deadline())
 
 
@@ -95,7 +95,7 @@ def wrong_after_reconcile(region: Region, made: Scenario) -> list[str]:
 
 
 def wrong_after_close(region: Region, made: Scenario) -> list[str]:
-    """Check that the month is closed with exact figures, and its files agree."""
+    """Check that the month is closed with exact figures and that its files match them."""
     closer = region.jobs().closer
     closed = closer.frozen(MONTH)
     if closed is None:
@@ -147,7 +147,7 @@ def test_the_matrix_covers_every_operation_that_a_job_needs(bench: Bench, jobs: 
 
 
 class _CarelessItems(DynamoDbItemStore):
-    """A usage table whose repairs skip the check that an item did not change since it was measured."""
+    """A usage table whose repairs do not check whether an item changed after it was measured."""
 
     def update(self, action: Update) -> Item:
         return super().update(replace(action, condition=None) if action.table is Table.USAGE else action)

@@ -1,4 +1,4 @@
-"""The shipped release: the wheel built from the sdist, installed in an empty environment, without the sources.
+"""The shipped release: a wheel, built from the sdist and installed in an empty environment, works without the sources.
 
 Packages come from PyPI, or from the cache that `make install` filled.
 """
@@ -21,7 +21,7 @@ from tests import ROOT
 VERSION = package_version()
 # Documentation pages that the command line prints.
 COPIED = {"metering/cli/help/architecture.md"}
-# The environment without the tester's account, emulator and endpoint.
+# The environment without the variables for the tester's account, emulator and endpoint.
 ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "METERING_", "PYTHON"))}
 
 
@@ -39,7 +39,7 @@ def wheel(built: Path) -> Path:
 
 
 def install(folder: Path, requirement: str) -> Path:
-    """Create an environment with a requirement; returns its `metering`."""
+    """Create an environment, install a requirement in it, and return the path of its `metering`."""
     subprocess.run([find_uv(), "venv", "--quiet", "--python", sys.executable, str(folder)], check=True)
     pip = [find_uv(), "pip", "install", "--quiet", "--python", str(folder / "bin" / "python")]
     subprocess.run([*pip, requirement], check=True, cwd=folder)
@@ -48,12 +48,12 @@ def install(folder: Path, requirement: str) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`metering` of an environment with only the wheel and the extras of its command line."""
+    """Path of `metering` in an environment that has only the wheel and the extras of the command line."""
     return install(tmp_path_factory.mktemp("empty"), f"{DISTRIBUTION}[cli] @ {wheel.as_uri()}")
 
 
 def run(program: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the program outside of the checkout."""
+    """Run a program outside of the checkout."""
     return subprocess.run(
         [str(program), *arguments],
         cwd=program.parent,
@@ -88,7 +88,7 @@ def test_the_wheel_has_every_module_and_data_file_and_the_licences(wheel: Path) 
     assert " ".join(licence.split()) in " ".join(notice.split())
     for needed in ("uPlot", "FOCUS Sample Data", "CC BY 4.0", samples, book):
         assert needed in notice, needed
-    # The samples are third-party work, and their licence must be named beside them.
+    # The samples are third-party work, and their licence must be stated next to them.
     for folder in (samples, book):
         assert "CC BY 4.0" in zipfile.ZipFile(wheel).read(f"{folder}/README.md").decode()
 

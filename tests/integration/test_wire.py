@@ -1,4 +1,4 @@
-"""The network faults work as named, and the adapters raise the errors that the ports promise."""
+"""Each network fault does what its name says, and the adapters raise the errors that the ports promise."""
 
 from typing import Any
 
@@ -44,7 +44,7 @@ def test_the_sdk_repeats_a_transaction_under_its_token_so_that_it_counts_once(be
 
 
 def test_the_sdk_repeats_a_single_update_so_that_it_counts_twice(bench: Bench, region: Region) -> None:
-    """Hence usage is only added in transactions with a condition."""
+    """Therefore usage is added only in transactions with a condition."""
     trouble(bench, Trouble.REPLY_LOST_ONCE)
     region.items.update(ADD)
     assert counted(region) == 2

@@ -34,7 +34,7 @@ _KILLER = re.compile(r"^(?:FAILED|ERROR) (\S+?\.py(?:::[^\s\[]+(?:\[.*?\])?)?)(?
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """Outcome of one mutant: the test that found it, empty if none did."""
+    """Outcome of one mutant; `killer` is the test that found it, empty if no test did."""
 
     mutant: Mutant
     killer: str
@@ -111,7 +111,7 @@ def _passes(suite: str, *, limit_s: float) -> bool:
 
 
 def _pytest(copy: Path, suite: str, limit_s: float) -> subprocess.CompletedProcess[str] | None:
-    """Run a suite until its first failure; None if it does not end in time."""
+    """Run a suite until its first failure; None if the suite exceeds the time limit."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "not emulator", "-p", "no:cacheprovider", suite]
     environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(copy)}
     environment[ALL_CASES] = "1"
@@ -124,7 +124,7 @@ def _pytest(copy: Path, suite: str, limit_s: float) -> subprocess.CompletedProce
 
 
 def _run(copy: Path, suite: str, limit_s: float) -> str:
-    """The test of the suite that fails, or an empty text."""
+    """The first failed test of the suite, or an empty text."""
     done = _pytest(copy, suite, limit_s)
     if done is None:
         # Slow is not wrong: a mutant that only makes a suite endless does not count as found.

@@ -1,4 +1,4 @@
-"""Definition of a seeded bug, and the suites that must find most of them."""
+"""Definition of a seeded bug, and the suites that must find most seeded bugs."""
 
 from __future__ import annotations
 

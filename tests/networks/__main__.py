@@ -1,7 +1,7 @@
-"""The long exam: `python -m tests.networks`; exit 1 if one byte of one network is classified wrongly.
+"""The long exam: `python -m tests.networks`: exit 1 if a single byte of any network is classified wrongly.
 
-Tests cover every format, knowledge without one or two pieces, version 11 without any two fields, and several seeds;
-then one large network with real files, ingested twice and compared with its truth.
+Tests cover every format, contexts that lack one or two pieces, version 11 without any two fields, and several seeds;
+then one large network with real files, ingested twice and compared with its true usage.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The exam of a classifier: it judges a network's log lines, with given knowledge, whose true usage is known.
+"""The exam of a classifier: it judges log lines whose true usage is known, with a given context of the network.
 
-Each file of an exam has lines of one kind of traffic only. So each line's outcome is compared with the truth, not only
-the totals.
+Each file of an exam has lines of one kind of traffic only. So the outcome of each line is compared with the truth, and
+not only the totals.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _PERCENT = 100
 
 
 def reference_plan(style: str, **changes: object) -> NetworkPlan:
-    """The reference network, whose mix is not tuned."""
+    """The reference network, whose mix of traffic is not tuned to any result."""
     given = json.loads(REFERENCE.read_text())
     del given["about"]
     return replace(NetworkPlan(first_s=FIRST_S, style=style, **given), **changes)  # type: ignore[arg-type]  # by name
@@ -51,7 +51,7 @@ ATTRIBUTES = {name: attribute for name, attribute in OF_FIELDS.items() if name n
 
 
 class Question(NamedTuple):
-    """Lines that all belong to one kind of movement."""
+    """Log lines that all belong to one kind of movement."""
 
     movement: Movement
     knows: str
@@ -63,7 +63,7 @@ class Question(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Exam:
-    """Log lines of a network in one format, read once, for judging with any knowledge."""
+    """Log lines of a network in one format, read once, to be judged with any context."""
 
     network: Network
     questions: tuple[Question, ...]
@@ -73,7 +73,7 @@ class Exam:
         return description(self.network.inventory, self.network.flow_logs, FIRST_S)
 
     def forgetting(self, *names: str) -> Exam:
-        """The same lines with some log fields missing, which readers return as empty."""
+        """The same lines without some log fields; the values of missing fields are empty, as readers return them."""
         gone = dict.fromkeys((ATTRIBUTES[name] for name in names), "")
         less = (
             question._replace(
@@ -85,7 +85,7 @@ class Exam:
         return Exam(self.network, tuple(less))
 
     def marks(self, timeline: Timeline) -> Marks:
-        """Judge each line with a timeline of contexts, and compare with the truth."""
+        """Judge each line with a timeline of contexts, and compare the outcome with the truth."""
         marks = Marks()
         for question in self.questions:
             judge = Judge(question.kind.classifier(question.name, timeline), Billable(ANY, question.name, timeline))
@@ -108,9 +108,9 @@ class Marks:
     """Outcomes of the bytes of an exam.
 
     Attributes:
-        refused: Bytes of lines that name nothing billable.
+        refused: Bytes of lines that name no billable owner.
         faults: Wrongly judged bytes, by fault. It must be empty.
-        knowable: Unclassified bytes by leg of a journey that the log's fields could have classified.
+        knowable: Unclassified bytes that the log's fields could have classified, by leg of a journey.
     """
 
     bytes: int = 0
@@ -170,7 +170,7 @@ def exam(
     first_s: int = FIRST_S,
     journeys: Iterable[str] = JOURNEYS,
 ) -> Exam:
-    """An exam over journeys, all by default, with logs of one format that do not overlap."""
+    """An exam over some journeys (default: all), with logs of one format that do not overlap."""
     network = Network(NetworkPlan(
         seed=seed, first_s=first_s, mix=dict.fromkeys(journeys, 1), style=style, fields=fields, lines=lines, slots=1,
         variety=variety, overlaps=False, apart=True, rejected=0, edge_requests=lines // 10,
@@ -228,7 +228,7 @@ def _sides(direction: str, from_location: str, to_location: str) -> tuple[str, s
 
 
 def _is_or_holds(said: str, true: str) -> bool:
-    """Whether a location is the true one, or its region."""
+    """Whether a location is the true location or the region of the true location."""
     return said in (true, true.partition("/")[0])
 
 
@@ -241,7 +241,7 @@ def context_timeline(described: Mapping[str, object], effective_s: int = hour_of
 
 
 def without(described: Mapping[str, object], *names: str, account: str = "", region: str = "") -> dict[str, object]:
-    """A description without some of its lists, or without an account or a region."""
+    """A description of networks without some of its lists, or without an account or a region."""
     places = described["regions"]
     assert isinstance(places, list)
     kept = [place for place in places if place["account_id"] != account and place["region"] != region]
@@ -258,7 +258,7 @@ LISTS = (
 
 
 def layers(described: Mapping[str, object]) -> Iterator[tuple[str, Timeline]]:
-    """Contexts for the logs: complete, then none, then complete except one piece, for each."""
+    """Contexts for the logs: all known, nothing known, and all known except one list, account or region."""
     yield "all known", context_timeline(described)
     yield "nothing known", Timeline()
     for name in LISTS:
@@ -272,7 +272,7 @@ def layers(described: Mapping[str, object]) -> Iterator[tuple[str, Timeline]]:
 
 
 def lacking_one(exam_of: Exam) -> Iterator[tuple[str, Timeline]]:
-    """Contexts without one non-instance interface or one subnet, as if created after the capture."""
+    """Contexts without one interface (not of an instance) or without one subnet, as if created after the capture."""
     described = exam_of.description
     for each in exam_of.network.inventory.interfaces:
         if not each.instance_id and each.id != "-":
@@ -284,7 +284,7 @@ def lacking_one(exam_of: Exam) -> Iterator[tuple[str, Timeline]]:
 
 
 def _lacking(described: Mapping[str, object], name: str, value: str) -> dict[str, object]:
-    """A description without the items whose field `name` is `value`."""
+    """A description without the items whose field `name` is `value` and without what refers to it."""
     places = described["regions"]
     assert isinstance(places, list)
     kept = [{list_name: _items(items, name, value) for list_name, items in place.items()} for place in places]

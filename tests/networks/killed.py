@@ -1,4 +1,4 @@
-"""Processes that ingest log files or aggregate; each can be killed at any time."""
+"""Processes that ingest log files or aggregate batches; each process can be killed at any time."""
 
 from __future__ import annotations
 

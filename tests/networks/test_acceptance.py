@@ -1,4 +1,4 @@
-"""A network's logs are metered once: each byte with true direction and type, despite copies and changes."""
+"""A network's logs are metered once: each byte with its true direction and usage type, despite copies and changes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from metering.onramps.reading import FileName, FlowHop
 
 _PERCENT = 100
-# Eight slots cross the start of an hour.
+# Eight slots extend across the start of an hour.
 PLAN = NetworkPlan(first_s=FIRST_S, lines=5_000, slots=8, variety=6, edge_requests=300)
 
 
@@ -55,7 +55,7 @@ def first() -> NetworkWorld:
     return metered(*made())
 
 
-@pytest.mark.parametrize("style", [MIXED, "v2"])  # The reference network has the other styles.
+@pytest.mark.parametrize("style", [MIXED, "v2"])  # The reference network contains the other styles.
 def test_every_byte_is_counted_once_in_its_direction_and_none_wrongly(style: str) -> None:
     network, files = made(style)
     world = first() if style == MIXED else metered(network, files)
@@ -164,7 +164,7 @@ def test_a_changed_line_under_the_same_name_is_one_conflict_kept_and_alerted() -
         world.work()
     assert world.report() == before
     assert [key for key in set(world.objects.keys()) - objects if key.startswith(QUARANTINE_PREFIX)]
-    # The figure for the alarm on conflicts.
+    # The figure on which the alarm on conflicts is based.
     conflicts = {conflict_of(item) for item in world.items.query(Table.LEDGER, CONFLICT_PK)}
     assert len(conflicts) == 1
     assert Figure.CONFLICTS in {alarm.metric for alarm in ALARMS}
@@ -191,7 +191,7 @@ def test_the_reference_network_leaves_little_unclassified_and_every_byte_of_it_h
 
 
 def _with_a_changed_line(body: bytes) -> bytes:
-    """The file with one more byte in one line."""
+    """A copy of a log file in which one line states one more byte."""
     header, *lines = gzip.decompress(body).decode().splitlines()
     place = header.split(" ").index("bytes")
     number = next(number for number, line in enumerate(lines) if " ACCEPT " in line)
@@ -211,7 +211,7 @@ def _without_flow_log(described: dict[str, object], log_id: str) -> dict[str, ob
 
 
 def _changed(network: Network) -> dict[str, object]:
-    """The network's description with other address ranges, and without a subnet and its resources."""
+    """The description of the network with different address ranges, and without one subnet and its resources."""
     described = description(network.inventory, network.flow_logs, NOW_S)
     ranges = described["ip_ranges"]
     assert isinstance(ranges, dict)
@@ -229,7 +229,7 @@ def _changed(network: Network) -> dict[str, object]:
 
 
 class _Before:
-    """The rules before `hops/2`, in which peering between zones is always regional transfer."""
+    """The rules before `hops/2`, which bill peering between zones always as regional transfer."""
 
     def __init__(self, now: Classifier[FlowHop]) -> None:
         self._now = now

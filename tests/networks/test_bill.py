@@ -1,7 +1,7 @@
 """A bill of a generated network, by its table of true usage: `metering compare` finds exactly the planted differences.
 
-The truth's table (`tests/support/networks/billing`) shares no code with the service's rules. This bill omits usage that
-no log can tell, unlike a real bill; the comparison lists it as unclassified, to the byte.
+The truth's table (`tests/support/networks/billing`) shares no code with the service's rules. Unlike a real bill, this
+bill omits usage that no log can classify; the comparison lists that usage as unclassified, to the byte.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tests.support.networks.files import LogFile
 
 PLAN = NetworkPlan(first_s=FIRST_S, lines=1_500, variety=4, style="v11")
-# Charges without any log: hours, requests, storage.
+# Charges for which there is no log: hours, requests, storage.
 UNSEEN = ("USW2-NatGateway-Hours", "USW2-VpcEndpoint-Hours", "USW2-TransitGateway-Hours", "USW2-Requests-Tier1")
 # In AWS's bills, only some usage types have the us-east-1 prefix.
 IN_VIRGINIA = {"TransitGateway-Bytes": "USE1-TransitGateway-Bytes"}
@@ -45,7 +45,7 @@ HARD = {
 
 @cache
 def made() -> tuple[Network, tuple[LogFile, ...]]:
-    """Make network and log files, which also records the truth."""
+    """Make the network and its log files; the making also records the true usage."""
     network = Network(PLAN)
     return network, tuple(network.files())
 
@@ -60,7 +60,7 @@ def world() -> NetworkWorld:
 
 
 def moved() -> tuple[Counter[tuple[str, str, int]], int]:
-    """Bytes by account, usage type and hour as AWS bills them, and bytes that no log of the network can classify."""
+    """Bytes by account, usage type and hour, as AWS bills them, and bytes that no log of the network can classify."""
     sums: Counter[tuple[str, str, int]] = Counter()
     hidden = 0
     for hour, each in network().truth.sums.items():
@@ -73,7 +73,7 @@ def moved() -> tuple[Counter[tuple[str, str, int]], int]:
 
 
 def processed(kind: Kind, usage_type: str) -> Counter[tuple[str, str, int]]:
-    """True bytes processed by gateways or endpoints of a kind, which are those their interfaces receive."""
+    """True bytes that gateways or endpoints of a kind process, which are the bytes that their interfaces receive."""
     sums: Counter[tuple[str, str, int]] = Counter()
     interfaces = {each.id for each in network().inventory.interfaces if each.kind == kind}
     for hour, each in network().truth.sums.items():

@@ -1,4 +1,4 @@
-"""The act of the demo that meters a flow log, over an in-memory region."""
+"""The act of the demo that meters a flow log, run on an in-memory region."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Generated networks: truth, log files and description agree, although generated separately."""
+"""Generated networks: true usage, log files and description agree, although each is generated separately."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_every_journey_happens_and_a_hop_has_two_mirrored_sides() -> None:
     assert {movement.leg.partition(":")[0] for movement in movements} == set(JOURNEYS)
     places = {(movement.near, movement.far, movement.direction) for movement in movements if "/" in movement.far}
     back = {"out": "in", "in": "out"}
-    # If only one side logs traffic, the other side is outside of all VPCs.
+    # If only one side logs traffic, the other side is outside all VPCs.
     assert all((far, near, back[direction]) in places for near, far, direction in places)
 
 

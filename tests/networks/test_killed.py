@@ -1,4 +1,4 @@
-"""Two processes take a network's logs in random orders and are killed at random: the report is the same to a byte."""
+"""Two processes ingest a network's logs in random orders and are killed at random: the report is the same to a byte."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _passes(site: LogSite) -> int:
 
 
 def _put(site: LogSite, network: Network, files: list[LogFile], first_s: int) -> None:
-    """The logs, a copy of each below another prefix, and the context."""
+    """Put the logs, a copy of each log under another prefix, and the context."""
     clients = clients_of(site.endpoint)
     for file in files:
         clients.s3.put_object(Bucket=site.log_bucket, Key=file.key, Body=file.body)
@@ -90,7 +90,7 @@ def test_processes_that_take_logs_and_are_killed_at_random_give_the_same_report(
     (site.log_dir / "passes").unlink(missing_ok=True)
     queue, region = queue_of(site), region_of(site)
     ends = time.monotonic() + LIMIT_S
-    # Both processes take every file once more without kills; then the queue is emptied.
+    # Both processes take every file once more without kills; then the queue is drained.
     while _passes(site) < JOBS.count(take) and time.monotonic() < ends:
         time.sleep(0.2)
     for number in range(JOBS.count(take)):

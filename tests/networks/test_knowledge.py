@@ -1,6 +1,6 @@
-"""With any knowledge beyond the logs, no byte is classified wrongly: unknowable bytes are unclassified.
+"""With any knowledge beside the logs, no byte is classified wrongly: bytes that cannot be known are unclassified.
 
-`python -m tests.networks` tests much more.
+`python -m tests.networks` tests many more combinations.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def test_the_exam_notices_a_guess_a_missing_reason_and_a_line_that_is_not_metere
 
 
 def _marked(question: Question, changes: dict[str, str]) -> Marks:
-    """Marks for a line with its true outcome, except for `changes`."""
+    """Marks for a line whose outcome is the true outcome with these `changes`."""
     truth = {name: getattr(question.movement, name) for name in Traffic._fields} | {"resource_id": "i-1"}
     traffic = Traffic(**truth | changes)
     marks = Marks()

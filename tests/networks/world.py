@@ -65,11 +65,11 @@ class NetworkWorld(World):
         self.buckets: dict[str, LogBucket] = {}
         self.queue = MemoryQueue(self.clock)
         self.contexts = ContextStore(self.objects)
-        # The kinds of logs in this world; empty for those of this release.
+        # The kinds of logs in this world; if empty, the kinds of this release.
         self.kinds: Sequence[LogKind] = ()
 
     def put(self, files: Iterable[LogFile]) -> list[tuple[str, str]]:
-        """Put log files into their buckets; return each one's bucket and key."""
+        """Put log files into their buckets; return bucket and key of each file."""
         places = []
         for file in files:
             bucket = self.buckets.setdefault(file.bucket, LogBucket(self.clock, file.bucket))
@@ -113,7 +113,7 @@ class NetworkWorld(World):
         return rows_of(self.jobs.view)
 
     def verified(self) -> bool:
-        """Whether markers, usage and lake agree, and nothing is in flight (I1, I2)."""
+        """Whether markers, usage and lake agree, and no message is in flight (I1, I2)."""
         verifier = Verifier(
             items=self.items, objects=self.objects, view=self.jobs.view, ingest=self.queue,
             dead_letters=MemoryQueue(self.clock), clock=self.clock, bucket="data",
@@ -126,7 +126,7 @@ class NetworkWorld(World):
 
 
 def metered(network: Network, files: Iterable[LogFile]) -> NetworkWorld:
-    """A world with a network's contexts that metered all files."""
+    """A region that knows a network's context and has metered all files."""
     world = NetworkWorld()
     world.know_all(network)
     assert set(world.take_all(world.put(files))) <= {"metered", "empty"}
@@ -143,7 +143,7 @@ def rows_of(view: LakeView) -> dict[Row, int]:
 
 
 def report_of(items: ItemStore, first_s: int) -> bytes:
-    """Full report on a network's traffic as JSON bytes, always as of the same time."""
+    """Full report on a network's traffic as JSON bytes; the `as of` time is always the same."""
     asked_s = first_s + DAY_S
     query = UsageQuery(from_s=hour_of(first_s - DAY_S), to_s=hour_of(asked_s),
                        group_by=("account_id", "service", "usage_type", "from", "to", "hour"))  # fmt: skip
@@ -166,7 +166,7 @@ class _Cell(NamedTuple):
 
 
 def differences(network: Network, rows: Mapping[Row, int]) -> list[str]:
-    """Differences between rows and a network's true traffic; empty if each byte counts once and correctly."""
+    """Differences between rows and a network's true traffic; empty if each byte is counted once and correctly."""
     resources = {each.id: each.log_resource for each in network.inventory.interfaces if each.id != "-"}
     silent = _without_direction(network)
     wanted: dict[_Cell, Counter[str]] = {}
@@ -201,7 +201,7 @@ def _cell(hour_s: int, account_id: str, resource_id: str, direction: str, silent
 
 
 def _without_direction(network: Network) -> frozenset[str]:
-    """Regional NAT gateways whose log has no direction field; no inventory lists their private addresses."""
+    """Regional NAT gateways whose log lacks the direction field; no inventory lists the gateways' private addresses."""
     return frozenset(
         each.resource_id
         for each in network.inventory.interfaces
@@ -211,7 +211,7 @@ def _without_direction(network: Network) -> frozenset[str]:
 
 
 def _key(movement: Movement) -> str:
-    """A usage type and both sides' regions, without zones, which rows may omit."""
+    """A usage type and the regions of both sides, without zones, because rows may omit zones."""
     return " ".join((movement.usage_type, *_regions(movement.from_location, movement.to_location)))
 
 
@@ -242,7 +242,7 @@ def tally_of(plans: Iterable[Plan]) -> tuple[dict[str, int], dict[str, int]]:
 
 
 def shadowed_of(plans: Iterable[Plan]) -> dict[str, tuple[int, int]]:
-    """Bytes and lines left to another log, by the log that contains them."""
+    """Shadowed bytes and lines (counted from another log), by the log that contains them."""
     sums: dict[str, tuple[int, int]] = {}
     for plan in plans:
         for by, lines, size_bytes in plan.shadowed:

@@ -25,7 +25,7 @@ _SOLD = (
     ("PAIR", "USW2-USE1-AWS-Out-Bytes", Services()),
 )
 _USAGE_TYPES = (*dict.fromkeys(usage_type for _, usage_type, _ in _SOLD), "A-New-Bytes", "Unclassified-Out-Bytes")
-# A month has few hours here, so that usage, price changes and cuts coincide.
+# Here, a month has few hours, so that usage, price changes and cuts coincide.
 _HOURS = tuple(24 * day + hour for day in (0, 1, 2, 11) for hour in (0, 1, 13, 23))
 _CHANGES = (-24, 0, 1, 13, 24, 37, 48, 24 * 11 + 13)
 # Small sizes reach boundaries, and large sizes exceed 64 bits.
@@ -70,7 +70,7 @@ class History(NamedTuple):
 
 @st.composite
 def histories(draw: st.DrawFn, *, overrides: bool = True, changes: bool = True) -> History:
-    """A random history. If not `changes`, prices and overrides stay the same all month."""
+    """A random history. Unless `changes`, prices and overrides are the same all month."""
     unit = draw(st.sampled_from(_UNITS))
     products = []
     for sku, usage_type, services in _SOLD:
@@ -127,7 +127,7 @@ def _override(own: tuple[str, set[str], int, int | None, str, int], unit: int) -
 
 
 def _apart(overrides: Sequence[Override]) -> tuple[Override, ...]:
-    """Valid overrides: each has hours, and no hour has two of one rank."""
+    """Valid overrides: each covers at least one hour, and no hour has two overrides of the same rank."""
     kept: list[Override] = []
     for each in overrides:
         end = END_S if each.to_s is None else each.to_s

@@ -13,14 +13,14 @@ Hours = dict[int, tuple[int, int]]  # Own hour -> bytes and records.
 
 @dataclass(frozen=True)
 class Sent:
-    """One of the contents sent under a batch id."""
+    """One content that is sent under a batch id."""
 
     batch_id: str
     body: str
     records: tuple[tuple[int, int], ...]  # start, bytes
 
     def admitted(self, sent_s: int) -> Hours:
-        """Totals that count if the message is sent at `sent_s`."""
+        """Totals by hour of the records that are admitted if the message is sent at `sent_s`."""
         hours: Hours = {}
         for start_s, size in self.records:
             if start_s >= sent_s - WINDOW_S:
@@ -35,7 +35,7 @@ def inline(batch_id: str, rows: tuple[tuple[int, int], ...]) -> Sent:
 
 
 def pointing(batch_id: str, key: str, rows: tuple[tuple[int, int], ...]) -> tuple[Sent, bytes]:
-    """A batch content whose message refers to an object, and that object's bytes."""
+    """A batch content whose message refers to an object, and the bytes of the object."""
     location = {"bucket": "data", "key": key, "format": "ndjson", "compression": "none"}
     lines = "".join(json.dumps(one) + "\n" for one in _records(rows)).encode()
     return Sent(batch_id, _message(batch_id, len(rows), location=location), rows), lines

@@ -47,7 +47,7 @@ RECORDS = st.lists(
         peer=st.sampled_from(sorted(PEERS)),
         start_s=st.one_of(
             st.integers(FIRST_S, NOW_S),
-            # Hours around a clock change, and around the ends of a month.
+            # Hours around a clock change and around the start and end of a month.
             st.integers(int(datetime(2026, 10, 24, 21, tzinfo=UTC).timestamp()), FIRST_S + 5 * DAY_S),
             st.integers(int(datetime(2026, 10, 31, 21, tzinfo=UTC).timestamp()), FIRST_S + 12 * DAY_S),
         ),
@@ -67,7 +67,7 @@ _SQL_BUCKETS = {
 
 
 def world_of(sent: list[Sent], *, in_lake: int) -> World:
-    """A region where the first records are in lake files, and the others in staging."""
+    """A region in which the first `in_lake` records are in lake files, and the others in staging."""
     world = World()
     for some in (sent[:in_lake], sent[in_lake:]):
         if some:

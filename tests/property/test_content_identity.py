@@ -1,4 +1,4 @@
-"""Content identity: equal content has the same hash in every form, and different content another hash."""
+"""Content identity: equal content has the same hash in every form, and different content has different hashes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Costs by columns, line by line and by the slow implementation are equal, for any grouping of a report."""
+"""Costs are equal if rated by columns, line by line or by the slow implementation, for any grouping of a report."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _Sums = dict[tuple[str, ...], tuple[int, Fraction, int, int]]
 
 
 def month_of_history(history: History, moves: bool) -> MonthUsage:
-    """Usage of a history in two regions that share one key; an account may join its payer mid-month."""
+    """Usage of a history, split over two regions with the same keys; an account may join its payer mid-month."""
     east, west = [], []
     for number, line in enumerate(history.usage):
         part = line.bytes // 3 if number % 2 else 0
@@ -97,7 +97,7 @@ def by_columns(history: History, usage: MonthUsage, query: CostQuery) -> CostRow
 
 
 _UNTIMED = ("account_id", "usage_type", "service", "from", "month", "tier", "payer", "region")
-# The month's end, or an hour after which a random month may or may not have usage.
+# The end of a month, or an hour after which a random month may or may not have usage.
 _until = st.sampled_from([END_S, BEGIN_S + 11 * DAY_S + 14 * HOUR_S, BEGIN_S + 2 * DAY_S + HOUR_S])
 _ranges = st.sampled_from([(BEGIN_S, END_S), (BEGIN_S + DAY_S, END_S), (BEGIN_S + 13 * HOUR_S, BEGIN_S + 30 * HOUR_S)])
 

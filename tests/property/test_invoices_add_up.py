@@ -1,7 +1,7 @@
-"""Law: despite late usage, credits and interruptions, all documents add up to one rating of all usage.
+"""Law: despite late usage, credits and interruptions, the sum of all documents equals one rating of all usage.
 
 A history closes and invoices months in order. Meanwhile, rows of earlier months arrive late, prices change, and credit
-notes are issued. A run that issues or credits may be killed at a call or lose a reply, and is then repeated.
+notes are issued. A run that issues or credits may be killed at a call or lose a reply; the run is then repeated.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PRICES = ("0.09", "0.0713", "0.11")
 
 
 class Use(NamedTuple):
-    """Bytes of an account in an hour of a month, which arrive `later` months late."""
+    """Bytes of an account in an hour of a month; they arrive `later` months late."""
 
     month: int
     later: int
@@ -46,7 +46,7 @@ class Use(NamedTuple):
 
 
 class Trouble(NamedTuple):
-    """Fault of one call of a run."""
+    """A fault at one call of a run."""
 
     call: int
     killed: bool
@@ -66,7 +66,7 @@ TROUBLES = st.lists(st.builds(Trouble, st.integers(0, 60), st.booleans(), st.boo
 
 
 class History:
-    """A world, and the remaining faults for its runs."""
+    """A region with its invoices, and the remaining faults for its runs."""
 
     def __init__(self, uses: list[Use], troubles: list[Trouble]) -> None:
         self.world = BillingWorld()
@@ -87,7 +87,7 @@ class History:
             self.world.come_late(line, booked=booked, region=region)
 
     def run(self, job: Callable[[], object]) -> None:
-        """Run a job with the next fault, if any, and then without faults."""
+        """Run a job with the next fault, if one remains, and then again without faults."""
         if self._troubles:
             self.world.calls = Calls()
             trouble = self._troubles.pop()
@@ -108,7 +108,7 @@ class History:
         return [each for month in MONTHS for each in self.world.store.list(month)]
 
     def add_up(self) -> list[Invoice]:
-        """Verify all documents, compare each month and payer with one rating of all usage, and return them."""
+        """Verify all documents, compare each month and payer with one rating of all usage, and return the documents."""
         documents = self.documents()
         for month in MONTHS:
             for payer_id in (PAYER, ACCOUNTS[2]):

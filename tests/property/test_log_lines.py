@@ -1,4 +1,4 @@
-"""Laws of log files: formats agree, order is irrelevant, and sums of cut or garbled files equal plain parsing."""
+"""Laws of log files: formats agree, order does not matter, and sums of cut or garbled files equal plain parsing."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ bytes = { column = "size", unit = "KiB" }
 start = { column = "at", format = "epoch_ms" }
 duration = { column = "took", unit = "ms" }
 """
-# Client-supplied texts: anything but line ends and NULs.
+# Texts that clients supply: anything except line ends and NULs.
 CLIENT_TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0"), max_size=40)
 SIZES = st.integers(0, MAX_BYTES)
 SECONDS = st.integers(T, T + 7200)
@@ -72,7 +72,7 @@ def measured(kind: LogKind, content: str | bytes, *, parquet: bool = False) -> M
 
 
 def said(result: Measured) -> tuple[object, ...]:
-    """The metered result of a file, without parts that depend on its form: the hash and the header lines."""
+    """The metered result of a file, without what depends on the form of the file: the hash and the header lines."""
     balance = result.balance
     return (
         sorted(result.totals.items()),
@@ -273,7 +273,7 @@ def test_the_sums_of_a_parquet_file_are_those_of_its_rows(
 ) -> None:
     names, lines = log
     rows = [line.split(" ") for line in lines if line != " ".join(names)]
-    # In Parquet, an empty text is an absent value.
+    # In Parquet, an empty text means an absent value.
     rows = [row for row in rows if len(row) == len(names) and "" not in row]
     columns: dict[str, pa.Array] = {}
     for place, name in enumerate(names):

@@ -1,4 +1,4 @@
-"""The fast, the patient and the columnar decoder give the same result for any records."""
+"""The fast, the patient and the columnar decoder return the same result for any records."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _SIZES = st.integers(0, 2**63 - 1) | st.integers(-(2**63), -1) | st.just(2**63 -
 
 @st.composite
 def typed_records(draw: st.DrawFn) -> dict[str, Any]:
-    """A mostly valid record whose fields have types of Parquet columns."""
+    """A mostly valid record whose field types are possible in Parquet columns."""
     made = record(start=draw(_WINDOW), bytes=draw(st.integers(0, 2**63 - 1)))
     made["end"] = made["start"] + draw(st.integers(0, 3_600))
     for name in draw(st.lists(st.sampled_from([*_COLUMNS, "bytes", "start", "end"]), max_size=3)):
@@ -69,7 +69,7 @@ def any_records(draw: st.DrawFn) -> Any:
 
 
 def facts(answer: Answer) -> dict[str, Any]:
-    """Parts of an answer that must not depend on the decoder."""
+    """Fields of a decoder's answer that must not depend on the decoder."""
     assert isinstance(answer, DecodedBatch | RefusedBatch)
     known: dict[str, Any] = {"hash": answer.content_hash, "version": answer.hash_version, "records": answer.records}
     if isinstance(answer, RefusedBatch):

@@ -1,4 +1,4 @@
-"""Objects read in pieces: gzip, lines and blocks give the same result wherever pieces end."""
+"""Objects read in pieces: gzip, lines and blocks give the same result wherever the pieces end."""
 
 from __future__ import annotations
 

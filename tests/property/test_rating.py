@@ -71,7 +71,7 @@ def test_lines_totals_and_corrections_are_those_of_the_slow_implementation(histo
 
 
 def assert_adjusts(billed: list[RatedLine], moved: list[RatedLine], late: Iterable[UsageLine]) -> None:
-    """Check that a correction has each key's late bytes, and reverses only billed bytes."""
+    """Check that a correction has the late bytes of each key and reverses only billed bytes."""
     late_bytes: Counter[tuple[object, ...]] = Counter()
     for line in late:
         late_bytes[line[:6]] += line.bytes
@@ -124,7 +124,7 @@ def test_accounts_priced_alone_and_days_priced_whole_add_up_to_the_walk_over_all
 
 
 def _by_day(rater: Rater, usage: ListedUsage) -> Iterator[UsageLine]:
-    """Usage lines, summed by day where days suffice for rating."""
+    """Usage lines, summed by day where daily sums suffice for rating."""
     days: Counter[tuple[object, ...]] = Counter()
     firsts: dict[tuple[object, ...], UsageLine] = {}
     for line in usage.lines():

@@ -1,4 +1,4 @@
-"""A message under another id: only the bytes of its id change."""
+"""If a message is sent under another id, only the bytes of its id change."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The public contract as a state machine: for any actions of people and producers, in any order, each byte counts once.
+"""The public contract as a state machine: whatever people and producers do, in any order, each byte counts once.
 
 Production code, including Parquet, runs on in-memory ports. The model computes the sent messages and their totals with
-its own code. The test runs until it reaches every outcome in this list, else it fails.
+its own code. The test fails unless its runs reach every outcome in the list below.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ if TYPE_CHECKING:
 _HOUR_S, _DAY_S = 3_600, 86_400
 _BEGIN_S = int(datetime(2026, 11, 29, 22, 10, tzinfo=UTC).timestamp())
 _LATE_H = 24 * 36
-# Younger markers have not expired, and are rebuilt.
+# Markers that are younger than this have not expired, and are rebuilt.
 _SURELY_MARKED_S = 45 * _DAY_S
 _YEAR_S = 366 * _DAY_S
-# Two shards and few numbered kinds, so that most roll-up runs book kinds with and without numbers. All rows are
-# compacted, and cleaned soon after.
+# Two shards and few numbered kinds, so that most roll-up runs book both kinds with numbers and kinds without. All rows
+# are compacted, and are cleaned soon after that.
 _SETTINGS = stage_settings(
     shards=2, kinds_per_account=2, reserve_ms=0, attempts=1, compact_wait_today_s=0, compact_wait_older_s=0,
     clean_wait_s=_HOUR_S,
 )  # fmt: skip
-# A record's age in hours when it is sent: this hour, yesterday, some weeks, or too late.
+# A record's age in hours when it is sent: from this hour, from yesterday, some weeks old, or too late.
 _AGES_H = st.sampled_from((0, 0, 1, 26, 24 * 20, 24 * 33, _LATE_H))
 _SIZES = st.one_of(st.integers(0, 10**6), st.just(2**63 - 1))
 _MONTH_ENDS_S = {
@@ -129,7 +129,7 @@ class Contract(RuleBasedStateMachine):
     def time_passes(self, hours: int) -> None:
         self._restore_markers()
         if hours > 24:
-            # Messages older than the queue's retention would be lost: an alarm fires long before.
+            # Messages older than the queue's retention would be lost, but an alarm fires long before that.
             self.work()
         self.clock.advance_s(hours * _HOUR_S)
 
@@ -170,7 +170,7 @@ class Contract(RuleBasedStateMachine):
         self.missing.clear()
         for entry in list(entries.entries()):
             if entry.kind == "records":
-                # Records that were too late are still too late, so their retries are refused again.
+                # Records that were too late are still too late, so retries of these records are refused again.
                 entries.retry(entry)
                 self.reached["refused records retried"] += 1
             elif entry.kind == "conflict":
@@ -234,7 +234,7 @@ class Contract(RuleBasedStateMachine):
     @precondition(lambda self: self._correctable_s())
     @rule(target=sent, size=_SIZES)
     def correct(self, size: int) -> Sent:
-        """Send missing usage of a closed month; it counts in an open month, with the corrected hour."""
+        """Send missing usage of a closed month; the usage counts in an open month, with the corrected hour."""
         self.work()
         if self.broken:
             self.rebuild()
@@ -281,7 +281,7 @@ class Contract(RuleBasedStateMachine):
     @precondition(lambda self: self.unmarked)
     @rule()
     def rebuild_markers(self) -> None:
-        """If a marker lacks the content hash, any batch with its id is a duplicate."""
+        """Since a rebuilt marker has no content hash, any batch with its id is a duplicate."""
         result = self.jobs.rebuilder.markers()
         assert result.rebuilt == len(self.unmarked)
         rebuilt, self.unmarked = self.unmarked, set()
@@ -343,7 +343,7 @@ class Contract(RuleBasedStateMachine):
         self.reached.update(self.metrics.counts)
 
     def _rows(self) -> dict[str, Hours]:
-        """Totals of each batch by its rows' own hours, not by booked hours."""
+        """Totals of each batch by the own hours of its rows, not by their booked hours."""
         found: dict[str, Hours] = {}
         for hour_s in self.jobs.view.hours():
             for (batch_id, own_s), total in self.jobs.view.hour_totals(hour_s, _BY_BATCH).items():
@@ -363,7 +363,7 @@ class Contract(RuleBasedStateMachine):
             self.rebuild_markers()
 
     def _correctable_s(self) -> int:
-        """The last hour of a closed month, if its records are still admitted; else 0."""
+        """The last hour of the newest closed month if records of this hour are still admitted, else 0."""
         hours = [_MONTH_ENDS_S[month] - _HOUR_S for month in self.closed]
         return max((own_s for own_s in hours if own_s > self._now_s() - WINDOW_S + _HOUR_S), default=0)
 
@@ -415,7 +415,7 @@ def test_each_byte_counts_once_whatever_happens_in_whatever_order() -> None:
     assert missed == []
 
 
-# A round is the same each time while the code is unchanged: Hypothesis also draws from the constants that it finds in
+# While the code is unchanged, a round is the same each time: Hypothesis also draws from the constants that it finds in
 # the code. Two rounds usually suffice.
 _MOST_ROUNDS = 10
 _SLOW = [HealthCheck.too_slow, HealthCheck.filter_too_much]

@@ -1,4 +1,4 @@
-"""Laws of stored items and objects: written values can be read, and all other bytes are rejected."""
+"""Laws of stored items and objects: readers accept every written value, and reject all other bytes."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ HOUR_TOTALS = st.dictionaries(HOURS, TOTALS, min_size=1, max_size=3)
 SHARDS = st.integers(0, 63)
 RUNS = st.integers(1, 10**9)
 SOURCES = st.builds(RowSource, key=NAMES, hour_s=HOURS, rows=NUMBERS, bytes=NUMBERS, staged=st.just(False))
-# Strategies for a type, and for a field whose stored form differs from its type's.
+# Strategies for a type, and for a field whose stored form differs from that of its type.
 OF_TYPES: dict[object, st.SearchStrategy[Any]] = {str: NAMES, int: NUMBERS, bool: st.booleans()}
 OF_FORMS: dict[object, st.SearchStrategy[Any]] = {
     get_args(alias)[1]: values
@@ -128,13 +128,13 @@ SUSPECTS = st.builds(Suspects, accounts=st.frozensets(NAMES), batches=st.frozens
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemKind:
-    """One kind of item. Only `optional` attributes may be absent; no change of an attribute is valid."""
+    """One kind of item. Only `optional` attributes may be absent; an item with a changed attribute is invalid."""
 
     name: str
     values: st.SearchStrategy[object]
     read: Callable[[Item], object]
     optional: frozenset[str] = frozenset()
-    # Written for TTL or for people, and never read.
+    # These attributes are written for TTL or for people, and are never read.
     unread: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
@@ -173,7 +173,7 @@ KINDS = (
     kind("watch figures", WatchFigures, figures=st.dictionaries(NAMES, st.integers(-(1 << 40), 1 << 40), max_size=3)),
     kind("completeness", Completeness, held_by=HOLDS, optional="held_by measured_s"),
     kind("reconciliation", Reconciliation, optional="gaps_since_s scan_due_s waiting waiting_since_s"),
-    # If any of these attributes is missing, more is compared again.
+    # If any of these attributes is missing, more data is compared again.
     kind("work list", WorkList, files=st.dictionaries(SOURCES, NUMBERS, max_size=3),
          suspects=st.dictionaries(HOURS, SUSPECTS, max_size=3),
          optional="waiting runs suspects unjudged scan_tries scan_runs"),
@@ -216,7 +216,7 @@ def _item(value: object) -> dict[str, Value]:
 
 
 def _others(value: object) -> Iterator[object]:
-    """Invalid replacements of a written value: of other types, or never written by code."""
+    """Invalid replacements for a written value: values of other types, or values that no code writes."""
     yield None
     yield 1.5
     yield -7
@@ -416,7 +416,7 @@ LOG_PLANS = built(LogPlan, slot_s=NUMBERS, contexts=PINS, shadowed=COUNTS, refus
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """One kind of JSON object. `optional` are members that earlier releases do not write."""
+    """One kind of JSON object. `optional` names the members that earlier releases do not write."""
 
     name: str
     values: st.SearchStrategy[Any]
@@ -475,7 +475,7 @@ def test_a_damaged_object_is_named_and_not_read(kind: Document, data: st.DataObj
     for step in place[:-1]:
         parent = parent[step]
     before = parent[place[-1]]
-    # Hourly totals contain the existing hours: removing one gives another valid value, not a damaged one.
+    # Hourly totals contain the existing hours: removing an hour gives another valid value, and not a damaged value.
     may_go = isinstance(parent, dict) and place[-2:-1] != ("totals",) and place[-1] not in kind.optional
     if may_go and data.draw(st.booleans()):
         del parent[place[-1]]

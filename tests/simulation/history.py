@@ -1,4 +1,4 @@
-"""A history per seed: simulated weeks of a region with every kind of fault, then checks."""
+"""One history per seed: simulated weeks of a region with every kind of fault, followed by checks."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Outcome:
 
     Attributes:
         violation: Violations; empty if there are none.
-        faults: Faults that happened, with their numbers, in order.
+        faults: Number and name of each fault that happened, in order.
     """
 
     seed: int
@@ -62,7 +62,7 @@ class Outcome:
 
 
 def run_history(seed: int, *, dropped_faults: Collection[int] = (), dropped_batches: Collection[int] = ()) -> Outcome:
-    """Run a seed's history, without the dropped faults and batches in a search for a shorter one."""
+    """Run a seed's history; a search for a shorter history drops some faults and batches from it."""
     history = History(seed, dropped_faults=dropped_faults, dropped_batches=dropped_batches)
     violation = ""
     findings = Findings()
@@ -92,7 +92,7 @@ class History:
         self.chance = chance = random.Random(f"history {seed}")
         self.faults = RandomFaults(seed, rate=chance.choice((0.01, 0.03, 0.06, 0.12)), dropped=dropped_faults)
         now_ms = _NOON_MS + chance.randrange(0, 11 * 24) * HOUR_MS + chance.randrange(0, HOUR_MS)
-        # Has a random stream of its own, as below.
+        # The senders have their own random stream, as below.
         self.senders = Senders(seed)
         self.world = World(seed, self.faults, now_ms=now_ms, senders=self.senders)
         self.completeness = CompletenessCheck(self.world)
@@ -135,7 +135,7 @@ class History:
         self.falls_short = self.shortages.random() < 0.15
         # A separate random stream for manual writes.
         self.hands = random.Random(f"hands {seed}")
-        # A separate random stream for the clock drift of some roll-ups.
+        # A separate random stream for the clock drift of some roll-up processes.
         self.clocks = random.Random(f"clocks {seed}")
         self._jobs = 0
 
@@ -180,7 +180,7 @@ class History:
                 world.scheduler.at(start_ms + sending.after_ms, partial(self._send, sending))
         self._spawn_jobs()
         if self.breaks and self.chance.random() < 0.5:
-            # Two at the same time, while workers continue.
+            # Two repairs run at the same time, while workers continue.
             world.scheduler.at(start_ms + self.chance.randrange(_EPOCH_MS), self._break_usage)
             self._spawn("repair", self._repair)
             self._spawn("repair", self._repair)
@@ -217,7 +217,7 @@ class History:
         self.world.short_until_ms = self.world.scheduler.now_ms + self.shortages.randrange(MINUTE_MS, 15 * MINUTE_MS)
 
     def _change_shards(self) -> None:
-        """Deploy another number of shards. Workers switch one by one; jobs switch when they start."""
+        """Deploy a different number of shards. Workers switch one by one; jobs use it from their next start."""
         self.shards = self.deployments.choice([shards for shards in (1, 2, 3) if shards != self.shards])
         self.settings = self._settings()
         for worker in self.workers:
@@ -236,7 +236,7 @@ class History:
 
     def _roll_up(self, process: Process) -> None:
         if self.clocks.random() < 0.1:
-            # An operator's machine. Processes do not wait for their own clock.
+            # An operator's machine. Processes do not wait for their own clocks.
             process.skew_ms = self.clocks.randrange(-DAY_MS, 10 * DAY_MS)
             self.faults.histogram["rolled up by a clock that is days wrong"] += 1
         with self._corrupt_by_hand():
@@ -244,7 +244,7 @@ class History:
 
     @contextmanager
     def _corrupt_by_hand(self) -> Iterator[None]:
-        """Allow a job to stop with an error because of manual writes, but only if there were any."""
+        """Allow a job to stop with an error because of manual writes, but only if manual writes were made."""
         try:
             yield
         except LedgerCorruptError:
@@ -301,7 +301,7 @@ class History:
         self.faults.histogram["new files reconciled while workers went on"] += result.files
 
     def _break_usage(self) -> None:
-        """Delete usage items of open months only, as closed months are not repaired."""
+        """Delete or damage usage items, only of open months, because closed months are not repaired."""
         lost = [
             Key(str(item["pk"]), str(item["sk"]))
             for item in self.world.items.everything(Table.USAGE)
@@ -319,7 +319,7 @@ class History:
         self.faults.histogram["usage items lost, to be rebuilt"] += len(lost)
 
     def _write_by_hand(self, key: Key) -> None:
-        """Simulate a manual write: put an unknown attribute into a usage item, or remove one."""
+        """Simulate a manual write into a usage item: set or remove attributes."""
         items = self.world.items
         item = items.peek(Table.USAGE, key) or {}
         figures = [name for name in item if name.startswith(("b", "r"))]
@@ -340,13 +340,13 @@ class History:
         self.faults.histogram["usage items written by hand, to be mended"] += 1
 
     def _mend(self, process: Process) -> None:
-        """Rebuild usage; items that a stopped run may still update wait for a later call."""
+        """Rebuild usage; a later call repairs items that a stopped run may still update."""
         jobs.rebuilder(process, self.settings, shards=self.shards).usage()
 
     def _repair(self, process: Process) -> None:
         lost = set(self.lost)
         result = jobs.rebuilder(process, self.settings, shards=self.shards).usage()
-        # Without a loss there is nothing to correct, even while everything runs; and corrections last.
+        # If nothing was lost, there is nothing to correct, even while everything runs; and corrections are permanent.
         wrong = {repair.key for repair in result.repairs} - lost - self.lost
         if wrong:
             raise ViolationError(f"P38: a repair found {wrong}, and nothing of it was lost")
@@ -358,7 +358,7 @@ class History:
             raise ViolationError(f"the repair at rest left hours {unsettled}")
 
     def _read_now(self, process: Process) -> None:
-        """Read an account as of now; check that all earlier commits are in the answer, and no later ones."""
+        """Read an account as of now; check that the result has all earlier commits and no later commits."""
         if self.broken:
             return
         account_id = self.chance.choice(ACCOUNTS)
@@ -380,7 +380,7 @@ class History:
                 raise ViolationError(f"P28: as of now {key} has {totals.get(key)}, with {before} and perhaps {since}")
 
     def _read(self, process: Process) -> None:
-        """Read one hour, and check that the result was a state during the read."""
+        """Read one hour, and check that the result is a state that existed during the read."""
         hours = self.world.watch.visible_since
         if not hours:
             return
@@ -400,7 +400,7 @@ class History:
             raise ViolationError(f"I3: a reader saw {doubled} twice, missed {lost}, and invented {unknown}")
 
     def _pass_time(self, gap_ms: int) -> None:
-        """Let hours to weeks pass without traffic. Messages must not outlive the queue's retention."""
+        """Let hours to weeks pass without traffic. No message may exceed the queue's retention."""
         world = self.world
         if gap_ms > 2 * DAY_MS:
             if gap_ms > 4 * DAY_MS:
@@ -420,19 +420,19 @@ class History:
         self.faults.histogram["redriven from the dead-letter queue"] += self.world.queue.redrive()
 
     def _drain(self) -> None:
-        """Process messages until the queue is empty; faults continue, so some may become dead letters."""
+        """Process messages until the queue is empty; faults continue, so some messages may become dead letters."""
         world = self.world
         world.scheduler.run_while(lambda: not jobs.is_idle(world, self.workers), limit_ms=4 * DAY_MS)
 
     def _rest(self) -> Findings:
-        """No more faults. Apply late calls, redrive dead letters, run every job, and check."""
+        """No more faults. Apply delayed calls, redrive dead letters, run every job, and check the region."""
         world = self.world
         self.faults.enabled = False
         world.queue.odd = False
         for _ in range(3):
             self._drain()
             self._redrive()
-        # Late calls have been applied by now.
+        # By now, late calls have been applied.
         world.scheduler.run_until(world.scheduler.now_ms + 4 * DAY_MS)
         self._drain()
         if not jobs.is_idle(world, self.workers):
@@ -511,7 +511,7 @@ class History:
 
 
 def rows_of(process: Process, state: HourState) -> list[PlainRow]:
-    """All rows of an hour as a reader found it."""
+    """All rows of an hour, in the state in which a reader found the hour."""
     rows = []
     for source in state.sources:
         rows += [row for row in decode_rows(process.objects.get(source.key)) if row.booked_s == source.hour_s]

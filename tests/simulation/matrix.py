@@ -1,7 +1,7 @@
 """Each fault at each call of each job: a run is recorded, then repeated with one fault at one call.
 
-Kill matrix: the process dies before or after a call, and is started again. Lost-reply matrix: the call is lost, its
-reply is lost, it is applied later, or the SDK sends it twice. At the end, the region must be as without the fault.
+Kill matrix: the process is killed before or after a call, and restarted. Lost-reply matrix: the call or its reply is
+lost, the call is applied later, or the SDK sends it twice. At the end, the region must be as without the fault.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Many histories, in several processes, and their figures."""
+"""Run many histories in several processes, and sum their figures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BATCHES = 25
 
 
 def shortest(seed: int) -> tuple[frozenset[int], frozenset[int], Outcome]:
-    """Faults and batches to drop (by number) so that a violation remains, and the outcome without them."""
+    """Numbers of faults and of batches that can be dropped while a violation remains, and the outcome without them."""
     outcome = run_history(seed)
     faults: frozenset[int] = frozenset()
     batches: frozenset[int] = frozenset()
@@ -68,7 +68,7 @@ def _drop(
 
 
 _CHUNK = 50
-# Events that each run of useful size must have seen.
+# Events that must have occurred in each run of useful size.
 EXPECTED = (
     *(str(fault) for fault in Fault),
     "killed at the time limit",

@@ -1,4 +1,4 @@
-"""The scenario of the matrices: a small region in which each job has some work of every kind."""
+"""The scenario of the matrices: a small region in which each job has work of every kind."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 
 NOW_MS = 1_796_083_200_000 + 5 * HOUR_MS  # 2026-12-01T05:00Z: what is late by a day is of a month that has ended
 _MONTH = "2026-11"
-# Fewer actions than DynamoDB's 100, so that placing a commit of many hours takes several transactions.
+# Fewer actions than DynamoDB's 100, so that placing a commit with many hours takes several transactions.
 FEW_ACTIONS = ActionLimits(transaction=14)
-# Numbered kinds that the account has but never uses: they put the scenario's kinds into two buckets.
+# Numbered kinds that the account has but never uses: these put the scenario's kinds into two buckets.
 _KINDS_BEFORE = BUCKET_KINDS - 2
 SUBJECT = "subject"
 _ATTEMPTS = 8
@@ -49,13 +49,13 @@ _ATTEMPTS = 8
 _SENT_LATER = ("dead.0", "b0.1", "halved.0", "waits.0", "tardy.0")
 # Conflicting content of b2, under a new id.
 _RETRY = "retry:b2.1"
-# Batches whose markers get lost: in one hour, with conflicting content, in many hours, partly refused, and with two
+# Batches whose markers are lost: in one hour, with conflicting content, in many hours, partly refused, and with two
 # rows per hour.
 _MARKERS_LOST = ("b0", "b2", "hours", "partly", "wide")
 
 
 class Scenario:
-    """A small region in which each job has some work of every kind."""
+    """A small region in which each job has work of every kind."""
 
     def __init__(self, job: str, faults: ScriptedFaults) -> None:
         self._job = job
@@ -78,7 +78,7 @@ class Scenario:
             self._done += 1
 
     def kept(self) -> bytes:
-        """Run the steps before the job under test, and save the state, from which each fault starts."""
+        """Run the steps before the job under test, and save the state in which each run with a fault starts."""
         steps = self._steps()
         while steps[self._done][0] != self._job:
             steps[self._done][1]()
@@ -93,7 +93,7 @@ class Scenario:
         return scenario
 
     def _steps(self) -> Sequence[tuple[str, Callable[[], None]]]:
-        """The steps in order; faults hit the first step of the job under test."""
+        """The steps, in order; faults are applied in the first step of the job under test."""
         world, done = self.world, self._until_done
         return (
             ("worker", self._send_all),
@@ -142,7 +142,7 @@ class Scenario:
         for content in world.contents.values():
             if content.name not in _SENT_LATER:
                 world.queue.send(content.name, content.sender_id)
-        # One copy arrives in the same invocation, and one after the first copy has its verdict.
+        # One copy arrives in the same invocation, and another after the first copy has its verdict.
         world.queue.send("b0.0", "S1")
         self._until_worked_off("worker")
 
@@ -152,7 +152,7 @@ class Scenario:
         self._until_worked_off("worker again")
 
     def _take_another_turn(self) -> None:
-        """Run each job once more, to clean up after delayed calls, which have been applied."""
+        """Run each job once more, after all delayed calls were applied, to clean up what these calls left."""
         self._pass(DAY_MS)
         self._until_worked_off("w")
         self._until_done("u", self._roll_up)
@@ -175,7 +175,7 @@ class Scenario:
         *,
         pause_ms: int = MINUTE_MS,
     ) -> None:
-        """Start a job until it completes; faults hit the first process of the job under test."""
+        """Start a job repeatedly until it completes; faults are applied to the first process of the job under test."""
         ended = False
         for attempt in range(_ATTEMPTS):
             ended = self._start(SUBJECT if job == self._job and attempt == 0 else f"{job} {attempt}", run)
@@ -201,7 +201,7 @@ class Scenario:
         return result == [True]
 
     def _work(self, process: Process) -> None:
-        """Run invocations until nothing can be received."""
+        """Run invocations until no message can be received."""
         world = self.world
         function = jobs.aggregator(process, self._settings)
         while deliveries := world.queue.receive(10):
@@ -217,7 +217,7 @@ class Scenario:
         _must_finish(jobs.rollup(process, self._blocks), process)
 
     def _roll_up_by_half(self) -> None:
-        """Leave one commit waiting, and another partly booked by a run whose process died."""
+        """Leave one commit waiting, and another commit partly booked by a run whose process was killed."""
         self.world.queue.send("halved.0", "S1")
         self._until_worked_off("worker at last")
         process = self.world.process("halfway")
@@ -235,14 +235,14 @@ class Scenario:
         self._until_worked_off("worker afterwards")
 
     def _read_now(self, process: Process) -> None:
-        """Check that usage as of now has all accepted batches: booked, planned and waiting ones."""
+        """Check that usage as of now includes all accepted batches: booked, planned and waiting."""
         totals = jobs.usage_now(process, shards=1).usage(["111111111111"], ["2026-10", "2026-11", "2026-12"])
         expected = plain_usage([row for _, rows in self.world.watch.booked for row in rows])
         if {key: total for key, total in totals.items() if total != ZERO} != expected:
             raise ViolationError(f"as of now a reader saw {totals}, not {expected}")
 
     def _bring_what_was_gone(self) -> None:
-        """Create the missing object of a refused batch."""
+        """Create the object that was missing when its batch was refused."""
         self._until_worked_off("redriven")
         self.world.objects.put("ingest/gone", b"", if_absent=True)
 
@@ -267,7 +267,7 @@ class Scenario:
         jobs.compactor(process, self._policy, shards=1).run(jobs.deadline(process, HOUR_MS))
 
     def _lose_usage(self) -> None:
-        """Delete every second usage item, as a restore might; write the others manually."""
+        """Delete every second usage item, as a restore might; damage the others by manual writes."""
         items = self.world.items
         for number, item in enumerate(filter(is_usage_item, list(items.everything(Table.USAGE)))):
             key = Key(str(item["pk"]), str(item["sk"]))
@@ -290,7 +290,7 @@ class Scenario:
         jobs.rebuilder(process, self._settings, shards=1).markers()
 
     def _send_copies(self) -> None:
-        """Send copies of batches with rebuilt markers, and other content under such an id."""
+        """Send copies of batches with rebuilt markers, and other contents of such batches; all are duplicates."""
         world = self.world
         copies = [*(f"{batch_id}.0" for batch_id in _MARKERS_LOST), "b0.1", _RETRY]
         for name in copies:
@@ -321,7 +321,7 @@ class Scenario:
         if self._job == "biller":
             invoices.set_budgets(self.world.items, ManualClock(NOW_MS))
             self._until_done("biller", self._bill)
-            # Delayed calls have been applied by now.
+            # By now, delayed calls have been applied.
             self._pass(HOUR_MS)
             self._start("biller again", self._bill)
             self._check_alerts()
@@ -375,7 +375,7 @@ class Scenario:
                 raise ViolationError("the payer has no invoice")
 
     def _credit(self, process: Process) -> None:
-        """Credit twice; only the first finds a difference."""
+        """Run the crediting twice; only the first run finds a difference."""
         for _ in range(2):
             with suppress(IssueRefusedError):
                 invoices.crediting(process).credit(f"{invoices.PAYER}-{_MONTH}-1", "The price was wrong.")
@@ -396,12 +396,12 @@ class Scenario:
         jobs.rollup_cleaner(process, shards=1).run(jobs.deadline(process, HOUR_MS))
 
     def _send_tardy(self) -> None:
-        """Send a batch that still waits when the month closes."""
+        """Send a batch whose commit still waits for the roll-up when the month closes."""
         self.world.queue.send("tardy.0", "S1")
         self._until_worked_off("worker of the month")
 
     def _take_away_the_last(self) -> None:
-        # A close that died may have left an unfinished run whose rows are in place.
+        # A close that died may have left an unfinished run whose rows are already in place.
         self._until_done("c", self._compact)
         self._pass(25 * HOUR_MS)
         self._until_done("l", self._clean)
@@ -418,7 +418,7 @@ class Scenario:
                 raise ViolationError(f"a reader saw {sorted(map(str, seen))}, not {sorted(expected)}")
 
     def _orphan(self) -> None:
-        """Put an object of a commit that was never sent."""
+        """Put the staging object of a commit whose transaction was never sent."""
         self.world.objects.put(f"staging/2026-12-01/{'f' * 32}.parquet", b"", if_absent=True)
 
     def _listed(self, prefix: str) -> bool:
@@ -436,7 +436,7 @@ class Scenario:
 
 
 class DiesHalfway(ProcessItems):
-    """Item store that kills a roll-up after its first update of a usage item."""
+    """Item store that kills a roll-up right before its second update of a usage item."""
 
     def __init__(self, process: Process) -> None:
         super().__init__(process, process.world.items)
@@ -474,7 +474,7 @@ def _contents() -> Iterator[SentContent]:
     yield content_of("dead", 0, [own_s])
     yield content_of("wide", 0, [own_s - HOUR_S * n for n in range(5)] * 2)
     yield content_of("hours", 0, [own_s - HOUR_S * n for n in range(15)])
-    # Four kinds, of which the last is beyond the cap.
+    # Four kinds, the last of which is beyond the cap.
     yield content_of("kinds", 0, [own_s, own_s, own_s, own_s], kinds=4)
     yield content_of("halved", 0, [own_s, own_s - HOUR_S, own_s - 2 * HOUR_S])
     yield content_of("waits", 0, [own_s])
@@ -486,7 +486,7 @@ def _contents() -> Iterator[SentContent]:
 
 
 def content_of(batch_id: str, version: int, starts: Sequence[int], *, kinds: int = 3) -> SentContent:
-    """A content whose records start at `starts`, with `kinds` usage types in turn."""
+    """A content whose records start at `starts` and cycle through `kinds` usage types."""
     name = f"{batch_id}.{version}"
     rows = tuple(
         PlainRow(

@@ -1,4 +1,4 @@
-"""Short stories in a small region, with an event before one call of the process `first`."""
+"""Short stories in a small region; in each, an event occurs before one call of the process `first`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ POLICY = jobs.policy(2, 10, 0)
 
 
 class Between:
-    """Lets `then` happen before call `number` of the process `first`. Subclasses add faults of other processes."""
+    """Runs `then` before call `number` of the process `first`. Subclasses add faults of other processes."""
 
     def __init__(self, number: int = 0) -> None:
         self.histogram: Counter[str] = Counter()
@@ -86,7 +86,7 @@ def compact(world: World, by: str = "second", *, shards: int = 1) -> None:
 
 
 def visible(world: World, *, shards: int = 1) -> list[PlainRow]:
-    """All rows that a reader sees."""
+    """All rows of the region that a reader sees."""
     reader = world.process("reader")
     view = jobs.lake_view(reader, shards=shards)
     return [row for hour_s in view.hours() for row in view.read(hour_s, lambda state: rows_of(reader, state))]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tests.simulation.region.world import World
     from tests.simulation.sent.traffic import SentContent
 
-# The check of registered producers' senders can fail.
+# The check on the senders of registered producers can fail.
 
 # The first seeds whose stage checks senders.
 JUDGED = [seed for seed in range(100) if Senders(seed).judged][:12]

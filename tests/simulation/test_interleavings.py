@@ -1,4 +1,4 @@
-"""Runs a complete job between any two calls of another: all cases, some of them rare in random tests."""
+"""Runs a complete job between any two calls of another job: all cases, of which some are rare in random tests."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class _Between(Between):
-    """Fences put by `orphans` may get lost, and the process `dying` dies before its first delete."""
+    """Can lose the fences that `orphans` puts, and kills the process `dying` before its first delete."""
 
     def __init__(self, number: int, *, fences_lost: bool = False) -> None:
         super().__init__(number)
@@ -60,7 +60,7 @@ def _must_be_sound(world: World, *, shards: int = 1) -> None:
 def _interrupted_calls(
     story: Callable[[World, _Between], None], *, hours: int = 1, fences_lost: bool = False, limit_ms: int = HOUR_MS
 ) -> int:
-    """Run the other job before each call in turn: first, second, and so on."""
+    """Run a story repeatedly, with the other job before its first call, then before its second call, and so on."""
     for number in count(1):
         between = _Between(number, fences_lost=fences_lost)
         starts = [NOW_MS // 1000 - HOUR_S * (n % hours) for n in range(2)]
@@ -84,7 +84,7 @@ def test_a_compaction_between_any_two_calls_of_a_reader_shows_it_every_row_once(
 
 
 def test_a_roll_up_between_any_two_calls_of_a_reader_shows_it_every_row_once() -> None:
-    """A commit moves from the waiting list to its hours between the reads of both."""
+    """A commit moves from the waiting list to its hours between a reader's reads of the two."""
 
     def story(world: World, between: _Between) -> None:
         meter(world, "b0.0", "b1.0", "b2.0")
@@ -116,7 +116,7 @@ def test_a_commit_and_its_roll_up_between_any_two_calls_of_a_roll_up_are_booked_
 
 @pytest.mark.parametrize("kinds", [1, 2, 50])
 def test_kinds_that_another_shard_numbers_between_any_two_calls_of_a_roll_up_stay_apart(kinds: int) -> None:
-    """Two shards claim numbers of one account; some kinds are beyond its cap."""
+    """Two shards claim numbers of kinds of one account; some kinds are beyond the account's cap."""
     settings = jobs.settings(2, 200, kinds=kinds)
 
     def story(world: World, between: _Between) -> None:
@@ -135,7 +135,7 @@ def test_kinds_that_another_shard_numbers_between_any_two_calls_of_a_roll_up_sta
 
 
 def test_a_roll_up_between_any_two_calls_of_a_reader_of_usage_as_of_now_shows_it_every_batch_once() -> None:
-    """An item contains an unfinished run of one shard, while the other shard is rolled up."""
+    """A usage item contains an unfinished run of one shard while the other shard is rolled up."""
     settings = jobs.settings(2, 200)
 
     def story(world: World, between: _Between, meanwhile: int | None) -> None:
@@ -155,7 +155,7 @@ def test_a_roll_up_between_any_two_calls_of_a_reader_of_usage_as_of_now_shows_it
 
 
 def test_a_comparison_between_any_two_calls_of_a_roll_up_finds_nothing() -> None:
-    """P37: commits of a run that did not place all of them, or is not finished, are not settled."""
+    """P37: commits of a run are not settled until the run has placed all its commits and is finished."""
 
     def story(world: World, between: _Between) -> None:
         found: list[object] = []
@@ -211,7 +211,7 @@ def test_a_commit_and_its_compaction_between_any_two_calls_of_a_compactor_are_in
 
 
 def test_a_commit_that_is_placed_and_still_waits_between_any_two_calls_of_a_compactor_is_left_out() -> None:
-    """The roll-up died before it removed the waiting entry; the next one places the commit again."""
+    """The roll-up was killed before it removed the waiting entry; the next roll-up places the commit again."""
 
     def story(world: World, between: _Between) -> None:
         def meanwhile() -> None:
@@ -259,7 +259,7 @@ def test_an_orphan_cleaner_between_any_two_calls_of_a_worker_takes_nothing_that_
 
 
 def test_a_commit_that_lands_between_any_two_calls_of_an_orphan_cleaner_keeps_its_rows() -> None:
-    """The commit's objects are listed as orphans, but its transaction succeeds before the fence."""
+    """The commit's objects are listed as orphans, but its transaction succeeds before the fence is put."""
 
     def story(world: World, between: _Between) -> None:
         worker = world.process("worker")
@@ -267,7 +267,7 @@ def test_a_commit_that_lands_between_any_two_calls_of_an_orphan_cleaner_keeps_it
         cleaner = world.process("first")
 
         def clean_first(actions: object) -> None:
-            # Only the first attempt has a concurrent cleaning.
+            # Only the first attempt runs concurrently with a cleaning.
             worker.items.transact = transact  # type: ignore[method-assign]  # as it was
             landed: list[bool] = []
 

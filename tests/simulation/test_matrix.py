@@ -8,8 +8,8 @@ from tests.simulation.region.faults import Fault, ScriptedFaults
 from tests.simulation.scenario import NOW_MS, SUBJECT, Scenario
 
 _KILLS = (Fault.KILLED_BEFORE, Fault.KILLED_AFTER)
-# Jobs with the most calls. The test runs one in this many cells; `make matrix` runs all. A call has two cells for
-# kills, or 3 to 8 cells for other faults, in a fixed order. These strides make sure that each fault is tried.
+# Jobs with the most calls. The test runs one in this many cells; `make matrix` runs all cells. A call has two cells for
+# kills, or 3 to 8 cells for other faults, in a fixed order. With these strides, each fault is tried.
 _STRIDES = {
     "worker": 5,
     "rebuild": 61,

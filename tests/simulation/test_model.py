@@ -1,4 +1,4 @@
-"""Random histories of the small model show that the rules of docs/protocol.md hold and are all needed."""
+"""Random histories of the small model show that the rules of docs/protocol.md hold and that each rule is needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Repairs beside traffic (P38), and the steps after a restore of the ledger (P41)."""
+"""Repairs during traffic (P38), and the steps after a restore of the ledger (P41)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _TWO_SHARDS = jobs.settings(2, 200)
 
 
 class _Slow(ProcessItems):
-    """Item store of a repair: another process acts before the first correction."""
+    """Item store of a repair; `meanwhile` runs right before the first correction."""
 
     def __init__(self, process: Process, meanwhile: Callable[[], None]) -> None:
         super().__init__(process, process.world.items)
@@ -37,7 +37,7 @@ class _Slow(ProcessItems):
         if not str(action.key.pk).startswith("A#"):
             return super().update(action)
         self._happen()
-        # A second correction would be reverted in the next round, unless the process dies before.
+        # A second correction would be reverted in the next round, unless the process died before that.
         try:
             return super().update(action)
         finally:
@@ -59,7 +59,7 @@ class _Slow(ProcessItems):
 def test_two_repairs_that_measured_at_different_moments_correct_once(
     seed: int, is_lost: bool, is_rolled_up: bool
 ) -> None:
-    """The later correction fails: on the number of a run in between, or else on the revision."""
+    """The later correction fails: if a run was in between, on the number of that run, else on the revision."""
     world = world_of([content_of(f"b{n}", 0, [NOW_MS // 1000]) for n in range(2)], ScriptedFaults("nobody", {}), seed)
 
     def meanwhile() -> None:
@@ -95,7 +95,7 @@ def _lose_all(world: World) -> None:
 def test_a_table_that_is_lost_and_repaired_between_any_two_calls_of_a_roll_up_counts_all_once(
     settings: Settings,
 ) -> None:
-    """The roll-up goes on; the numbers of done runs make its late updates fail."""
+    """The roll-up continues; because items have the numbers of done runs, its late updates fail."""
     shards = settings.shards
 
     def run(number: int) -> Between:
@@ -104,7 +104,7 @@ def test_a_table_that_is_lost_and_repaired_between_any_two_calls_of_a_roll_up_co
 
         def meanwhile() -> None:
             _lose_all(world)
-            # Items of the current run are left to a later pass.
+            # Items of the current run are left for a later pass.
             jobs.rebuilder(world.process("second"), settings, shards=shards).usage()
 
         def story() -> None:
@@ -116,7 +116,7 @@ def test_a_table_that_is_lost_and_repaired_between_any_two_calls_of_a_roll_up_co
             between.then = meanwhile
             roll_up(world, "first", settings=settings)
             assert not jobs.rebuilder(world.process("third"), settings, shards=shards).usage().unstable
-            # Repeats every past update late.
+            # Repeats every past update at a later time.
             for update in updates:
                 with_refusal(partial(world.process("late").items.update, update))
             _must_be_sound(world, settings)
@@ -150,7 +150,7 @@ def _updates_of(world: World) -> list[Update]:
 
 
 def with_refusal(call: Callable[[], object]) -> None:
-    """Make a call whose condition may fail."""
+    """Make a call, and ignore a failed condition."""
     try:
         call()
     except ConditionFailedError:

@@ -1,4 +1,4 @@
-"""A ledger restored to a time between any two calls of a job, and made consistent again (P41)."""
+"""The ledger is restored to a time between any two calls of a job, and then made consistent again (P41)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _AFTER = jobs.settings(_SHARDS, 200, usage_generation=3)
 
 
 class _Moment(Between):
-    """The process `dying` dies at one of its calls."""
+    """Kills the process `dying` at call `dies_in` of that process."""
 
     dies_in = 0
 
@@ -39,7 +39,7 @@ class _Moment(Between):
 
 
 class _Blind:
-    """Ignores writes, because a restore hides rows on purpose."""
+    """A watch that ignores all writes, because a restore makes rows invisible on purpose."""
 
     def written(self, action: Put | Update | Delete) -> None:
         """Nothing."""
@@ -49,13 +49,13 @@ class _Blind:
 
 
 class _Region:
-    """A region whose ledger is restored to the time of a backup."""
+    """A region whose ledger is restored from a backup."""
 
     def __init__(self, number: int) -> None:
         self.moment = _Moment(number)
         starts = [NOW_MS // 1000, NOW_MS // 1000 - 3600]
         contents = [content_of(f"b{n}", 0, starts) for n in range(6)]
-        # Kinds numbered in the lost time, and kinds numbered after it.
+        # Kinds that were numbered in the lost time, and kinds numbered after that time.
         contents += [content_of("lost", 0, starts * 2, kinds=4), content_of("after", 0, starts * 3, kinds=6)]
         self.world = world_of(contents, self.moment, 5)
         self.backup: list[Item] = []
@@ -68,7 +68,7 @@ class _Region:
         self.objects = {key: self.world.objects.peek(key) or b"" for key in self.world.objects.keys("staging/")}
 
     def restore(self) -> None:
-        """Restore the backup's ledger, a new usage table, and the staging objects deleted since."""
+        """Restore the ledger from the backup, empty the usage table, and restore staging objects deleted since."""
         for item in list(self.world.items.everything(Table.LEDGER)):
             self.world.items.remove(Table.LEDGER, Key(str(item["pk"]), str(item["sk"])))
         for item in list(self.world.items.everything(Table.USAGE)):
@@ -94,7 +94,7 @@ class _Region:
         jobs.rollup_cleaner(process, shards=_SHARDS, wait_s=-1).run(jobs.deadline(process, HOUR_MS))
 
     def made_fit(self, dies_in: int) -> None:
-        """Run the command: first killed at a call, then complete."""
+        """Run the command after a restore: kill it at a call, then run it to completion."""
         self.moment.dies_in = dies_in
         dying = self.world.process("dying")
         try:
@@ -103,7 +103,7 @@ class _Region:
             jobs.after_restore(self.world.process("restorer"), _AFTER, shards=_SHARDS).run()
 
     def must_be_sound(self) -> None:
-        """Check that usage by name equals the rows of the ledger's commits, each counted once."""
+        """Check that rows and usage equal the contents of all batches in the ledger, each counted once."""
         batches = {str(i["pk"])[2:] for i in self.world.items.everything(Table.LEDGER) if str(i["pk"])[:2] == "B#"}
         sent = [row for content in self.world.contents.values() for row in content.rows if row.batch_id in batches]
         assert sorted(visible(self.world, shards=_SHARDS)) == sorted(sent)
@@ -119,7 +119,7 @@ def _between(job: Callable[[_Region], None], number: int) -> _Moment:
         region.compact()
         region.meter("b2.0", "b3.0")
         job(region)
-        # The restore loses everything from here.
+        # The restore loses everything after this point.
         region.meter("b4.0", "lost.0")
         region.roll_up()
         region.compact()

@@ -10,7 +10,7 @@ from tests.simulation.runs import EXPECTED, run_chunk, run_seeds
 
 _SMOKE_SEEDS = 400
 _CHUNK = 50
-# Enough seeds that nearly every kind of fault occurs.
+# The number of seeds is large enough that nearly every kind of fault occurs.
 _SMALL_RUN = 150
 _REGRESSIONS = json.loads((Path(__file__).parent / "regressions.json").read_text())
 

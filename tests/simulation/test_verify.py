@@ -1,4 +1,4 @@
-"""`verify` with traffic: a commit, roll-up or compaction between any two calls of `verify` gives no false alarm."""
+"""`verify` with traffic: a commit, roll-up or compaction between any two calls of `verify` raises no false alarm."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LAST_LOOK = 3
 
 
 class _Meanwhile(Between):
-    """Events before numbered calls, and the names of all calls."""
+    """Runs events before calls with given numbers, and records the names of all calls."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class Region:
 
 
 def beside(happens: Mapping[int, Callable[[Region], object]], number: int) -> tuple[Verification, int]:
-    """Verify, with actions that run the given numbers of calls after call `number`."""
+    """Verify; each action in `happens` runs its number of calls after call `number`."""
     region = Region()
 
     def story() -> Verification:
@@ -173,7 +173,7 @@ def test_a_batch_of_a_manifest_that_is_decided_before_the_second_look_is_not_los
     region = Region()
 
     def later() -> None:
-        """Meter batch `b2` while `verify` waits, after its first look."""
+        """Meter batch `b2` while `verify` waits after its first look."""
         region.world.scheduler.at(region.world.now_ms() + 500, lambda: region.meter("b2.0"))
 
     def story() -> Verification:
@@ -196,7 +196,7 @@ def _second_look(names: list[str]) -> int:
 
 
 def _must_be_lost(found: Verification) -> None:
-    """Check that the batch, sent later than the manifest says, is lost at the second look."""
+    """Check that the second look reports the batch as lost: it was sent later than the manifest says."""
     assert (found.lost, found.doubled, found.differences) == (("b2",), (), ())
 
 

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
 HEALTH = b'{"services": {"s3": "running"}}'
-# An emulator's answer to a request for its name.
+# The answer of an emulator to a request for its name.
 MINISTACK = {"/_ministack/health": HEALTH, "/_localstack/health": HEALTH}
 
 
 def remember_emulator(endpoint: str = "http://127.0.0.1:9", *, stage: str = "local", began: str = "") -> LocalState:
-    """Record this process as the emulator of `metering local`; a wrong start time simulates that it ended."""
+    """Record this process as the emulator of `metering local`; a wrong start time simulates an ended emulator."""
     began = began or process_began(os.getpid()) or ""
     state = LocalState(endpoint=endpoint, region="us-east-1", stage=stage, pid=os.getpid(), began=began, deployed=True)
     save_state(state)
@@ -64,7 +64,7 @@ def answered_by(answer: Callable[[BaseHTTPRequestHandler], tuple[int, Mapping[st
 
 @contextmanager
 def serving(answers: Mapping[str, bytes]) -> Iterator[str]:
-    """URL of a server that returns `answers` by path; 404 for other paths."""
+    """URL of a server that returns `answers` by path, and status 404 for all other paths."""
     with answered_by(
         lambda asked: (200 if asked.path in answers else 404, {}, answers.get(asked.path, b"none"))
     ) as url:
@@ -84,7 +84,7 @@ _NAMES = (
 
 @dataclass(kw_only=True)
 class DeployedStage:
-    """Deployed stacks at the endpoint."""
+    """The deployed stacks of a stage, as an endpoint returns them."""
 
     stage: str = "prod"
     endpoint: str = ""
@@ -94,7 +94,7 @@ class DeployedStage:
     documents: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def deploy(self, region: str, given: Mapping[str, JsonValue] | None = None, *, parts: tuple[str, ...] = ()) -> None:
-        """Deploy the stage's data stack and `parts`, with `given` values from a settings file."""
+        """Deploy the stage's data stack and the stacks `parts`, with the values `given` by a settings file."""
         values = dict(given or {})
         config = StageConfig.load(self.stage, values, like="prod")
         published = config.published(GivenSettings(like="prod", by_file=values))
@@ -147,7 +147,7 @@ def _refused(operation: str, code: str, message: str) -> str:
 
 @contextmanager
 def deployed_stage(stage: str = "prod") -> Iterator[DeployedStage]:
-    """Serve a stage's regions on this machine; nothing is deployed yet."""
+    """Serve a stage's regions on this machine; at first, nothing is deployed."""
     world = DeployedStage(stage=stage)
 
     def answer(handler: BaseHTTPRequestHandler) -> tuple[int, dict[str, str], bytes]:

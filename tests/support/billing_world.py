@@ -40,7 +40,7 @@ REGIONS = ("sa-east-1", "us-east-1")
 
 
 def aws_list(price: str = "0.09") -> PriceBook:
-    """A price book of two regions with a common allowance."""
+    """A price book of two regions that share an allowance."""
     tiers = (("10240", price), *US_TIERS[1:])
     sold = (product("OUTUSE1", OUT, tiers), product("OUTSAE1", SAO_PAULO, ((None, "0.15"),)))
     return replace(book(sold, allowance("100", "OUTSAE1", "OUTUSE1")), name="aws-list")
@@ -100,11 +100,11 @@ class BillingWorld:
         self.usage.lines.setdefault((month, region), []).extend(lines)
 
     def come_late(self, *lines: UsageLine, booked: str = NEXT, region: str = "us-east-1") -> None:
-        """Book usage of one month in a later month."""
+        """Book late usage of one month in a later month."""
         self.usage.late.setdefault((booked, region), []).extend(lines)
 
     def close(self, month: str, *regions: str) -> None:
-        """Close a month in the named regions, by default in all."""
+        """Close a month in the named regions (default: all regions)."""
         for region in regions or self.usage.regions:
             self.usage.digests[month, region] = f"digest of {month} in {region}"
 
@@ -210,7 +210,7 @@ def billed(
     overrides: tuple[Override, ...] = (),
     draft: bool = False,
 ) -> ExportSource:
-    """A rated month of the payer, with its document. `earlier`: a closed month, its usage, and its late usage."""
+    """A rated month of the payer, with its invoice. `earlier` is a closed month, its usage, and its late usage."""
     prices = PayerPrices(book, ACME.payer_id, overrides)
     rated = [(month, list(rated_month(prices, ListedUsage(usage, month))))]
     if earlier is not None:

@@ -1,4 +1,4 @@
-"""AWS bills made for tests, in the forms of AWS's exports."""
+"""Bills made for tests, in the forms in which AWS exports bills."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PLACES = Decimal("0.0000000001")
 
 
 class Line(NamedTuple):
-    """Line of a bill. `quantity` is in GB, rounded as AWS does."""
+    """Line of a bill. `quantity` is in GB, rounded as AWS rounds it."""
 
     account: str
     usage_type: str
@@ -95,7 +95,7 @@ def csv_bytes(rows: Sequence[Mapping[str, str]]) -> bytes:
 
 
 def write_bill(path: Path, lines: Iterable[Line], form: str = "CUR 2.0") -> Path:
-    """Write a bill in the format of the file suffix: `.csv`, `.csv.gz`, or `.parquet` with strings."""
+    """Write a bill in the format of the file suffix: `.csv`, `.csv.gz`, or `.parquet`, whose columns are strings."""
     rows = [FORMS[form](line) for line in lines]
     if path.name.endswith(".parquet"):
         pq.write_table(pa.Table.from_pylist(rows), path)

@@ -1,4 +1,4 @@
-"""An in-memory home region with a price book, and its biller over the production parts."""
+"""An in-memory home region with a price book, and the region's biller, made of production code."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class OwnSums:
 
 
 class CalledAlerts(MemoryAlerts):
-    """Topics with hooks on calls, as in the stores, which can simulate a crash before or after a call."""
+    """Topics with hooks on calls, like those of the stores; a hook can simulate a crash before or after a call."""
 
     def __init__(self, on_call: Callable[[str], None], on_reply: Callable[[str], None]) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class BudgetWorld(World):
         return self.keeper().keep(self.deadline())
 
     def sums(self, region: str = REGION) -> OwnSums:
-        """Day sums, under any region's name."""
+        """The region's day sums, under the name of any region."""
         return OwnSums(region=region, objects=self.objects, totals=self.make_jobs().totals)
 
     @property

@@ -56,7 +56,7 @@ def typed_at(connect: Callable[..., object], regions: object = None) -> Iterator
 
 
 def run(*line: object) -> Result:
-    """Run a command line with a closed port as endpoint."""
+    """Run a command line; the endpoint is a closed port, so that no call reaches AWS."""
     return CliRunner().invoke(app, ["--endpoint", "http://127.0.0.1:9", *map(str, line)])
 
 
@@ -68,7 +68,7 @@ def ask(*line: object) -> Any:
 
 
 def refused(*line: object, code: int = 1) -> str:
-    """Run a command line, expect exit `code` without data, and return the message with single spaces."""
+    """Run a command line, expect exit code `code` and no output, and return the message with single spaces."""
     result = run(*line)
     assert (result.exit_code, result.stdout) == (code, ""), result.output
     return " ".join(result.stderr.split())
@@ -79,7 +79,7 @@ _FAR_S = 4_102_444_800
 
 
 class Facts:
-    """Facts of an emulator's queues, which report no message age."""
+    """Queue facts as on an emulator, which reports no message age."""
 
     def oldest_age_s(self) -> None:
         return None
@@ -94,7 +94,7 @@ class Facts:
 
 
 class Here:
-    """The attributes of a connection that commands use; `onramp` is None without log sources."""
+    """The attributes of a connection that commands use; without log sources, `onramp` is None."""
 
     stage = "dev"
     services = None
@@ -118,7 +118,7 @@ class Here:
 
 
 class OperatorSession(Session):
-    """A session that changes an in-memory region as if it were AWS; `agreed` means that `--yes` was given."""
+    """A session that changes an in-memory region as if it were in AWS; `agreed` means that `--yes` was given."""
 
     def __init__(
         self,
@@ -143,7 +143,7 @@ class OperatorSession(Session):
 
 
 class HereSession(OperatorSession):
-    """A session on an in-memory region that the watch has measured, so that queues are not read."""
+    """A session on an in-memory region; the watch has measured the region, so that commands do not read the queues."""
 
     def __init__(self, world: World, *, form: Format | None = Format.JSON, output: Path | None = None) -> None:
         super().__init__(world, form=form, output=output, region="us-east-1")
@@ -155,7 +155,7 @@ REFUSED = UnavailableError("cloudformation.DescribeStacks", "connection refused"
 
 
 class TwoRegions:
-    """A home region and another one. Mutable."""
+    """A home region and a second region. Mutable."""
 
     def __init__(self) -> None:
         self.regions = {name: Lively(world=World(), region=name) for name in (HOME, AWAY)}
@@ -191,7 +191,7 @@ class TwoRegions:
             yield
 
 
-# Placeholder in help -> a valid value of the argument.
+# Placeholder in the help text -> a valid value for the argument.
 _VALUES: Mapping[str, str] = {
     "YYYY-MM": "2026-10",
     "REGION": "eu-west-1",
@@ -203,7 +203,7 @@ _VALUES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leaf:
-    """A command without subcommands, and its name in words."""
+    """A command without subcommands, and the words of its name."""
 
     words: tuple[str, ...]
     command: TyperCommand | TyperGroup
@@ -218,7 +218,7 @@ class Leaf:
 
     @property
     def needed(self) -> list[str]:
-        """Values for the required arguments."""
+        """A valid value for each required argument."""
         return [_VALUES.get(each.metavar or "", "edge-7f3a") for each in self.arguments if each.required]
 
 
@@ -234,7 +234,7 @@ def _below(words: tuple[str, ...], command: Any) -> Iterator[tuple[tuple[str, ..
 
 
 def command_named(group: Any, name: str) -> Any:
-    """A command of a group; the root loads commands lazily."""
+    """A command of a group; the root group loads its commands lazily."""
     return load(name) if isinstance(group, RootGroup) else group.commands[name]
 
 
@@ -274,7 +274,7 @@ def command_of(line: list[str]) -> str:
 
 
 def help_texts() -> Iterator[tuple[str, str]]:
-    """Name of each command, and help of the command, its options and arguments, in paragraphs."""
+    """Name of each command, with the help texts of the command, its options and its arguments, as paragraphs."""
     for words, command in tree():
         texts = [command.help, *(one.help for one in command.params)]
         yield " ".join(words), "\n\n".join(text for text in texts if text)

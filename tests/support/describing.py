@@ -80,7 +80,7 @@ def peering(peering_id: str, one: tuple[str, str], other: tuple[str, str], regio
 
 
 def ranges(*prefixes: tuple[str, str, str]) -> dict[str, Any]:
-    """ip-ranges.json of `(prefix, region, service)`."""
+    """Content of ip-ranges.json with these prefixes: `(prefix, region, service)`."""
     v4 = [
         {"ip_prefix": cidr, "region": region, "service": service}
         for cidr, region, service in prefixes

@@ -1,4 +1,4 @@
-"""MiniStack for tests, one process per test session, with directly created tables and bucket of a region."""
+"""MiniStack for tests, one process per test session; tables and bucket of a region are created without a stack."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FIRST_PORT = 4610
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """Two tables and a bucket of the test's own."""
+    """Names of two tables and a bucket that tests create."""
 
     ledger: str
     usage: str
@@ -40,7 +40,7 @@ class Resources:
 
 @pytest.fixture(scope="session")
 def ministack() -> Iterator[str]:
-    """Endpoint of a running MiniStack, or of another emulator in the environment."""
+    """Endpoint of a running MiniStack, or of the emulator that METERING_E2E_ENDPOINT names."""
     other = os.environ.get("METERING_E2E_ENDPOINT")
     if other:
         yield other
@@ -51,7 +51,7 @@ def ministack() -> Iterator[str]:
 
 @contextmanager
 def running_emulator(port: int, *, auth: bool = False, tls: bool = False) -> Iterator[emulator.Emulator]:
-    """A MiniStack. Each worker of a parallel run searches from another port, as two could find the same free one."""
+    """A MiniStack. Each worker of a parallel run searches from its own port, else two could find the same."""
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     running = emulator.start(emulator.free_port(port + worker), region=REGION, auth=auth, tls=tls)
     try:
@@ -66,7 +66,7 @@ def clients(ministack: str) -> Clients:
 
 
 def clients_of(endpoint: str, *, attempts: int = 4) -> Clients:
-    """New clients, not shared with other tests."""
+    """New clients, which no other test uses."""
     return Clients(Access(region=REGION, endpoint_url=endpoint, access_key=("test", "test")), attempts=attempts)
 
 
@@ -78,7 +78,7 @@ def make_resources(clients: Clients) -> Resources:
 
 
 def make_tables(clients: Clients, tables: Iterable[str], *, bucket: str) -> None:
-    """Make tables with the keys `pk` and `sk`, and a bucket."""
+    """Create tables with the keys `pk` and `sk`, and a bucket."""
     for table in tables:
         clients.dynamodb.create_table(
             TableName=table,

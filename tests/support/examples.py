@@ -1,4 +1,4 @@
-"""Number of examples of a property test."""
+"""Number of examples that a property test tries."""
 
 import os
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from hypothesis import settings
 
 from tests.conftest import ALL_CASES
 
-# The gate tries one in this many of a property's examples.
+# The gate tries one in this many of the examples of a property.
 _EACH = 4
 _LEAST = 20
 

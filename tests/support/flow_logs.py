@@ -1,4 +1,4 @@
-"""Flow logs for tests, and the results of a line-by-line reader that shares no code with the real one."""
+"""Flow logs for tests, and the results of a line-by-line reader that shares no code with the real reader."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def nameless() -> FileName:
 
 
 def read(stored: bytes, name: FileName | None = None, settings: ReadSettings | None = None) -> Reading:
-    """Read a stored file to its end, and check its balance."""
+    """Read a stored file to its end, and check the balance of the file."""
     from metering.onramps.formats.flows.reader import read_flow_log
 
     pieces: list[bytes] = []
@@ -113,7 +113,7 @@ def read(stored: bytes, name: FileName | None = None, settings: ReadSettings | N
 
 
 def members(content: bytes, cuts: Sequence[int]) -> bytes:
-    """Content as several gzip members, split at these positions."""
+    """Content compressed as several gzip members, split at these positions."""
     places = sorted({0, len(content), *(cut % (len(content) + 1) for cut in cuts)})
     return b"".join(gzip.compress(content[start:end], 1, mtime=0) for start, end in pairwise(places))
 
@@ -146,7 +146,7 @@ _ADDRESSES = ("srcaddr", "dstaddr", "pkt-srcaddr", "pkt-dstaddr")
 
 
 class Opinion(NamedTuple):
-    """Expected outcome of a line: outcome in the balance or reason of refusal, bytes and subject."""
+    """Expected outcome of a line: its outcome in the balance or reason of refusal, its bytes and its subject."""
 
     outcome: str
     bytes: int = 0
@@ -189,7 +189,7 @@ def _wrong_times(values: Mapping[str, str]) -> str:
 
 
 def opinions(lines: Iterable[str], names: Sequence[str], account_id: str) -> list[Opinion]:
-    """Expected outcomes of a log's lines, including headers."""
+    """Expected outcome of each line of a log, including header lines."""
     found = []
     for line in lines:
         parts = line.split(" ")

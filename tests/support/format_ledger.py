@@ -1,4 +1,4 @@
-"""DynamoDB of a region whose ledger contains only the item with its format."""
+"""A DynamoDB for tests, whose ledger contains only the item with the region's data format."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ REFUSAL = (
 
 
 class FormatLedger:
-    """Answers the clients' DynamoDB. Calls other than the read and the first write of the format fail the test."""
+    """Answers the clients' DynamoDB. Any call other than a read or a write of the format fails the test."""
 
     def __init__(self, clients: Clients, item: Item | None) -> None:
         self.item = item
         self.asked = 0
         self.throttled = False
         self.put: list[dict[str, Any]] = []
-        # The hook's return value becomes the response, contrary to the type stubs.
+        # The return value of the hook becomes the response, contrary to the type stubs.
         clients.dynamodb.meta.events.register("before-call.dynamodb", self._answer)  # type: ignore[arg-type]  # see above
 
     def _answer(self, *, model: Any, params: dict[str, Any], **_: object) -> tuple[SimpleNamespace, dict[str, Any]]:

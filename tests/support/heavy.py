@@ -1,4 +1,4 @@
-"""The most expensive objects to read, and a separate process that reads one."""
+"""The objects that are most expensive to read, and a separate process that reads one of them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MOST_CPU_S = 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heavy:
-    """A maximally expensive object: its maker, announced format, and refusal (empty: metered in part)."""
+    """A maximally expensive object: its maker, announced format, and reasons of refusal (empty: metered in part)."""
 
     make: Callable[[], bytes]
     format: str = "ndjson"
@@ -52,7 +52,7 @@ def _records(make: Callable[[int], dict[str, Any]], count: int = RECORDS, *, esc
 
 
 def _each_other(number: int) -> dict[str, Any]:
-    """Fields of a record; every second one is valid."""
+    """Fields of a record; every second record is valid."""
     return {} if number % 2 else {"direction": "sideways"}
 
 
@@ -87,7 +87,7 @@ def _long_column(chars: int, rows: int = RECORDS, emoji: str = "") -> pa.Array:
 
 
 def _combined(text: Callable[[int], str], places: int = 7) -> dict[str, Any]:
-    """Six columns with `places` different texts each, and another combination in each row."""
+    """Six columns with `places` different texts each, and a different combination of texts in each row."""
     names = ("account_id", "service", "direction", "from", "to", "usage_type")
     columns = {}
     for power, name in enumerate(names):
@@ -102,7 +102,7 @@ def _empty_members(size: int) -> bytes:
 
 
 def _empty_blocks(size: int) -> bytes:
-    """A gzip member of empty blocks; a reader must build Huffman tables for each."""
+    """A gzip member of empty blocks; a reader must build Huffman tables for each block."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     body = packer.compress(b"{}\n") + packer.flush(zlib.Z_FULL_FLUSH)
     return body + b"\0\0\0\xff\xff" * (size // 5) + packer.flush()
@@ -266,7 +266,7 @@ HEAVY = {
 
 
 class FileObjects:
-    """An `ObjectStore` of one object in a file, which is not read into memory."""
+    """An `ObjectStore` of one object in a file; the file is not read into memory."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -282,7 +282,7 @@ def peak_mib() -> int:
 
 
 def measure(heavy: Heavy, folder: Path) -> dict[str, Any]:
-    """Read an object in a separate process; return reasons, records, refused ones, CPU seconds and peak MiB."""
+    """Read an object in a separate process; return reasons, numbers of records, CPU seconds and peak MiB."""
     path = folder / "object"
     path.write_bytes(heavy.make())
     command = [
@@ -300,7 +300,7 @@ def measure(heavy: Heavy, folder: Path) -> dict[str, Any]:
 
 
 def assert_bounded(name: str, folder: Path) -> None:
-    """Read a heavy object, and check memory, time and reason."""
+    """Read a heavy object, and check its peak memory, CPU time and reason of refusal."""
     found = measure(HEAVY[name], folder)
     assert found["peak_mib"] < MOST_MIB, found
     assert found["cpu_s"] < MOST_CPU_S, found

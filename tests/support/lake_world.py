@@ -79,18 +79,18 @@ def load_batches(rows: int) -> Iterator[list[dict[str, str | int]]]:
 
 
 class World(MemoryRegion):
-    """Sends batches and runs jobs. `settings` are changed by keyword."""
+    """An in-memory region that sends batches and runs jobs. `settings` are changed by keyword."""
 
     def __init__(self, *, now_s: int = NOW_S, **settings: int) -> None:
         super().__init__(now_s=now_s, settings=stage_settings(**settings), seed=7)
-        # The function writes the format at its start, so a scan of the ledger returns that item.
+        # The function writes the ledger's format at its start, so a scan of the ledger returns that item.
         remember_format(self.items, written_by=package_version(), usage_generation=self.settings.usage_generation)
         self.jobs = self.make_jobs()
         self.aggregator = self.parts().worker()
         self._sent = 0
 
     def make_jobs(self) -> LakeJobs:
-        """The jobs, as in another process on the same stores."""
+        """The lake jobs, as in another process on the same stores."""
         return self.parts().jobs()
 
     def frozen_usage(self, month: str) -> dict[UsageKey, Total]:
@@ -120,11 +120,11 @@ class World(MemoryRegion):
         return LakeQuery(lakes=[RegionLake(region="us-east-1", view=self.jobs.view, objects=self.objects)])
 
     def ask(self, sql: str, **limits: float) -> list[tuple[object, ...]]:
-        """Result rows of an SQL statement, with optional range and timeout."""
+        """Result rows of an SQL statement; `limits` can set the range and the timeout."""
         return list(self.lake.run(sql, **limits).rows)  # type: ignore[arg-type]  # its limits
 
     def send(self, *batches: Sequence[dict[str, str | int]], source: str = "", rolled_up: bool = True) -> list[str]:
-        """Run one invocation with these batches; return their ids. Unless `rolled_up`, the commits wait."""
+        """Run one invocation with these batches; return their ids. If not `rolled_up`, commits wait."""
         deliveries = []
         ids = []
         for records in batches:
@@ -153,9 +153,9 @@ class World(MemoryRegion):
         return ids
 
     def dies_after(self, calls: int, run: Callable[[], object], counted: Collection[str] = ()) -> bool:
-        """Run `run`, and kill it at the store call after `calls` ones; return False if it completed before.
+        """Run `run`, and kill it at the next store call after `calls` store calls; return False if it completed before.
 
-        If `counted` is not empty, only its calls count.
+        If `counted` is not empty, only calls with these names are counted.
         """
         left = calls
 
@@ -177,7 +177,7 @@ class World(MemoryRegion):
         return False
 
     def eager_compactor(self) -> Compactor:
-        """A compactor for which every hour is due."""
+        """A compactor to which every hour is due."""
         return self.jobs.compactor_of(self.jobs.policy.everything())
 
     def compact_all(self) -> int:
@@ -199,13 +199,13 @@ W = TypeVar("W", bound=World)
 
 
 def dying(make: Callable[[], W], work: Callable[[W], object], *, least: int = 0, step: int = 1) -> Iterator[W]:
-    """Yield worlds whose process died at its first call, at a later call and so on, and one whose process completed.
+    """Yield worlds whose process was killed at its first call, at a later call and so on; in the last, it completed.
 
     Args:
         make: Makes a world.
-        work: Work of the process in the world.
-        least: Number that the calls of a completed process must exceed.
-        step: Step between the numbers of calls before a death.
+        work: The work that the process does in the world.
+        least: The number of calls of a completed process must exceed this.
+        step: Increase of the number of calls before the kill, from one world to the next.
     """
     calls, died = 0, True
     while died:
@@ -227,7 +227,7 @@ def slow_lake(*, hours: int, files: int) -> World:
 
 
 def ask_again_and_again(world: World, *, times: int, read_s: float) -> None:
-    """Check that each repeated query succeeds with the right result."""
+    """Repeat a query over slow reads, and check that each one succeeds with the right result."""
     world.objects.on_call = lambda call: time.sleep(read_s) if call.startswith("objects.open") else None
     files = len(world.objects.keys("lake/"))
     for _ in range(times):

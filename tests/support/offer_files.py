@@ -1,6 +1,6 @@
 """Offer files in AWS's form, made from known facts: SKUs, rate codes, usage types and prices of real bill lines.
 
-Files also have unread fields and misleading descriptions, as AWS's do.
+Like AWS's files, they also have unread fields and misleading descriptions.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def product(sku: str, usage_type: str, **about: str) -> dict[str, Any]:
 
 
 def term(sku: str, prices: Iterable[tuple[str, str, str, str]], applies_to: Iterable[str] = ()) -> dict[str, Any]:
-    """Terms of a product: prices of ranges, each with its rate code."""
+    """Terms of a product: the price of each range, with its rate code."""
     dimensions = {
         f"{sku}.JRTCKXETXF.{rate}": {
             "rateCode": f"{sku}.JRTCKXETXF.{rate}",
@@ -199,7 +199,7 @@ def every_region(folder: Path) -> list[Path]:
 
 
 def changed(offer: dict[str, Any], path: str, value: object) -> dict[str, Any]:
-    """A copy with another value at a path such as `products/SKU/sku`; `*` is the only member."""
+    """A copy with another value at a path such as `products/SKU/sku`; `*` names the only member."""
     made = copy.deepcopy(offer)
     at: Any = made
     *names, last = path.split("/")

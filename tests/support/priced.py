@@ -1,4 +1,4 @@
-"""Small price books, payers' usage in lists, and sizes in GB, for tests of rating."""
+"""Small price books, lists of payers' usage, and sizes in GB, for tests of rating."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def gb(size: str) -> int:
 
 
 def usd(text: str) -> int:
-    """Decimal text, such as `0.0000000009`, in units of 1e-10 USD."""
+    """An amount of USD in decimal text, such as `0.0000000009`, in units of 1e-10 USD."""
     return int(Decimal(text) * 10**10)
 
 
@@ -67,7 +67,7 @@ def product(
     *later: tuple[int, Sequence[tuple[str | None, str]]],
     services: Services | None = None,
 ) -> Product:
-    """A product with its first prices, and prices from later hours."""
+    """A product with its first prices, and with prices that apply from later hours."""
     versions = [PriceVersion(from_s=0, tiers=tiers_of(sku, steps))]
     versions += (PriceVersion(from_s=from_s, tiers=tiers_of(sku, each)) for from_s, each in later)
     return Product(
@@ -86,7 +86,7 @@ def sold(usage_type: str, service: str = "AmazonEC2") -> Sold:
 
 
 def allowance(size_gb: str, *skus: str, order: AllowanceOrder = "dearest-first", name: str = "free") -> Allowance:
-    """An allowance without an end."""
+    """An allowance that never ends."""
     codes = {sku: f"{sku}.A429C66SYZ.FREE" for sku in skus}
     return Allowance(id=name, bytes=gb(size_gb), skus=skus, order=order, from_s=0, to_s=None, rate_codes=codes)
 
@@ -126,7 +126,7 @@ def used(
     usage_type: str = "DataTransfer-Out-Bytes",
     service: str = "AmazonEC2",
 ) -> UsageLine:
-    """Usage of an account in an hour of the month, counted from 0."""
+    """Usage of an account in an hour of the month; hours are counted from 0."""
     return UsageLine(
         BEGIN_S + hour * HOUR_S, account, Service(service), UsageType(usage_type), "us-east-1", "internet", size_bytes
     )
@@ -134,7 +134,7 @@ def used(
 
 @dataclass
 class ListedUsage:
-    """A payer's usage in a list. Lines with equal key and hour are merged; read days are recorded."""
+    """A payer's usage, from a list. Lines with equal key and hour are merged; the days that are read are recorded."""
 
     given: Iterable[UsageLine]
     month: str = MONTH
@@ -164,7 +164,7 @@ class ListedUsage:
 
 
 class HourlyListedUsage(ListedUsage):
-    """A payer's usage in a list that has hourly sums."""
+    """A payer's usage, from a list, that also offers hourly sums."""
 
     def hours(self, sold: frozenset[Sold], day_s: int) -> Mapping[int, int]:
         hours: dict[int, int] = defaultdict(int)
@@ -183,9 +183,9 @@ class MemoryMonth:
 
     Attributes:
         usage: Hourly lines, in any order; keys may repeat.
-        late_lines: Corrections, with their own hours.
+        late_lines: Lines of corrections, with their own hours.
         booked_s: The hour in which `late_lines` are booked.
-        digest: Digest of a closed month: any text.
+        digest: Digest of a closed month; any text will do.
     """
 
     region: str = "us-east-1"

@@ -33,7 +33,7 @@ Answer = DecodedBatch | RefusedBatch | NoBatch
 
 
 def record(**changes: object) -> dict[str, Any]:
-    """A valid record with changes; `...` removes a field."""
+    """A valid record with changes; the value `...` removes a field."""
     good: dict[str, object] = {
         "account_id": "123456789012",
         "service": "AmazonEC2",
@@ -50,7 +50,7 @@ def record(**changes: object) -> dict[str, Any]:
 
 
 def message(records: list[Any] | None = None, **changes: object) -> dict[str, Any]:
-    """A valid batch message of `records`, or with a `location` among the changes."""
+    """A valid batch message with `records`, or with a `location` in `changes`."""
     good: dict[str, object] = {"schema": "metering.batch/1", "batch_id": "edge-1", "source_id": "edge", "sequence": 1}
     if records is not None:
         good |= {"record_count": len(records), "records": records}
@@ -61,7 +61,7 @@ def message(records: list[Any] | None = None, **changes: object) -> dict[str, An
 def pointer(
     key: str, object_format: str, compression: str = "none", *, count: int = 1, **changes: object
 ) -> dict[str, Any]:
-    """A valid batch message with an object's location."""
+    """A valid batch message whose records are in an object."""
     location = {"bucket": BUCKET, "key": key, "format": object_format, "compression": compression}
     return message(None, **({"record_count": count, "location": location} | changes))
 
@@ -77,7 +77,7 @@ def parquet(table: pa.Table, **options: object) -> bytes:
 
 
 class Desk:
-    """A bucket and its reader."""
+    """A bucket, and a reader of messages that refer to it."""
 
     def __init__(self, limits: ReadLimits | None = None, *, versioned: bool = False) -> None:
         self.objects = MemoryObjectStore(ManualClock(SENT_AT_S * 1000), versioned=versioned)
@@ -116,7 +116,7 @@ class Desk:
 
 
 def reasons(answer: RefusedBatch | DecodedBatch, position: int = 0) -> list[str]:
-    """Reasons why a batch or its record at `position` was refused."""
+    """Reasons why a batch, or the batch's record at `position`, was refused."""
     if isinstance(answer, RefusedBatch):
         return [reason for reason, _ in answer.problems]
     return [reason for each in answer.refused if each.position == position for reason, _ in each.reasons]

@@ -1,4 +1,4 @@
-"""A region for tests: in-memory stores, and production parts over the ports of a process."""
+"""A region for tests: in-memory stores, and production code over the ports of a process."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """Production parts over the ports of one process of a region."""
+    """Builds production use cases over the ports of one process of a region."""
 
     items: ItemStore
     objects: ObjectStore
@@ -45,7 +45,7 @@ class Parts:
     limits: ActionLimits = DYNAMODB_LIMITS
 
     def worker(self) -> Aggregator:
-        """The deployed worker: contract records, Parquet."""
+        """The worker as deployed: it reads records as in the contract and writes Parquet."""
         return build_aggregator(self, self.metrics)
 
     def plain_worker(self) -> Aggregator:
@@ -53,7 +53,7 @@ class Parts:
         return self.worker_of(PlainBatchReader(self.objects), PlainRowCodec())
 
     def worker_of(self, reader: BatchReader, codec: RowCodec) -> Aggregator:
-        """A worker with the test's own reader and codec."""
+        """A worker with a reader and a codec of the test."""
         return Aggregator(
             items=self.items,
             objects=self.objects,
@@ -68,7 +68,7 @@ class Parts:
         )
 
     def rollup(self) -> Rollup:
-        """The deployed roll-up, over Parquet."""
+        """The roll-up as deployed, which reads Parquet."""
         return self.rollup_of(ParquetStagedUsage(self.objects))
 
     def plain_rollup(self) -> Rollup:
@@ -76,7 +76,7 @@ class Parts:
         return self.rollup_of(PlainLake(self.objects))
 
     def rollup_of(self, staged: StagedUsage, policy: RollupPolicy | None = None) -> Rollup:
-        """A roll-up with the test's own reader or policy."""
+        """A roll-up with a reader, and optionally a policy, of the test."""
         made = build_rollup(self, self.metrics, staged=staged, limits=self.limits)
         return made if policy is None else replace(made, policy=policy)
 
@@ -102,7 +102,7 @@ class MemoryStores:
         self.alerts = MemoryAlerts()
 
     def usage(self) -> dict[UsageKey, Total]:
-        """Contents of the usage table, by usage key. Waiting usage is not included."""
+        """Contents of the usage table, by usage key. Usage that waits for its roll-up is not included."""
         totals: dict[UsageKey, Total] = {}
         for entry in usage_of(self.items):
             add_totals(totals, {entry.key: entry.total})
@@ -119,7 +119,7 @@ class MemoryRegion(MemoryStores):
         self.settings = settings
 
     def parts(self) -> Parts:
-        """The parts of another process of the region."""
+        """The use cases, as in another process of the region."""
         return Parts(
             items=self.items,
             objects=self.objects,
@@ -139,7 +139,7 @@ class MemoryRegion(MemoryStores):
         return Marker.from_item(item)
 
     def roll_up(self, *, plain: bool = False) -> RollupResult:
-        """Roll up all waiting commits; `plain`: rows are those of `tests.support.memory.rows`."""
+        """Roll up all waiting commits; with `plain`, the rows are those of `tests.support.memory.rows`."""
         parts = self.parts()
         result = (parts.plain_rollup() if plain else parts.rollup()).run(self.deadline(10_000))
         assert result.finished

@@ -1,4 +1,4 @@
-"""Checkouts of other revisions, each with its own environment."""
+"""Checkouts of other revisions, each with a separate environment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def checked_out(revision: str) -> Path:
-    """Worktree of a revision below `.local`; its `.venv` has the packages of the revision's lock file."""
+    """Make a worktree of a revision below `.local`; its `.venv` has the packages of the revision's lock file."""
     named = subprocess.run(
         ["git", "rev-parse", "--verify", f"{revision}^{{commit}}"], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -34,6 +34,6 @@ def python_of(folder: Path) -> str:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Environment of a process that imports a checkout's modules, with a fixed hash seed."""
+    """Environment variables of a process that imports a checkout's modules, with a fixed hash seed."""
     kept = {name: text for name, text in os.environ.items() if not name.startswith(("MAKE", "VIRTUAL_ENV"))}
     return {**kept, "PYTHONPATH": str(folder), "PYTHONHASHSEED": "0"}

@@ -1,6 +1,6 @@
 """Makes the price book `sample` from real bill lines: `python -m tests.support.sample_book` writes it.
 
-Facts that the lines lack are added here with their source: later tiers, allowances, and what is not sold.
+Facts that the lines lack are added here, with their source: later tiers, allowances, and what is not sold.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ FROM_S = hour_of_text("2024-09-01T00:00:00Z")
 ON_DEMAND = "JRTCKXETXF"
 UNTIERED = "6YS6EN2CT7"
 
-# AWS's price list of us-east-1, 2026-07-28. The SKU and the first two prices equal those in the bill lines.
+# AWS's price list of us-east-1, 2026-07-28. The SKU and the first two prices are the same as in the bill lines.
 US_EAST_1 = (
     ("10240", "0.09", "Q3Z75P77EN"),
     ("51200", "0.085", "VF6T3GAUKQ"),
     ("153600", "0.07", "N9EW5UVVPA"),
     (None, "0.05", "GPHXDESFBB"),
 )
-# Both prices that the bill lines show. AWS has more tiers; the lines do not show their prices.
+# Both prices that occur in the bill lines. AWS has more tiers, but the lines do not show the prices of these tiers.
 US_WEST_2 = (("10240", "0.09", "Q3Z75P77EN"), (None, "0.085", "VF6T3GAUKQ"))
 # The bill lines of these regions are free. The first price of these regions comes from other lines of the same bills.
 FIRST_PRICES = {"SAE1-DataTransfer-Out-Bytes": "0.15", "APS1-DataTransfer-Out-Bytes": "0.12"}
 TIERS = {"DataTransfer-Out-Bytes": US_EAST_1, "USW2-DataTransfer-Out-Bytes": US_WEST_2}
 
 
-# Charges in us-east-1 in addition to the transfer. No available bill line has them. SKUs and prices come from secondary
-# sources, which quoted the offers AmazonVPC and AmazonEC2 in 2025 and 2026. Rate codes of tiers are invented.
+# Charges in us-east-1 beyond the transfer itself. No available bill line has such charges. SKUs and prices come from
+# secondary sources, which quoted the offers AmazonVPC and AmazonEC2 in 2025 and 2026. Rate codes of tiers are invented.
 PEERING_S = hour_of_text("2025-04-01T00:00:00Z")
 ENDPOINT_TIERS = (("1048576", "0.01", "Q3Z75P77EN"), ("5242880", "0.006", "VF6T3GAUKQ"), (None, "0.004", "N9EW5UVVPA"))
 BESIDE = (
@@ -172,7 +172,7 @@ def _rows(name: str) -> list[dict[str, str]]:
 
 
 def written() -> bytes:
-    """The document, with one value per line for readable diffs."""
+    """The price book's document, with one value per line for readable diffs."""
     body = canonical(book_value(made()))
     read_book(body, "sample")
     return json.dumps(json.loads(body), indent=1, ensure_ascii=False).encode() + b"\n"

@@ -56,7 +56,7 @@ def record_of(account: str, size: int) -> dict[str, str | int]:
 
 
 def body_of(batch_id: str, account: str, size: int = 7, /, **fields: object) -> str:
-    """A batch message with one record; fields are added, or replace others. None leaves one out."""
+    """A batch message with one record; `fields` are added, or replace fields. None leaves one out."""
     message: dict[str, object] = {
         "schema": SCHEMA,
         "batch_id": batch_id,
@@ -73,7 +73,7 @@ class _Context:
 
 
 def _never_asked() -> NoReturn:
-    """Fail: only throttling needs the queue."""
+    """Fail the test, because only throttling needs the queue."""
     raise AssertionError
 
 
@@ -133,11 +133,11 @@ class SendersWorld(MemoryRegion):
         }
         assert handle(event, _Context(), self.parts_of_handler) == {"batchItemFailures": []}
         self.roll_up()
-        # A registry is read again only if it is older than the message.
+        # A registry is read again only if the cached registry is older than the message.
         self.clock.advance_s(2)
 
     def deliver_sent_again(self) -> list[Delivery]:
-        """Deliver an operator's resent messages; returns them."""
+        """Deliver the messages that an operator resent; returns these messages."""
         found = [message.delivery for message in self.operators_queue.receive(10)]
         for delivery in found:
             self.deliver(delivery.body, delivery.sender_id, stated=delivery.stated_sender)

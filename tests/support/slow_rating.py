@@ -1,6 +1,6 @@
-"""A second implementation of rating, from the rules alone: slow, in decimals, with all lines in memory, without cuts.
+"""A second implementation of rating, from the rules alone: slow, with decimals, all lines in memory, and no cuts.
 
-This code shares only input values with `metering/billing/rating`. Both ratings must give the same results.
+This code shares only input values with `metering/billing/rating`. The two implementations must return the same results.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ class Slow(NamedTuple):
 
 
 def slow_line_cost(size: int, price: Decimal) -> Decimal:
-    """Cost of a line in USD, rounded as AWS does."""
+    """Cost of a line in USD, rounded as AWS rounds it."""
     return _half_up(_EXACT.multiply(_half_up(_EXACT.divide(Decimal(size), Decimal(_GB))), price))
 
 
 def slow_cents(costs: Iterable[Fraction]) -> int:
-    """Cost of an invoice line in cents."""
+    """Cost of an invoice line in cents, rounded half up."""
     total = sum(costs, Fraction(0)) * 100
     whole, part = divmod(abs(total), 1)
     return int(whole + (part >= Fraction(1, 2))) * (1 if total >= 0 else -1)

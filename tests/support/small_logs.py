@@ -1,6 +1,6 @@
-"""A small kind of log, for tests of behaviour that all kinds share.
+"""A small kind of log, for tests of behaviour that all kinds of logs share.
 
-A file `small_…` has an AWS-style name, and `….txt` has none. Files have a header line, and lines of `subject bytes
+A file `small_…` has an AWS-style name; `….txt` has no such name. Files have a header line, and lines of `subject bytes
 start end`. The first characters of a subject decide: `x…` is refused, `s…` is shadowed by the flow log `fl-broad`, `u…`
 is not metered, `?…` is unclassified, `z:…` goes to a zone of the context, and all others go to the internet. An account
 can follow: `i-1@222222222222`.
@@ -160,7 +160,7 @@ class LogBucket(MemoryObjectStore):
 
 
 class Contexts:
-    """Versions of a context: `timeline` returns the newest; all others are kept, too, except those in `lost`."""
+    """Versions of a context: `timeline` returns the newest version; all others are kept too, except those in `lost`."""
 
     def __init__(self, *versions: tuple[int, Context]) -> None:
         self.versions = list(versions)
@@ -185,7 +185,7 @@ class Contexts:
 
 
 class LogStage:
-    """An in-memory region and log bucket, with an on-ramp between them."""
+    """An in-memory region and a log bucket, with an on-ramp from the bucket to the region."""
 
     def __init__(self, *kinds: LogKind, context: Context | None, now_s: int) -> None:
         self.kinds = kinds
@@ -211,7 +211,7 @@ class LogStage:
         self.logs.put(key, small_file(*lines), if_absent=False)
 
     def take(self, key: str, content: bytes | None = None, **options: object) -> Taken:
-        """Put the file if `content` is given, and ingest it."""
+        """Put the file, if `content` is given, and ingest the file."""
         if content is not None:
             self.logs.put(key, content, if_absent=False)
         return self.ingest().take(self.logs, key, **options)  # type: ignore[arg-type]  # of the test
@@ -225,7 +225,7 @@ class LogStage:
         return found
 
     def rows(self, message: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Records that a message points to."""
+        """Records of the object that a message refers to."""
         body = self.objects.get(message["location"]["key"])
         assert hashlib.sha256(body).hexdigest() == message["sha256"]
         rows: list[dict[str, Any]] = pq.read_table(io.BytesIO(body)).to_pylist()
@@ -233,7 +233,7 @@ class LogStage:
 
 
 def reason_of(taken: Taken) -> str:
-    """Reason why a file was refused, or is a conflict; empty if neither."""
+    """Reason why a file was refused or is a conflict; empty if the file is neither."""
     return "" if taken.problem is None else taken.problem[0]
 
 
@@ -272,9 +272,9 @@ SEND_FAULTS = (*WRITE_FAULTS, Fault.PARTLY)
 
 
 class Calls:
-    """The calls of one process, numbered from 0. The call `at` gets the fault; `before` runs first.
+    """The calls of one process, numbered from 0. The call `at` gets the fault; right before that, `before` runs.
 
-    `made` has the names of all calls with their possible faults.
+    `made` has the name and the possible faults of each call.
     """
 
     def __init__(self, *, at: int = -1, fault: Fault | None = None, before: Callable[[], object] | None = None) -> None:
@@ -318,7 +318,7 @@ class Calls:
 
 
 class ProcessObjects:
-    """The on-ramp's calls to a bucket, its own or the log bucket."""
+    """The on-ramp's calls to a bucket: the region's bucket or the log bucket."""
 
     def __init__(self, store: ObjectStore, calls: Calls, name: str) -> None:
         self._store = store
@@ -350,7 +350,7 @@ class ProcessObjects:
 
 
 class ProcessQueue:
-    """The on-ramp's call to the ingest queue."""
+    """The on-ramp's calls to the ingest queue."""
 
     def __init__(self, queue: Queue, calls: Calls) -> None:
         self._queue = queue
@@ -394,7 +394,7 @@ class LogRegion(World):
         return ingest.take(store, key)
 
     def take_until_done(self, key: str, calls: Calls) -> Taken:
-        """Ingest a file in a process that may fail, and once more for the next delivery."""
+        """Ingest a file in a process that may fail, and once more, as for the redelivered event."""
         self.fails(key, calls)
         taken = self.take(key)
         calls.apply_late()
@@ -405,7 +405,7 @@ class LogRegion(World):
             self.take(key, calls)
 
     def book(self) -> None:
-        """Let the worker process all messages of the queue; the first one arrives twice."""
+        """Let the worker process all queued messages, the first of each receive twice, and roll up."""
         while received := self.queue.receive(10):
             deliveries = []
             for each in received:
@@ -457,7 +457,7 @@ def bus_event(bucket: str, key: str, *, etag: str = ETAG, version_id: str = "") 
 
 
 def notification(bucket: str, *keys: str) -> str:
-    """A notification that S3 itself sends to a queue (S3 user guide, event message structure)."""
+    """A notification that S3 sends directly to a queue (S3 user guide, event message structure)."""
     records = [
         {
             "eventSource": "aws:s3",

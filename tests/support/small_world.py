@@ -1,4 +1,4 @@
-"""An in-memory region with one aggregator, calls that can fail on request, and sums from all stores."""
+"""An in-memory region with one aggregator, calls that a test can make fail, and sums from all stores."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class KilledError(BaseException):
 
 
 class Calls:
-    """Counts store calls from 0, and can make some of them fail.
+    """Numbers store calls from 0, and can make some of them fail.
 
     Attributes:
         before: Number of a call -> error that the call raises without being applied.
@@ -68,7 +68,7 @@ class Calls:
             raise self.after[number]
 
     def whole(self) -> list[str]:
-        """Names of calls, without their single reads (`….next`)."""
+        """Names of calls, without the single reads within a call (`….next`)."""
         return [name for name in self.names if not name.endswith(".next")]
 
 
@@ -116,7 +116,7 @@ class SmallWorld(MemoryRegion):
         return super().usage()
 
     def seen_rows(self) -> list[PlainRow]:
-        """Rows that a reader finds by the waiting entries and the pointers."""
+        """Rows that a reader finds through the waiting entries and the pointers."""
         rows: list[PlainRow] = []
         for (hour_s, staging_key), total in dict(self._places()).items():
             body = self.objects.peek(staging_key)
@@ -134,7 +134,7 @@ class SmallWorld(MemoryRegion):
             yield (pointer.hour_s, pointer.staging_key), Total(pointer.bytes, pointer.rows)
 
     def _roll_up(self) -> None:
-        """Run the later roll-up. Calls of the roll-up are not counted and never fail, unlike the worker's."""
+        """Run the later roll-up. Unlike the worker's calls, calls of the roll-up are not counted and never fail."""
         calls = self.items.on_call, self.items.on_reply, self.objects.on_call, self.objects.on_reply
         self.items.on_call = self.items.on_reply = self.objects.on_call = self.objects.on_reply = lambda _: None
         try:
@@ -179,7 +179,7 @@ def batch(number: int, *, keys: int = 1, start_s: int = NOW_S, size: int = 100) 
 def delivery(
     *batches: PlainBatch, message: str = "", sender: str = "alice", receive_count: int = 1, body: str = ""
 ) -> Delivery:
-    """A message with `batches`, whose id is that of the first batch."""
+    """A message with `batches`; its message id is the id of the first batch."""
     return Delivery(
         message_id=message or str(batches[0]["batch_id"] if batches else "m"),
         body=body or plain_body(*batches),

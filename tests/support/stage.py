@@ -1,4 +1,4 @@
-"""Stage settings for tests, because the code has no defaults."""
+"""Settings of a stage for tests, because the code has no default settings."""
 
 from __future__ import annotations
 

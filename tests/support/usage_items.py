@@ -1,4 +1,4 @@
-"""Access to the usage table for checkers: reads without store calls, and otherwise forbidden manual writes."""
+"""Access to the usage table for checkers: reads without store calls, and manual writes (forbidden elsewhere)."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class UsageEntry:
     """The table's count of one usage key.
 
     Attributes:
-        number: Number of the usage kind; None if not numbered.
-        item_key: Key of its usage item, which has up to 63 other kinds of the account and hour.
+        number: Number of the usage kind; None if the kind has no number.
+        item_key: Key of the key's usage item, which has up to 63 other kinds of the account and hour.
         revision: Of that item.
         runs: By shard, number of the newest run in that item.
     """
@@ -37,31 +37,31 @@ class UsageEntry:
 
 
 def usage_of(items: MemoryItemStore, month: str = "") -> list[UsageEntry]:
-    """All entries of the table, or of one month, unordered."""
+    """All entries of the usage table, or of one month, in no particular order."""
     table = list(filter(is_usage_item, items.everything(Table.USAGE)))
     return [entry for item in table if str(item["pk"]).endswith(month) for entry in _entries(items, item)]
 
 
 def change(items: MemoryItemStore, entry: UsageEntry, size: int, records: int = 0) -> None:
-    """Add to the totals of an entry in its item."""
+    """Add to the totals of an entry in the entry's usage item."""
     add = usage_add({entry.number: Total(size, records)})
     items.update(Update(table=Table.USAGE, key=entry.item_key, add=add))
 
 
 def elsewhere(entry: UsageEntry, **changed: str | int) -> UsageEntry:
-    """The same usage kind in another account or hour, unnumbered, in a separate item."""
+    """An entry of the same usage kind in another account or hour, without a number, in a separate item."""
     key = entry.key._replace(**changed)  # type: ignore[arg-type]  # names of a usage key
     return replace(entry, key=key, number=None, item_key=usage_item_key(key, None))
 
 
 def write_by_hand(items: MemoryItemStore, key: Key, attributes: Mapping[str, Value]) -> None:
-    """Overwrite attributes of any item; the revision stays."""
+    """Overwrite attributes of any item; the revision stays unless overwritten."""
     found = items.peek(Table.USAGE, key) or {}
     items.put(Put(table=Table.USAGE, item={**found, **key._asdict(), **attributes}))
 
 
 def tear(items: MemoryItemStore, key: Key, *names: str) -> None:
-    """Remove attributes from an item; the revision stays unless removed."""
+    """Remove attributes from an item; its revision changes only if it is among them."""
     found = items.peek(Table.USAGE, key) or {}
     items.put(Put(table=Table.USAGE, item={name: value for name, value in found.items() if name not in names}))
 

@@ -1,4 +1,4 @@
-"""Batches and verdicts with irrelevant default values: each test sets only the values that it tests."""
+"""Batches and verdicts with default values that do not matter: each test sets only the values that it tests."""
 
 from __future__ import annotations
 

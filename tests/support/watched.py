@@ -1,4 +1,4 @@
-"""An in-memory region and its queues, with the production code of watch, freshness and status."""
+"""An in-memory region and its queues, with the production code of the watch, of freshness and of the status."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class QueueFacts:
 
 
 class WatchedRegion(MemoryRegion, QueueFacts):
-    """A region of two shards. The class also replaces queue service, CloudWatch and SNS."""
+    """A region of two shards. The class also stands in for queue service, CloudWatch and SNS."""
 
     def __init__(
         self, *, now_s: int, region: str = "us-east-1", stage: str = "local", marker_life_s: int = 50 * DAY_S

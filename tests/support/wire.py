@@ -1,4 +1,4 @@
-"""Fault injection between SDK and service: calls get lost, late or refused, and processes die.
+"""Fault injection between SDK and service: calls are lost, delayed or refused, and processes are killed.
 
 The wire uses the SDK's event hooks, between retries and network, so adapters and SDK run unchanged. The wire also
 records every call, so that a matrix covers all operations in use.
@@ -40,14 +40,14 @@ class Trouble(Enum):
 
 @dataclass(slots=True)
 class Wire:
-    """Records clients' calls, numbered from 0, and injects a fault."""
+    """Records the calls of clients, numbered from 0, and injects one fault."""
 
     calls: list[str] = field(default_factory=list)
     trouble: tuple[int, Trouble] | None = None
     happened: bool = False
     late: list[AWSPreparedRequest] = field(default_factory=list)
     _session: URLLib3Session = field(default_factory=lambda: URLLib3Session(timeout=10))
-    # Each thread works on its own call.
+    # Each thread works on a call of its own.
     _at: threading.local = field(default_factory=threading.local)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -58,7 +58,7 @@ class Wire:
             events.register("before-send", self._send)  # type: ignore[arg-type]  # the SDK takes an answer
 
     def begin_again(self, trouble: tuple[int, Trouble] | None = None) -> None:
-        """Restart the numbering at 0, with another fault or none."""
+        """Restart the numbering at 0, with another fault or without a fault."""
         self.calls.clear()
         self.trouble = trouble
         self.happened = False
@@ -75,7 +75,7 @@ class Wire:
         self._at.attempts = 0
 
     def _send(self, *, request: AWSPreparedRequest, **_: Any) -> AWSResponse | None:
-        """A response in place of the service's; None: the SDK sends the request."""
+        """A response in place of the service's response; if None, the SDK sends the request."""
         self._at.attempts += 1
         if self.trouble is None or self.trouble[0] != self._at.number:
             return None
@@ -92,7 +92,7 @@ class Wire:
         if trouble is Trouble.KILLED_BEFORE:
             raise Killed
         if trouble is Trouble.APPLIED_LATE:
-            # Only once, because the SDK's retry with the same token would be the same request.
+            # The call is made only once, because the SDK's retry with the same token would be the same request.
             if self._at.attempts == 1:
                 self.late.append(request)
         elif trouble is not Trouble.REQUESTS_LOST:
@@ -112,7 +112,7 @@ class _Raw:
 
 
 def refusal(request: AWSPreparedRequest, call: str, trouble: Trouble) -> AWSResponse:
-    """An error response that no emulator gives; nothing was applied."""
+    """An error response that no emulator returns; the call is not applied."""
     if call.startswith("s3."):
         body = b"<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"
         return AWSResponse(request.url, 503, HTTPHeaders.from_dict({"content-type": "application/xml"}), _Raw(body))

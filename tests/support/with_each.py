@@ -13,7 +13,7 @@ T = TypeVar("T")
 def with_each(
     values: Iterable[T], name: Callable[[T], str] = str
 ) -> Callable[[Callable[[T], None]], Callable[[], None]]:
-    """Check every value in one test, even after a failing one."""
+    """Check every value in one test, and continue after a value that fails."""
 
     def one_test(check: Callable[[T], None]) -> Callable[[], None]:
         def tried() -> None:

@@ -48,6 +48,6 @@ def test_a_month_ends_where_the_next_one_begins() -> None:
 
 @pytest.mark.parametrize("text", ["2026-9", "2026-013", "2026-13", "2026", "26-09", " 2026-09", "2026-09 ", "2O26-09"])
 def test_a_month_has_one_name(text: str) -> None:
-    """Another spelling would give another ledger key, so closing the month would have no effect."""
+    """Another spelling would result in another ledger key, so a close of the month would have no effect."""
     with pytest.raises(ValueError, match=r"is not a month|does not match|unconverted data"):
         month_bounds_s(text)

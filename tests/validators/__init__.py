@@ -1,1 +1,1 @@
-"""Third-party validators of exports, in an environment of their own; see the package's `__main__`."""
+"""Third-party validators of exports, in a separate environment; see the package's `__main__`."""

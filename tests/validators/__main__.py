@@ -1,8 +1,8 @@
 """Checks the product's exports with third-party validators: `make validate-exports`, ROWS=1000.
 
 The official validator of FOCUS 1.2 must fail exactly one known rule, and focus-data-toolkit must find nothing in the
-three files of FOCUS 1.4. Deliberately wrong exports must each be detected. The validation runs offline in its own
-environment. If the environment cannot be created, it is skipped, or fails if `CI` is set.
+three files of FOCUS 1.4. Every deliberately wrong export must be detected. The validation runs offline, in a separate
+environment. If its environment cannot be created, the validation is skipped, or fails if `CI` is set.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from tests.validators.mutants import WrongBundle, WrongCosts
     from tests.validators.verdicts import Bundle
 
-# Both arms of an OR are counted, so every file fails one of them: this one if all rows have an InvoiceId.
+# Both arms of an OR are counted, so every file fails one arm: this one if all rows have an InvoiceId.
 KNOWN = frozenset({"InvoiceId-C-004-C"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """Result of one check: name, whether it is as expected, and findings."""
+    """Result of one check: its name, whether the result is as expected, and the findings."""
 
     name: str
     right: bool
@@ -45,7 +45,7 @@ class Judged:
 
 
 def checks(folder: Path) -> list[Callable[[], Judged]]:
-    """All checks of the exports in a folder, which can run independently."""
+    """All checks of the exports in a folder; the checks can run independently."""
     costs, files = folder / "focus-1.2" / "CostAndUsage-00000.parquet", folder / "focus-1.4"
     wrong = folder / "wrong"
     wrong.mkdir()
@@ -59,14 +59,14 @@ def checks(folder: Path) -> list[Callable[[], Judged]]:
 
 
 def focus_1_2(costs: Path) -> Judged:
-    """Check that the official validator fails only the one rule that every file fails."""
+    """Check that the official validator finds only one failed rule, the rule that every file fails."""
     found = official(costs)
     said = f"{found.passed} rules pass, {found.skipped} are skipped, failed: {_names(found.failed)}"
     return Judged(name=f"FOCUS 1.2, official model {MODEL}", right=found.failed == KNOWN, found=said)
 
 
 def focus_1_4(files: Path) -> Judged:
-    """Check that the toolkit finds nothing."""
+    """Check that focus-data-toolkit finds nothing in our files."""
     found = _bundle(files)
     codes = ", ".join(f"{name} exit {code}" for name, code in found.codes.items())
     complaints = "; ".join(found.found[:5])
@@ -75,7 +75,7 @@ def focus_1_4(files: Path) -> Judged:
 
 
 def wrong_costs(mutant: WrongCosts, costs: Path, folder: Path) -> Judged:
-    """Check that the official validator fails the mutant's rule, which our file passes."""
+    """Check that for a mutant the official validator fails the mutant's rule, which our file passes."""
     more = official(mutant.write(costs, folder)).failed - KNOWN
     right = any(rule.startswith(mutant.rule) for rule in more)
     return Judged(name=f"wrong: {mutant.name}", right=right, found=_names(more))
@@ -89,7 +89,7 @@ def wrong_bundle(mutant: WrongBundle, files: Path, folder: Path) -> Judged:
 
 
 def line_missing() -> Judged:
-    """Check that our tie-out detects a line missing from a small export, and accepts the complete export."""
+    """Check that our tie-out detects that a line is missing from a small export, and accepts the complete export."""
     found, tolerated = missing_line()
     right = bool(found) and tolerated and not written(real_bill())
     said = f"{found[:90] or 'nothing'}…; FOCUS's tolerance {'accepts it' if tolerated else 'finds it as well'}"
@@ -105,7 +105,7 @@ def _names(rules: frozenset[str]) -> str:
 
 
 def why_not() -> str:
-    """Create the environment if needed; returns why that is impossible, or an empty text."""
+    """Create the environment if it is missing; returns why it cannot be created, or an empty text."""
     try:
         if install(EXPORT_VALIDATORS):
             return ""
@@ -120,7 +120,7 @@ def run(rows: int) -> int:
         folder, began = Path(temporary), time.monotonic()
         made(folder, rows=rows)
         print(f"{rows:,} rows of each export in {time.monotonic() - began:.1f} s", flush=True)
-        # Each check runs in a process.
+        # Each check runs in its own process.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             code = report(pool.map(lambda check: check(), checks(folder)))
         print(f"{time.monotonic() - began:.0f} s")
@@ -128,7 +128,7 @@ def run(rows: int) -> int:
 
 
 def report(judged: Iterable[Judged]) -> int:
-    """Print the result of each check; returns 0 only if all are as expected."""
+    """Print the result of each check; returns 0 only if all results are as expected."""
     rights = []
     for each in judged:
         print(f"{'ok   ' if each.right else 'WRONG'} {each.name}: {each.found}", flush=True)
@@ -138,7 +138,7 @@ def report(judged: Iterable[Judged]) -> int:
 
 
 def main(arguments: Sequence[str], environ: Mapping[str, str] = os.environ, *, why: Callable[[], str] = why_not) -> int:
-    """Check exports of `--rows` rows, or print why that is impossible."""
+    """Check exports of `--rows` rows, or print why the checks cannot run."""
     parser = argparse.ArgumentParser(prog="python -m tests.validators", description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000)
     rows: int = parser.parse_args(arguments).rows

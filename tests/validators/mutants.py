@@ -1,4 +1,4 @@
-"""Deliberately wrong exports, each of which must be detected: a validator that accepts everything proves nothing."""
+"""Deliberately wrong exports must all be detected, because a validator that accepts everything proves nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class WrongCosts:
 
     Attributes:
         name: What is wrong.
-        rule: Rule of the official model that must fail.
+        rule: Rule of the official model that must fail for the file.
         change: The fault.
     """
 
@@ -33,7 +33,7 @@ class WrongCosts:
     change: Callable[[pa.Table], pa.Table]
 
     def write(self, costs: Path, folder: Path) -> Path:
-        """Write the wrong file, and return its path."""
+        """Write the file with the fault, and return its path."""
         path = folder / f"{self.name.replace(' ', '-')}.parquet"
         pq.write_table(self.change(pq.read_table(costs)), path)
         return path
@@ -41,13 +41,13 @@ class WrongCosts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WrongBundle:
-    """A fault in one CSV file of FOCUS 1.4.
+    """A fault in one CSV file of an export in FOCUS 1.4.
 
     Attributes:
         name: What is wrong.
         complaint: Text that focus-data-toolkit must print.
         file: The file with the fault.
-        change: Function that makes the fault in the file's rows.
+        change: Function that changes the file's rows to make the fault.
     """
 
     name: str
@@ -56,7 +56,7 @@ class WrongBundle:
     change: Callable[[Rows], Rows]
 
     def write(self, bundle: Path, folder: Path) -> Path:
-        """Copy all files to a separate folder, make one faulty, and return the folder."""
+        """Copy all files to a separate folder, make the fault in one file, and return the folder."""
         copy = folder / self.name.replace(" ", "-")
         shutil.copytree(bundle, copy)
         with (copy / self.file).open(newline="", encoding="utf-8") as text:

@@ -1,10 +1,10 @@
-"""Runs inside the validators' environment: one validator, without any network access.
+"""Runs one validator inside the validators' environment, without any network access.
 
     python offline.py official ARGUMENTS…     the command of focus-validator, as it is
     python offline.py bundle COSTS INVOICES PERIODS
                                               the checks of focus-data-toolkit on the three files of FOCUS 1.4, as JSON
 
-This module imports nothing from the project, whose packages the environment lacks.
+This module imports nothing from the project, because the environment lacks the project's packages.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _NETWORK = frozenset({"socket.connect", "socket.getaddrinfo", "socket.gethostbyn
 
 
 def close_the_network(event: str, _arguments: tuple[object, ...]) -> None:
-    """Audit hook: refuses every connection."""
+    """Audit hook that refuses every connection."""
     if event in _NETWORK:
         raise OSError(f"{event}: validators run without a network")
 
 
 def official(arguments: list[str]) -> int:
-    """The command of focus-validator. The command exits with 0, whatever it found."""
+    """The command of focus-validator. The exit code is 0, whatever the command found."""
     from focus_validator.main import main
 
     sys.argv = ["focus-validator", *arguments]
@@ -34,7 +34,7 @@ def official(arguments: list[str]) -> int:
 
 
 def bundle(costs: str, invoices: str, periods: str) -> int:
-    """Run all checks of focus-data-toolkit; print the commands' exit codes and findings."""
+    """Run all checks of focus-data-toolkit; print exit codes and findings of its commands."""
     from focus_data_toolkit.cli import main
     from focus_data_toolkit.validate.reconciliation import reconcile_invoice_detail
 

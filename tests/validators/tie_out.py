@@ -1,4 +1,4 @@
-"""A line missing from a small export: FOCUS's own tolerance accepts it, and ours does not.
+"""A line is missing from a small export: FOCUS's own tolerance accepts the export, and our tie-out does not.
 
 The export has the 338 real lines at AWS's rate codes: 0.35 USD in all.
 """
@@ -25,13 +25,13 @@ _UNITS_A_CENT = UNITS_A_USD // 100
 
 
 def real_bill() -> ExportSource:
-    """The real lines as billed by AWS, with an invoice."""
+    """The real lines as AWS billed them, with an invoice."""
     book = sample_book()
     rated: dict[tuple[object, ...], RatedLine] = {}
     for line in billed_lines():
         usage = UsageLine(*line[:7])
         known = rated.get(usage[:6])
-        # Two lines with the same key and hour differ only in their resource, and are one charge.
+        # Two lines with the same key and hour differ only in their resource, and form one charge.
         if known is not None:
             usage = usage._replace(bytes=usage.bytes + known.line.bytes)
         terms = (line.sku, line.rate_code, line.price, line.price)
@@ -59,10 +59,10 @@ def written(source: ExportSource) -> str:
 
 
 def missing_line() -> tuple[str, bool]:
-    """Leave out the most expensive line.
+    """Export the real lines without the most expensive line.
 
     Returns:
-        Result of our own tie-out, and whether FOCUS's tolerance accepts the file all the same.
+        Error of our own tie-out, and whether FOCUS's tolerance accepts the file nevertheless.
     """
     source = real_bill()
     charges = list(source.charges)

@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.tools import EXPORT_VALIDATORS
 
 _OFFLINE = Path(__file__).with_name("offline.py")
-# The rule model included in focus-validator 2.2.1; newer models are downloaded, and this run is offline.
+# The rule model that is part of focus-validator 2.2.1; newer models are downloaded, and this run is offline.
 MODEL = "1.2.0.1"
 # Features that the product claims to support (docs/billing.md): no commitments, no capacity reservations, one currency.
 CRITERIA = (
@@ -36,7 +36,7 @@ class Official:
     Attributes:
         rules: Rules that it has.
         skipped: Number of skipped rules.
-        failed: Ids of failed rules, without the suffix of the kind (`InvoiceId-C-004-C`).
+        failed: Ids of the failed rules, such as `InvoiceId-C-004-C`, without the kind that follows in the report.
     """
 
     rules: int
@@ -58,7 +58,7 @@ class Bundle:
 
     @property
     def is_valid(self) -> bool:
-        """Whether each command exited with 0, without any other finding."""
+        """Whether each command exited with 0, and no check found anything."""
         return not any(self.codes.values()) and not self.found
 
 
@@ -77,7 +77,7 @@ def official(costs: Path, *, criteria: tuple[str, ...] = CRITERIA) -> Official:
 
 
 def read_report(text: str) -> Official:
-    """Parse the report of focus-validator (JUnit); an untried rule counts as failed."""
+    """Parse the report of focus-validator (JUnit); a rule that raised an error counts as failed."""
     cases = list(ET.fromstring(text).iter("testcase"))  # noqa: S314  # the validator's own file
     failed = {_rule(case) for case in cases if case.find("failure") is not None or case.find("error") is not None}
     skipped = sum(case.find("skipped") is not None for case in cases)

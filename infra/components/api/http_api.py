@@ -65,7 +65,7 @@ class HttpFront(Construct):
             auto_deploy=True,
             description=f"Stage {config.stage} of metering.",
             throttle=gateway.ThrottleSettings(rate_limit=config.api_rate_per_s, burst_limit=config.api_burst),
-            # Only the log distinguishes routes: a metric for each would cost 0.30 USD a month.
+            # Only the log distinguishes routes, because a metric per route would cost 0.30 USD a month.
             detailed_metrics_enabled=False,
         )
         self._log()
@@ -90,7 +90,7 @@ class HttpFront(Construct):
         )
 
     def _name(self, config: StageConfig) -> None:
-        """Create a custom domain in the stage's zone. CloudFormation validates it and waits for the certificate."""
+        """Create a custom domain in the stage's zone. CloudFormation validates it, and waits for its certificate."""
         name = domain_in(config.api_domain, Aws.REGION)
         certificate = certificates.CfnCertificate(
             self,
@@ -131,7 +131,7 @@ class HttpFront(Construct):
 
 
 class UrlFront(Construct):
-    """A function URL, for emulators without HTTP APIs: it has no throttling, no log and no domain."""
+    """A function URL, for emulators without HTTP APIs: this entry point has no throttling, no log and no domain."""
 
     def __init__(self, scope: Construct, construct_id: str, *, behind: MeteringFunction) -> None:
         super().__init__(scope, construct_id)

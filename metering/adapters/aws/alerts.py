@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # An SNS subject has at most 100 characters of ASCII, without line breaks or control characters.
 _MAX_SUBJECT_CHARACTERS = 100
-# PutMetricData takes at most 1,000 figures a request.
+# PutMetricData accepts at most 1,000 metrics per request.
 _MAX_FIGURES = 1_000
 
 

@@ -29,9 +29,9 @@ _DRIFT_LIMIT_S = 300
 _DELETION_LIMIT_S = 900
 _DELETION_POLL_S = 1
 _FAILED = frozenset({"CREATE_FAILED", "UPDATE_FAILED", "DELETE_FAILED"})
-# The status of a stack's own first event in each operation. Events before this status belong to earlier operations.
+# Status of the stack's own event that begins each operation. Earlier events belong to earlier operations.
 _BEGINS = frozenset({"CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS"})
-# Word in the reason of a resource that CloudFormation stopped because another one failed.
+# Word in the status reason of a resource that CloudFormation cancelled because another resource failed.
 _CANCELLED = "cancelled"
 # Type of a validation event before CloudFormation creates resources (DescribeEvents, CloudFormation API reference).
 _INVALID = "VALIDATION_ERROR"
@@ -69,7 +69,7 @@ class CloudFormationStacks:
         return replace(status, why=_first_failure(client, stack, status.why))
 
     def last_failure(self, region: str, stack: str) -> StackStatus | None:
-        """Status of a stack, with the reason if its last operation failed, even if that operation was rolled back.
+        """Status of a stack, with the reason if its last operation failed, even if CloudFormation rolled it back.
 
         None if the stack does not exist.
         """
@@ -93,7 +93,7 @@ class CloudFormationStacks:
             client.delete_stack(StackName=stack)
 
     def remove(self, region: str, stack: str) -> None:
-        """Delete a stack, and wait until it is gone.
+        """Delete a stack, and wait until the deletion is complete.
 
         Raises:
             OperationFailedError: The stack could not be deleted.
@@ -130,7 +130,7 @@ class CloudFormationStacks:
                 detection = client.detect_stack_drift(StackName=stack)["StackDriftDetectionId"]
                 return _drift_of(client, detection)
         except ClientError as error:
-            # If an endpoint cannot answer, the drift is unknown, never in sync.
+            # If the endpoint does not implement drift detection, the drift is unknown, never in sync.
             if is_unknown_call(error):
                 return "UNKNOWN"
             raise
@@ -174,13 +174,13 @@ def _first_failure(client: CloudFormationClient, stack: str, otherwise: str) -> 
 
 
 def _first_invalid(client: CloudFormationClient, stack: str) -> str:
-    """Reason of a validation error before the first resource was touched, which no stack event contains."""
+    """Reason of a validation error that preceded all changes of resources; stack events do not contain it."""
     try:
         with translated("cloudformation.DescribeEvents"):
             events = client.describe_events(StackName=stack)["OperationEvents"]
     except ClientError as error:
         if is_unknown_call(error) or is_denied(error):
-            # DescribeEvents is unknown here, so the reason stays empty.
+            # This endpoint does not implement DescribeEvents, so the reason stays empty.
             return ""
         raise
     for event in events:

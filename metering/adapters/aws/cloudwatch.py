@@ -79,7 +79,7 @@ class CloudWatchFunctionLogs:
         return [_line(row, names) for row in rows]
 
     def slowest_starts_ms(self, *, from_s: int) -> dict[str, int]:
-        """Slowest cold start of each function since `from_s`, by function name, from Lambda's log lines.
+        """Duration of each function's slowest cold start since `from_s`, by function name, from Lambda's log lines.
 
         Raises:
             OperationFailedError: The endpoint cannot search logs.
@@ -88,7 +88,7 @@ class CloudWatchFunctionLogs:
         names = {group: name for name, group in self._groups.items()}
         rows = self._asked(names, _STARTS, from_s=from_s, to_s=int(time.time()), limit=len(names))
         found = {_group(row): row.get("slowest", "") for row in rows}
-        # An emulator without `stats` answers with rows that lack this field.
+        # An emulator that does not implement `stats` returns rows without this field.
         return {names[group]: round(float(slowest)) for group, slowest in found.items() if group in names and slowest}
 
     def _asked(self, names: Collection[str], query: str, *, from_s: int, to_s: int, limit: int) -> list[dict[str, str]]:
@@ -123,7 +123,7 @@ class CloudWatchFunctionLogs:
 
 
 def log_groups(clients: session.Clients, stage: str) -> dict[str, str]:
-    """Log group of each function of a stage, by the function's name, from the outputs of its stacks.
+    """Log group of each function of a stage, by the function's name, from its stacks' outputs.
 
     Raises:
         OperationFailedError: The stack's version has no outputs for the log groups.
@@ -148,7 +148,7 @@ def _outputs_if_there(clients: session.Clients, stack: str) -> dict[str, str]:
 
 
 def _function(construct: str) -> str:
-    """Name of a function, derived from its construct's name: `log-context` of `LogContext`."""
+    """Name of a function, derived from the name of its CDK construct: `log-context` of `LogContext`."""
     return re.sub(r"(?<!^)(?=[A-Z])", "-", construct).lower()
 
 

@@ -60,7 +60,7 @@ class DeployedRegions:
             with translated("events.EnableRule"):
                 clients.events.enable_rule(Name=rule.rpartition("|")[2])
         shards = self._shards(region)
-        # A region of an older version may lack one of these functions.
+        # A region that runs an older version may lack one of these functions.
         reserved = {
             name: executions_of(construct.lower(), shards=shards) for construct, name in self._functions(region).items()
         }
@@ -115,7 +115,7 @@ class DeployedRegions:
         ]
 
     def _shards(self, region: str) -> int:
-        """Published number of shards; 1 if this version cannot read the settings that another version published."""
+        """Published number of shards; 1 if this version cannot read settings that another version published."""
         try:
             published = published_settings.deployed_settings(self._clients_of(region), self._stage)
         except SettingsError:
@@ -157,7 +157,7 @@ class DeployedRegions:
         except SettingsError:
             return 0
         found = check_format(self._tables(region))
-        # A region that has metered nothing yet uses the usage table of its deployment.
+        # If the region has metered nothing yet, its deployment determines the usage table.
         return resources.usage_generation if found is None else found.usage_generation
 
     def _page_alarms(self, region: str) -> list[logged_errors.AlarmState]:

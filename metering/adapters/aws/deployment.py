@@ -38,11 +38,11 @@ def run_deployment(
 ) -> Mapping[str, object]:
     """Run the deployment to completion. Without `arguments`, deploy all stacks; a second run changes nothing.
 
-    Each event that the deployment prints goes to `progress`; the last event is returned. `endpoint` is the URL of an
-    emulator; None for AWS.
+    Each event that the deployment prints is passed to `progress`; the last event is returned. `endpoint` is the URL of
+    an emulator; None for AWS.
 
     Raises:
-        OperationFailedError: The deployment failed (the error has its reason and `advice`), or there is no checkout.
+        OperationFailedError: The deployment failed (the error has the reason and `advice`), or there is no checkout.
     """
     root = checkout_dir()
     places = [f"--stage={stage}", f"--region={region}", *([f"--endpoint={endpoint}"] if endpoint is not None else [])]
@@ -70,7 +70,7 @@ def run_deployment(
 
 
 def _pass_on(lines: Iterable[str]) -> None:
-    """Print the deployment's own lines, but not the CDK's output, which would break a progress display."""
+    """Print only the deployment's own lines: the CDK's output would break a progress display."""
     for line in lines:
         if not line.startswith(_CHATTER):
             sys.stderr.write(line)
@@ -93,7 +93,7 @@ class CdkBuilder:
     """Runs `python -m infra.deploy` for one stage.
 
     Args:
-        given: Returns a region's settings that differ from the stage's base.
+        given: Returns those of a region's settings that differ from the stage's base.
         rehearsal: The endpoint is an emulator, but the stage belongs to an AWS account.
         home: Region that also gets the CodeBuild project for region builds; empty for no region.
     """

@@ -1,4 +1,4 @@
-"""The doctor's calls to AWS, and the only mapping of AWS errors to the doctor's errors."""
+"""The doctor's calls to AWS, and the only code that maps AWS errors to the doctor's errors."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def asking() -> Iterator[None]:
     """Translate an SDK error that the `with` block raises.
 
     Raises:
-        CannotAskError: The caller lacks the permission, or the endpoint lacks the call or cannot answer it.
-        RefusedError: AWS refused the call for another reason.
+        CannotAskError: The caller lacks a permission, or the endpoint does not implement the call or cannot answer it.
+        RefusedError: AWS refused the call for a reason other than permissions.
         UnavailableError: It gave no answer.
     """
     try:
@@ -145,12 +145,12 @@ class AthenaEngine:
 
 _LISTED = "after-call.s3.ListObjectsV2"
 _MOST_BUILDS = 20
-# Opt-in status of a region that the account enabled explicitly (account API reference).
+# Opt-in status of a region that the account has explicitly enabled (account API reference).
 _OPTED_IN = "ENABLED"
 
 
 class AwsFacts:
-    """Facts of one stage in the region of `clients`, read with the caller's own permissions.
+    """Facts about one stage in the region of `clients`, read with the caller's own permissions.
 
     Args:
         rollout: Name of the stack with the CodeBuild project for region builds.
@@ -251,7 +251,7 @@ _PERIOD_S = 60
 
 
 class AwsScratch:
-    """Resources named `<prefix>-<token>…`, such as `metering-prod-doctor-0123…`.
+    """Temporary resources named `<prefix>-<token>…`, such as `metering-prod-doctor-0123…`.
 
     Args:
         topics: ARN of the topic of each severity.
@@ -378,6 +378,6 @@ def _may_be_sent_by(topic: str, queue: str) -> dict[str, object]:
 
 
 def _quietly(delete: Callable[[], object]) -> None:
-    """Delete, and ignore errors: a leftover resource's name shows its origin, and only the verdict matters."""
+    """Run `delete`, and ignore errors: a leftover resource's name shows its origin, and only the verdict matters."""
     with suppress(ClientError, BotoCoreError):
         delete()

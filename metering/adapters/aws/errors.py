@@ -1,7 +1,7 @@
-"""The only mapping of botocore's errors: known transient errors become `UnavailableError`.
+"""The only code that maps botocore's errors in general: known transient errors become `UnavailableError`.
 
-Other errors (wrong credentials, missing permissions, validation, certificates) pass through as they are. Each adapter
-maps its operations' own error codes, such as a failed condition or a missing object.
+Other errors (wrong credentials, missing permissions, validation, certificates) are not translated. Each adapter maps
+error codes that are specific to its operations, such as a failed condition or a missing object.
 """
 
 from collections.abc import Iterator, Mapping
@@ -108,17 +108,17 @@ _NO_CALLER = (
     SSOTokenLoadError,
     UnauthorizedSSOTokenError,
 )
-# SDK settings that make every call impossible.
+# SDK settings with which every call fails.
 _WRONG_SETTINGS = (ConfigNotFound, ConfigParseError, InvalidRegionError, SSLError)
 
 
 def error_code(error: ClientError) -> str:
-    """Error code of the service, such as `ThrottlingException`; the HTTP status if the answer had no body."""
+    """Error code of the service, such as `ThrottlingException`; the HTTP status if the response had no body."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def is_denied(error: ClientError) -> bool:
-    """Whether AWS denies the call or does not know the caller."""
+    """Whether AWS denies the call or does not recognise the caller's credentials."""
     return error_code(error) in _NOT_ALLOWED
 
 
@@ -138,8 +138,8 @@ def http_status(error: ClientError) -> int:
 def unavailable(operation: str, error: ClientError) -> UnavailableError | None:
     """Return `error` as a transient error, or None if it is not transient.
 
-    A throttling error concerns only the last attempt. An earlier attempt of the SDK may have been applied and its reply
-    lost, so only throttling of the first attempt proves that nothing changed.
+    A throttling error describes only the last attempt. An earlier attempt of the SDK may have been applied and its
+    response lost, so only throttling of the first attempt proves that nothing changed.
     """
     if is_unknown_call(error):
         return None
@@ -172,7 +172,7 @@ def translated(operation: str) -> Iterator[None]:
 
 @contextmanager
 def refusals_explained() -> Iterator[None]:
-    """Raise a denial by AWS as an `OperationFailedError` with advice for people. For commands."""
+    """Convert a denial by AWS into an `OperationFailedError` with advice for people. For commands."""
     try:
         yield
     except _NO_CALLER as error:
@@ -191,7 +191,7 @@ def refusals_explained() -> Iterator[None]:
             "Look whether --endpoint or AWS_ENDPOINT_URL names AWS or an emulator, or whether a proxy answered.",
         ) from error
     except BotoCoreError as error:
-        # This clause comes last, because it names a base class of the errors above.
+        # This clause comes last, because it catches a base class of the errors above.
         raise OperationFailedError(
             f"AWS cannot be asked like this: {' '.join(str(error).split())}", _PUT_RIGHT
         ) from error

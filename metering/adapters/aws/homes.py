@@ -1,4 +1,4 @@
-"""The home region of a stage, as published by the stage's deployment in any region."""
+"""The home region of a stage, found in the settings that the stage's regions publish."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,9 +13,9 @@ from metering.fleet.ports import RegionStacks
 from metering.fleet.settings.layers import home_given
 
 _DEFAULT_REGION = "us-east-1"
-# Few attempts per region: one slow region must not delay the others.
+# There are few attempts per region, because one slow region must not delay the others.
 _ATTEMPTS = 2
-# Number of regions that are asked in parallel.
+# Number of regions that are queried in parallel.
 _SIDE_BY_SIDE = 16
 
 
@@ -24,12 +24,12 @@ def published_home(
 ) -> str | None:
     """Look up the home region of a stage: first in the profile's region, then in the partition's other regions.
 
-    A region that does not answer or denies access counts as a region without the stage. None if no answering region has
-    the stage. `regions` lists the regions to ask; the first is asked first.
+    A region that does not respond or denies access is treated as a region without the stage. None if no answering
+    region has the stage. `regions` lists the regions to query, beginning with the first.
 
     Raises:
-        OperationFailedError: The stage's regions do not agree on one of them as home.
-        UnavailableError: The first region gives no answer.
+        OperationFailedError: The stage's regions do not agree which of them is the home region.
+        UnavailableError: The first region does not respond.
     """
     first, *others = regions or _regions()
     clients = Clients(Access.from_env(environ, region=first, endpoint_url=endpoint), attempts=_ATTEMPTS)
@@ -53,7 +53,7 @@ def _everywhere(stage: str, regions: Sequence[Clients]) -> dict[str, str]:
 
 
 def _home_of(stage: str, found: Mapping[str, str]) -> str | None:
-    """The region that the stage's regions name as their home. A single region is home, whatever its settings say."""
+    """The region that the stage's regions name as their home. A stage's only region is its home."""
     homes = sorted({home for home in found.values() if home in found}) or sorted(found)
     if len(homes) > 1:
         raise OperationFailedError(

@@ -1,6 +1,6 @@
-"""Description of networks and flow logs, from EC2's Describe calls in accounts and regions (read only).
+"""Description of networks and flow logs, from EC2's read-only Describe calls in several accounts and regions.
 
-Of each item, only members that contexts need are kept: no tags, no user data, no keys.
+Only those members of each item that contexts need are kept: no tags, no user data, no keys.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,7 +26,7 @@ _ALL: Mapping[str, object] = MappingProxyType({})
 class _Call(NamedTuple):
     """A read-only call, the name of the list in its response, and the members to keep of each item.
 
-    A context works without optional calls, because an earlier release's roles may not allow them.
+    A capture succeeds without optional calls, because an earlier release's roles may not allow them.
     """
 
     operation: str
@@ -112,7 +112,7 @@ class _Ec2(Protocol):
 
 
 class Step(NamedTuple):
-    """Progress of a capture: `number` of `of` calls have been made."""
+    """Progress of a capture: `number` calls out of `of` have been made."""
 
     number: int
     of: int
@@ -124,8 +124,8 @@ class AwsInventory:
 
     Args:
         role_arns: Roles in other accounts, whose networks are described in the same regions.
-        buckets: Mapping of bucket name to region, as far as known.
-        asks_for_buckets: Ask S3 for the regions and owners of all buckets, too. A denial by S3 is not an error.
+        buckets: Known regions of buckets, by bucket name.
+        asks_for_buckets: Whether to ask S3 for the regions and owners of all buckets. A denial by S3 is not an error.
         ip_ranges: Returns AWS's list of address ranges; None leaves the ranges out.
     """
 

@@ -2,11 +2,11 @@
 
 Idempotency: the SDK gives each transaction its own ClientRequestToken and repeats the token in its retries, so SDK
 retries are safe. Two calls of `transact` never share a token. A token derived from the request body would sometimes
-save a write. But for ten minutes DynamoDB would not apply the same transaction again, yet report success (restore a
-usage item, see it lost again, restore it again). The conditions are enough.
+save a write. But for ten minutes DynamoDB would not apply an identical second transaction, yet report success (restore
+a usage item, see it lost again, restore it again). The conditions are enough.
 
-The SDK also retries single writes. If the first attempt's reply is lost, the retry finds that attempt's effect, so a
-`ConditionFailedError` may hide a success: callers compare the item found.
+The SDK also retries writes outside transactions. If the first attempt's response is lost, the retry finds that
+attempt's effect, so a `ConditionFailedError` may hide a success: callers compare the item found.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def from_attributes(attributes: Mapping[str, AttributeValueTypeDef]) -> dict[str
 
 
 def from_attribute(attribute: AttributeValueTypeDef) -> Value:
-    """Convert an attribute back: the inverse of `to_attribute`. Types that are never written become `Foreign`."""
+    """Convert an attribute back: the inverse of `to_attribute`. A type that is never written becomes `Foreign`."""
     [(kind, value)] = attribute.items()
     if kind == "S" or kind == "BOOL":
         return cast("str | bool", value)
@@ -145,7 +145,7 @@ def whole_number(text: str) -> int | Foreign:
     try:
         return int(text)
     except ValueError:
-        # The number has another notation, such as 1E+2. Decimal(text) is exact in any decimal context.
+        # The number is written in another notation, such as 1E+2. Decimal(text) is exact in any decimal context.
         number = Decimal(text)
     if number != number.to_integral_value():
         return Foreign("N", text)
@@ -153,18 +153,18 @@ def whole_number(text: str) -> int | Foreign:
 
 
 def item_or_none(attributes: Mapping[str, AttributeValueTypeDef] | None) -> Item | None:
-    """Convert an item; None if the reply has no item (DynamoDB omits it, an emulator may send an empty item)."""
+    """Convert an item; None if the response has no item (DynamoDB omits it, an emulator may send an empty item)."""
     return from_attributes(attributes) if attributes else None
 
 
 # Key under which a decoded reply of `query`, `scan` or `update_item` holds its items as plain values. The reply then
-# has no `Items` or `Attributes`, so that nobody mistakes these values for DynamoDB's.
+# has no `Items` or `Attributes`, so that no caller mistakes these plain values for DynamoDB's typed values.
 ITEM_VALUES = "MeteringItemValues"
 _OK = 200
 
 
 class _Attribute(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    """An attribute of a type that this project writes. Numbers stay strings, because decoding here could round them."""
+    """An attribute of a type that this project writes. Numbers remain strings, because msgspec could round them."""
 
     S: str | UnsetType = UNSET
     N: str | UnsetType = UNSET
@@ -175,7 +175,7 @@ class _Attribute(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 
 
 class _Rest(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
-    """Members of a DynamoDB reply that are not items."""
+    """Members of a DynamoDB response that are not items."""
 
     Count: Raw | UnsetType = UNSET
     ScannedCount: Raw | UnsetType = UNSET
@@ -188,7 +188,7 @@ class _Reply(_Rest, forbid_unknown_fields=True):
 
 
 class _Updated(msgspec.Struct, forbid_unknown_fields=True):
-    """The reply to an update: the item as it is now."""
+    """The response to an update: the item after the update."""
 
     Attributes: dict[str, _Attribute]
     ConsumedCapacity: Raw | UnsetType = UNSET
@@ -208,7 +208,7 @@ _UPDATED = msgspec.json.Decoder(_Updated)
 
 
 def decode_items_fast(client: DynamoDBClient) -> None:
-    """Make a client decode items of queries, scans and updates with msgspec. A second call has no effect."""
+    """Make a client use msgspec to decode the items of queries, scans and updates. A second call has no effect."""
     takers = {"Query": _take_items, "Scan": _take_items, "UpdateItem": _take_updated}
     for operation, take in takers.items():
         client.meta.events.register(f"before-parse.dynamodb.{operation}", take, unique_id=f"metering-items-{operation}")
@@ -233,7 +233,7 @@ def _take_updated(response_dict: _Response, customized_response_dict: dict[str, 
     try:
         reply = _UPDATED.decode(response_dict["body"])
     except msgspec.DecodeError:
-        # As above: left to botocore, like a reply without attributes.
+        # As above, botocore decodes the reply, as it does a reply without attributes.
         return
     customized_response_dict[ITEM_VALUES] = [_values(reply.Attributes)]
     response_dict["body"] = msgspec.json.encode(_UpdatedRest(ConsumedCapacity=reply.ConsumedCapacity))
@@ -338,8 +338,8 @@ _MAX_BATCH_KEYS = 100
 _BATCH_ROUNDS = 7
 _FIRST_WAIT_S = 0.02
 _NOT_VALID = frozenset({"ValidationException", "TransactionCanceledException"})
-# "Item size has exceeded the maximum allowed size", "Item size to update has …" and, of all items of a transaction,
-# "the aggregate size of the items in the transaction exceeds 4 MB" (DynamoDB API reference).
+# Messages: "Item size has exceeded the maximum allowed size", "Item size to update has …" and, for a transaction, "the
+# aggregate size of the items in the transaction exceeds 4 MB" (DynamoDB API reference).
 _TOO_LARGE = re.compile("(item|aggregate) size .*exceed", re.IGNORECASE)
 # ADD to a non-number fails with "An operand in the update expression has an incorrect data type".
 _NO_NUMBER = re.compile("incorrect data type", re.IGNORECASE)
@@ -416,7 +416,7 @@ class DynamoDbItemStore:
             "KeyConditions": _key_conditions(pk, sk_from, sk_to),
         }
         if descending:
-            # A descending query needs only the newest item or the newest few.
+            # The caller of a descending query needs only the newest item or a few of the newest items.
             request["Limit"] = _NEWEST
         for item in _items_of("dynamodb.Query", partial(self._client.query, **request)):
             # BETWEEN includes its upper end, and `sk_to` is exclusive.
@@ -534,7 +534,7 @@ def _changing(action: Update) -> _Changing:
 
 
 def _placeholders(expressions: Expressions) -> _Conditional:
-    # DynamoDB refuses an empty map of values.
+    # DynamoDB rejects an empty map of attribute values.
     placeholders: _Conditional = {"ExpressionAttributeNames": expressions.names}
     if expressions.values:
         placeholders["ExpressionAttributeValues"] = expressions.values
@@ -592,7 +592,7 @@ def _reason(reason: _CancellationReason) -> tuple[str, Item | None] | None:
 
 
 def _key_conditions(pk: str, sk_from: str, sk_to: str) -> dict[str, ConditionTypeDef]:
-    """Legacy `KeyConditions` for `pk` and a range of `sk`, several times faster on emulators."""
+    """Legacy `KeyConditions` for `pk` and a range of `sk`, which emulators process several times faster."""
     conditions: dict[str, ConditionTypeDef] = {"pk": {"ComparisonOperator": "EQ", "AttributeValueList": [{"S": pk}]}}
     # A key value must not be empty, so a range without a lower bound cannot use BETWEEN.
     if sk_from:

@@ -45,7 +45,7 @@ class S3LogStore:
         """Objects below `prefix` with keys after `after`, in key order.
 
         Raises:
-            OperationFailedError: The bucket does not exist, or may not be listed.
+            OperationFailedError: The bucket does not exist, or the caller may not list it.
         """
         try:
             yield from self._objects.list(prefix, after=after)
@@ -61,7 +61,7 @@ class S3LogStore:
 
     @contextmanager
     def _in_words(self, key: str) -> Iterator[None]:
-        """Explain a denied request for an object: name the permissions that it needs.
+        """Explain a denied request for an object: the error names the permissions that the request needs.
 
         Raises:
             OperationFailedError: The bucket does not exist.
@@ -91,7 +91,7 @@ class S3LogStore:
 
 
 _SWITCH = "EventBridgeConfiguration"
-# The response has S3's metadata beside the configuration.
+# The response has S3's metadata in addition to the configuration.
 _NO_CONFIGURATION = ("ResponseMetadata",)
 
 
@@ -127,14 +127,14 @@ class S3BucketEvents:
         return {name: value for name, value in answer.items() if name not in _NO_CONFIGURATION}
 
     def turn_on(self, bucket: str, before: Mapping[str, Any]) -> None:
-        """Send the bucket's events to EventBridge, too.
+        """Also send the bucket's events to EventBridge.
 
-        S3 can only replace the whole configuration, unconditionally. The configuration is therefore read just before
-        the write and must equal `before`, which the user saw; it is read again just after.
+        S3 can only replace the whole configuration, unconditionally. The configuration is therefore read immediately
+        before the write and must equal `before`, which the user saw; it is read again after the write.
 
         Raises:
-            OperationFailedError: The configuration was changed meanwhile, or this account may not change it. Nothing
-                was written unless the error says so.
+            OperationFailedError: The configuration was changed since `before` was read, or this account may not change
+                it. Nothing was written unless the error says so.
             UnavailableError: S3 gives no answer.
         """
         if self.configuration(bucket) != before:
@@ -172,7 +172,7 @@ _PAGE_BUCKETS = 1_000
 
 
 def bucket_regions(client: S3Client) -> dict[str, str]:
-    """Region of each bucket of the caller's account, as far as S3 returns it.
+    """Region of each bucket of the caller's account for which S3 returns one.
 
     Raises:
         UnavailableError: S3 gave no answer.

@@ -37,11 +37,11 @@ def upload_parts(
 ) -> None:
     """Upload `file` in at most 10,000 parts of `part_bytes`. S3 checks `condition` when the upload completes.
 
-    The parts of a failed upload are removed. A lifecycle rule of the bucket aborts uploads left by killed processes.
+    The parts of a failed upload are removed. A lifecycle rule of the bucket aborts the uploads of killed processes.
 
     Raises:
         UnavailableError: S3 does not answer. The object may exist.
-        ClientError: S3 answers 412: the condition failed.
+        ClientError: S3 responds with 412: the condition failed.
     """
     with translated("s3.CreateMultipartUpload"):
         # The SDK sends this checksum with each part. On completion, S3 rejects it unless this call names the algorithm.
@@ -50,7 +50,7 @@ def upload_parts(
     try:
         _complete(client, upload, _put_parts(client, upload, file, part_bytes), condition)
     except (MeteringError, ClientError, BotoCoreError, OSError):
-        # The upload's error matters more than an error from aborting it.
+        # The error of the upload is more important than an error from aborting it.
         with suppress(UnavailableError, ClientError), translated("s3.AbortMultipartUpload"):
             client.abort_multipart_upload(**upload)
         raise
@@ -82,7 +82,7 @@ def _complete(client: S3Client, upload: _Upload, parts: list[CompletedPartTypeDe
         with translated("s3.CompleteMultipartUpload"):
             client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}, **condition)
     except ClientError as error:
-        # The first reply was lost: S3 had completed the upload when the SDK retried.
+        # The reply to the first request was lost: S3 had completed the upload when the SDK retried.
         if error_code(error) == "NoSuchUpload":
             raise UnavailableError("s3.CompleteMultipartUpload", f"no such upload of {upload['Key']}") from error
         raise
@@ -103,7 +103,7 @@ _NO_SUCH_RANGE = 416
 # S3 also returns these codes with status 400, although the fault is the caller's expired credentials and not the object
 # (S3 API reference, error responses).
 _OF_THE_CALLER = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired"})
-# Status codes of a version id that is malformed, forbidden, deleted, a delete marker, or of another object.
+# Status codes for a version id that is malformed, forbidden, deleted, a delete marker, or that of another object.
 _NO_VERSION = frozenset({400, _FORBIDDEN, _NOT_FOUND, 405, _PRECONDITION_FAILED})
 
 
@@ -118,8 +118,8 @@ class _Version(TypedDict, total=False):
 def denied(operation: str, key: str, error: ClientError) -> UnavailableError | None:
     """Error for a 403, None for any other status. The key may be missing, or the role may lack a permission.
 
-    S3's reply does not distinguish these cases, so a batch is not refused for a 403. Each 403 is logged with its key,
-    because only people can change a policy.
+    S3's response does not distinguish these two cases, so a batch is not refused for a 403. Each 403 is logged with its
+    key, because only people can change a policy.
     """
     if http_status(error) != _FORBIDDEN:
         return None
@@ -189,9 +189,9 @@ class _VersionRanges(Ranges):
         """Fill `buffer` from the current position; returns 0 at the end.
 
         Raises:
-            ObjectMissingError: The object was deleted meanwhile.
-            ObjectChangedError: The object was replaced meanwhile.
-            UnavailableError: S3 does not answer, or answers with too few bytes.
+            ObjectMissingError: The object was deleted during the read.
+            ObjectChangedError: The object was replaced during the read.
+            UnavailableError: S3 does not respond, or returns too few bytes.
         """
         view = memoryview(buffer).cast("B")
         wanted = min(len(view), self._size - self._position)
@@ -225,7 +225,7 @@ class RangedObject(_VersionRanges):
 
     Args:
         if_match: ETag that the object must have.
-        version_id: Id of the version that had this ETag. If gone, forged or forbidden, the newest version is read.
+        version_id: Id of the version that had this ETag. If this id is gone, forged or forbidden, the newest is read.
     """
 
     def __init__(
@@ -241,7 +241,7 @@ class RangedObject(_VersionRanges):
             with reading("s3.HeadObject", key), translated("s3.HeadObject"):
                 answer = self._head(condition)
         if if_match is not None and _quoted(answer["ETag"]) != _quoted(if_match):
-            # HTTP takes a list of ETags in one header. A forged notification could name one object under many ETags.
+            # HTTP allows a list of ETags in one header. A forged notification could name one object under many ETags.
             raise ObjectChangedError(key)
         size_bytes, etag = answer["ContentLength"], answer["ETag"]
         super().__init__(client, bucket, key, size_bytes=size_bytes, etag=etag, version=version)
@@ -252,7 +252,7 @@ class RangedObject(_VersionRanges):
         except ClientError as error:
             if http_status(error) != _BAD_REQUEST:
                 raise
-            # A HEAD response has no body, so only a GET tells whether the object or the bucket is missing or forbidden.
+            # A HEAD response has no body, so only a GET shows whether the object or the bucket is missing or forbidden.
             self._client.get_object(Bucket=self._bucket, Key=self._key, Range="bytes=0-0")["Body"].close()
             raise UnavailableError("s3.HeadObject", f"400, and a GET is answered: {self._key}") from error
 
@@ -267,7 +267,7 @@ class RangedObject(_VersionRanges):
 
 
 class EndOfObject(_VersionRanges):
-    """Stream over an object. The first call reads the last `last_bytes` bytes and learns the object's size."""
+    """Stream over an object. The first call reads the last `last_bytes` bytes and the object's size."""
 
     def __init__(self, client: S3Client, bucket: str, key: str, *, last_bytes: int) -> None:
         try:
@@ -286,12 +286,12 @@ class EndOfObject(_VersionRanges):
         super().__init__(client, bucket, key, size_bytes=size_bytes, etag=answer["ETag"], version={}, end=end)
 
 
-# Larger files are uploaded in parts, so that memory use stays constant. S3 takes parts of at least 5 MiB, and at most
-# 10,000 of them.
+# Larger files are uploaded in parts, so that memory use stays constant. S3 accepts at most 10,000 parts, each of at
+# least 5 MiB.
 PART_BYTES = 16 * MIB
-# A stream reads at least this many bytes at once, even if its reader asks for fewer.
+# A stream reads at least this many bytes per request, even if its reader asks for fewer.
 READ_AHEAD_BYTES = MIB
-# DeleteObjects takes at most 1,000 keys (S3 API reference).
+# DeleteObjects accepts at most 1,000 keys (S3 API reference).
 _MAX_DELETE_KEYS = 1_000
 _TRANSIENT_DELETE_CODES = frozenset({"InternalError", "ServiceUnavailable", "SlowDown"})
 
@@ -306,7 +306,7 @@ class _Place(TypedDict, total=False):
 def put_at_once(client: S3Client) -> None:
     """Make a client's `put_object` send its body without `Expect: 100-continue`. A second call has no effect.
 
-    Otherwise the SDK waits for a `100 Continue` before each body, which is a round trip for every small object.
+    Otherwise the SDK waits for a `100 Continue` before each body, which costs a round trip for every small object.
     """
     client.meta.events.register("request-created.s3.PutObject", _without_expect, unique_id="metering-put-at-once")
 
@@ -356,7 +356,7 @@ class S3ObjectStore:
         return io.BufferedReader(raw, buffer_size=self._read_ahead_bytes)
 
     def open_end(self, key: str, *, last_bytes: int) -> BinaryIO:
-        # No read-ahead here: callers know exactly which ranges they need.
+        # There is no read-ahead here, because callers know exactly which ranges they need.
         return cast("BinaryIO", EndOfObject(self._client, self._bucket, key, last_bytes=last_bytes))
 
     def head(self, key: str) -> ObjectInfo | None:
@@ -379,7 +379,7 @@ class S3ObjectStore:
         )
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
-        # Pages continue from the token and not from the last key, because a page may be empty before the list ends.
+        # The next page is requested by token and not by last key, because a page may be empty before the list ends.
         place: _Place = {"StartAfter": after}
         while True:
             with translated("s3.ListObjectsV2"):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class _Call(NamedTuple):
-    """Cheap read-only call that any caller may make. Any response shows that the endpoint exists."""
+    """A cheap, read-only call that every caller is allowed to make. Any response proves that the endpoint exists."""
 
     service: str
     operation: str
@@ -82,7 +82,7 @@ class RegionProbe:
         reserved: Concurrent executions that the stage reserves for its jobs.
         api_concurrency: Concurrent executions that the stage reserves for its API.
         writes_per_s: Write units a second that the stage's busiest table needs at its peak.
-        emulated: Whether the regions are an emulator's. LocalStack lists a third of the resource types that it deploys.
+        emulated: Whether the regions are an emulator's. LocalStack lists a third of the types that it deploys.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class RegionProbe:
         ]
 
     def _needed(self, types: Sequence[str]) -> Sequence[_Quota]:
-        """Quotas that a deployment needs; the API's is a separate check, because the rest works without the API."""
+        """Quotas that a deployment needs; the API's quota is checked separately, as the rest works without the API."""
         if not any(name.startswith(_API) for name in types):
             return self._quotas
         needed = self._executions.needed + self._api_concurrency
@@ -210,11 +210,11 @@ def _first_line(error: Exception) -> str:
 
 # Implements `Account` with the account API, in partitions that have it.
 #
-# GovCloud, the isolated partitions and the European sovereign cloud have no account API. For those the SDK invents a
-# host name that does not answer, so the adapter consults the SDK's endpoint data first.
+# GovCloud, the isolated partitions and the European sovereign cloud have no account API. For those, the SDK constructs
+# a host name that does not answer, so the adapter first consults the SDK's endpoint data.
 
 
-# ListRegions gives at most 50 regions a page (account API reference).
+# ListRegions returns at most 50 regions per page (account API reference).
 _PAGE = 50
 _UNKNOWN_REGION = frozenset({"ValidationException", "ResourceNotFoundException", "NotFoundException"})
 _OPTED_IN = "ENABLED"

@@ -30,8 +30,8 @@ def read_settings(clients: Clients, stage: str) -> StageSettings:
     """Read the settings with which the stage's functions run, in the region of `clients`.
 
     Raises:
-        OperationFailedError: They cannot be read. No defaults apply: with a shard count or window other than the
-            functions', answers would be wrong.
+        OperationFailedError: They cannot be read. No defaults are used: with another shard count or window than that of
+            the functions, reports would be wrong.
         UnavailableError: The region does not answer.
     """
     region = clients.access.region
@@ -45,7 +45,7 @@ def read_settings(clients: Clients, stage: str) -> StageSettings:
 
 
 def deployed_settings(clients: Clients, stage: str) -> StageSettings | None:
-    """Read the settings that a stage's data stack published, even if the functions differ; None if not deployed.
+    """Read the settings that a stage's data stack published, even if the functions have others; None if not deployed.
 
     Raises:
         SettingsError: The data stack is deployed, but its settings cannot be read.
@@ -79,7 +79,7 @@ def _published(clients: Clients, stage: str) -> StageSettings:
     place = _settings_place(stage, stacks.read_outputs(clients, RegionStacks.of(stage).data))
     functions = _functions(clients, stage)
     if functions is not None and "FunctionSettingsSha256" not in functions:
-        # An older version published no section `given`; its functions use the whole document.
+        # An older version published no `given` section, and its functions use the whole document.
         _check_same(functions.get("SettingsSha256", ""), place.sha256)
     settings = _document(clients, stage, place)
     if functions is not None and "FunctionSettingsSha256" in functions:
@@ -119,7 +119,7 @@ def _settings_place(stage: str, outputs: Mapping[str, str]) -> SettingsPlace:
 
 
 def _functions(clients: Clients, stage: str) -> Mapping[str, str] | None:
-    """Outputs of the functions' stack. None without that stack: a region out of service keeps only its data stack."""
+    """Outputs of the pipeline stack. None without that stack: a region out of service keeps only its data stack."""
     try:
         return stacks.read_outputs(clients, RegionStacks.of(stage).pipeline)
     except SettingsError:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from metering.adapters.aws import session
 
 
-# SendMessageBatch and the other batch calls take at most 10 entries, with at most 1 MiB of bodies (SQS quotas).
+# SendMessageBatch and the other batch calls accept at most 10 entries with at most 1 MiB of bodies (SQS quotas).
 _MAX_ENTRIES = 10
 _MAX_BATCH_BYTES = MIB
 
@@ -45,7 +45,7 @@ class SqsQueue:
     def send_many(self, bodies: Sequence[str], *, original_senders: Sequence[str] = ()) -> list[int]:
         senders = original_senders or [""] * len(bodies)
         sizes = [_size_bytes(body, sender) for body, sender in zip(bodies, senders, strict=True)]
-        # SQS refuses the whole batch if one message with its attributes is too long.
+        # SQS rejects the whole batch if one message, including its attributes, is too long.
         failed = [position for position, size in enumerate(sizes) if senders[position] and size > _MAX_BATCH_BYTES]
         for positions in _batches([position for position in range(len(bodies)) if position not in failed], sizes):
             with translated("sqs.SendMessageBatch"):
@@ -139,7 +139,7 @@ def _visibility(visibility_s: int | None) -> _Visibility:
 
 
 def _size_bytes(body: str, sender: str) -> int:
-    """Size of a message as SQS counts it, including the attribute's name, type and value."""
+    """Size of a message as SQS counts it, including its attribute's name, type and value."""
     return len(body.encode()) + (len(ORIGINAL_SENDER) + len("String") + len(sender.encode()) if sender else 0)
 
 
@@ -183,12 +183,12 @@ def _stated_sender(message: MessageTypeDef) -> str:
     return "" if attribute is None else attribute.get("StringValue", "")
 
 
-# SQS publishes its metrics once a minute, a few minutes late.
+# SQS publishes its metrics every minute, with a delay of a few minutes.
 _LOOK_BACK_MIN = 10
 
 
 class SqsQueueFacts:
-    """Facts of the ingest queue and the dead-letter queue of a region."""
+    """Facts about the ingest queue and the dead-letter queue of a region."""
 
     def __init__(self, sqs: SQSClient, cloudwatch: CloudWatchClient, *, ingest_url: str, dead_letter_url: str) -> None:
         self._sqs = sqs
@@ -229,7 +229,7 @@ class SqsQueueFacts:
         return max(self._retention_s(self._ingest_url), self.dead_letter_retention_s())
 
     def dead_letter_retention_s(self) -> int:
-        """Retention of the dead-letter queue in seconds, counted from the first send of a message."""
+        """Retention of the dead-letter queue in seconds; it begins when a message is first sent to the ingest queue."""
         return self._retention_s(self._dead_letter_url)
 
     def _retention_s(self, url: str) -> int:

@@ -17,7 +17,7 @@ class SystemClock:
 
 
 class SystemEntropy:
-    """`Entropy` of the operating system. Its names are unique across processes, including forked processes."""
+    """`Entropy` of the operating system. Tokens are unique across processes, even forked ones."""
 
     def token(self) -> str:
         return secrets.token_hex(16)
@@ -27,7 +27,7 @@ class SystemEntropy:
 
 
 class LambdaContext(Protocol):
-    """The part of Lambda's context object that the functions use."""
+    """The members of Lambda's context object that the functions use."""
 
     def get_remaining_time_in_millis(self) -> int:
         """Milliseconds until Lambda stops the invocation."""

@@ -1,4 +1,4 @@
-"""SDK clients of one region, built on first use with explicit timeouts and retries.
+"""SDK clients of one region, created at first use with explicit timeouts and retries.
 
 The environment names the endpoint: `AWS_ENDPOINT_URL`, or `LOCALSTACK_HOST` for the session of localstack-client.
 """
@@ -46,7 +46,7 @@ _CONNECT_TIMEOUT_S = 3
 # Longer than SQS's longest long poll (20 s).
 _READ_TIMEOUT_S = 25
 # Long enough for a 100-item transaction or a 16 MiB part, and short enough for several attempts in a 60 s invocation.
-# An invoked function may take longer to answer.
+# An invoked function may need more time to respond.
 _READ_TIMEOUTS_S = {"dynamodb": 8, "s3": 10, "lambda": 120}
 # User agent of clients that make many calls.
 _USER_AGENT = f"Botocore/{botocore.__version__} Python/{platform.python_version()}"
@@ -67,7 +67,7 @@ class Access:
         endpoint_url: Endpoint of an emulator; None for AWS itself.
         ca_bundle: Path of the certificates to trust; None for the SDK's own.
         localstack_host: Host for the session of localstack-client; None if the SDK makes the clients.
-        localstack_ssl: Whether localstack-client's session uses https, by its variable `USE_SSL`.
+        localstack_ssl: Whether localstack-client's session uses https, according to the variable `USE_SSL`.
         access_key: Key id and secret; None if the SDK finds the credentials.
         session_token: Session token of temporary credentials, in addition to `access_key`.
     """
@@ -87,7 +87,7 @@ class Access:
 
     @property
     def custom_endpoint_url(self) -> str | None:
-        """URL of the endpoint that stands in for AWS; None for AWS itself."""
+        """URL of the endpoint that replaces AWS; None for AWS itself."""
         if self.localstack_host is None:
             return self.endpoint_url
         scheme = "https" if self.localstack_ssl else "http"
@@ -123,10 +123,10 @@ def sdk_config(access: Access, service: str, *, attempts: int = _ATTEMPTS) -> Co
         read_timeout=_READ_TIMEOUTS_S.get(service, _READ_TIMEOUT_S),
         retries={"mode": "standard", "total_max_attempts": attempts},
         max_pool_connections=_CONNECTIONS,
-        # The SDK would build its own user agent twice a call, which takes a tenth of the CPU time of an update.
+        # The SDK would build its own user agent twice per call, which takes a tenth of the CPU time of an update.
         user_agent=_USER_AGENT if service == "dynamodb" else None,
         user_agent_extra="metering",
-        # The SDK's validation takes a third of the CPU time of a 100-item transaction; DynamoDB validates, too.
+        # The SDK's validation takes a third of the CPU time of a 100-item transaction, and DynamoDB validates anyway.
         parameter_validation=service != "dynamodb",
         # An emulator's host name cannot be prefixed with a bucket name.
         s3={"addressing_style": "path" if access.custom_endpoint else "auto"},
@@ -147,7 +147,7 @@ class _Named(Generic[T]):
 
 
 class Clients:
-    """SDK clients, one for each service, built on first use. Threads may share them."""
+    """SDK clients, one for each service, created at first use. Threads may share them."""
 
     def __init__(self, access: Access, *, attempts: int = _ATTEMPTS) -> None:
         self.access = access
@@ -164,9 +164,9 @@ class Clients:
         return cls(Access.from_env(environ, region=region, endpoint_url=endpoint_url))
 
     def beside(self, region: str) -> Clients:
-        """Clients of another region that share the SDK's loaded data, so that many regions are cheap.
+        """Clients of another region that share the SDK's loaded data, which makes clients of many regions cheap.
 
-        One thread must create a service's first client; then threads may share it.
+        One thread must create a service's first client; after that, several threads may share it.
         """
         with self._lock:
             self._session = self._session or _session(self.access)
@@ -222,7 +222,7 @@ def _session(access: Access) -> _Session:
 
 
 def _localstack_session(access: Access) -> _Session:
-    # Only the `cli` extra installs this package: functions never need it.
+    # Only the `cli` extra installs this package, because functions never need it.
     from localstack_client.session import Session
 
     key_id, secret = access.access_key or _sdk_key()
@@ -252,10 +252,10 @@ def _is_loopback(endpoint_url: str | None) -> bool:
     return endpoint_url is not None and urlsplit(endpoint_url).hostname in _LOOPBACK_HOSTS
 
 
-# SDK clients that can only read: a server that answers with a person's own credentials must not be able to write.
+# SDK clients that can only read: a server that uses a person's own credentials must not be able to write.
 #
-# These credentials may allow any operation. An operation that is not known to be read-only fails before the request is
-# signed, in every adapter, so that a bug in a route cannot write.
+# The person's credentials may allow any operation. An operation that is not known to be read-only fails before the
+# request is signed, in every adapter, so that a bug in a route cannot write.
 
 
 # Prefixes of operations that only read. `ReceiveMessage` is excluded, because it hides messages from other consumers.
@@ -291,7 +291,7 @@ def _refuse_writes(*, model: _Operation, **_others: object) -> None:
         raise ReadOnlyError(f"{model.service_model.service_name}.{model.name}")
 
 
-# The part of the SDK's untyped classes that is used here.
+# The members of the SDK's untyped classes that are used here.
 class _Service(Protocol):
     service_name: str
 
@@ -347,6 +347,6 @@ def caller_arn(client: STSClient) -> str:
 
 
 def caller_id(client: STSClient) -> str:
-    """Unique id of the user, or of the role and session, as in SQS's `SenderId`."""
+    """Unique id of the user, or of the role and session, in the form of SQS's `SenderId`."""
     with translated("sts.GetCallerIdentity"):
         return client.get_caller_identity()["UserId"]

@@ -14,7 +14,7 @@ from metering.fleet.ports import RegionStacks
 if TYPE_CHECKING:
     from metering.adapters.aws.session import Clients
 
-# Output of the stack -> field of `RegionResources`.
+# Stack output -> field of `RegionResources`.
 _OUTPUTS = {
     "IngestQueueUrl": "ingest_queue_url",
     "DeadLetterQueueUrl": "dead_letter_queue_url",
@@ -34,7 +34,7 @@ class RegionResources:
     """Names of a stage's resources in one region, with field names as in `Settings`.
 
     Attributes:
-        usage_generation: Number of the usage table. Stacks of release 0.1.0 lack this output.
+        usage_generation: Generation of the usage table. Stacks of release 0.1.0 lack this output.
     """
 
     stage: str

@@ -1,4 +1,4 @@
-"""MiniStack as a child process on 127.0.0.1 that is always stopped; and the endpoints of any emulators."""
+"""MiniStack as a child process on 127.0.0.1 that is always stopped; and endpoints of emulators in general."""
 
 import http.client
 import json
@@ -22,25 +22,25 @@ from metering.fleet.settings.bases import runs_on_emulator
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 4566
-# MiniStack's root credentials: access key id and secret key. Under AUTH=true it applies policies to all other keys.
+# MiniStack's root credentials: access key id and secret key. Under AUTH=true, policies apply to all other keys.
 ROOT_KEY = ("test", "test")
 ROOT_KEYS = dict(zip(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), ROOT_KEY, strict=True))
 
-# Under load, Python's garbage collector traverses MiniStack's whole state over and over, which takes a fifth of its
-# time. With these thresholds the collector runs almost never, and still frees cycles.
+# Under load, Python's garbage collector repeatedly traverses MiniStack's whole state, which takes a fifth of its time.
+# With these thresholds, the collector rarely runs, but still frees reference cycles.
 _PROGRAM = "import gc, runpy; gc.set_threshold(100_000, 50, 1_000); runpy.run_module('ministack', run_name='__main__')"
 
 _READY_S = 60.0
 _POLL_S = 0.1
-# MiniStack can survive SIGTERM (seen: forever, while a worker was in a call).
+# MiniStack can survive SIGTERM (observed: indefinitely, while a worker was in a call).
 _GRACE_S = 2.0
 
-# Functions inherit MiniStack's environment variables, so an endpoint, certificate or setting of ours would reach them.
+# Functions inherit MiniStack's environment variables, so our own endpoint, certificate or settings would reach them.
 _PRIVATE_PREFIXES = ("AWS_", "METERING_", "LOCALSTACK_")
 _PRIVATE_NAMES = {"SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"}
 
 
-# Popen warns if it is garbage-collected while its process runs. Emulators live until `stop`, or longer than this one.
+# Popen warns if it is garbage-collected while its process runs. An emulator runs until `stop`, and may outlive us.
 _started: list[subprocess.Popen[bytes]] = []
 
 
@@ -49,8 +49,8 @@ class Emulator:
     """Running MiniStack.
 
     Attributes:
-        began: Start mark of the process, from `process_began`.
-        ca_bundle: Certificates that clients must trust; None over plain http.
+        began: Start mark of the process, as `process_began` returns it.
+        ca_bundle: File of the certificates that clients must trust; None for plain http.
         log: File with the output of MiniStack and of its functions.
     """
 
@@ -85,11 +85,11 @@ def start(
         port: A free port.
         region: Default region.
         auth: Enforce IAM policies.
-        tls: Serve https with MiniStack's own certificate, which is in `ca_bundle`.
+        tls: Whether to serve https with MiniStack's own certificate, which is in `ca_bundle`.
         environ: Further settings of MiniStack.
 
     Raises:
-        UnavailableError: MiniStack exited, or did not answer within a minute.
+        UnavailableError: MiniStack exited, or did not respond within a minute.
     """
     run_dir = local_dir() / f"ministack-{port}"
     (run_dir / "tmp").mkdir(parents=True, exist_ok=True)
@@ -168,7 +168,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], endpoint: str, log: Path
 
 
 def _answers(url: str) -> bool:
-    # The request only checks whether the emulator is running. The certificate is read and trusted later.
+    # The request only checks whether the emulator is running. Later, the certificate is read and trusted.
     context = ssl._create_unverified_context() if url.startswith("https:") else None  # noqa: S323
     try:
         with urllib.request.urlopen(url, timeout=2, context=context) as reply:  # noqa: S310  # our own endpoint
@@ -196,12 +196,12 @@ def _last_lines(log: Path) -> str:
 # No request is ever sent to AWS's own hosts. Source: https://docs.aws.amazon.com/general/latest/gr/rande.html
 _AWS_DOMAINS = (".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu", ".amazonwebservices.com.cn", ".aws")
 _PATHS = ("_ministack/health", "_localstack/health")
-# A busy LocalStack took seconds to answer.
+# Under load, LocalStack took seconds to respond.
 _PATIENCE_S = 10
 
 
 def is_emulator(endpoint: str, *, ca_bundle: str | None = None) -> bool:
-    """Whether MiniStack or LocalStack answers at a URL. Any other answer counts as AWS.
+    """Whether MiniStack or LocalStack answers at a URL. Any other response counts as AWS.
 
     Raises:
         UnavailableError: Nothing answers there.
@@ -232,7 +232,7 @@ def _is_health(url: str, ca_bundle: str | None) -> bool:
 def endpoint_for(stage: str, endpoint: str | None, environ: Mapping[str, str]) -> str | None:
     """Endpoint URL to use for a stage; None for AWS itself.
 
-    By default `AWS_ENDPOINT_URL`, else, for a stage of emulators, the endpoint of `metering local up`.
+    `AWS_ENDPOINT_URL` if it is set; otherwise, for a stage of emulators, the endpoint of `metering local up`.
 
     Raises:
         OperationFailedError: The stage is for emulators only, and no emulator was found.
@@ -251,11 +251,11 @@ def endpoint_for(stage: str, endpoint: str | None, environ: Mapping[str, str]) -
     return endpoint
 
 
-# Resolves the address of a region's HTTP API on an emulator, because the host name in its stack's output is in no DNS.
+# Resolves the address of a region's HTTP API on an emulator, because its host name in the stack's output is in no DNS.
 #
-# Both emulators route to an API by its host name. MiniStack also accepts a path, which every program and browser can
-# call. LocalStack accepts only the host name: browsers resolve every name below `localhost` to this machine, and other
-# programs send the name in `Host`.
+# Both emulators route a request to an API by its host name. MiniStack also accepts a path for the API, which every
+# program and browser can call. LocalStack accepts only the host name: browsers resolve every name below `localhost` to
+# this machine, and other programs send the name in `Host`.
 
 
 # MiniStack serves an HTTP API at `<id>.execute-api.localhost:<port>`.

@@ -15,7 +15,7 @@ _POLL_S = 0.05
 
 
 def process_began(pid: int) -> str | None:
-    """Start mark that distinguishes a process from later processes with its pid; None if it is not alive."""
+    """Start mark that distinguishes a process from later ones with the same pid; None if it is not alive."""
     fields = _stat_fields(pid)
     if fields is not None:
         return None if fields[0] == "Z" else fields[19]
@@ -23,7 +23,7 @@ def process_began(pid: int) -> str | None:
 
 
 def descendants(pid: int) -> list[int]:
-    """Descendants of `pid`, children first. Empty on a system without /proc."""
+    """Descendants of `pid`, children first. The list is empty on a system without /proc."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").glob("[0-9]*"):
         fields = _stat_fields(int(entry.name))
@@ -79,7 +79,7 @@ def _answers_signals(pid: int) -> bool:
 
 
 def _stat_fields(pid: int) -> list[str] | None:
-    """Fields of /proc/<pid>/stat from the state on: state at 0, parent at 1, start time at 19 (proc(5))."""
+    """Fields of /proc/<pid>/stat, beginning with the state: state at 0, parent at 1, start time at 19 (proc(5))."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except (FileNotFoundError, ProcessLookupError):
@@ -92,10 +92,10 @@ _PATIENCE_S = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalState:
-    """Emulator that a command started, or a running emulator on which a command deployed a stage.
+    """Emulator that a command started, or an already running emulator on which a command deployed a stage.
 
     Attributes:
-        pid: Process id of the emulator; None if no command started the emulator, so that no command stops it.
+        pid: Process id of the emulator; None if no command started it, in which case no command stops it.
         began: Start mark of the emulator's process; a later process with the same pid has a different mark.
         deployed: Whether the stacks are deployed.
     """
@@ -113,12 +113,12 @@ class LocalState:
 
 
 def local_dir() -> Path:
-    """Directory of state, logs and build results. This function does not create it."""
+    """Directory of state, logs and build results. This function does not create the directory."""
     return Path(os.environ.get("METERING_LOCAL_DIR") or project_dir() / ".local")
 
 
 def load_state(name: str = "emulator") -> LocalState | None:
-    """The state last saved under `name`, or None. The emulator's process may be gone."""
+    """The state last saved under `name`, or None. The emulator's process may have ended."""
     try:
         return LocalState(**json.loads(_state_file(name).read_text()))
     except (FileNotFoundError, ValueError, TypeError):
@@ -140,12 +140,12 @@ def forget_state(name: str = "emulator") -> None:
 
 
 def is_running(state: LocalState) -> bool:
-    """Whether the process of `state` is still alive; for a borrowed emulator, whether it answers."""
+    """Whether the process of `state` is still alive; for an emulator without a pid, whether it responds."""
     return _takes_calls(state.endpoint) if state.pid is None else process_began(state.pid) == state.began
 
 
 def running_endpoint() -> str | None:
-    """Endpoint of the local emulator if it runs, else None."""
+    """Endpoint of the local emulator; None if it is not running."""
     state = load_state()
     return state.endpoint if state is not None and is_running(state) else None
 

@@ -34,7 +34,7 @@ def _accounts(asked: Asked) -> Reply:
     accounts = asked.accounts()
     position = position_of(asked, accounts, fixed=2)
     query = AccountsParameters(
-        # All pages of a list cover the month in which its first page was read.
+        # All pages of a list cover the month in which the first page was read.
         month=given.text("month") or _month_of(position),
         accounts=sorted(accounts),
         prefix=given.text("prefix"),
@@ -58,13 +58,13 @@ def _accounts(asked: Asked) -> Reply:
         key=key,
         sort_key=sort_key_of(query.order),
         fixed=(month_number, figures),
-        # A URL without a month refers to another month tomorrow.
+        # Tomorrow, a URL without a month may refer to another month.
         kept_s=FINAL_S if final and given.text("month") else KEPT_S,
     )
 
 
 def _listed(asked: Asked, query: AccountsQuery) -> Answer:
-    # Closed months are read from files, whose libraries are imported at the first such request.
+    # Closed months are read from files; the libraries for this are imported at the first such request.
     from metering.wiring.answers.accounts import accounts_of
 
     try:
@@ -72,7 +72,7 @@ def _listed(asked: Asked, query: AccountsQuery) -> Answer:
     except AccountsNotKeptError as error:
         if asked.sees_all:
             raise
-        # A customer needs no details about days of other accounts or about commands of the operator.
+        # A customer does not need details about days of other accounts or about the operator's commands.
         reason = f"The accounts of {query.month} are not summed."
         raise AccountsNotKeptError(reason, "Ask again in an hour, or ask /v1/usage.") from error
 
@@ -86,12 +86,12 @@ def _figures(asked: Asked, query: AccountsQuery, answer: Answer) -> int:
 
 
 def _month_of(position: Position) -> str | None:
-    """Month of the previous page, such as 202611. A cursor may hold any number, so check the month."""
+    """Month of the previous page, such as 202611. A forged cursor may contain any number, so the month is validated."""
     return f"{position.fixed[0] // 100:04d}-{position.fixed[0] % 100:02d}" if position.fixed else None
 
 
 def sort_key_of(order: Order) -> Callable[[Key], Key]:
-    """Sort key of rows, as text: longer numbers sort after shorter ones, and inverted digits reverse the order."""
+    """Sort key of rows, as text: numbers with more digits sort later, and inverted digits reverse the order."""
 
     def sortable(key: Key) -> Key:
         figure, *account = key
@@ -190,7 +190,7 @@ def _cost(asked: Asked) -> Reply:
 
 
 def _refuse_what_tells_of_others(asked: Asked, billing: BillingRegions, query: rows.CostQuery, book: BookName) -> None:
-    """Refuse costs that depend on usage invisible to the caller, before any usage is read.
+    """Refuse costs that depend on usage that the caller may not see, before any usage is read.
 
     The refusal depends on a payer's accounts, not on their usage.
     """
@@ -269,7 +269,7 @@ def _billing(asked: Asked) -> BillingRegions:
 
 
 def _of_own(answer: Answer) -> Answer:
-    """The answer without `positions`, which name payers whose other accounts the caller may not see."""
+    """The answer without `positions`: they name payers whose other accounts the caller may not see."""
     return replace(answer, meta={name: value for name, value in answer.meta.items() if name != "positions"})
 
 

@@ -26,7 +26,7 @@ _OK = Answer(columns=(Column(name="status"),), rows=[{"status": "ok"}], document
 
 
 def resource() -> Resource:
-    """The resource, with its own cache."""
+    """The health resource, with its own cache."""
     return Resource(
         path="/v1/health",
         name="health",
@@ -39,7 +39,7 @@ def resource() -> Resource:
 
 @dataclass(slots=True, kw_only=True)
 class _Health:
-    """Whether the ledgers answered at the last check. Mutable."""
+    """Whether the ledgers responded at the last check. Mutable."""
 
     asked_ms: int | None = None
     trouble: str | None = None
@@ -48,7 +48,7 @@ class _Health:
     def answer(self, asked: Asked) -> Reply:
         now_ms = asked.parts.clock.now_ms()
         stale = self.asked_ms is None or now_ms - self.asked_ms >= KEPT_MS
-        # No request waits for the read of another request: a hanging ledger must not block all threads.
+        # No request waits for another request's read, because a hanging ledger must not block all threads.
         if stale and self.lock.acquire(blocking=False):
             try:
                 self.trouble, self.asked_ms = _trouble(asked.parts.regions), now_ms

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from metering.wiring import lake
 
-# One request reads at most this many entries of quarantine, each of them an S3 object.
+# One request reads at most this many quarantine entries, and each entry is an S3 object.
 MOST_ENTRIES = 1_000
 
 

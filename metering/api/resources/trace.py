@@ -102,7 +102,7 @@ def _within(asked: Asked) -> tuple[int, int] | None:
 
 
 def _refuse_hours(asked: Asked, from_s: int, to_s: int) -> int:
-    """Number of hours whose rows may be read, counted before reading. Hours of a closed month count, too."""
+    """Number of hours whose rows may be read, counted before reading. The hours of a closed month also count."""
     budget = asked.parts.limits
     problems = budget.of_range(from_s, to_s, now_s=asked.now_s)
     hours = max(-(-(min(to_s, asked.now_s + HOUR_S) - from_s) // HOUR_S), 0)

@@ -70,7 +70,7 @@ def _query(asked: Asked, accounts: frozenset[str], position: Position) -> UsageQ
 
 
 _SUMS: openapi.Schema = {"bytes": openapi.BYTES, "records": openapi.integer(-(2**63))}
-# Usage of the requested accounts that is not rolled up yet. Null means that there was too much to read.
+# Usage of the requested accounts that is not rolled up yet. Null means that too much usage would have to be read.
 _WAITING = openapi.record(
     {"bytes": openapi.maybe(openapi.BYTES), "records": openapi.maybe(openapi.integer()), "since": openapi.TIME}
 )

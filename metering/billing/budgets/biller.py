@@ -1,7 +1,7 @@
 """The biller maintains its region's day sums; in the home region it also evaluates budgets and finds unusual days.
 
-A run may stop at any call and be repeated: sums and their index change together, an alert is put once, and a message is
-resent until SNS accepts it.
+A run may stop at any call and be repeated: day sums and their index change together, an alert is put only once, and a
+message is resent until SNS accepts it.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
     from metering.billing.day_sums.keeper import DaySumKeeper, Kept
     from metering.stores.clock import Alerts, Clock, Deadline
 
-# A month that has ended is judged until it is closed in every region. Closing takes 72 hours from the month's end,
+# A month that has ended is evaluated until it is closed in every region. A month is closed 72 hours after its end,
 # unless its count has a problem, which raises a separate alarm.
 _MONTH_LASTS_S = 5 * DAY_S
-# Maximum number of messages about unusual usage per day and region. One more message lists the rest.
+# Maximum number of messages about unusual usage per day and region. If there are more, one more message lists the rest.
 MOST_MESSAGES = 20
-# Alerts up to this age are in the watch's figures.
+# The watch's figures include alerts up to this age.
 _REMEMBERED_S = 2 * DAY_S
 
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """One evaluation of all budgets and regions, in the home region."""
+    """One evaluation of all budgets and all regions, made in the home region."""
 
     months: open_months.OpenMonths
     budgets: Sequence[Budget]
@@ -79,7 +79,7 @@ class Turn:
         return found, judged
 
     def unusual(self, region: open_months.ReadRegion, figures: BillerFigures) -> list[StoredAlert]:
-        """Alerts about unusual usage on a region's last whole day, unless an earlier run has checked that day."""
+        """Alerts about unusual usage on a region's last whole day; none if an earlier run has checked that day."""
         book, day_s, name = self.months.terms.book, region.last_whole_day(), region.region
         if book is None or day_s is None or figures.looked.get(name, "") >= date_of(day_s):
             return []
@@ -90,7 +90,7 @@ class Turn:
         return told
 
     def keep_positions(self, objects: ObjectStore) -> None:
-        """Store the positions of payers with several accounts, so that one account can be priced alone."""
+        """Store the tier positions of payers with several accounts, so that one account can be priced alone."""
         book = self.months.terms.book
         if book is None:
             return
@@ -150,11 +150,11 @@ class BillerResult:
 
     Attributes:
         files: Number of lake files counted.
-        behind_s: Age of the compactor's oldest run that is not counted; 0 if all runs are counted.
+        behind_s: Age of the oldest compactor run that is not counted; 0 if all runs are counted.
         budgets: Number of budget periods evaluated; 0 outside the home region.
         made, sent: Number of new alerts, and of messages that SNS accepted.
-        unusual: Number of unusual days found in this run, counted per series.
-        left_out: Regions that gave no answer.
+        unusual: Number of unusual days that this run found, counted per series.
+        left_out: Regions that did not respond.
     """
 
     files: int
@@ -168,7 +168,7 @@ class BillerResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Home:
-    """Parts of the biller of the home region. `regions`: all regions with data of the stage, this one included."""
+    """Dependencies of the home region's biller. `regions`: all regions with data of the stage, this one included."""
 
     objects: ObjectStore
     alerts: Alerts
@@ -181,7 +181,7 @@ class Biller:
     """The biller job of one region.
 
     Attributes:
-        home: Parts for the home region; None in other regions, which only keep sums.
+        home: Dependencies for the home region; None in other regions, which only maintain sums.
     """
 
     items: ItemStore
@@ -192,7 +192,7 @@ class Biller:
     home: Home | None = None
 
     def run(self, deadline: Deadline) -> BillerResult:
-        """Count new usage; in the home region, also evaluate budgets and unusual days.
+        """Add new usage to the day sums; in the home region, also evaluate budgets and find unusual days.
 
         Raises:
             UnavailableError: A call failed; the next run finishes the work.
@@ -212,7 +212,7 @@ class Biller:
     ) -> tuple[BillerResult, BillerFigures]:
         book = AlertBook(items=self.items, alerts=home.alerts, clock=self.clock)
         since = month_of(hour_of(figures.finished_s - _SENT_FOR_S))
-        # Alerts that an earlier run could not send go first: nothing below may delay them.
+        # Alerts that an earlier run could not send are sent first, because nothing below may delay them.
         sent = book.send(since)
         regions, left_out = open_months.read_regions(home.regions())
         budgets = BudgetStore(items=self.items, clock=self.clock).list()

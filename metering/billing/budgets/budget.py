@@ -1,6 +1,6 @@
 """Budgets: a scope, an amount in USD or bytes for each month or day, and thresholds.
 
-An error describes all problems of a budget at once.
+An error lists all problems of a budget.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _WHOLE = 100_000
 
 
 class BudgetRefusedError(OperationFailedError):
-    """A budget is invalid; the error lists all problems."""
+    """A budget is invalid; the error lists all its problems."""
 
     def __init__(self, problems: tuple[str, ...]) -> None:
         super().__init__(f"This is no budget: {'; '.join(problems)}.", "Nothing was set. Correct it, and set it again.")
@@ -111,7 +111,7 @@ class Budget:
 
 
 def amount_of(text: str) -> Amount:
-    """An amount such as `500 USD`, `0.5 USD`, `10 TB` or `4096 bytes`.
+    """Parse an amount such as `500 USD`, `0.5 USD`, `10 TB` or `4096 bytes`.
 
     Raises:
         ValueError: The text is not an amount, or the amount is not positive.
@@ -135,7 +135,7 @@ def amount_of(text: str) -> Amount:
 
 
 def threshold_of(text: str) -> Threshold:
-    """A threshold such as `actual 80%`, `forecast 100%` or `actual 500 USD`.
+    """Parse a threshold such as `actual 80%`, `forecast 100%` or `actual 500 USD`.
 
     Raises:
         ValueError: It is another text.

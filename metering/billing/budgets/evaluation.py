@@ -1,4 +1,4 @@
-"""Standings of budgets with their crossed thresholds, and days of unusual usage."""
+"""Standings of budgets, with their crossed thresholds; and days of unusual usage."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Standing:
 
 
 def period_at(budget: Budget, epoch_s: int) -> BudgetPeriod:
-    """The budget period that contains a second."""
+    """The budget period that contains a given second."""
     if budget.period == "day":
         day_s = epoch_s - epoch_s % DAY_S
         return BudgetPeriod(name=date_of(day_s), from_s=day_s, to_s=day_s + DAY_S)
@@ -66,7 +66,7 @@ def period_at(budget: Budget, epoch_s: int) -> BudgetPeriod:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """Evaluates budgets by counted usage, which only grows, so a crossed threshold stays crossed.
+    """Evaluates budgets by counted usage. Counted usage only grows, so a crossed threshold remains crossed.
 
     Attributes:
         through_s: Time up to which usage is counted; forecasts cover the rest of the period.
@@ -103,7 +103,7 @@ class Evaluation:
         return total
 
     def expected(self, budget: Budget, period: BudgetPeriod) -> Forecast:
-        """Sum of the forecasts of a budget's payers. Adding up the payers' intervals makes a wide interval."""
+        """Sum of the forecasts of a budget's payers. The payers' intervals are added up, so the interval is wide."""
         forecaster = Forecaster(
             month=period.month,
             from_s=period.from_s,
@@ -122,7 +122,7 @@ class Evaluation:
         return _sum(made)
 
     def _usage(self, budget: Budget, period: BudgetPeriod, payer_id: str) -> PeriodUsage:
-        """A payer's usage in the month so far and the weeks before it, inside and outside the budget's scope."""
+        """A payer's usage in the month so far and in the weeks before it, inside and outside the budget's scope."""
         mine: DayBytes = defaultdict(dict)
         others: DayBytes = defaultdict(dict)
         for day_s in self._days(period):
@@ -136,7 +136,7 @@ class Evaluation:
     def _days(self, period: BudgetPeriod) -> Iterator[int]:
         first_s, _ = month_bounds_s(period.month)
         today_s = self.through_s - self.through_s % DAY_S
-        # A partly counted day is included if anything of it is counted; otherwise it is left to the forecast.
+        # A partly counted day is included if any of its usage is counted; otherwise the forecast covers the day.
         until_s = today_s + DAY_S if self.through_s > today_s else today_s
         yield from range(min(first_s, today_s - HISTORY_DAYS * DAY_S), until_s, DAY_S)
 
@@ -164,8 +164,8 @@ def _sum(forecasts: list[Forecast]) -> Forecast:
 
 
 # Anomalies compare bytes and not cost, because cost jumps where a tier begins. A day is unusual if its bytes are more
-# than four deviations and more than a quarter above the median of up to eight weeks, and cost more than a floor at
-# first prices.
+# than four deviations and more than a quarter above the median of up to eight weeks, and their cost at first prices
+# exceeds a floor.
 
 
 WEEKS = 8
@@ -183,7 +183,7 @@ class Series(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnomalyRules:
-    """Limits for a usual day: deviations and percent above the median, and exact cost (L0) of the excess bytes."""
+    """Limits of usual usage: deviations and percent above the median, and exact cost (L0) of the excess bytes."""
 
     deviations: float = 4.0
     percent: int = 25
@@ -198,10 +198,10 @@ class Anomaly:
     """An unusual day of a series.
 
     Attributes:
-        kind: The series' usage kind with the most bytes.
+        kind: The usage kind of the series with the most bytes.
         expected: Median bytes of the same weekday in earlier weeks.
         excess: Exact cost (L0), at list prices, of the bytes above the median.
-        weeks: Number of earlier weeks with known usage.
+        weeks: Number of earlier weeks whose usage is known.
     """
 
     region: str
@@ -246,7 +246,7 @@ def anomalies_of(month: SummedMonth, day_s: int, book: PriceBook, rules: Anomaly
 
 
 def _weeks(index: DayIndex, day_s: int) -> list[int]:
-    """Days of the same weekday in earlier weeks, with or without usage, as far back as the region's sums go."""
+    """Days of the same weekday in earlier weeks, with or without usage, as far back as the region has sums."""
     if not index.days:
         return []
     first_s = max(min(index.days), index.from_s)
@@ -291,7 +291,7 @@ def _judged(
 
 
 def is_unusual(size: int, before: list[int], rules: AnomalyRules = RULES) -> bool:
-    """Whether bytes are far above the bytes of earlier weeks, regardless of cost."""
+    """Whether a day's bytes are far above those of earlier weeks, regardless of cost."""
     usual = median(before)
     above = size - usual
     deviation = _NORMAL * median(abs(each - usual) for each in before)

@@ -1,4 +1,4 @@
-"""Forecast of a budget: usage so far plus the expected rest of the period, rated by the payer's tiers."""
+"""Forecast of a budget: usage so far plus expected usage in the rest of the period, rated by the payer's tiers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 WEEKS = 4
 HISTORY_DAYS = 7 * WEEKS
-# Two whole weeks show how weekdays differ; fewer days give only the daily mean.
+# Two whole weeks show how weekdays differ; from fewer days, only the daily mean is used.
 _WEEKDAYS_FROM = 14
 _DAYS_FROM = 3
 # The epoch began on a Thursday, weekday 3 if Monday is 0.
@@ -51,7 +51,7 @@ class Profile:
 
     Attributes:
         means: Mean bytes of a day, by day of the week and product.
-        low, high: 10th and 90th percentile of actual/expected bytes over the days.
+        low, high: 10th and 90th percentile of the ratio of actual to expected bytes over the days.
     """
 
     method: Method
@@ -64,13 +64,13 @@ class Profile:
         return self.means.get(weekday(day_s), {})
 
     def band(self, days: int) -> tuple[float, float]:
-        """The 10th and 90th percentile of actual/expected bytes over `days` days, if days are independent."""
+        """The 10th and 90th percentile of the ratio of actual to expected bytes over `days` independent days."""
         root = max(days, 1) ** 0.5
         return max(0.0, 1 + (self.low - 1) / root), max(0.0, 1 + (self.high - 1) / root)
 
 
 def profile_of(history: Mapping[int, Mapping[Sold, int]], before_s: int) -> Profile:
-    """The profile of the last four weeks before a day. Days missing from `history` had no bytes."""
+    """The profile of the four weeks before a given day. Days missing from `history` had no bytes."""
     first_s = before_s - HISTORY_DAYS * DAY_S
     begun = (day_s for day_s in history if first_s <= day_s < before_s and any(history[day_s].values()))
     days = list(range(min(begun, default=before_s), before_s, DAY_S))
@@ -99,7 +99,7 @@ def _with_band(
     if len(parts) < _DAYS_FROM:
         return Profile(method=method, days=len(days), means=means)
     tenths = quantiles(parts, n=10, method="inclusive")
-    # The band always contains the expected value, however the days are distributed.
+    # The band of a forecast always contains the expected value, however the days are distributed.
     return Profile(method=method, days=len(days), means=means, low=min(tenths[0], 1.0), high=max(tenths[-1], 1.0))
 
 
@@ -130,7 +130,7 @@ class HourShares:
 
 DayBytes = dict[int, dict[Sold, int]]
 """Bytes by day and by what is sold."""
-# Stand-in account for the payer's other accounts, whose usage takes tiers from the budget's account.
+# Placeholder account for the payer's other accounts, whose usage takes tiers from the budget's account.
 _REST = "~"
 
 
@@ -140,8 +140,8 @@ class Forecast:
 
     Attributes:
         history_days: Days of history on which the forecast is based.
-        value, low, high: Exact cost (L0) or bytes: expected value and 80 % interval. Counted values without enough
-            history. payers_without: Number of payers without enough history, whose forecast is only their usage so far.
+        value, low, high: Exact cost (L0) or bytes: expected value and 80 % interval. Without enough history, counted
+            values. payers_without: Number of payers without enough history; their forecast is only their usage so far.
     """
 
     method: Method
@@ -156,7 +156,7 @@ class Forecast:
         return self.method is not Method.NONE
 
     def at_least(self, actual: int) -> Forecast:
-        """This forecast, with values raised to at least the counted usage, which never shrinks."""
+        """This forecast, with its values raised to at least the counted usage, because counted usage never shrinks."""
         if not self.known:
             return self
         low, value, high = (max(each, actual) for each in (self.low, self.value, self.high))
@@ -165,10 +165,10 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeriodUsage:
-    """A payer's usage in the month so far and the weeks before, inside and outside a budget's scope.
+    """A payer's usage in the month so far and in the weeks before it, inside and outside a budget's scope.
 
     Attributes:
-        account_id: Account of the scope, which may have its own prices.
+        account_id: Account in the budget's scope, which may have its own prices.
     """
 
     mine: DayBytes
@@ -217,7 +217,7 @@ class Forecaster:
         return Forecast(method=profile.method, history_days=profile.days, value=value, low=low, high=high)
 
     def _futures(self, so_far: DayBytes, profile: Profile) -> list[DayBytes]:
-        """Bytes by day of the month up to the period's end, in a low, an expected and a high variant."""
+        """Bytes by day from the start of the month to the period's end, in a low, an expected and a high variant."""
         left = max((self.to_s - self._today_s) // DAY_S, 1)
         low, high = profile.band(left)
         return [self._future(so_far, profile, part) for part in (low, 1.0, high)]
@@ -234,7 +234,7 @@ class Forecaster:
 
     @property
     def _today_s(self) -> int:
-        """First second of the partly counted day."""
+        """First second of the day that is counted in part."""
         return self.through_s - self.through_s % DAY_S
 
     def _cost(self, usage: ExpectedUsage, prices: payer_prices.PayerPrices) -> int:
@@ -244,7 +244,7 @@ class Forecaster:
 
 
 class ExpectedUsage:
-    """A `PayerUsage` of accounts, computed from daily sums and hourly shares."""
+    """A `PayerUsage` of some accounts, computed from daily sums and hourly shares."""
 
     def __init__(self, month: str, parts: Mapping[str, DayBytes], shares: HourShares) -> None:
         self.month = month

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 class AlertBook:
     """The alerts in a region's ledger, and the SNS topics that receive the alerts.
 
-    An alert is put if absent, and marked as sent after SNS has accepted the message. If the process dies in between,
-    the message is sent again with the same id.
+    An alert is stored if absent, and marked as sent after SNS has accepted its message. If the process is killed before
+    the mark, the message is sent again with the same id.
     """
 
     items: ItemStore
@@ -35,7 +35,7 @@ class AlertBook:
     clock: Clock
 
     def make(self, alert: StoredAlert) -> bool:
-        """Store an alert unless its period and id exist already; returns whether it is new."""
+        """Store an alert unless one with its period and id exists; returns whether the alert is new."""
         try:
             self.items.put(Put(table=Table.LEDGER, item=alert.to_item(), condition=Absent()))
         except ConditionFailedError:
@@ -43,10 +43,10 @@ class AlertBook:
         return True
 
     def send(self, since_period: str) -> list[StoredAlert]:
-        """Send the new alerts of a period and of later periods.
+        """Send the unsent alerts of a period and of later periods.
 
         Raises:
-            UnavailableError: SNS gave no answer. The alert stays new, and the next process sends it.
+            UnavailableError: SNS gave no answer. The alert remains new, and the next run sends it.
         """
         sent = []
         for alert in self.known(since_period):
@@ -80,8 +80,8 @@ class Setting:
 
     Attributes:
         home: Home region, for commands about budgets.
-        through_s: Time up to which the count of all regions is complete; 0 if unknown.
-        prices: Name and version of the price book; empty without one.
+        through_s: Time up to which the counts of all regions are complete; 0 if unknown.
+        prices: Name and version of the price book; empty without a price book.
         left_out: Regions whose usage is missing.
     """
 
@@ -121,7 +121,7 @@ def amount_text(value: int, unit: Unit) -> str:
 
 
 def budget_alert(standing: evaluation.Standing, threshold: Threshold, setting: Setting) -> StoredAlert:
-    """The alert of a crossed threshold. A budget with a changed amount or scope raises new alerts."""
+    """The alert of a crossed threshold. If the amount or scope of a budget changes, it raises new alerts."""
     budget, period = standing.budget, standing.period
     scope = str(budget.scope)
     fields = {
@@ -187,7 +187,7 @@ def anomaly_alert(anomaly: evaluation.Anomaly, setting: Setting) -> StoredAlert:
 
 
 def more_anomalies_alert(region: str, day_s: int, count: int, setting: Setting) -> StoredAlert:
-    """One message for all unusual series of a day above `MOST_MESSAGES`."""
+    """One message about all unusual series of a day that exceed `MOST_MESSAGES`."""
     day = date_of(day_s)
     return alert_of(
         ("anomalies", region, day),

@@ -1,7 +1,7 @@
 """Usage, prices and payers for evaluating budgets at one point in time.
 
-For budgets, days are summed by payer, by separately counted account, and by product. The sums are stored with the key
-of their day object, so that the next run reads only changed days.
+For budgets, each day's usage is summed by payer, by separately counted account, and by product. The sums are stored
+with the key of their day object, so that the next run reads only changed days.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _SCHEMA = "metering.budget-days/1"
 
 
 class Group(NamedTuple):
-    """A separately counted account, or (with an empty id) all other accounts of a payer."""
+    """A separately counted account, or, if the account id is empty, all other accounts of a payer."""
 
     payer_id: str
     account_id: str
@@ -67,7 +67,7 @@ class Grouping:
 
     @property
     def stamp(self) -> str:
-        """Hash that changes whenever the sums of a day might change."""
+        """Hash of the grouping, which changes whenever the sums of a day might change."""
         parts = [self.organization.sha256, str(self.organization.version), *sorted(self.apart), "|"]
         parts += ["*"] if self.payers is None else sorted(self.payers)
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
@@ -113,7 +113,7 @@ class Grouping:
 
 
 class _Kind(StrEnum):
-    """Kind of stored sums: a day by group (under its first second), hours by group, hours over all groups."""
+    """Kind of stored sums: a day by group (under the day's first second), hours by group, hours over all groups."""
 
     DAY = "day"
     HOURS = "hours"
@@ -160,7 +160,7 @@ class DaySummaries:
         return {hour_s: groups[_EVERYBODY] for hour_s, groups in hours.items()}
 
     def keep(self) -> None:
-        """Put changed sums. If stored sums are lost, they are computed again."""
+        """Put changed sums. Lost sums are computed again."""
         for month in sorted(self._changed):
             self.objects.put(rated_summaries_key(month), self._body(month), if_absent=False)
         self._changed.clear()
@@ -273,7 +273,7 @@ class PayerMonth:
         return self._usage.lines_of(sold, day_s)
 
     def hours(self, sold: frozenset[Sold], day_s: int) -> Mapping[int, int]:
-        """Bytes by hour, summed over some products."""
+        """Sum of the bytes of some products, by hour."""
         found: dict[int, int] = {}
         for _, hour_s, _, each, size in self.hour_parts(day_s):
             if each in sold:
@@ -284,7 +284,7 @@ class PayerMonth:
         return self.hour_lines(self.regions, sold, hour_s)
 
     def hour_lines(self, regions: Iterable[SummedMonth], sold: frozenset[Sold], hour_s: int) -> Iterator[UsageLine]:
-        """Lines of one hour of some regions, in the order of rating."""
+        """Usage lines of one hour in some regions, in the order in which they are rated."""
         accounts = self.organization.accounts_of(self.payer_id)
         lines = heapq.merge(*(region.lines_of_hour(hour_s, accounts, sold) for region in regions))
         mine = (line for line in lines if self.organization.payer_of(line.account_id, hour_s) == self.payer_id)
@@ -315,7 +315,7 @@ class PayerMonth:
 
 @dataclass(frozen=True, kw_only=True)
 class PayerCosts:
-    """Computes exact costs of parts of a payer's open month."""
+    """Computes exact costs of any part of a payer's open month."""
 
     usage: PayerMonth
     prices: PayerPrices
@@ -327,7 +327,7 @@ class PayerCosts:
     def exact_of(self, scope: Scope, days: Iterable[int] | None = None) -> int:
         """Exact cost (L0) of a scope's usage on some days, or in the whole month so far.
 
-        A day is rated by its sums, but by its hours if a tier, an allowance or a price ends within it.
+        A day is rated by its daily sums, or by its hours if a tier, an allowance or a price ends within the day.
         """
         exact = 0
         by_hours: dict[int, set[Sold]] = {}
@@ -355,7 +355,7 @@ class PayerCosts:
         return exact + sum(self._lines(scope, hour_s, cut) for hour_s, cut in by_lines.items())
 
     def _lines(self, scope: Scope, hour_s: int, solds: set[Sold]) -> int:
-        # A usage key in two regions is one line, so an offset in the line counts the bytes of both regions.
+        # A usage key in two regions has one line, so an offset in the line counts the bytes of both regions.
         parts = sorted(
             (line, region.region)
             for region in self.usage.regions
@@ -370,7 +370,7 @@ class PayerCosts:
 
 
 def in_scope(scope: Scope, region: str, group: Group, sold: Sold) -> bool:
-    """Whether a group's sums in a region belong to a scope. An account named by a scope is its own group."""
+    """Whether a group's sums in a region belong to a scope. An account that a scope names is its own group."""
     return (
         scope.payer in ("", group.payer_id)
         and scope.account in ("", group.account_id)
@@ -379,7 +379,7 @@ def in_scope(scope: Scope, region: str, group: Group, sold: Sold) -> bool:
     )
 
 
-# Unless it is behind, the compactor takes an hour of today within one hour of its first rows.
+# Unless it is behind, the compactor compacts an hour of today within one hour of the hour's first rows.
 _PUBLISHED_AFTER_S = 2 * HOUR_S
 
 
@@ -396,7 +396,7 @@ class RegionSums(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadRegion:
-    """A region with one version of its day sums, so that all reads in one run are consistent."""
+    """A region with one fixed version of its day sums, so that all reads in one run are consistent."""
 
     sums: RegionSums
     index: DayIndex
@@ -424,7 +424,7 @@ class ReadRegion:
 
 
 def read_regions(regions: Iterable[RegionSums]) -> tuple[list[ReadRegion], list[str]]:
-    """Regions with their day sums, and the names of regions that gave no answer."""
+    """Regions with their day sums, and the names of regions that did not respond."""
     found, left_out = [], []
     for sums in regions:
         try:
@@ -439,7 +439,7 @@ class Terms:
     """Price book, overrides and payers by which usage is rated.
 
     Attributes:
-        book: Price book; None if none was ever imported, so that nothing has a cost.
+        book: Price book; None if no price book was ever imported, so that nothing has a cost.
     """
 
     book: PriceBook | None
@@ -462,7 +462,7 @@ class OpenMonths:
 
     Attributes:
         objects: Bucket of the home region, which stores the daily sums for budgets.
-        regions: All regions that gave an answer.
+        regions: All regions that responded.
     """
 
     objects: ObjectStore
@@ -547,7 +547,7 @@ class OpenMonths:
         return reach_of(region.index.reach for region in self.regions)
 
     def _grouping(self) -> Grouping:
-        """Group payers that have budgets or several accounts, or all payers if a budget covers all of them."""
+        """Choose the payers that have budgets or several accounts, or all payers if a budget covers all of them."""
         organization = self.terms.organization
         named: set[str] = {payer.payer_id for payer in organization.payers if len(payer.members) > 1}
         everybody = False
@@ -567,7 +567,7 @@ class OpenMonths:
         )
 
 
-# A month is closed 72 hours after its end. People get two more days.
+# A month is closed 72 hours after its end. After that, people have two more days.
 _PATIENCE_S = 5 * DAY_S
 
 
@@ -595,9 +595,9 @@ def _unpriced(months: OpenMonths, name: str, book: PriceBook) -> dict[Sold, int]
 def blocked(
     months: OpenMonths, names: Iterable[str], *, left_out: Sequence[str], unpriced: Unpriced, now_s: int
 ) -> dict[str, str]:
-    """Months that are old enough to be invoiced but cannot be invoiced, each with the reason.
+    """Months whose invoice is due but cannot be made, each with the reason.
 
-    None without a price book.
+    Empty without a price book.
     """
     if months.terms.book is None:
         return {}
@@ -632,7 +632,7 @@ _CURRENT_FOR_S = 6 * HOUR_S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptPositions(StoredDocument):
-    """Stored positions of one payer's month, with their inputs.
+    """Stored tier positions of one payer's month, with the inputs of their computation.
 
     Attributes:
         as_of: Time at which the positions were computed, RFC 3339.
@@ -640,7 +640,7 @@ class KeptPositions(StoredDocument):
         book: Name, version and digest of the price book.
         overrides, organization: Versions.
         regions: Regions whose usage the positions include.
-        left_out: Regions that gave no answer.
+        left_out: Regions that did not respond.
     """
 
     SCHEMA: ClassVar[str] = "metering.positions/1"
@@ -663,7 +663,7 @@ class KeptPositions(StoredDocument):
     def is_current(self, regions: Iterable[str], now_s: int) -> bool:
         """Whether the biller computed the positions recently, with the usage of all these regions.
 
-        If the biller stops while usage grows, stored tiers become too low.
+        If the biller stops while usage grows, stored positions become too low.
         """
         made_s = datetime.fromisoformat(self.as_of).timestamp()
         return now_s - made_s <= _CURRENT_FOR_S and set(regions) <= set(self.regions)

@@ -1,14 +1,14 @@
-"""The sums of one day, by account and kind of usage, and the accounts of a month, listed in one read.
+"""The usage of one day, summed by account and kind, and the accounts of a month, which one read lists.
 
 Day sums and account lists are gzip files of JSON lines. The head of a day lists the counted lake files, the kinds of
-usage, and their bytes by hour over all accounts. Each further line is an account, in order: `["123456789012", [[0,
-"4096"], …]]`, with a kind's number and bytes. Bytes are strings, because JSON numbers are exact to 2^53. A day's
-accounts are never in memory all at once.
+usage, and their bytes by hour over all accounts. Each further line describes one account: `["123456789012", [[0,
+"4096"], …]]`, with the number of each kind of usage and its bytes. Bytes are stored as strings, because JSON numbers
+are exact only up to 2^53. The accounts of a day are never all in memory at once.
 
-The head of a list of accounts has the month and the total of each counted hour. Each line after it is an account:
-`["123456789012", "4096", 12, 1764000000, 1764003600]`, with its bytes, its records, and the first and the last hour of
-its usage, in epoch seconds. Unlike the day sums, the list includes the canary, and corrections in the month of their
-booking: the sum over all accounts equals that of the lake files, to the byte.
+The head of a list of accounts has the month and, for each counted hour, the total. Each further line describes one
+account: `["123456789012", "4096", 12, 1764000000, 1764003600]`: its id, its bytes, its records, and the first and the
+last hour of its usage, in epoch seconds. Unlike the day sums, the list includes the canary, and books corrections in
+the month of their booking: the sum over all accounts equals that of the lake files, to the byte.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _SCHEMA = "metering.rated-day/1"
 _LEVEL = 6
 ACCOUNT_ID = slice(2, 14)
 HOURS = 24
-# Columns of a usage kind in a stored file. The order in the file differs from that of the class's fields.
+# Columns of a usage kind in a stored file. The file's column order differs from that of the class's fields.
 _KIND = ("service", "usage_type", "from_location", "to_location")
 
 
@@ -59,9 +59,9 @@ class DayHead:
     """The head of a day's sums.
 
     Attributes:
-        files: Lake files whose rows the sums include, by hour.
+        files: Lake files whose rows are included in the sums, by hour.
         kinds: Kinds of usage; accounts refer to a kind by its index.
-        hours: Bytes of each kind in each hour of the day, over all accounts.
+        hours: Bytes of each kind in each hour of the day, summed over all accounts.
     """
 
     day_s: int
@@ -75,7 +75,7 @@ class DayHead:
 
 
 class AccountDay(NamedTuple):
-    """Bytes of one account, by index of the usage kind."""
+    """Bytes of one account, by the index of the usage kind."""
 
     account_id: str
     sums: Mapping[int, int]
@@ -93,7 +93,7 @@ def day_body(head: DayHead, accounts: Iterable[AccountDay]) -> bytes:
 
 
 def lines_body(lines: Iterable[object]) -> bytes:
-    """Make a gzip file with a line of JSON for each value. Only one line is held in memory."""
+    """Make a gzip file of JSON lines, one line per value. Only one line is held in memory."""
     sink = io.BytesIO()
     with gzip.GzipFile(fileobj=sink, mode="wb", compresslevel=_LEVEL, mtime=0) as file:
         for line in lines:
@@ -102,14 +102,14 @@ def lines_body(lines: Iterable[object]) -> bytes:
 
 
 def account_lines(body: bytes) -> Iterator[bytes]:
-    """Lines of a sums file after the head. The account id is the slice `ACCOUNT_ID` of a line."""
+    """Lines of a sums file that follow the head. In each line, the slice `ACCOUNT_ID` is the account id."""
     with gzip.GzipFile(fileobj=io.BytesIO(body), mode="rb") as file:
         file.readline()
         yield from file
 
 
 def head_fields(body: BinaryIO, key: str, schema: str) -> codec.Fields:
-    """Read the head of a sums file; only the first line of the stream is read.
+    """Read the head of a sums file; of the stream, only the first line is read.
 
     Raises:
         ObjectDamagedError: It cannot be decompressed.
@@ -181,9 +181,10 @@ def _kind_of(row: codec.Fields) -> UsageKind:
 
 
 class DayAddition:
-    """Adds to one day. Mutable: add files, then read the day's new sums.
+    """Adds to one day. Mutable: add files, then read the new sums of the day.
 
-    Corrections of closed months are omitted, because they count in their month of use. So is the canary.
+    Corrections of closed months are omitted, because day sums count corrections in their month of use. So is the
+    canary.
     """
 
     def __init__(self, head: DayHead) -> None:
@@ -194,7 +195,7 @@ class DayAddition:
         self._accounts: dict[str, dict[int, int]] = {}
 
     def add(self, hour_s: int, file: LakeFile, totals: Iterable[tuple[UsageKey, Total]]) -> None:
-        """Add the totals of a lake file of an hour of this day."""
+        """Add the totals of a lake file to an hour of this day."""
         hour = (hour_s - self._head.day_s) // HOUR_S
         self._files[hour_s] = (*self._files.get(hour_s, ()), file)
         for key, total in totals:
@@ -236,10 +237,10 @@ def _sum(parts: Iterable[Mapping[int, int]]) -> Mapping[int, int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SummedMonth:
-    """A `RegionMonth` of published usage, without rows in staging. Corrections of earlier months are not included.
+    """Published usage as a `RegionMonth`, without rows in staging. Corrections of earlier months are not included.
 
     Attributes:
-        index: Version of the sums that all calls read.
+        index: Version of the index that all calls read.
     """
 
     region: str
@@ -259,7 +260,7 @@ class SummedMonth:
         return None if key is None else DayReader(self.objects.get(key), key)
 
     def head(self, day_s: int) -> DayHead | None:
-        """Head of a day in any month; None without sums. Only the object's first line is read."""
+        """Head of a day in any month; None if the day has no sums. Only the object's first line is read."""
         key = self.index.days.get(day_s)
         if key is None:
             return None
@@ -291,7 +292,7 @@ class SummedMonth:
         return merged(heapq.merge(*(sorted(self._lines(file, accounts, sold)) for file in files)))
 
     def parts_of_day(self, day_s: int, accounts: Accounts = None) -> Iterator[UsageLine]:
-        """Hourly lines of a day, unordered: one line for each key, hour and lake file."""
+        """Hourly lines of a day, unordered: one line per key, hour and lake file."""
         for files in self._files(day_s).values():
             for file in files:
                 yield from self._lines(file, accounts, None)
@@ -391,7 +392,7 @@ class AccountsReader:
             raise ObjectDamagedError(key, "its content is another one than its name says")
 
     def accounts(self, wanted: frozenset[str] | None = None, *, prefix: str = "") -> Iterator[AccountSum]:
-        """Accounts in order; None selects all accounts. Only accounts whose ids begin with `prefix`."""
+        """Accounts in order; None selects all accounts. Only accounts are read whose ids begin with `prefix`."""
         lines: list[bytes] = []
         begins = prefix.encode()
         for line in account_lines(self._body):
@@ -410,7 +411,7 @@ def _sums(lines: list[bytes]) -> Iterator[AccountSum]:
 
 
 # A month's list of accounts covers whole days, named in the index beside the key. A day may be missing because an
-# earlier release summed it or the object was lost. It is filled in from the lake files that its day sums name.
+# earlier release summed it or the object was lost. The day is filled in from the lake files that its day sums name.
 
 
 if TYPE_CHECKING:
@@ -422,7 +423,7 @@ _LOOKED_AFTER = 3
 
 
 class MonthAddition:
-    """Adds to the accounts of one month; `days` are the first hours of the covered days. Mutable."""
+    """Adds lake files to the accounts of one month; `days` are the first hours of the covered days. Mutable."""
 
     def __init__(self, before: AccountsReader | None, days: frozenset[int]) -> None:
         self.days = set(days)
@@ -432,7 +433,7 @@ class MonthAddition:
         self._sums: dict[str, AccountSum] = {}
 
     def add(self, hour_s: int, totals: Mapping[str, Total]) -> None:
-        """Add the accounts of one lake file of an hour. The hour's day must be covered."""
+        """Add the accounts of one lake file of an hour. The accounts must cover the hour's day."""
         self.changed = True
         for account_id, total in totals.items():
             _add(self._sums, AccountSum(account_id, total.bytes, total.records, hour_s, hour_s))
@@ -452,7 +453,7 @@ class MonthAddition:
 
 
 class AccountTurn:
-    """Adds lake files to the accounts of months, like `DaySumKeeper` to the days. Mutable: fill it, then `put`."""
+    """Adds lake files to months' accounts, as `DaySumKeeper` does to days' sums. Mutable: call `fill`, then `put`."""
 
     def __init__(self, index: DayIndex, objects: ObjectStore, totals: TotalsReader) -> None:
         self._index = index
@@ -463,7 +464,7 @@ class AccountTurn:
         self._lost = {kept.key for _, kept in newest if objects.head(kept.key) is None}
 
     def counting(self, hour_s: int, totals: Entries) -> Entries:
-        """The totals of a lake file. The totals are added if the month's accounts cover the file's day."""
+        """Yields the totals of a lake file. If the month's accounts cover the file's day, they add the totals."""
         day_s = hour_s - hour_s % DAY_S
         month = self._month(day_s)
         if day_s not in self._index.days:
@@ -475,8 +476,8 @@ class AccountTurn:
         """Add days that are not covered yet; returns whether all days are covered.
 
         Args:
-            days: Key of the sums of each day of the region, by the day's first hour, including this turn's.
-            most_files: Number of lake files after which no further day is added.
+            days: First hour of each day of the region -> key of the day's sums, including the days of this round.
+            most_files: Number of lake files; once so many are added, no further day is added.
         """
         for day_s, key in sorted(days.items(), reverse=True):
             if self._covers(day_s):
@@ -489,7 +490,7 @@ class AccountTurn:
         return True
 
     def put(self) -> dict[str, KeptAccounts]:
-        """Store the accounts of changed months; returns the accounts of all months, for the index."""
+        """Store the accounts of changed months; returns the accounts of every month, for the index."""
         made: dict[str, KeptAccounts] = dict(self._index.accounts)
         for month, addition in self._months.items():
             before = made.get(month)
@@ -509,7 +510,7 @@ class AccountTurn:
         return kept is not None and day_s in kept.days and kept.key not in self._lost
 
     def _add_day(self, key: str) -> int:
-        """Add the day whose sums are at `key`, completely or not at all; returns the number of its lake files."""
+        """Add all of the day whose sums are at `key`, or nothing; returns the number of the day's lake files."""
         with self._objects.open(key) as body:
             head = head_of(body, key)
         day = MonthAddition(None, frozenset())
@@ -537,7 +538,7 @@ class AccountTurn:
 
 
 def _told(month: MonthAddition, hour_s: int, totals: Entries) -> Iterator[tuple[UsageKey, Total]]:
-    """Yield the totals, and add them to the month once all are read."""
+    """Yield the totals; after the last total, add all of them to the month."""
     sums: dict[str, Total] = {}
     for entry in totals:
         key, total = entry
@@ -552,9 +553,9 @@ _BY_ACCOUNT = RowQuery(columns=("account_id",))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountCheck:
-    """Compares the accounts of months with published rows, as the reconciler's fourth figure.
+    """Compares the accounts of months with published rows; this is the reconciler's fourth figure.
 
-    Published rows never change, and the index records up to where they are counted. One pass is thus enough.
+    Published rows never change, and the index records which of them are counted. One pass is therefore enough.
     """
 
     items: writes.ItemStore
@@ -562,12 +563,12 @@ class AccountCheck:
     reader: LakeReader
 
     def differences(self, *, from_s: int, to_s: int, deep: bool = False) -> list[Difference]:
-        """Differences for hours in `[from_s, to_s)`, and for the sum over accounts of the hours' months.
+        """Differences in hours of `[from_s, to_s)`, and between the accounts' sum and the hours' sum of each month.
 
         Args:
             from_s: First second of the hours that are compared.
             to_s: The second after them.
-            deep: Whether to count, per account, the rows of whole months in the range, too.
+            deep: Whether to compare each account, too, for months that lie wholly in the range.
 
         Raises:
             UnavailableError: A read failed.
@@ -576,7 +577,7 @@ class AccountCheck:
         try:
             index = DayIndexes(objects=self.objects).newest()
         except (LedgerCorruptError, ObjectMissingError):
-            # The biller fails on the same error and has an alarm of its own, or it has just replaced the index.
+            # Either the biller fails on the same error, with its own alarm, or it has just replaced the index.
             return []
         found: list[Difference] = []
         for month, kept in sorted(index.accounts.items()):
@@ -623,7 +624,7 @@ class AccountCheck:
                 yield _difference(month_bounds_s(month)[0], expected, found, account_id=account_id)
 
     def _published(self, hour_s: int, index: DayIndex) -> list[RowSource]:
-        """Lake files of an hour that were made by counted runs."""
+        """Lake files of an hour that were published by counted runs."""
         items = map(Published.from_item, published_in(self.items, hour_s))
         return [source for each in items if each.run <= index.runs.get(each.shard, 0) for source in each.sources]
 

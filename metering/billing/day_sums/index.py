@@ -1,7 +1,7 @@
 """The index of a region's day sums: the object of each day, the accounts of each month, and the counted runs.
 
-Every change puts a new index under the next number, if absent. Only one of two concurrent processes thus succeeds. One
-that dies before the put changes nothing, because no index names its objects.
+Every change puts a new index under the next number, with a conditional write. Therefore only one of two concurrent
+processes succeeds. A process that fails before this write changes nothing, because no index names its objects.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from metering.usage.totals import ZERO, Total, sum_totals
 if TYPE_CHECKING:
     from metering.stores import writes
 
-# A query lists at most this many entries: about a second. The biller lists all, as the compactor does in each run.
+# A query lists at most this many entries, in about a second. The biller lists all, as the compactor does in each run.
 MOST_LISTED = 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uncounted:
-    """Accepted usage that is not in the sums: it waits for the roll-up, the compactor or the biller.
+    """Accepted usage that is not in the sums, because the roll-up, the compactor or the biller has not processed it.
 
     Attributes:
         total: Bytes and records of this usage, over all accounts and the canary.
-        at_least: Whether there may be more, because the list is partial or a compactor run was in progress.
+        at_least: Whether more usage may be uncounted, because the list is partial or a compactor run was in progress.
     """
 
     total: Total = ZERO
@@ -57,7 +57,7 @@ class Reach:
 
 
 def reach_of(regions: Iterable[Reach]) -> Reach:
-    """Time up to which the sums of all regions are complete, and what they lack."""
+    """Time up to which the sums of all regions are complete, and the usage that the sums lack."""
     known = list(regions)
     lefts = [each.left for each in known if each.left is not None]
     left = reduce(Uncounted.plus, lefts, Uncounted()) if len(lefts) == len(known) else None
@@ -66,7 +66,7 @@ def reach_of(regions: Iterable[Reach]) -> Reach:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """Usage not yet in lake files: total, time of the oldest commit, and whether the list is complete."""
+    """Usage not yet in lake files: its total, the time of its oldest commit, and whether all commits are included."""
 
     total: Total = ZERO
     oldest_ms: int | None = None
@@ -74,7 +74,7 @@ class Listed:
 
 
 def list_unpublished(items: writes.ItemStore, shards: int, *, most: int | None = None) -> Listed:
-    """Sum up the usage that waits for the roll-up or the compactor, each commit once. `most`: entries to list.
+    """Sum up the usage that is not yet rolled up or compacted, each commit once. `most`: entries to list.
 
     Raises:
         LedgerCorruptError: An entry cannot be read.
@@ -91,7 +91,7 @@ def list_unpublished(items: writes.ItemStore, shards: int, *, most: int | None =
 
 
 def _entries(items: writes.ItemStore, shards: int) -> Iterator[tuple[int, Total]]:
-    """Time of each commit, and its usage that no run has compacted. Waiting commits first: they become pending (P2)."""
+    """Time of each commit, and its uncompacted usage. Waiting commits come first, because they become pending (P2)."""
     waiting: set[str] = set()
     for entry in commits.waiting_commits(items, shards):
         waiting.add(entry.commit_id)
@@ -109,7 +109,7 @@ def newest_runs(items: writes.ItemStore, shards: int) -> dict[int, tuple[int, st
 
 
 def all_done(newest: Mapping[int, tuple[int, str]], counted: Mapping[int, int]) -> bool:
-    """Whether each shard's newest run is finished and counted."""
+    """Whether the newest run of each shard is finished and counted."""
     return all(state == "done" and number == counted.get(shard, 0) for shard, (number, state) in newest.items())
 
 
@@ -147,7 +147,7 @@ def _dates(days: frozenset[int]) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptAccounts:
-    """The accounts of a month: key of their object, and first hours of the completely counted days."""
+    """The accounts of a month: key of their object, and first hours of the days that are completely counted."""
 
     key: str
     days: Annotated[frozenset[int], Form(_days, _dates)]
@@ -159,15 +159,15 @@ class DayIndex(StoredDocument):
 
     Attributes:
         number: Version number from 1 on; 0 if no index was ever put.
-        from_s: Days before this time are incomplete, because their runs were not read. 0: all days are complete.
-        runs: Number up to which all runs of each shard are counted.
+        from_s: Days before this time are incomplete, because their runs were not read; 0 if all days are complete.
+        runs: Shard -> number of the last counted run.
         counted_s: Time up to which all published files are counted, epoch seconds.
-        reach: Time up to which the sums were complete, and what they lacked, when this version was made.
-        complete_through_s: `complete_through` of the region at that time; 0 if unknown.
+        reach: Time up to which the sums were complete when this version was made, and the usage that they lacked.
+        complete_through_s: `complete_through` of the region when this version was made; 0 if unknown.
         closed: Closed month -> digest of its manifest.
-        days: Mapping of a day's first hour to the key of its object.
+        days: First hour of a day -> key of the object with the day's sums.
         accounts: Month -> its accounts. Indexes of earlier releases lack this mapping.
-        replaced: Keys no longer named by this version; the process that puts the next version deletes these objects.
+        replaced: Keys that this version no longer names; the process that puts the next version deletes these objects.
     """
 
     SCHEMA: ClassVar[str] = "metering.rated-index/1"
@@ -183,7 +183,7 @@ class DayIndex(StoredDocument):
     replaced: tuple[str, ...] = ()
 
     def following(self, days: Mapping[int, str], accounts: Mapping[str, KeptAccounts]) -> DayIndex:
-        """The next version, with changed objects of days and changed accounts of months."""
+        """The next version, with the changed day objects and the accounts of all months."""
         changed = {**self.days, **days}
         named = {*changed.values(), *(kept.key for kept in accounts.values())}
         before = (*self.days.values(), *(kept.key for kept in self.accounts.values()))
@@ -192,11 +192,11 @@ class DayIndex(StoredDocument):
         return replace(self, number=self.number + 1, days=changed, accounts=accounts, replaced=replaced)
 
     def of_month(self, month: str) -> Mapping[int, str]:
-        """Days of a month with their objects, in order."""
+        """Days of a month, in order, with the keys of their objects."""
         return {day_s: key for day_s, key in sorted(self.days.items()) if date_of(day_s)[:7] == month}
 
     def accounts_of(self, month: str) -> KeptAccounts | None:
-        """The accounts of a month, if they cover all days of the month."""
+        """The accounts of a month; None if they lack a day that the index has of this month."""
         kept = self.accounts.get(month)
         return kept if kept is not None and self.of_month(month).keys() <= kept.days else None
 
@@ -212,11 +212,11 @@ class DayIndexes:
     objects: ObjectStore
 
     def newest(self) -> DayIndex:
-        """The current index; if there is none, an empty index of number 0.
+        """The current index; if no index exists, an empty index with number 0.
 
         Raises:
             LedgerCorruptError: It is something else.
-            ObjectMissingError: The index was just replaced; call again.
+            ObjectMissingError: The index was replaced during the call; call again.
         """
         names = (info.key.removeprefix(RATED_INDEX_PREFIX) for info in self.objects.list(RATED_INDEX_PREFIX))
         numbers = [int(found[1]) for name in names if (found := _NUMBER.fullmatch(name))]

@@ -1,8 +1,8 @@
-"""Keeps the day sums of a region, and the accounts of its months.
+"""Keeps the day sums of a region, and the accounts of the region's months.
 
-Each turn reads the compactor runs published since the last turn. A run lists its hours, and each hour its files; the
-totals beside a file are counted once: a day's sums name their files, and sums and cursor change together, with the
-index.
+Each round reads the compactor runs published since the previous round. A run lists its hours, and each hour lists its
+files; the totals beside a file are counted once: a day's sums name their files, and sums and cursor change together,
+with the index.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 # The biller's first run covers this period: two whole months, for forecasts and for typical usage.
 _LOOKS_BACK_S = 70 * DAY_S
-# One index version adds at most this many files: at 200,000 keys per file they take about three minutes. More wait.
+# One index version adds at most this many files; at 200,000 keys per file, they take about three minutes. More wait.
 _MOST_FILES = 400
 # A query sums the contents of at most this many uncounted files.
 _FEW_FILES = 50
@@ -47,7 +47,7 @@ _FEW_FILES = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """Result of a turn: the index, number of counted files, and age of the oldest uncounted run (0 if none)."""
+    """Result of a call: the index, the number of counted files, and the age of the oldest uncounted run (0 if none)."""
 
     index: DayIndex
     files: int
@@ -56,7 +56,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Work:
-    """New runs: last run number of each shard, and the runs' files by day."""
+    """New runs: the last run number of each shard, and the files of the runs by day."""
 
     runs: Mapping[int, int]
     files: Mapping[int, tuple[tuple[int, LakeFile], ...]]
@@ -69,7 +69,7 @@ class _Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaySumKeeper:
-    """Adds new lake files to the sums of their days. `reserve_ms` is the time needed for one more turn."""
+    """Adds new lake files to the sums of their days. `reserve_ms` is the time needed for one more round."""
 
     items: writes.ItemStore
     objects: ObjectStore
@@ -80,7 +80,7 @@ class DaySumKeeper:
     most_files: int = _MOST_FILES
 
     def keep(self, deadline: Deadline, *, complete_through_s: int = 0, closed: Mapping[str, str] | None = None) -> Kept:
-        """Count everything new, until the deadline.
+        """Count all new files, until the deadline.
 
         Args:
             deadline: End of the process.
@@ -117,12 +117,12 @@ class DaySumKeeper:
                     return Kept(index=made, files=files, behind_s=behind_s)
 
     def reach(self) -> Reach:
-        """Time up to which the sums are complete now, and at least what they lack, from only a few reads.
+        """Time up to which the sums are complete now, and a lower bound of what they lack, from only a few reads.
 
         Raises:
             UnavailableError: A call failed.
-            LedgerCorruptError: A stored object, or a waiting entry, cannot be read.
-            ObjectMissingError: The index was just replaced; call again.
+            LedgerCorruptError: A stored object, or an entry of unpublished usage, cannot be read.
+            ObjectMissingError: The index was replaced during the call; call again.
         """
         index = DayIndexes(objects=self.objects).newest()
         work = replace(self, most_files=_FEW_FILES)._new(self._begun(index))
@@ -133,10 +133,11 @@ class DaySumKeeper:
         return Reach(through_s=index.reach.through_s, left=Uncounted(total=listed.total.plus(published), at_least=more))
 
     def _looked(self, index: DayIndex, now_s: int) -> tuple[_Work, Reach]:
-        """New runs, and the time up to which the sums are complete once these are counted.
+        """New runs, and the time up to which the sums are complete once these runs are counted.
 
-        If no run was in progress meanwhile, commits listed before are in no finished run, and all other commits are in
-        one. Otherwise `through_s` stays, and a new list lacks what the run in progress has taken.
+        If no run was in progress meanwhile, no finished run has the commits listed before, and finished runs have all
+        others. Otherwise `through_s` does not change, and a new list lacks the commits that the run in progress has
+        claimed.
         """
         before = newest_runs(self.items, self.shards)
         listed = list_unpublished(self.items, self.shards)
@@ -145,12 +146,12 @@ class DaySumKeeper:
             left = list_unpublished(self.items, self.shards).total
             return work, Reach(through_s=index.reach.through_s, left=Uncounted(total=left, at_least=True))
         oldest_s = now_s if listed.oldest_ms is None else listed.oldest_ms // 1_000
-        # `through_s` never moves back, because a complete time stays complete.
+        # `through_s` never decreases, because a time that is complete stays complete.
         through_s = max(index.reach.through_s, min(now_s, oldest_s))
         return work, Reach(through_s=through_s, left=Uncounted(total=listed.total))
 
     def _begun(self, index: DayIndex) -> DayIndex:
-        """The index, or a new region's first index."""
+        """The index; for a new region, its first index."""
         if index.number:
             return index
         since_ms = self.clock.now_ms() - _LOOKS_BACK_S * 1000
@@ -162,7 +163,7 @@ class DaySumKeeper:
         return replace(index, runs=runs, from_s=-(-first_s // DAY_S) * DAY_S)
 
     def _new(self, index: DayIndex) -> _Work:
-        """Finished runs missing from the index, up to the file limit of one invocation."""
+        """Finished runs that the index has not counted, up to `most_files` lake files."""
         runs = dict(index.runs)
         files: dict[int, tuple[tuple[int, LakeFile], ...]] = {}
         count, oldest_left_ms = 0, None
@@ -179,14 +180,14 @@ class DaySumKeeper:
         return _Work(runs=runs, files=files, oldest_left_ms=oldest_left_ms)
 
     def _done(self, shard: int, after: int) -> Iterator[Run]:
-        """Finished runs after a run number, oldest first, up to the first unfinished run."""
+        """Done runs after a given run number, oldest first, up to the first run that is not done."""
         key = run_key(lake_chain(shard), after + 1)
         runs = map(Run.from_item, self.items.query(writes.Table.LEDGER, key.pk, sk_from=key.sk))
         return takewhile(lambda run: run.state == "done", runs)
 
     def _published(self, run: Run) -> Iterator[tuple[int, LakeFile]]:
         if not run.plan_key:
-            # A restore of the ledger added this run to the chain, without any rows (P41).
+            # A restore of the ledger added this run, which has no rows, to the chain (P41).
             return
         plan = Plan.from_json(self.objects.get(run.plan_key), run.plan_key)
         keys = [published_key(hour.hour_s, run.shard, run.number) for hour in plan.hours]
@@ -198,7 +199,7 @@ class DaySumKeeper:
     def _added(
         self, index: DayIndex, day_s: int, files: tuple[tuple[int, LakeFile], ...], accounts: AccountTurn
     ) -> str:
-        """Store a day's sums with these files added, and add these to the accounts; returns the sums' key."""
+        """Add files to a day's sums and to the accounts, and store the sums; returns the key of the sums."""
         key = index.days.get(day_s)
         before = None if key is None else DayReader(self.objects.get(key), key)
         head = empty_day(day_s) if before is None else before.head

@@ -51,11 +51,11 @@ class Charge(NamedTuple):
     """One rated line of an invoice, a draft or a credit note.
 
     Attributes:
-        rated: The line. In a credit note: the billed line with negative bytes, or the correct line.
-        invoice_id: Id of the document that bills the line; for a draft, with its future number.
+        rated: The line. In a credit note: the billed line with negative bytes, or the corrected line.
+        invoice_id: Id of the document that bills the line; for a draft, the id that the document will have.
         region: As `region_of` gives it.
-        billing_month: Month in which the line is booked, `2026-11`. This month is later than the month of use for a
-            correction or a credit note.
+        billing_month: Month in which the line is booked, `2026-11`. For a correction or a credit note, this month is
+            later than the month of use.
         corrects: Whether the line corrects a closed month: FOCUS's ChargeClass is `Correction`.
         credit_of: Id of the invoice that a credit note corrects; empty for an invoice.
     """
@@ -70,7 +70,7 @@ class Charge(NamedTuple):
 
 
 def region_of(line: UsageLine) -> str:
-    """The region in which a line is billed, derived from its usage type, or else from its locations."""
+    """The region in which a line is billed, from its usage type or, failing that, from its locations."""
     if line.service != usage_types.CLOUDFRONT_SERVICE:
         named = _named_region(line.usage_type)
         if named:
@@ -84,7 +84,7 @@ def _named_region(usage_type: str) -> str:
     prefixed = _regions().get(usage_type.partition("-")[0])
     if prefixed:
         return prefixed
-    # In a region without a known prefix, its name replaces the prefix.
+    # If the region has no known prefix, the region's name replaces the prefix.
     spelled = _REGION_NAME.match(usage_type)
     if spelled:
         return spelled.group()
@@ -97,7 +97,7 @@ def _regions() -> Mapping[str, str]:
 
 
 class LineSums:
-    """Sums of one line: bytes by (price, list price), usage types, first and last hour of use. Mutable."""
+    """Sums of one invoice line: bytes by (price, list price), usage types, first and last hour of use. Mutable."""
 
     __slots__ = ("hours", "parts", "usage_types")
 
@@ -144,9 +144,9 @@ class Tally:
             self.shares[line.account_id, key] = before.plus(line.bytes, each.exact)
 
     def lines(self, month: str) -> tuple[tuple[InvoiceLine, ...], tuple[InvoiceLine, ...]]:
-        """Lines of the invoice's month, and of the months that it corrects, without empty lines.
+        """Lines of the invoice's month, and of the months that it corrects; empty lines are omitted.
 
-        Bytes moved between accounts give a line of 0 bytes, in which each account has a share.
+        If bytes only move between accounts, the line has 0 bytes and a share for each account.
         """
         made = [_line(key, sums, own=key.month == month) for key, sums in sorted(self.sums.items())]
         shared = {key for (_, key), share in self.shares.items() if share != NO_SHARE}
@@ -167,7 +167,7 @@ class Tally:
 
 
 def unbilled(sums: Mapping[tuple[str, str, Service, UsageType], int]) -> tuple[Unbilled, ...]:
-    """Usage without a price, sorted, without sums of 0."""
+    """Usage without a price, sorted; sums of 0 are omitted."""
     return tuple(Unbilled(*key, total) for key, total in sorted(sums.items()) if total)
 
 
@@ -194,7 +194,7 @@ class Subject(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Composer:
-    """Makes invoices of inputs. Decides nothing: the invoice records what is open, missing or unpriced."""
+    """Makes invoices of inputs. A composer decides nothing: the invoice records what is open, missing or unpriced."""
 
     usage: UsageSource
     shelf: RateShelf
@@ -231,7 +231,7 @@ class Composer:
         )
 
     def late(self, subject: Subject, corrects: str, rates: Rates) -> tuple[UsageLine, ...]:
-        """A payer's late rows for an earlier month that are booked in the subject's month."""
+        """A payer's late rows for the earlier month `corrects`, booked in the subject's month."""
         return LateUsage(corrects, (each.line for each in self._late(subject, corrects, rates))).lines
 
     def rated(self, subject: Subject, inputs: Inputs, *, hours: bool) -> Iterator[tuple[str, Iterable[RatedLine]]]:
@@ -240,7 +240,7 @@ class Composer:
         Args:
             subject: Payer and month.
             inputs: Its inputs.
-            hours: Whether to rate every line by hour, instead of by day where the cost is the same.
+            hours: Whether to rate all lines by hour; otherwise they are rated by day where the cost is the same.
         """
         own, prices = self.priced(subject.payer_id, subject.month, inputs.rates[subject.month])
         if hours:
@@ -252,13 +252,13 @@ class Composer:
             yield corrects, self.correction(subject, corrects, inputs.rates[corrects])
 
     def correction(self, subject: Subject, corrects: str, rates: Rates) -> Iterator[RatedLine]:
-        """Rated lines by which a payer's month corrects an earlier month, rated after the lines billed before."""
+        """Rated lines of a payer's correction of an earlier month, rated after all lines that were billed before."""
         return (rated for _, _, rated in self.correction_parts(subject, corrects, rates, lambda _late: ()))
 
     def correction_parts(
         self, subject: Subject, corrects: str, rates: Rates, part_of: Callable[[Correction], _Part]
     ) -> Iterator[tuple[_Part, int, RatedLine]]:
-        """`correction` in parts, each rated after earlier parts: yields (part, first booking hour, line)."""
+        """`correction` in parts, each rated after the previous parts: yields (part, first booking hour, line)."""
         parts: dict[_Part, list[Correction]] = defaultdict(list)
         for each in self._late(subject, corrects, rates):
             parts[part_of(each)].append(each)
@@ -285,7 +285,7 @@ class Composer:
         return self.booked_in(month, rates).of(payer_id), self.shelf.load(rates).prices(payer_id)
 
     def booked_in(self, month: str, rates: Rates) -> MonthUsage:
-        """Usage booked in a month, with the organization of `rates`."""
+        """Usage booked in a month, assigned to payers by the organization of `rates`."""
         organization = self.shelf.load(rates).organization
         return MonthUsage(regions=self.usage.month(month), month=month, organization=organization)
 
@@ -293,10 +293,10 @@ class Composer:
 def charges(document: Invoice, composer: Composer, store: InvoiceStore) -> Iterator[Charge]:
     """The charges of an invoice, a draft or a credit note.
 
-    A credit note has the billed lines with negative bytes, and the correct lines, where they differ.
+    A credit note has, for each difference, the billed lines with negative bytes, and the correct lines.
 
     Raises:
-        InvoiceMissingError: A document before a credit note no longer exists.
+        InvoiceMissingError: A document that precedes a credit note no longer exists.
         MeteringError: As `Composer.invoice` does.
     """
     subject = Subject(document.payer_id, document.month)
@@ -345,7 +345,7 @@ def _own_changes(billed: _Priced, right: _Priced) -> Iterator[RatedLine]:
             yield from map(_taken_back, before)
             yield from now
     for line in old.lines():
-        # Lines of accounts whose payer is a different one now.
+        # Lines of accounts that now have a different payer.
         if not new.pays_for(line.account_id, line.hour_s):
             yield from map(_taken_back, old_rater.rate(line))
 

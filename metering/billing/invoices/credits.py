@@ -1,7 +1,7 @@
 """Credit notes: the correct invoice minus the billed invoice, line by line. Issued documents never change.
 
-A credit note gets the next number of its payer's month and is put once. So two processes cannot credit the same
-difference: the second process finds no difference.
+A credit note gets the next number in its payer's month, and each number is put once. Two processes therefore cannot
+credit the same difference: the second process finds no difference.
 """
 
 from collections import Counter, defaultdict
@@ -26,18 +26,18 @@ class Crediting:
     issuer: Issuer
 
     def credit(self, invoice_id: str, because: str, *, book: str = "") -> Issued:
-        """Rate an invoice again with the current rates, and issue the difference.
+        """Rate an invoice again with the current rates, and issue the difference as a credit note.
 
         Args:
-            invoice_id: Id of an invoice, not of a credit note.
-            because: Reason for people, written to the document.
+            invoice_id: Id of the invoice; the id of a credit note is refused.
+            because: Reason in plain language, written to the document.
             book: Name of a price book; empty for the invoice's own book.
 
         Raises:
-            IssueRefusedError: There is no difference, or some usage has no price.
+            IssueRefusedError: The new rating does not differ from the billed documents, or some usage has no price.
             InvoiceMissingError: There is no such invoice.
             OperationFailedError: There is no such price book.
-            UnavailableError: A store gave no answer. The same call resumes.
+            UnavailableError: A store did not respond. The same call resumes.
         """
         store, retrier = self.issuer.store, self.issuer.retrier
         invoice = retrier.call(lambda: store.get(invoice_id))
@@ -57,7 +57,7 @@ class Crediting:
                 return Issued(stored=stored, new=True)
 
     def billed(self, invoice: document.Invoice) -> list[document.Stored]:
-        """The invoice and its credit notes so far, in order."""
+        """The invoice and its existing credit notes, in order."""
         store, retrier = self.issuer.store, self.issuer.retrier
         found: list[document.Stored] = []
         number = document.INVOICE_NUMBER
@@ -69,7 +69,7 @@ class Crediting:
             number += 1
 
     def made(self, note: document.Invoice, billed: Sequence[document.Stored]) -> document.Invoice:
-        """Make a credit note again from its inputs and all earlier documents of its month."""
+        """Compose an existing credit note again, from its inputs and all earlier documents of its month."""
         return self._difference(note.inputs, billed, note)
 
     def _note(self, billed: Sequence[document.Stored], because: str, book: str) -> document.Invoice:
@@ -85,11 +85,11 @@ class Crediting:
         return self._difference(self._inputs(billed, book), billed, note)
 
     def _inputs(self, billed: Sequence[document.Stored], book: str) -> Inputs:
-        """Digests of the closed months, the current rates, and the billed documents."""
+        """Inputs of the next credit note: digests of the closed months, current rates, and billed documents."""
         first = billed[0].invoice
         before = billed[-1].invoice.inputs.rates
         own = self.issuer.composer.shelf.newest(book or before[first.month].book.name)
-        # Late rows stay with the payer of their own month's organization: no other invoice includes them.
+        # Late rows belong to the payer of their own month's organization, because no other invoice includes them.
         rates = {month: replace(own, organization=each.organization) for month, each in before.items()}
         rates[first.month] = own
         return replace(
@@ -155,7 +155,7 @@ class _Sums:
             self.unrated[each._replace(bytes=0)] += sign * each.bytes
 
     def changed(self, month: str) -> list[document.InvoiceLine]:
-        """Lines that differ in total or for an account: first lines of the month, then corrections."""
+        """Lines whose total or account shares differ: first the month's own lines, then corrections."""
         shared = {key for of in self._shares.values() for key, share in of.items() if share != document.NO_SHARE}
         made = [self._line(key) for key in sorted(self._lines, key=lambda key: (key.month != month, key))]
         return [line for line in made if line.parts or line.cents or line.key in shared]
@@ -213,11 +213,11 @@ class Verification:
     crediting: Crediting
 
     def verify(self, invoice_id: str) -> list[str]:
-        """Problems of a document, one sentence each; empty if every byte is correct.
+        """Problems of a document, one sentence per problem; empty if every byte is correct.
 
         Raises:
             InvoiceMissingError: There is no such document.
-            UnavailableError: A store gave no answer.
+            UnavailableError: A store did not respond.
         """
         try:
             stored = self.issuer.store.stored(invoice_id)

@@ -1,8 +1,8 @@
-"""Invoices, credit notes and drafts, with their bytes and their store.
+"""Invoices, credit notes and drafts, their serialization and their store.
 
-Amounts are whole numbers: bytes, exact costs (L0) and cents (L2). The cents of an invoice line are its rounded exact
-cost. An invoice's amount is the sum of its lines' cents; the invoice also states the difference from the exact sum. In
-JSON, amounts are decimal strings with all digits.
+Amounts are whole numbers: bytes, exact costs (L0) and cents (L2). An invoice line's exact cost is rounded to cents. An
+invoice's amount is the sum of its lines' cents; the invoice also states the difference from the exact sum. In JSON,
+amounts are decimal strings without loss of digits.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ INVOICE_NUMBER = 1
 
 
 def _scaled(text: str, decimals: int) -> int:
-    """Parse a decimal text as a number of 10^-`decimals`; `invoice_bytes` checks its spelling."""
+    """Parse a decimal text as a number of 10^-`decimals`; `invoice_bytes` checks how the text is written."""
     whole, _, part = text.partition(".")
     return int(whole + part.ljust(decimals, "0"))
 
@@ -44,12 +44,12 @@ _CENT = 2
 _Service = Annotated[Service, Form(Fields.any_text)]
 _UsageType = Annotated[UsageType, Form(Fields.any_text)]
 _PRICE = _scale(DECIMALS)
-# An exact cost is a whole number of 1e-10 / 2^30, so of 10^-40 when multiplied by 5^30.
+# An exact cost is a multiple of 1e-10 / 2^30, so it is a multiple of 10^-40 when multiplied by 5^30.
 _Exact = Annotated[int, "exact_usd", Form(lambda fields, name: _scaled(fields.text(name), 40) // 5**30, exact_text)]
 
 
 class PricePart(NamedTuple):
-    """Bytes of a line at one price. A rate code has several parts if a price or an override begins within a month.
+    """Bytes of a line at one price. A line has several parts if a price or an override begins within the month.
 
     Attributes:
         price: Price that the payer pays, in units of 1e-10 USD per GB.
@@ -63,7 +63,7 @@ class PricePart(NamedTuple):
 
 
 class LineKey(NamedTuple):
-    """Identity of a line, across invoice and credit notes. Lines are sorted by this key."""
+    """Identity of a line, the same in the invoice and its credit notes. Lines are sorted by this key."""
 
     month: str
     region: str
@@ -82,15 +82,15 @@ _Hours = Annotated[tuple[int, int] | None, Form(_hours, lambda hours: [hour_labe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InvoiceLine:
-    """One line: a region's usage of a month at one rate code.
+    """One line: usage of a region in a month, billed at one rate code.
 
     Attributes:
         month: Month of use: the invoice's own month, or a corrected month.
         allowance: Id of the allowance that makes the line free; empty if not free.
         usage_types: Sorted.
-        hours: First and last hour of use of a correction, epoch seconds; None for the invoice's own month.
+        hours: First and last hour of use in a correction, epoch seconds; None for lines of the invoice's own month.
         cents: In an invoice: the exact cost rounded half up. In a credit note: the line's correct cents minus the
-            billed cents, so that all documents add up to the correct invoice's cents.
+            billed cents; the cents of all documents thus add up to the correct invoice's.
     """
 
     month: str
@@ -117,10 +117,10 @@ class InvoiceLine:
 
 
 class Share(NamedTuple):
-    """Share of one account in a line.
+    """One account's share of a line.
 
     Attributes:
-        line: Index of the line, from 0: lines first, then corrections.
+        line: Index of the line, from 0: first the invoice's own lines, then its corrections.
     """
 
     line: int
@@ -136,7 +136,7 @@ NO_SHARE = Share(0, 0, 0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountDetail:
-    """Usage and exact cost of one account, by line. Only lines have cents."""
+    """Usage and exact cost of one account, for each line. Only lines have cents."""
 
     account_id: str
     name: AnyText
@@ -152,7 +152,7 @@ class AccountDetail:
 
 
 class Unbilled(NamedTuple):
-    """Usage without a price: marked as not sold by the price book, or unknown to it."""
+    """Usage without a price: the price book marks it as not sold, or does not know it."""
 
     month: AnyText
     region: AnyText
@@ -163,14 +163,14 @@ class Unbilled(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A region missing from a draft, or with usage that is not final."""
+    """A region that is missing from a draft, or whose usage is not final."""
 
     region: str
     why: str
 
 
 def _with_sums(value: InvoiceLine | AccountDetail, last: str) -> dict[str, object]:
-    """Members of a value, with the sums inserted before the last member."""
+    """Members of a value, with `bytes` and `exact_usd` inserted before the last member."""
     members: dict[str, object] = {**members_of(value)}
     end = members.pop(last)
     return {**members, "bytes": str(value.bytes), "exact_usd": exact_text(value.exact), last: end}
@@ -197,11 +197,11 @@ class Invoice:
     Attributes:
         number: 1 for the invoice of a month; its credit notes have 2, 3 and so on.
         month: Month of use.
-        billing_month: Month that books it: `month`; for a credit note, the month in which it was issued.
+        billing_month: Month that books it: `month`; for a credit note, the month in which the note was issued.
         credit_of: Id of the invoice that a credit note corrects.
         because: Reason of a credit note.
         lines: Sorted by region, SKU and rate code.
-        corrections: Lines about earlier months, sorted by month first.
+        corrections: Lines about earlier months, sorted by month, then like `lines`.
         unpriced, left_out: Empty except in drafts.
         draft: It is not final.
     """
@@ -232,7 +232,7 @@ class Invoice:
 
     @property
     def all_lines(self) -> tuple[InvoiceLine, ...]:
-        """Lines, then corrections: shares refer to lines by index in this order."""
+        """Lines, then corrections; a share refers to a line by its index in this order."""
         return (*self.lines, *self.corrections)
 
     @property
@@ -246,7 +246,7 @@ class Invoice:
 
     @property
     def rounding(self) -> int:
-        """Difference between the cents and the exact sum (L0)."""
+        """Difference between the amount in cents and the exact sum (L0)."""
         return self.cents * (EXACT_A_USD // 100) - self.exact
 
 
@@ -262,7 +262,7 @@ SCHEMA = "metering.invoice/1"
 
 
 def invoice_bytes(invoice: Invoice) -> bytes:
-    """The document as stored: one line with a trailing line break."""
+    """The document as it is stored: one line with a trailing line break."""
     return documents.canonical(invoice_value(invoice)) + b"\n"
 
 
@@ -288,7 +288,7 @@ def read_invoice(body: bytes, key: str) -> Invoice:
     """Inverse of `invoice_bytes`. `key` is for errors.
 
     Raises:
-        LedgerCorruptError: The body is not an invoice, or its totals or spelling are wrong.
+        LedgerCorruptError: The body is not an invoice, or its totals or its formatting are wrong.
     """
     fields = Fields.of_json(body, key)
     fields.one_of("schema", (SCHEMA,))
@@ -324,21 +324,21 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class InvoiceStore:
-    """Store of invoices, each of which is put once."""
+    """Store of invoices; each invoice is put only once."""
 
     objects: ObjectStore
 
     def get(self, invoice_id: str) -> Invoice:
-        """The document with an id.
+        """The document with this id.
 
         Raises:
             InvoiceMissingError: There is no such document, or the text is not an id.
-            LedgerCorruptError: The object differs from what was written.
+            LedgerCorruptError: The object differs from what the store wrote.
         """
         return self.stored(invoice_id).invoice
 
     def stored(self, invoice_id: str) -> Stored:
-        """The document with an id, and its bytes. Raises as `get`."""
+        """The document with this id, and its bytes. Raises as `get`."""
         found = _ID.fullmatch(invoice_id)
         if found is None:
             raise InvoiceMissingError(
@@ -358,11 +358,11 @@ class InvoiceStore:
         return self._read(invoice_key(month, payer_id, number))
 
     def put(self, invoice: Invoice) -> Stored:
-        """Put a document unless its key exists; returns the stored document.
+        """Put a document unless its key already exists; returns the document that is stored under the key.
 
         Raises:
             ValueError: It is a draft.
-            UnavailableError: S3 gave no answer; the document may exist, and the call may be repeated.
+            UnavailableError: S3 did not respond; the document may exist, and the call may be repeated.
         """
         if invoice.draft:
             raise ValueError(f"{invoice.id} is a draft")
@@ -373,11 +373,11 @@ class InvoiceStore:
         return Stored(invoice=invoice if stands == body else read_invoice(stands, key), body=stands)
 
     def list(self, month: str, payer_id: str = "") -> Iterator[Invoice]:
-        """Documents about a month of use, by payer and number; with `payer_id`, only that payer's."""
+        """Documents about a month of use, by payer and number; with `payer_id`, only this payer's documents."""
         return (each.invoice for each in self.all_stored(month, payer_id))
 
     def all_stored(self, month: str, payer_id: str = "") -> Iterator[Stored]:
-        """Like `list`, with the documents' bytes; only one payer's keys are held in memory."""
+        """Like `list`, but with the documents' bytes; only the keys of one payer at a time are held in memory."""
         payer, numbers = "", list[int]()
         for info in self.objects.list(invoices_prefix(month, payer_id)):
             found = _KEY.fullmatch(info.key)
@@ -390,7 +390,7 @@ class InvoiceStore:
         yield from self._of_payer(month, payer, numbers)
 
     def months(self) -> Iterator[str]:
-        """Months of use that have documents, in order, listed with one request per month."""
+        """Months of use that have documents, in order; each month takes one list request."""
         after = ""
         while (info := next(self.objects.list(INVOICES_PREFIX, after=after), None)) is not None:
             month = info.key.removeprefix(INVOICES_PREFIX).partition("/")[0]
@@ -402,12 +402,12 @@ class InvoiceStore:
         """Inputs that all invoices of a month share; None if no invoice was issued.
 
         Raises:
-            LedgerCorruptError: The object differs from what was written.
+            LedgerCorruptError: The object differs from what the store wrote.
         """
         return self.numbered_inputs(month)[1]
 
     def numbered_inputs(self, month: str) -> tuple[int, Inputs | None]:
-        """The shared inputs with their number; (0, None) if absent. Raises as `inputs`."""
+        """The shared inputs with their number; (0, None) if there are none. Raises as `inputs`."""
         number, found = 0, None
         while True:
             key = invoice_inputs_key(month, number + 1)
@@ -418,7 +418,7 @@ class InvoiceStore:
             number += 1
 
     def put_inputs(self, month: str, inputs: Inputs, number: int = 1) -> Inputs:
-        """Fix the shared inputs of a month, unless already fixed; returns the fixed inputs. Raises as `put`."""
+        """Fix the shared inputs of a month unless they are fixed; returns the fixed inputs. Raises as `put`."""
         key = invoice_inputs_key(month, number)
         if self.objects.put(key, _inputs_body(inputs, month), if_absent=True):
             return inputs

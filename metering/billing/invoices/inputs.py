@@ -26,7 +26,7 @@ ENGINE_VERSION = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pin:
-    """One version of a numbered document: of overrides, or of the organization. Version 0 means that there was none."""
+    """Pin of a version of a numbered document (overrides or organization). Version 0: there was no document."""
 
     version: int = 0
     sha256: str = ""
@@ -46,7 +46,7 @@ class BookPin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rates:
-    """Price book, overrides and organization for rating the usage of a month."""
+    """Price book, overrides and organization by which the usage of a month is rated."""
 
     book: BookPin
     overrides: Pin
@@ -68,10 +68,10 @@ class Inputs(StoredDocument):
 
     Attributes:
         engine: Version of the rules.
-        closed: Digest of each region's closed month, by month: the invoice's own month, the corrected months, and all
-            months between.
+        closed: Month -> digest of each region's closed month; the months are the invoice's own month, the corrected
+            months, and all months between.
         rates: Rates by month, for the invoice's own month and the corrected months.
-        billed: Ids and digests of all documents before a credit note; empty for an invoice.
+        billed: Ids and digests of all documents that precede a credit note; empty for an invoice.
     """
 
     engine: FromOne
@@ -84,7 +84,7 @@ class Inputs(StoredDocument):
         return hashlib.sha256(documents.canonical(self.to_value())).hexdigest()
 
     def to_value(self) -> dict[str, object]:
-        """The JSON value; maps keep their order."""
+        """The value as JSON; maps keep their order."""
         return asdict(self)
 
     def differences(self, other: Inputs) -> Iterator[str]:
@@ -103,33 +103,33 @@ def _flat(value: object, path: str = "") -> Iterator[tuple[str, object]]:
 
 
 class UsageSource(Protocol):
-    """Usage of every month of a stage."""
+    """Usage of a stage, by month."""
 
     @property
     def regions(self) -> tuple[str, ...]:
-        """Every region that holds data of the stage, sorted."""
+        """Every region that holds data of the stage, in sorted order."""
 
     @property
     def left_out(self) -> Mapping[str, str]:
-        """Regions that cannot be read now, with the reason."""
+        """Regions that cannot be read now, each with the reason."""
 
     def month(self, month: str) -> Sequence[RegionMonth]:
-        """One month of each region that can be read. Repeated calls return the same objects."""
+        """The given month of each region that can be read. Repeated calls return the same objects."""
 
     def damages(self, month: str) -> Iterator[str]:
-        """Damages to a closed month since the freeze, one sentence each."""
+        """Damages to a closed month since its freeze, one sentence per damage."""
 
 
 DEFAULT_BOOK = "aws-list"
 
 
 class InputChangedError(OperationFailedError):
-    """An input differs from the input that a document was made of."""
+    """An input differs from the input from which a document was made."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """The documents that `Rates` pin, loaded."""
+    """The documents that `Rates` pin, read from the bucket."""
 
     book: PriceBook
     overrides: tuple[Override, ...]
@@ -145,7 +145,7 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateShelf:
-    """Loads pinned rates from the home region, each version once."""
+    """Loads pinned rates from the home region; each version is loaded only once."""
 
     books: store.AllBooks
     overrides: store.OverrideStore
@@ -175,8 +175,8 @@ class RateShelf:
         """The pinned documents.
 
         Raises:
-            InputChangedError: A version's content differs from the pinned digest.
-            MeteringError: A version is missing or damaged; the error names it.
+            InputChangedError: The content of a version differs from the pinned digest.
+            MeteringError: A version is missing or damaged; the error names the version.
         """
         if rates not in self._loaded:
             self._loaded[rates] = self._load(rates)

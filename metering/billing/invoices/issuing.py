@@ -1,14 +1,14 @@
 """Drafts and issued invoices: each invoice is put once, then recorded in the ledger as issued.
 
-Any number of concurrent processes may lose, repeat or abort each of these writes, made in this order:
+The writes of an issue have this order; any number of concurrent processes may lose, repeat or abort each:
 
 1. `invoices/<month>/inputs.json`, put if absent: the inputs of all invoices of the month. Usage without a price blocks
-   only its payer. The payer's invoice is issued later, with a version of the price book that only adds
+   only the payer of this usage. The payer's invoice is issued later, with a version of the price book that only adds
    prices: `inputs-2.json`, put if absent, and so on.
 2. `invoices/<month>/<payer>/1.json`, put if absent: a pure function of its inputs.
-3. The ledger's item `issued`, put if absent.
+3. The item `issued` in the ledger, put if absent.
 
-A later process finds the objects already put and completes the work.
+A later process finds the objects that exist, and completes the work.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _IMPORT_BESIDE = (
 
 
 class Obstacle(NamedTuple):
-    """A reason why a month cannot be invoiced, and its cure."""
+    """A reason why a month cannot be invoiced, and what to do about it."""
 
     what: str
     cure: str
@@ -80,7 +80,7 @@ def _not_over(month: str, now_s: int) -> Iterator[Obstacle]:
 
 
 def unreadable(usage: UsageSource) -> Iterator[Obstacle]:
-    """Obstacles for regions that give no answer: an invoice without their usage would be too small."""
+    """Obstacles for regions that do not respond: an invoice without their usage would be too low."""
     for region, why in sorted(usage.left_out.items()):
         yield Obstacle(f"region {region} cannot be read ({why})", "Run the command again when all regions answer.")
 
@@ -97,10 +97,10 @@ def _open_regions(
 
 
 def _unpriced(usage: UsageSource, month: str, book: PriceBook, organization: Organization) -> dict[str, list[Obstacle]]:
-    """Obstacles by payer for usage of the month whose products are unknown to the price book.
+    """Obstacles, by payer, for usage of the month whose products are not in the price book.
 
-    Reads the whole month once, by day. Two kinds of usage are checked later, when the invoice is made: of the day of a
-    product's first price, and of an account on the day when its payer changes.
+    The whole month is read once, by day. Two kinds of usage are checked only when the invoice is made: usage on the day
+    of a product's first price, and usage of an account on the day when its payer changes.
     """
     sizes = Counter[tuple[str, str, Sold]]()
     for region in usage.month(month):
@@ -112,7 +112,7 @@ def _unpriced(usage: UsageSource, month: str, book: PriceBook, organization: Org
 
 
 def no_price(sold: Sold, what: str, book: PriceBook) -> Obstacle:
-    """Obstacle for usage without a price in its hour, with the command that removes the obstacle."""
+    """Obstacle for usage that has no price in its hour, with the command that removes the obstacle."""
     found = find(book, sold)
     first = ""
     if isinstance(found, Product):
@@ -132,7 +132,7 @@ def _no_prices(sums: Mapping[tuple[str, str, Sold], int], book: PriceBook, how: 
 
 
 def unpriced_of(invoice: Invoice, book: PriceBook) -> Iterator[Obstacle]:
-    """Obstacles for usage omitted from a document because its price is unknown."""
+    """Obstacles for usage that a document omits because the price is unknown."""
     for each in invoice.unpriced:
         what = f"{each.bytes:,} bytes of {each.month} in {each.region}, {invoice.id}"
         yield no_price(Sold(each.service, each.usage_type), what, book)
@@ -143,7 +143,7 @@ class Issued:
     """A document that counts.
 
     Attributes:
-        new: Whether this call put the document, instead of finding it stored.
+        new: Whether this call put the document; False if the document already existed.
     """
 
     stored: Stored
@@ -159,9 +159,9 @@ class Asked:
     """A request for invoices.
 
     Attributes:
-        payer_id: One payer; empty for all.
-        book: Name of a price book; empty for the book of the month's invoices, or the default.
-        drafted: Required digest of the invoice's inputs, taken from a draft; empty for any.
+        payer_id: One payer; empty for all payers.
+        book: Name of a price book; empty for the book of the month's issued invoices, or for the default book.
+        drafted: Digest that the invoice's inputs must have, taken from a draft; empty to accept any inputs.
     """
 
     month: str
@@ -182,7 +182,7 @@ class Issuer:
     retrier: Retrier
 
     def draft(self, payer_id: str, month: str, *, book: str = "") -> Invoice:
-        """A payer's draft invoice of a month as of now. The draft names what it lacks.
+        """A draft of a payer's invoice for a month, as of now. The draft lists what is missing or not final.
 
         Raises:
             OperationFailedError: The month has not begun, or the book does not exist.
@@ -190,7 +190,7 @@ class Issuer:
         return next(self.drafts(Asked(month=month, payer_id=payer_id, book=book)))
 
     def drafts(self, asked: Asked) -> Iterator[Invoice]:
-        """Drafts of one payer or of all. Raises as `draft`."""
+        """Drafts for one payer, or for all payers. Raises as `draft`."""
         month, now_s = asked.month, self.clock.now_ms() // 1000
         if now_s < month_bounds_s(month)[0]:
             begins = rfc3339(month_bounds_s(month)[0])
@@ -208,14 +208,14 @@ class Issuer:
             yield replace(draft, left_out=tuple(self._left_out(inputs)))
 
     def issue(self, asked: Asked) -> Iterator[Issued]:
-        """Issue the invoices of a closed month; also yields invoices issued before.
+        """Issue the invoices of a closed month; also yields invoices that were issued before.
 
         Raises:
-            IssueRefusedError: The month cannot be invoiced now; the error has the cure. The error comes at the end if
-                usage of some payers has no price: all other payers have their invoices.
+            IssueRefusedError: The month cannot be invoiced now; the error states what to do. The error is raised at the
+                end if usage of some payers has no price: by then, all other payers have their invoices.
             OperationFailedError: There is no such price book.
-            LedgerCorruptError: The ledger contradicts the bucket.
-            UnavailableError: A store gave no answer. The same call resumes.
+            LedgerCorruptError: The ledger and the bucket contradict each other.
+            UnavailableError: A store did not respond. The same call resumes.
         """
         shared = self._fixed(asked)
         blocked: dict[str, list[Obstacle]] = {}
@@ -226,7 +226,7 @@ class Issuer:
         refuse(f"{asked.month} of {', '.join(blocked)}", [each for of in blocked.values() for each in of])
 
     def record(self, stored: Stored) -> None:
-        """Record in the ledger that a document is issued. It may be repeated.
+        """Record in the ledger that a document was issued. It may be repeated.
 
         Raises:
             LedgerCorruptError: Another document was issued under this number.
@@ -266,7 +266,7 @@ class Issuer:
         return Issued(stored=stands, new=new)
 
     def _made(self, subject: Subject, shared: Inputs, drafted: str) -> Invoice | None:
-        """Make the invoice; None if it would be empty."""
+        """Make the invoice; None if the invoice would be empty."""
         inputs = self.planner.of(subject, shared)
         what = f"The invoice of {subject.payer_id} for {subject.month}"
         obstacles = list(self._open_for(subject.month, inputs))
@@ -277,7 +277,7 @@ class Issuer:
         return made if made.all_lines or made.unrated or made.unpriced else None
 
     def _fixed(self, asked: Asked) -> Inputs:
-        """Inputs that all invoices of the month share, fixed by this call if necessary."""
+        """Inputs that all invoices of the month share; this call fixes them if they are not fixed yet."""
         month = what = asked.month
         usage = self.composer.usage
         refuse(what, [*_not_over(month, self.clock.now_ms() // 1000), *unreadable(usage)])
@@ -297,12 +297,12 @@ class Issuer:
         return stands
 
     def _helps(self, longer: Inputs, stands: Inputs, asked: Asked) -> bool:
-        """Whether a payer lacks a price in the fixed price book that the longer price book has."""
+        """Whether the longer price book has prices that the fixed price book lacks, for at least one payer."""
         before = self._without_price(asked, stands)
         return bool(before) and not before.keys() <= self._without_price(asked, longer).keys()
 
     def _without_price(self, asked: Asked, shared: Inputs) -> dict[str, list[Obstacle]]:
-        """Payers with usage that has no price."""
+        """For each payer whose usage lacks a price: the obstacles."""
         month, rates = asked.month, shared.rates[asked.month]
         loaded = self.composer.shelf.load(rates)
         found = _unpriced(self.composer.usage, month, loaded.book, loaded.organization)
@@ -315,12 +315,12 @@ class Issuer:
         return {payer_id: found[payer_id] for payer_id in found if asked.payer_id in ("", payer_id)}
 
     def _if_all(self, blocked: Mapping[str, list[Obstacle]], asked: Asked, shared: Inputs) -> Iterator[Obstacle]:
-        """Obstacles of all payers if no payer could get an invoice, so that nothing is fixed."""
+        """If no payer could get an invoice: obstacles of all payers, so that no inputs are fixed."""
         if blocked and all(payer_id in blocked for payer_id in self._payers(asked, shared)):
             yield from (each for payer_id in sorted(blocked) for each in blocked[payer_id])
 
     def _open_before(self, month: str) -> Iterator[Obstacle]:
-        """Obstacles for regions that have not closed a corrected month, or a month after it."""
+        """Obstacles for regions that have not closed a corrected month, or a later month before this one."""
         corrected = self.planner.corrected_months(month)
         for each in [*corrected[:1], *(months_between(corrected[0], month) if corrected else ())]:
             yield from self._open_in(each, self.planner.closed(each))
@@ -332,14 +332,14 @@ class Issuer:
         )
 
     def _not_drafted(self, asked: Asked, shared: Inputs) -> Iterator[Obstacle]:
-        """Check that a draft had the same inputs, before the inputs are fixed for all payers."""
+        """Before inputs are fixed for all payers, check that they are the inputs of the draft."""
         if asked.drafted and asked.payer_id:
             inputs = self.planner.of(Subject(asked.payer_id, asked.month), shared)
             if inputs.digest != asked.drafted:
                 yield _other_than_drafted(inputs, asked.drafted)
 
     def _open_for(self, month: str, inputs: Inputs) -> Iterator[Obstacle]:
-        """Obstacles for regions with an open month of the invoice, or with a closed month of another digest."""
+        """Obstacles for regions that have not closed a month of the invoice, or that closed it with another digest."""
         for each, closed in sorted(inputs.closed.items()):
             now = closed if each != month else self.planner.closed(each)
             yield from self._open_in(each, now)

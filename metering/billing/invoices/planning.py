@@ -1,4 +1,4 @@
-"""Inputs of an invoice: closed months, rates of its own month, and rates of the months that it corrects."""
+"""Inputs of an invoice: closed months, and the rates of the invoice's month and of the months that it corrects."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,15 +19,15 @@ class Planner:
 
     store: document.InvoiceStore
     composer: composing.Composer
-    # The corrections of a month are read once for all payers, so that all payers have the same state.
+    # A month's corrections are read once for all payers, so that all payers have the same state.
     _corrected: dict[str, list[str]] = field(default_factory=dict)
 
     def shared(self, month: str, rates: Rates) -> Inputs:
-        """Inputs that all invoices of a month would share as of now; this fixes nothing."""
+        """Inputs that all invoices of a month would share as of now; this call does not fix them."""
         return Inputs(engine=ENGINE_VERSION, closed={month: self.closed(month)}, rates={month: rates}, billed={})
 
     def of(self, subject: composing.Subject, shared: Inputs) -> Inputs:
-        """Inputs of a payer's invoice: shared inputs, and inputs of its corrections."""
+        """Inputs of a payer's invoice: the shared inputs, and the inputs of the payer's corrections."""
         rates, closed = dict(shared.rates), dict(shared.closed)
         for month in self.corrected_months(subject.month):
             found = self.rates_of_correction(subject, month, shared.rates[subject.month])
@@ -41,7 +41,7 @@ class Planner:
     def longer(self, month: str, shared: Inputs) -> Inputs | None:
         """Shared inputs with the newest version of the price book, if that version only adds prices.
 
-        None if there is no newer version, or if it changes prices that earlier documents may have used.
+        None if no newer version exists, or if the version changes prices that earlier documents may have used.
         """
         shelf, own = self.composer.shelf, shared.rates[month]
         newest = shelf.newest(own.book.name)
@@ -53,13 +53,13 @@ class Planner:
         return replace(shared, rates={**shared.rates, month: rates})
 
     def payer_of_late(self, rates: Rates, line: UsageLine) -> str:
-        """The payer of a late row, by the organization of the row's month."""
+        """The payer of a late row, according to the organization of the row's month of use."""
         shared = self.store.inputs(corrects := month_of(line.hour_s))
         of = rates if shared is None else shared.rates[corrects]
         return self.composer.shelf.load(of).organization.payer_of(line.account_id, line.hour_s)
 
     def payers(self, month: str, rates: Rates) -> Iterator[str]:
-        """Payers with usage of a month, or with corrections booked in the month, in order."""
+        """Payers with usage of a month, or with corrections that are booked in the month, in order."""
         found = set(self.composer.booked_in(month, rates).payers())
         found.update(self.payer_of_late(rates, line) for line in self._late(month))
         return iter(sorted(found))
@@ -71,14 +71,14 @@ class Planner:
         return known
 
     def rates_of_correction(self, subject: composing.Subject, corrects: str, own: Rates) -> Rates | None:
-        """Rates of a payer's late rows of an earlier month; None without such rows.
+        """Rates of a payer's late rows for an earlier month; None if there are no such rows.
 
-        The rates come from the payer's newest document about that month, so invoice, credit notes and corrections add
-        up to one rating of the month. The organization is the corrected month's. If the document's prices lack a
-        product, it was never billed: the rates are then those of the booking month.
+        The rates come from the payer's newest document about that month, so that invoice, credit notes and corrections
+        together equal one rating of the month. The organization is that of the corrected month. If the document's price
+        book lacks a product, the product was never billed: the rates are then those of the booking month.
 
         Args:
-            subject: Payer, and month in which the rows are booked.
+            subject: Payer, and the month in which the rows are booked.
             corrects: The month of use.
             own: Rates of the month in which the rows are booked.
         """
@@ -102,7 +102,7 @@ class Planner:
         return found
 
     def unpriced_late(self, month: str, rates: Rates) -> Iterator[UsageLine]:
-        """Late rows without a price in the rates of their own month and in those of the booking month."""
+        """Late rows that have no price, neither in the rates of their own month nor in those of the booking month."""
         book = self.composer.shelf.load(rates).book
         for line in self._late(month):
             if is_unpriced(book, line.sold, line.hour_s):
@@ -112,7 +112,7 @@ class Planner:
                     yield line
 
     def closed(self, month: str) -> Mapping[str, str]:
-        """Digests of the closed month by region. Regions added after the first invoice are omitted."""
+        """Digest of the closed month, by region. Regions that were added after the first invoice are omitted."""
         shared = self.store.inputs(month)
         known = None if shared is None else shared.closed[month]
         return {

@@ -1,4 +1,4 @@
-"""A price book: products with prices that begin at an hour, tiers, allowances, and what is not sold here.
+"""A price book: products with prices from a full hour on, tiers, allowances, and usage that is not sold here.
 
 A book is an immutable value. `document` reads and writes books, and finds every problem of a book.
 """
@@ -35,7 +35,7 @@ class PriceVersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """Services of a product. One usage type may be two products: EC2 egress and CloudFront edge egress."""
+    """Services of a product. One usage type may belong to two products: EC2 egress and CloudFront edge egress."""
 
     only: frozenset[str] = frozenset()
     without: frozenset[str] = frozenset()
@@ -46,11 +46,11 @@ class Services:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Product:
-    """One SKU: the product of one usage type.
+    """One SKU: the product for one usage type.
 
     Attributes:
         transfer: AWS's transfer type, such as `AWS Outbound` or `InterRegion Outbound`.
-        from_location, to_location: Region, `internet` or another location of the contract; empty for any.
+        from_location, to_location: Region, `internet` or another location of the contract; empty for any location.
         versions: At least one version, in time order.
     """
 
@@ -63,17 +63,18 @@ class Product:
     versions: tuple[PriceVersion, ...]
 
     def version_at(self, hour_s: int) -> PriceVersion | None:
-        """The prices that apply in an hour; None before the first prices."""
+        """The prices that apply in an hour; None if the hour precedes the first prices."""
         return next((each for each in reversed(self.versions) if each.from_s <= hour_s), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowance:
-    """Free bytes a month, shared by several products.
+    """Free bytes per month, shared by several products.
 
     Attributes:
-        order: Order in which bytes are free: the most expensive product's first, or the earliest of all products first.
-        from_s, to_s: Months that begin within these hours have the allowance. `to_s` None: for ever.
+        order: Order in which bytes are free: those of the most expensive product first, or the earliest bytes of all
+            products first.
+        from_s, to_s: The allowance applies to months that begin within these hours. `to_s` None: for ever.
         rate_codes: Rate code of the free bytes, by SKU.
     """
 
@@ -88,7 +89,7 @@ class Allowance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotSold:
-    """Usage types (without region prefix) that are not sold here: free, or billed elsewhere."""
+    """Usage types (without region prefix) that are not sold here, because they are free or billed elsewhere."""
 
     pattern: str
     why: str
@@ -113,8 +114,8 @@ class PriceBook:
     """An immutable version of a price book.
 
     Attributes:
-        name: `aws-list`, or `sample`, which invoices use only if it is named.
-        sha256: SHA-256 of the canonical document, pinned by invoices.
+        name: `aws-list`, or `sample`, which invoices use only on explicit request.
+        sha256: SHA-256 of the canonical document, which invoices pin.
     """
 
     name: str
@@ -132,7 +133,7 @@ class PriceBook:
 
     @cached_property
     def by_usage_type(self) -> Mapping[str, tuple[Product, ...]]:
-        """Products by usage type: several products of a usage type have different services."""
+        """Products by usage type; if a usage type has several products, their services differ."""
         found: dict[str, tuple[Product, ...]] = {}
         for product in self.products:
             found[product.usage_type] = (*found.get(product.usage_type, ()), product)
@@ -147,9 +148,9 @@ class Override:
         payer, account: Exactly one is set.
         skus: Products; empty means all.
         from_s, to_s: Full hours, half open; `to_s` is None for no end.
-        price: Price of every tier, in 1e-10 USD per GB, or None.
-        percent_off: Thousandths of a percent off the price of each tier (12,500 is 12.5 %); or None.
-        no_allowance: Whether the payer's or account's bytes are excluded from all allowances.
+        price: Price of every tier, in 1e-10 USD per GB, or None for no fixed price.
+        percent_off: Discount on the price of each tier, in thousandths of a percent (12,500 is 12.5 %); or None.
+        no_allowance: Whether the bytes of the payer or account are excluded from all allowances.
         why: Words for people.
     """
 

@@ -30,7 +30,7 @@ class Change:
 
     Attributes:
         subject: SKU, name of an allowance, or pattern of a rule.
-        usage_type: Usage type of a changed product; empty for other changes.
+        usage_type: Usage type of a changed product; empty if something else changed.
         from_s: Hour from which the change applies; None if there is no such hour.
         tier_gb: The tier of a price, such as `0 to 10240`.
         old, new: Price in USD, or a description; empty if absent.
@@ -46,7 +46,7 @@ class Change:
 
 
 def difference(before: PriceBook | None, after: PriceBook) -> list[Change]:
-    """Every change from one price book to another; without `before`, everything is an addition."""
+    """Every change from one price book to another; if `before` is None, everything is an addition."""
     old = {} if before is None else before.by_sku
     changes = [
         *(change for sku in sorted({*old, *after.by_sku}) for change in _product(old.get(sku), after.by_sku.get(sku))),
@@ -60,8 +60,8 @@ def difference(before: PriceBook | None, after: PriceBook) -> list[Change]:
 def reprices_from(before: PriceBook | None, after: PriceBook) -> int | None:
     """First hour in which a product's existing price changes; None if there is no such hour.
 
-    A first price is not a change, because no invoice used it. Neither is a removed product: closed months keep their
-    price book, and later usage is `unpriced`.
+    A product's first price is not a change, because no invoice has used it. Nor is a removed product: closed months
+    keep their price book, and later usage is `unpriced`.
     """
     if before is None:
         return None
@@ -192,7 +192,7 @@ def _allowance_text(found: Mapping[str, Allowance], name: str) -> str:
 
 
 def _only_in(one: Allowance, other: Allowance) -> str:
-    """SKUs, rate codes and times that only one of two versions of an allowance has."""
+    """SKUs, rate codes and times that only `one` of two versions of an allowance has."""
     codes = set(one.rate_codes.items()) - set(other.rate_codes.items())
     names = sorted({*(set(one.skus) - set(other.skus)), *(code for _, code in codes)})
     told = f"; {some_of(names)}" if names else ""

@@ -1,4 +1,4 @@
-"""The JSON document of a price book, `metering.prices/1`: parsed strictly, with all problems reported at once."""
+"""The JSON document of a price book, `metering.prices/1`: parsed strictly; all problems are reported together."""
 
 import hashlib
 import re
@@ -27,7 +27,7 @@ _MOST_WILD = 3
 
 
 def problems_of(book: PriceBook) -> list[str]:
-    """Every problem of a price book; a book without problems may be written."""
+    """Every problem of a price book; only a book without problems may be written."""
     return [
         *_of_name(book),
         *(problem for product in book.products for problem in _of_product(product)),
@@ -184,7 +184,7 @@ _Text = Annotated[str, StringConstraints(max_length=400)]
 
 
 class StrictDocument(BaseModel):
-    """A part of a hand-written document: unknown members and wrong types are refused."""
+    """A part of a hand-written document; unknown members and wrong types are errors."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -228,7 +228,7 @@ class _ProductDocument(StrictDocument):
 
 
 class _AllowanceDocument(StrictDocument):
-    """Free bytes a month. The rate code of the free bytes is SKU and `rate`."""
+    """Free bytes a month. The rate code of the free bytes consists of the SKU and `rate`."""
 
     id: _Text
     gb: _Text
@@ -257,10 +257,10 @@ class _BookDocument(StrictDocument):
 
 
 def read_book(body: bytes, what: str) -> PriceBook:
-    """Parse a document as a price book.
+    """Parse a document, and return its price book.
 
     Raises:
-        DocumentRefusedError: The error lists every problem, and names `what`, the file or object.
+        DocumentRefusedError: The error lists every problem, and names the file or object, `what`.
     """
     document = _BookDocument.read(body, what)
     reading = _BookReading()
@@ -324,13 +324,13 @@ class _BookReading(documents.Reading):
 
 
 def book_value(book: PriceBook) -> dict[str, object]:
-    """Convert a price book to its document, independent of the order of products."""
+    """Convert a price book to its document; the order of products has no effect."""
     numbered = {"schema": SCHEMA, "book": book.name, "version": book.version, "source": dict(book.source)}
     return numbered | content_value(book)
 
 
 def content_value(book: PriceBook) -> dict[str, object]:
-    """The prices in a price book's document, without version and source."""
+    """The prices of a price book as in its document, without version and source."""
     return {
         "currency": book.currency,
         "unit_bytes": GIB,
@@ -355,7 +355,7 @@ def _product_value(product: Product) -> dict[str, object]:
 
 
 def tiers_value(version: PriceVersion) -> list[dict[str, object]]:
-    """Tiers in the document's format."""
+    """Tiers in the format of the document."""
     return [
         {
             "to_gb": None if tier.to_bytes is None else documents.gb_text(tier.to_bytes),

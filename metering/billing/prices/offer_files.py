@@ -1,7 +1,7 @@
 """AWS's offer files: products, terms and price dimensions of one service.
 
-Each file is parsed one JSON member at a time. Unknown fields are ignored. Descriptions are not read, because some name
-a region other than the product's.
+Each file is parsed one JSON member at a time. Unknown fields are ignored. Descriptions are ignored, because some name a
+region other than the product's.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _SPACE = " \t\n\r"
 
 
 class JsonStream:
-    """A read position in a JSON text. Duplicate names within an object are collected in `twice`.
+    """A reader with a position in a JSON text. Duplicate names within one object are collected in `twice`.
 
-    After each name from `members`, read the member's value with `value` or `members`.
+    After each name that `members` yields, read the member's value with `value` or `members`.
     """
 
     def __init__(self, file: TextIO, what: str) -> None:
@@ -56,7 +56,7 @@ class JsonStream:
         )
 
     def peek(self) -> str:
-        """The next non-space character, without consuming it; empty at the end."""
+        """The next non-space character, which is not consumed; empty at the end of the text."""
         while True:
             while self._at < len(self._text) and self._text[self._at] in _SPACE:
                 self._at += 1
@@ -115,14 +115,14 @@ class JsonStream:
         """Check that nothing follows.
 
         Raises:
-            DocumentRefusedError: More text follows, or an object has a duplicate name.
+            DocumentRefusedError: More text follows, or an object contains a duplicate name.
         """
         if self.peek():
             self._refuse("something follows the end of its object")
         refuse_twice(self._what, self.twice)
 
     def _read_on(self, problem: str) -> None:
-        """Read more text if the text read so far may be the beginning of a value."""
+        """Read more text, because the text read so far may be only the beginning of a value."""
         if len(self._text) - self._at > MOST_MEMBER_CHARS:
             self._refuse(f"it is no JSON, or one of its members has more than {MOST_MEMBER_CHARS:,} characters")
         if not self._more():
@@ -131,7 +131,7 @@ class JsonStream:
     def _more(self) -> bool:
         if self._ended:
             return False
-        # Each read doubles the text, so that a long member is not parsed again and again.
+        # Each read doubles the text, so that a long member is not parsed repeatedly from its start.
         wanted = max(CHUNK_CHARS, len(self._text) - self._at)
         try:
             chunk = self._file.read(wanted)
@@ -199,7 +199,7 @@ class OfferProduct(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Dimension(msgspec.Struct, frozen=True, rename="camel"):
-    """One price: for a range of GB, in the file's currencies."""
+    """One price: for a range of GB, in each currency of the file."""
 
     rate_code: str
     unit: str
@@ -210,7 +210,7 @@ class Dimension(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Term(msgspec.Struct, frozen=True, rename="camel"):
-    """Prices of a product that are valid from a time on."""
+    """Prices of a product that apply from a certain time on."""
 
     sku: str
     effective_date: str
@@ -218,23 +218,22 @@ class Term(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class IndexedVersion(msgspec.Struct, frozen=True, rename="camel"):
-    """One version of a version index."""
+    """One version in a version index."""
 
     version_effective_begin_date: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """The parts of an offer file that this project uses.
+    """The part of an offer file that this project uses.
 
     Attributes:
         code: The service, `AWSDataTransfer`.
-        version: Time at which AWS published the file, as digits.
-        products: Products that a price book may have, by SKU.
+        version: Time at which AWS published the file, as a string of digits.
+        products: Products that a price book can contain, by SKU.
         terms: Price terms of `products`, by SKU.
-        skus: SKUs of all products; only filled for a data transfer offer.
-        passed: Usage types (without region prefix) of products that were not read, though of a family that is read or
-            counted in bytes.
+        skus: SKUs of all products; filled only for a data transfer offer.
+        passed: Usage types (without region prefix) of unread products whose family is read or counted in bytes.
         sha256: Of the file.
     """
 
@@ -250,7 +249,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionIndex:
-    """The published versions of an AWS offer."""
+    """The published versions of one AWS offer."""
 
     name: str
     code: str
@@ -260,7 +259,7 @@ class VersionIndex:
 
 @dataclass(slots=True, kw_only=True)
 class _Read:
-    """Parts of a file found so far."""
+    """The content of a file that was read so far."""
 
     texts: dict[str, str] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
@@ -276,7 +275,7 @@ def read_prices(path: Path) -> Offer | VersionIndex | PriceBook:
     """Read an offer file, a version index, or a price book of this project.
 
     Raises:
-        DocumentRefusedError: The file is another document or has problems; the error lists all problems.
+        DocumentRefusedError: The file is another kind of document or has problems; the error lists all problems.
         OSError: The file cannot be read.
     """
     name = path.name
@@ -299,7 +298,7 @@ def read_prices(path: Path) -> Offer | VersionIndex | PriceBook:
 
 
 def _is_book(stream: JsonStream, read: _Read) -> bool:
-    """Read the members of a file; stop and return True if it is a price book of this project."""
+    """Read the members of a file; if the file is a price book of this project, stop and return True."""
     for name in stream.members():
         read.names.add(name)
         if name == "schema" or (name == "products" and stream.peek() == "[" and "offerCode" not in read.names):
@@ -337,7 +336,7 @@ def _read_versions(stream: JsonStream, read: _Read) -> None:
 
 
 def _product(read: _Read, sku: str, value: object) -> None:
-    # AWS writes the offer code first. In a file that does not, more is kept until the code is known.
+    # AWS writes the offer code at the start of the file. If the offer code comes later, more is kept until it is known.
     code = read.texts.get("offerCode", "")
     if code not in OFFERS or OFFERS[code] == _TRANSFER:
         read.skus.add(sku)
@@ -354,7 +353,7 @@ def _product(read: _Read, sku: str, value: object) -> None:
 
 
 def _is_read(read: _Read, code: str, value: dict[str, object]) -> bool:
-    """Whether a product belongs in a price book; records the usage types that are not read."""
+    """Whether a product belongs in a price book; if not, its usage type is recorded as not read."""
     family, attributes = value.get("productFamily"), value.get("attributes")
     named = attributes.get("usagetype") if isinstance(attributes, dict) else None
     usage_type = named if isinstance(named, str) else ""
@@ -367,7 +366,7 @@ def _is_read(read: _Read, code: str, value: dict[str, object]) -> bool:
 
 
 def _term(read: _Read, sku: str, value: object) -> None:
-    # AWS writes the products first. In a file that does not, every term is kept until the products are known.
+    # AWS puts products before terms. In files without this order, every term is kept until the products are known.
     if "products" in read.names and sku not in read.products:
         return
     try:

@@ -1,7 +1,7 @@
-"""A price book made by adding the prices of offer files to the current book.
+"""A new version of a price book: the current book, with the prices of offer files added.
 
-Earlier prices remain valid for past hours. A product missing from a file is removed if the file is authoritative for
-its region, that is, if it lists the region's internet egress.
+Earlier prices remain in force for past hours. A product missing from a file is removed if the file is authoritative for
+the product's region, that is, if it lists the region's internet egress.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Sold:
     Attributes:
         products: Products by SKU, each with the file's price versions.
         allowances: Allowances with all SKUs in the file, known or unknown.
-        left_out: SKUs of single-operation products that another product replaces.
+        left_out: SKUs of single-operation products that another product of the offer replaces.
     """
 
     products: dict[str, Product]
@@ -51,7 +51,7 @@ class Sold:
 
 
 def sold_by(offer: Offer, *, effective_s: int | None) -> Sold:
-    """Products and allowances of an offer, with all problems. `effective_s`: as for `imported`."""
+    """Products and allowances of an offer, and all problems found in it. `effective_s`: as for `imported`."""
     reading = _OfferReading(effective_s)
     products: dict[str, Product] = {}
     allowances: list[Allowance] = []
@@ -75,8 +75,9 @@ def sold_by(offer: Offer, *, effective_s: int | None) -> Sold:
 def _of_an_operation(offer: Offer) -> set[str]:
     """SKUs of single-operation products that another product of the same usage type replaces.
 
-    The replacement is the product for every operation. Otherwise, any of them, if all have the same prices: usage has
-    no operation. For products billed in addition to the transfer, a free operation (peering within a zone) is omitted.
+    The replacement is the product that covers every operation. If there is none, but all have the same prices, one of
+    them replaces the others, because usage has no operation. For products billed in addition to the transfer, a free
+    operation (peering within a zone) is left out, too.
     """
     groups: dict[str, list[OfferProduct]] = {}
     for product in offer.products.values():
@@ -208,12 +209,12 @@ _PARTIAL = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Imported:
-    """A price book that is not written yet.
+    """A new price book that is not written yet.
 
     Attributes:
-        left_out: SKUs of single-operation products that another product replaces.
-        passed: Usage types that were not read, without region prefixes.
-        unknown: SKUs in allowances that are in no file and in no price book.
+        left_out: SKUs of single-operation products that another product of the offer replaces.
+        passed: Usage types of products that were not read, without region prefixes.
+        unknown: SKUs that an allowance names, but no file and no price book has.
     """
 
     book: PriceBook
@@ -234,10 +235,10 @@ def imported(
 
     Args:
         before: The current price book; None without one.
-        offers: The files, in any order; several versions of one offer form its history.
+        offers: The files, in any order; several versions of one offer are read as its history.
         name: Name of the book.
-        effective_s: Hour from which all prices in the files apply; None to use the times in the files.
-        partial: Whether allowances may omit unknown products.
+        effective_s: Hour from which all prices of the files apply; if None, the times in the files apply.
+        partial: Whether allowances may omit products that are unknown.
 
     Raises:
         DocumentRefusedError: The error lists every problem of all files.
@@ -294,14 +295,15 @@ def is_beside(product: Product) -> bool:
 
 
 def _covering(product: Product) -> tuple[str, str]:
-    """The scope (a region, or all edges) that a file must cover before a product missing from it is removed.
+    """The scope (a region, or all edges) that a file must cover for a product missing from the file to be removed.
 
-    For products billed in addition to the transfer, their family in the region: AmazonVPC and AmazonEC2 divide these.
+    For products billed in addition to the transfer, the scope is their family in the region: AmazonVPC and AmazonEC2
+    share these products.
     """
     if CLOUDFRONT_SERVICE in product.services.only:
         return "edges", ""
     prefix = product.usage_type.removesuffix(traffic_of(product.usage_type))
-    # Region pairs use a prefix for us-east-1 that is used nowhere else.
+    # The usage types of region pairs have a prefix for us-east-1 that is used nowhere else.
     return (product.transfer if is_beside(product) else ""), ("" if prefix == "USE1-" else prefix)
 
 
@@ -327,7 +329,7 @@ def _allowances(
 
 
 def _put(found: dict[str, Allowance], new: Allowance, *, decided: Iterable[str]) -> None:
-    """Add an allowance of a file to `found`. The file replaces only its own products."""
+    """Add an allowance from a file to `found`. Of an existing allowance, only products in the file are replaced."""
     names = [name for name, each in found.items() if name == new.id or name.startswith(f"{new.id}-from-")]
     old = next((found[name] for name in names if found[name].to_s is None), None)
     if old is None:

@@ -28,21 +28,21 @@ from metering.units import HOUR_S
 
 SAMPLE = "sample"
 """Prices of real bill lines, shipped with the package. Invoices refuse this book unless it is named."""
-# The current version comes first. Invoices that were made with earlier versions are verified with them.
+# The current version comes first. Earlier versions are used to verify the invoices that were made with them.
 _FILES = {2: "book.json", 1: "book-1.json"}
 
 
 def sample_versions() -> list[int]:
-    """Versions of the book, the newest first."""
+    """Versions of the sample book, the newest first."""
     return [*_FILES]
 
 
 @cache
 def sample_book(version: int = max(_FILES)) -> PriceBook:
-    """A version of the book, one of `sample_versions`. It never changes.
+    """A version of the sample book, one of `sample_versions`. It never changes.
 
     Raises:
-        KeyError: The sample has no such version.
+        KeyError: The sample book has no such version.
     """
     path = resources.files("metering.billing.prices").joinpath("sample", _FILES[version])
     book = read_book(path.read_bytes(), SAMPLE)
@@ -75,7 +75,7 @@ class _OverridesDocument(StrictDocument):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overrides:
-    """An immutable version of all overrides, with the digest that invoices pin. Version 0 if none was ever put."""
+    """An immutable version of all overrides, whose digest invoices pin. Version 0 if no version was ever put."""
 
     version: int = 0
     sha256: str = ""
@@ -83,7 +83,7 @@ class Overrides:
 
 
 def override_problems(overrides: Iterable[Override]) -> list[str]:
-    """List every problem of overrides that are written together."""
+    """List all problems of overrides that are written together."""
     every = list(overrides)
     return [*(problem for each in every for problem in _of_one(each)), *_overlaps(every)]
 
@@ -112,7 +112,7 @@ def _of_one(override: Override) -> Iterator[str]:
 
 
 def _overlaps(overrides: list[Override]) -> Iterator[str]:
-    """Find overlapping overrides of the same rank, where neither has precedence."""
+    """Find overlapping overrides of the same rank, of which none has precedence."""
     of: dict[tuple[str, str], list[Override]] = {}
     for each in overrides:
         of.setdefault((each.payer, each.account), []).append(each)
@@ -224,15 +224,15 @@ class PriceStore:
         return _book(self._documents(name).get(version))
 
     def put(self, book: PriceBook) -> PriceBook:
-        """`append` a price book as the next version of its name; the given `version` and `sha256` are ignored."""
+        """`append` a price book as the next version under its name; the given `version` and `sha256` are ignored."""
         return self.append(book.name, lambda _newest: book)
 
     def append(self, name: str, make: Callable[[PriceBook | None], PriceBook]) -> PriceBook:
-        """Write a book as the next version, unless equal to the newest; returns the newest version.
+        """Write a book as the next version, unless it equals the newest; returns the newest version.
 
         Args:
             name: Its name.
-            make: Makes the book from the newest version; called again if another process was first.
+            make: Makes the book from the newest version; called again if another process wrote a version first.
 
         Raises:
             DocumentRefusedError: The book has problems.
@@ -269,7 +269,8 @@ class OverrideStore(documents.VersionStore[Overrides]):
         """Write changed overrides as the next version, unless nothing changed; returns the newest version.
 
         Args:
-            change: Makes new overrides from the current ones; called again if another process was first.
+            change: Makes new overrides from the current overrides; called again if another process wrote a version
+                first.
 
         Raises:
             DocumentRefusedError: They contradict each other.
@@ -297,10 +298,10 @@ def _book(found: documents.Numbered) -> PriceBook:
 
 
 def sample_version(version: int) -> PriceBook:
-    """A version of the sample.
+    """A version of the sample price book.
 
     Raises:
-        OperationFailedError: This release has no such version of the sample.
+        OperationFailedError: This release has no such version of the sample price book.
     """
     if version not in sample_versions():
         newest = sample_book().version
@@ -313,7 +314,7 @@ def sample_version(version: int) -> PriceBook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AllBooks:
-    """Imported books, and the sample of the package."""
+    """Imported price books, and the sample book of the package."""
 
     imported: PriceStore
 
@@ -324,6 +325,6 @@ class AllBooks:
         """A version. Raises as `PriceStore.get` does.
 
         Raises:
-            OperationFailedError: The sample of this release has no such version.
+            OperationFailedError: The sample book of this release has no such version.
         """
         return sample_version(version) if name == SAMPLE else self.imported.get(name, version)

@@ -1,16 +1,16 @@
 """The cost of late usage of a closed month, line by line: exactly rate(old + late) - rate(old).
 
 Billed lines never change. Late usage is priced as if it came after all old usage of its product at the same prices, so
-it mostly moves no other bytes to new prices. Moved bytes become pairs of adjustment lines, each for the account, key
-and hour whose bytes moved: minus the bytes at their old cost, plus the bytes at their new cost. Bytes move where
+it rarely moves other bytes to new prices. Each set of moved bytes becomes a pair of adjustment lines, for the account,
+key and hour whose bytes moved: minus the bytes at their old cost, plus the bytes at their new cost. Bytes move where
 
-- late usage takes an allowance from another product, or from later bytes of its own product;
-- prices changed within the month, and usage after the change now has a higher position.
+- late usage takes allowance away from another product, or from later bytes of its own product;
+- prices changed within the month, and usage after the change now has a higher position in the tiers.
 
-Why it adds up: a payer's cost of a product depends only on the sums of the spans (`stretches.Span`), not on the order
-within a span. Usage placed last in its span thus costs the payer the same as in order of time. The exception is an
-account with its own override for the product. For such an account, late usage is rated in order of time, and the pairs
-show all bytes that it moves.
+The sums are exact because a payer's cost of a product depends only on the totals of the spans (`stretches.Span`), not
+on the order within a span. Usage that is placed last in its span thus costs the payer the same as usage in order of
+time. An account with its own override for the product is an exception. For such an account, late usage is rated in
+order of time, and the pairs show all bytes moved by it.
 """
 
 from collections import defaultdict
@@ -29,17 +29,17 @@ from metering.units import DAY_S
 
 
 class LateUsage:
-    """Late lines of one payer and one closed month, in memory.
+    """Late lines of one payer and one closed month, held in memory.
 
     Attributes:
         lines: One line per key and hour, in the order of rating, without lines of 0 bytes.
     """
 
     def __init__(self, month: str, lines: Iterable[UsageLine]) -> None:
-        """Add up lines with equal key and hour.
+        """Add up lines with the same key and hour.
 
         Raises:
-            ValueError: A line is of another month, or has negative bytes.
+            ValueError: A line belongs to another month, or has negative bytes.
         """
         first_s, after_s = month_bounds_s(month)
         sums: dict[LineKey, UsageLine] = {}
@@ -84,7 +84,7 @@ class LateUsage:
 
 @dataclass(frozen=True)
 class Together:
-    """A payer's usage and late usage of the same month, combined."""
+    """A payer's usage of a month together with the late usage of the same month."""
 
     old: PayerUsage
     late: LateUsage
@@ -95,7 +95,7 @@ class Together:
 
     @cached_property
     def old_days(self) -> Mapping[Sold, Mapping[int, int]]:
-        """Daily sums without late usage. Computing the sums may take a pass over the month."""
+        """Daily sums, excluding late usage. To compute the sums, the whole month may have to be read once."""
         return self.old.days()
 
     def days(self) -> Mapping[Sold, Mapping[int, int]]:
@@ -116,8 +116,8 @@ _NEVER = Cut(2**63)
 def corrected(prices: PayerPrices, old: PayerUsage, late: Iterable[UsageLine]) -> Iterator[RatedLine]:
     """Lines whose exact costs add up to rate(old + late) - rate(old): the late lines, then the adjustments.
 
-    Old usage is read only where bytes may have moved. Two calls add up to one call, if `old` of the second call
-    includes `late` of the first.
+    Old usage is read only for days on which bytes may have moved. Two calls give the same sum as one call, if `old` of
+    the second call includes `late` of the first.
 
     Args:
         prices: Prices that apply to the closed month.
@@ -125,7 +125,7 @@ def corrected(prices: PayerPrices, old: PayerUsage, late: Iterable[UsageLine]) -
         late: Usage of the closed month that is not in `old`.
 
     Raises:
-        ValueError: A late line is of another month, or has negative bytes.
+        ValueError: A late line belongs to another month, or has negative bytes.
     """
     late_usage = LateUsage(old.month, late)
     if not late_usage.lines:
@@ -144,7 +144,7 @@ def corrected(prices: PayerPrices, old: PayerUsage, late: Iterable[UsageLine]) -
 def _positions_with(
     prices: PayerPrices, together: Together, old_sales: Mapping[str, Sales], before: Positions
 ) -> tuple[Positions, Positions]:
-    """Cut positions of combined old and late usage, located in the old lines and in the late lines."""
+    """Cut positions for old and late usage combined: once located in the old lines, once in the late lines."""
     old, sales = together.old, sales_in(prices, together.month, together.days())
     in_time = {sku: stretches_of(prices, together, each) for sku, each in sales.items()}
     given = given_to(prices, old.month, sales, in_time)
@@ -187,7 +187,7 @@ def _after_old(place: Place) -> Cut:
     return Cut(place.stretch.span.from_s) if place.stretch is not None and not place.stretch.late else place.cut
 
 
-# With overrides of accounts, late usage is rated at its place in time, after the old usage of the same key and hour.
+# If accounts have overrides, late usage is rated at its place in time, after the old usage of the same key and hour.
 
 
 def _in_old(old: PayerUsage, place: Place) -> Cut:
@@ -214,7 +214,7 @@ def _seen(places: Places, view: Callable[[Place], Cut]) -> Places:
 
 
 def _touched(old: PayerUsage, sales: Sales, before: SkuPositions, after: SkuPositions) -> Iterator[UsageLine]:
-    """All old lines of the days between the old and the new place of a moved cut."""
+    """All old lines of the days between the old and the new place of each moved cut."""
     moved = [
         sorted((was or _NEVER, now or _NEVER)) for was, now in zip(before.cuts, after.cuts, strict=True) if was != now
     ]
@@ -224,7 +224,7 @@ def _touched(old: PayerUsage, sales: Sales, before: SkuPositions, after: SkuPosi
 
 
 def _pairs(line: UsageLine, before: Sequence[RatedLine], after: Sequence[RatedLine]) -> Iterator[RatedLine]:
-    """Minus and plus lines for those bytes of a line whose price changed."""
+    """Minus and plus lines for the bytes of a line whose price changed."""
     ends = sorted({*_ends(before), *_ends(after)})
     for begin, end in pairwise((0, *ends)):
         was, now = _piece_at(before, begin), _piece_at(after, begin)

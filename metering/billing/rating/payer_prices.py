@@ -1,8 +1,9 @@
-"""Prices that one payer and its accounts pay, from a price book and their overrides, and lines rated with these prices.
+"""Prices that one payer and its accounts pay, from a price book and their overrides, and lines rated by these prices.
 
-For the price of a tier, an account's override beats its payer's override, which beats the book. Among overrides of the
-same rank in an hour, the first applies. An override with neither price nor percent off leaves the price to the next
-rank. Bytes are excluded from allowances if an override of their account **or** of their payer says so.
+For the price of a tier, an account's override has precedence over its payer's override, which has precedence over the
+book. Among overrides of the same rank in an hour, the first applies. If an override has neither a price nor a
+percentage off, the next rank decides the price. Bytes are excluded from allowances if an override of their account
+**or** of their payer says so.
 """
 
 from __future__ import annotations
@@ -26,14 +27,15 @@ if TYPE_CHECKING:
     from metering.billing.payers import Organization
     from metering.billing.usage.months import LineKey, Sold, UsageLine
 
-# Usage types of a region without a billing prefix at metering time have the region's name in place of the prefix.
+# If a region had no billing prefix at metering time, its usage types have the region's name in place of the prefix.
 _REGION_NAME = r"[a-z]{2,}(?:-[a-z]+)+-[0-9]+"
 
 
 def find(book: PriceBook, sold: Sold) -> Product | NotSold | None:
-    """Find the product of usage, or the rule that it is not sold; None if it is unpriced.
+    """Find the product of usage, or the rule that the usage is not sold; None if the usage is unpriced.
 
-    The whole usage type is compared, because `DataTransfer-Out-Bytes` of us-east-1 is a suffix of every other region's.
+    The whole usage type is compared, because `DataTransfer-Out-Bytes` of us-east-1 is a suffix of the same type in all
+    other regions.
     """
     for product in book.by_usage_type.get(sold.usage_type, ()):
         if product.services.takes(sold.service):
@@ -43,7 +45,7 @@ def find(book: PriceBook, sold: Sold) -> Product | NotSold | None:
 
 
 def is_unpriced(book: PriceBook, sold: Sold, hour_s: int) -> bool:
-    """Whether a price book has neither a price for the usage in an hour, nor a rule that it is not sold."""
+    """Whether a price book has neither a price for the usage in an hour nor a rule that the usage is not sold."""
     found = find(book, sold)
     return found is None or (isinstance(found, Product) and found.version_at(hour_s) is None)
 
@@ -65,7 +67,7 @@ _ALL_OFF = 100_000
 
 
 class OwnedOverrides:
-    """Overrides by payer or account, in the given order."""
+    """Overrides by payer or account, each in the given order."""
 
     def __init__(self, overrides: Iterable[Override]) -> None:
         self._of_payer: dict[str, list[tuple[int, Override]]] = {}
@@ -89,8 +91,8 @@ class PayerPrices:
 
     Attributes:
         payer_id: 12 digits.
-        overrides: Other payers' overrides are ignored. Omit overrides of other payers' accounts, as in `of`: any such
-            override makes rating read hours (see `apart`).
+        overrides: Other payers' overrides are ignored. Omit overrides of other payers' accounts, as `of` does: with any
+            such override, rating reads hours (see `apart`).
     """
 
     book: PriceBook
@@ -101,7 +103,7 @@ class PayerPrices:
     def of(
         cls, book: PriceBook, organization: Organization, payer_id: str, overrides: Iterable[Override] | OwnedOverrides
     ) -> PayerPrices:
-        """Prices with the overrides of the payer and its accounts. For many payers, pass `OwnedOverrides`."""
+        """Prices with the overrides of the payer and of its accounts. For many payers, pass one `OwnedOverrides`."""
         owned = overrides if isinstance(overrides, OwnedOverrides) else OwnedOverrides(overrides)
         return cls(book, payer_id, owned.about(payer_id, organization.accounts_of(payer_id)))
 
@@ -124,12 +126,12 @@ class PayerPrices:
         return not any(each.no_allowance for each in self.in_force(product.sku, account_id, hour_s))
 
     def free_rate_code(self, allowance_id: str, sku: str) -> str:
-        """Rate code of an allowance's free bytes; empty if the book has no such code."""
+        """Rate code of an allowance's free bytes; empty if the book has no rate code for them."""
         codes = (each.rate_codes.get(sku, "") for each in self.book.allowances if each.id == allowance_id)
         return next(codes, "")
 
     def changes(self, product: Product, account_id: str) -> Iterator[int]:
-        """Hours in which prices of an account (with an empty id, of the payer) may change, unordered."""
+        """Hours in which the prices of an account (with an empty id, of the payer) may change, unordered."""
         yield from (version.from_s for version in product.versions)
         for override in (*self._of_account.get(account_id, ()), *self._of_payer):
             if not override.skus or product.sku in override.skus:
@@ -138,7 +140,7 @@ class PayerPrices:
                     yield override.to_s
 
     def apart(self, sku: str, from_s: int, to_s: int) -> frozenset[str]:
-        """Accounts with their own override for a product in `[from_s, to_s)`."""
+        """Accounts that have their own override for a product in `[from_s, to_s)`."""
         return frozenset(
             account_id
             for account_id, overrides in self._of_account.items()
@@ -146,7 +148,7 @@ class PayerPrices:
         )
 
     def apart_from_allowances(self, sku: str, from_s: int, to_s: int) -> bool:
-        """Whether an account's own override forbids allowances in some hour of `[from_s, to_s)`."""
+        """Whether an account's own override excludes allowances in some hour of `[from_s, to_s)`."""
         return any(
             each.no_allowance and _touches(each, sku, from_s, to_s)
             for overrides in self._of_account.values()
@@ -154,7 +156,7 @@ class PayerPrices:
         )
 
     def in_force(self, sku: str, account_id: str, hour_s: int) -> Iterator[Override]:
-        """Overrides of a product in an hour, with the account's own override first."""
+        """Overrides that apply to a product in an hour, at most two: the account's own, then the payer's."""
         for overrides in (self._of_account.get(account_id, ()), self._of_payer):
             one = next((each for each in overrides if _touches(each, sku, hour_s, hour_s + 1)), None)
             if one is not None:
@@ -175,7 +177,7 @@ class PayerPrices:
 
 
 def less_percent(price: int, percent_off: int) -> int:
-    """A price minus thousandths of a percent, rounded half up once, to 1e-10 USD."""
+    """A price minus thousandths of a percent of it, rounded half up once, to 1e-10 USD."""
     return (2 * price * (_ALL_OFF - percent_off) + _ALL_OFF) // (2 * _ALL_OFF)
 
 
@@ -185,7 +187,7 @@ def _touches(override: Override, sku: str, from_s: int, to_s: int) -> bool:
 
 
 class PriceState(StrEnum):
-    """State of a line according to its price book.
+    """State of a line according to the price book.
 
     Attributes:
         PRICED: The line has a price, which may be 0.
@@ -199,15 +201,16 @@ class PriceState(StrEnum):
 
 
 class RatedLine(NamedTuple):
-    """Bytes of one usage line at one price. A line that crosses a tier becomes one rated line for each tier.
+    """Bytes of one usage line at one price. A line that crosses a tier boundary becomes one rated line per tier.
 
     Attributes:
-        line: The usage line, with only the bytes at this price. Bytes are negative only in adjustments.
-        state: Unless the state is `priced`, the fields below are empty or 0.
+        line: The usage line, reduced to the bytes at this price. Bytes are negative only in adjustments.
+        state: Unless the state is `priced`, all fields below are empty or 0.
         rate_code: AWS's `<sku>.<offer term>.<rate>`, or the allowance's rate code.
         price: Price that the payer pays, in 1e-10 USD per GB.
-        list_price: Price of the book, before overrides.
-        tier_from_bytes, tier_to_bytes: Tier, half open, in bytes above the allowance. The last tier has no end (None).
+        list_price: Price in the book, before overrides.
+        tier_from_bytes, tier_to_bytes: Bounds of the tier, half open, in bytes above the allowance. The last tier has
+            no end, so `tier_to_bytes` is None.
         allowance: Id of the allowance that makes the line free; empty if not free.
     """
 
@@ -241,9 +244,9 @@ class RatedLine(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """The place of a position: a line, and an offset in its bytes. The fields are those of a `UsageLine`.
+    """The place of a position: a line, and an offset within the line's bytes. The fields are those of a `UsageLine`.
 
-    Lines whose keys sort first are before the cut. With an empty account id, the cut lies at the beginning of its hour.
+    Lines with smaller keys come before the cut. With an empty account id, the cut lies at the beginning of its hour.
     """
 
     hour_s: int
@@ -278,7 +281,7 @@ _CutOrNull = Annotated[Cut | None, Form(_read_cut, _cut_value)]
 
 
 class FreePart(NamedTuple):
-    """Bytes that an allowance gives to a product, and the cut at its end; None if it does not end in the month."""
+    """Bytes that an allowance gives to a product, and the cut at their end; None if the end is not in the month."""
 
     allowance: AnyText
     bytes: DecimalText
@@ -286,7 +289,7 @@ class FreePart(NamedTuple):
 
 
 class Threshold(NamedTuple):
-    """The beginning of a tier of any price version, in paid bytes; `cut` is None if usage does not reach the tier."""
+    """Beginning of a tier of any price version, in paid bytes; `cut` is None if the usage does not reach the tier."""
 
     from_bytes: DecimalText
     cut: _CutOrNull
@@ -305,16 +308,16 @@ class SkuPositions:
 
     @property
     def given(self) -> dict[str, int]:
-        """Bytes of each allowance, in the order in which they are used."""
+        """Bytes of each allowance, in the order in which the allowances are used."""
         return {part.allowance: part.bytes for part in self.free}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Positions(StoredDocument):
-    """Cuts of a payer's month: for each product at most one per allowance and per tier of its price versions.
+    """Cuts in a payer's month: for each product at most one per allowance and one per tier of its price versions.
 
     Attributes:
-        book_sha256: Digest of the price book used.
+        book_sha256: Digest of the price book that was used.
     """
 
     payer_id: str
@@ -342,11 +345,11 @@ UNRATED = Terms(PriceState.UNRATED)
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Terms of one product for one account, or for all accounts without overrides of their own.
+    """Terms of one product for one account, or for all accounts without their own overrides.
 
     Attributes:
         marks: Cuts at which the terms change, in order.
-        terms: Terms before the first mark, then terms from each mark on.
+        terms: Terms before the first mark, then the terms from each mark on.
     """
 
     marks: tuple[Cut, ...]
@@ -366,12 +369,12 @@ class Scale:
 
 
 def one_scale(terms: Terms) -> Scale:
-    """A scale with the same terms all month."""
+    """A scale whose terms are the same all month."""
     return Scale((), (terms,))
 
 
 def scale_of(prices: PayerPrices, product: Product, cuts: SkuPositions, account_id: str, month: str) -> Scale:
-    """Terms of a product for an account; with an empty id, for all accounts without overrides of their own."""
+    """Scale of a product for an account; with an empty id, for all accounts without their own overrides."""
     first_s, after_s = month_bounds_s(month)
     marks = {Cut(hour_s) for hour_s in prices.changes(product, account_id) if first_s < hour_s < after_s}
     free = [part.cut for part in cuts.free if part.cut is not None]
@@ -390,7 +393,7 @@ def scale_of(prices: PayerPrices, product: Product, cuts: SkuPositions, account_
 def _terms_at(
     prices: PayerPrices, product: Product, cuts: SkuPositions, account_id: str, hour_s: int, passed: tuple[int, int]
 ) -> Terms:
-    """Terms after a given number of allowance ends and of tier beginnings."""
+    """Terms after the given number of allowance ends and the given number of tier beginnings."""
     version = product.version_at(hour_s)
     if version is None:
         return UNPRICED
@@ -403,12 +406,12 @@ def _terms_at(
 
 
 def free_terms(prices: PayerPrices, product: Product, allowance: str) -> Terms:
-    """Terms of bytes made free by an allowance."""
+    """Terms of the bytes that an allowance makes free."""
     rate_code = prices.free_rate_code(allowance, product.sku)
     return Terms(PriceState.PRICED, product.sku, rate_code, allowance=allowance)
 
 
 def tier_terms(prices: PayerPrices, product: Product, tier: Tier, account_id: str, hour_s: int) -> Terms:
-    """Terms of an account's paid bytes in a tier and an hour."""
+    """Terms of an account's paid bytes in a tier and hour."""
     price = prices.price_of(product, tier, account_id, hour_s)
     return Terms(PriceState.PRICED, product.sku, tier.rate_code, price, tier.price, tier.from_bytes, tier.to_bytes)

@@ -1,6 +1,6 @@
-"""Rates usage lines and whole months at the payer's cuts.
+"""Rates usage lines and whole months, split at the payer's cuts.
 
-Sums of days show which days contain a cut; lines are read only for those days.
+Daily sums show which days contain a cut; only the lines of those days are read.
 """
 
 import heapq
@@ -25,7 +25,7 @@ Given = dict[str, int]
 
 
 def allowances_in(prices: payer_prices.PayerPrices, month: str) -> tuple[Allowance, ...]:
-    """Allowances in force when a month begins."""
+    """Allowances that are in force when a month begins."""
     first_s, _ = month_bounds_s(month)
     return tuple(
         each for each in prices.book.allowances if each.from_s <= first_s and (each.to_s is None or first_s < each.to_s)
@@ -37,10 +37,11 @@ def given_to(
 ) -> dict[str, Given]:
     """Bytes that each allowance gives to each product, by SKU.
 
-    A payer gets each allowance once a month. The most expensive product gets the allowance first, as on AWS's bills: by
-    the payer's first-tier price in the first hour with a price; ties by SKU. Account-level overrides do not count. With
-    order `chronological`, the earliest bytes of all products get the allowance. Within a product, the earliest bytes
-    are free either way. Allowances of a product are used in the order of the book.
+    A payer gets each allowance once a month. The most expensive product gets the allowance first, as on AWS's bills:
+    the price is the payer's first-tier price in the first hour with a price; ties are broken by SKU. Account-level
+    overrides have no effect on this order. With order `chronological`, the earliest bytes of all products together get
+    the allowance. Within a product, the earliest bytes are free in both cases. If a product has several allowances,
+    they are used in the order of the book.
     """
     given: dict[str, Given] = {sku: {} for sku in sales}
     for allowance in allowances_in(prices, month):
@@ -56,7 +57,7 @@ def given_to(
 
 
 class _Rest:
-    """Eligible bytes of a product that earlier allowances left over."""
+    """Eligible bytes of a product that earlier allowances have not used."""
 
     def __init__(self, taken_bytes: int, stretches: Sequence[Stretch]) -> None:
         self.taken_bytes = taken_bytes
@@ -67,7 +68,7 @@ class _Rest:
         return sum(stretch.eligible_bytes for stretch in self.stretches) - self.taken_bytes
 
     def of(self, eligible_bytes: int) -> int:
-        """Take the next eligible bytes; returns how many of them earlier allowances left over."""
+        """Advance by eligible bytes; returns how many of them earlier allowances have not used."""
         passed = min(self.taken_bytes, eligible_bytes)
         self.taken_bytes -= passed
         return eligible_bytes - passed
@@ -94,7 +95,7 @@ def _earliest_first(
     for day in _by_day(rests):
         sums = [(sku, rests[sku].of(stretch.eligible_bytes), stretch) for sku, stretch in day]
         ends = sum(rest for _, rest, _ in sums) > left_bytes
-        # The allowance ends on this day, and only the day's lines show where.
+        # The allowance is used up on this day, and only the day's lines show where.
         for sku, size in _eligible(prices, sales, sums) if ends else (each[:2] for each in sums):
             one = min(left_bytes, size)
             taken[sku] += one
@@ -115,7 +116,7 @@ def _by_day(rests: Mapping[str, _Rest]) -> Iterator[list[tuple[str, Stretch]]]:
 def _eligible(
     prices: payer_prices.PayerPrices, sales: Mapping[str, Sales], sums: Iterable[tuple[str, int, Stretch]]
 ) -> Iterator[tuple[str, int]]:
-    """Yield the bytes of each line that earlier allowances left over, for all products in the order of rating."""
+    """Yield the bytes of each line that earlier allowances have not used, for all products in the order of rating."""
 
     def lines(sku: str, rest: _Rest, stretch: Stretch) -> Iterator[tuple[UsageLine, str, int]]:
         for line in stretch.lines():
@@ -127,23 +128,23 @@ def _eligible(
 
 
 class Place(NamedTuple):
-    """The place of a position: its stretch (None: before all stretches), and the cut."""
+    """The place of a position: its stretch (None: before all stretches), and its cut."""
 
     stretch: Stretch | None
     cut: payer_prices.Cut
 
 
 class Places(NamedTuple):
-    """Places of the positions reached in a month, by number of eligible bytes and of paid bytes."""
+    """Places of the positions that a month reaches, by their number of eligible bytes or of paid bytes."""
 
     free: dict[int, Place]
     paid: dict[int, Place]
 
 
 def positions(prices: payer_prices.PayerPrices, usage: PayerUsage) -> payer_prices.Positions:
-    """Find the cuts of a payer's month. Reads sums of days, and lines only of days with a cut or price change.
+    """Find the cuts of a payer's month. Reads daily sums, and lines only of days with a cut or price change.
 
-    If an allowance excludes an account, all days of the allowance's products are read by the hour, because sums of days
+    If an allowance excludes an account, all days of the allowance's products are read by the hour, because daily sums
     do not distinguish accounts.
     """
     return positions_in(prices, usage, sales_in(prices, usage.month, usage.days()))
@@ -152,7 +153,7 @@ def positions(prices: payer_prices.PayerPrices, usage: PayerUsage) -> payer_pric
 def positions_in(
     prices: payer_prices.PayerPrices, usage: PayerUsage, sales: Mapping[str, Sales]
 ) -> payer_prices.Positions:
-    """Like `positions`, for given sums of days."""
+    """Like `positions`, but with given daily sums."""
     stretches = {sku: stretches_of(prices, usage, each) for sku, each in sales.items()}
     given = given_to(prices, usage.month, sales, stretches)
     return payer_prices.Positions(
@@ -167,7 +168,7 @@ def positions_in(
 
 
 def sku_positions(sales: Sales, given: Given, places: Places) -> payer_prices.SkuPositions:
-    """Make the positions of a product from their places."""
+    """Compute the positions of a product from their places."""
     ends = accumulate(given.values())
     return payer_prices.SkuPositions(
         free=tuple(
@@ -179,10 +180,10 @@ def sku_positions(sales: Sales, given: Given, places: Places) -> payer_prices.Sk
 
 
 def places_of(prices: payer_prices.PayerPrices, sales: Sales, stretches: Sequence[Stretch], given: Given) -> Places:
-    """Places at which allowances end and tiers begin in the usage of a product.
+    """Places in the usage of a product at which allowances end and tiers begin.
 
-    The place of a position at the end of a stretch is the beginning of the next stretch. An allowance larger than the
-    usage has no end.
+    A position at the end of a stretch has its place at the beginning of the next stretch. If an allowance is larger
+    than the usage, its end has no place.
     """
     walk = _Walk(prices, sales, given, sum(stretch.eligible_bytes for stretch in stretches))
     for stretch in stretches:
@@ -191,7 +192,7 @@ def places_of(prices: payer_prices.PayerPrices, sales: Sales, stretches: Sequenc
 
 
 class _Walk:
-    """Walks the stretches in order, and reads lines only of stretches that contain a place."""
+    """Walks through the stretches in order; reads the lines of a stretch only if it contains a place."""
 
     def __init__(self, prices: payer_prices.PayerPrices, sales: Sales, given: Given, eligible_bytes: int) -> None:
         self.prices = prices
@@ -255,12 +256,12 @@ _BY_TERMS = {
 class Rater:
     """Prices lines of a payer's month.
 
-    A line must have all bytes of its key and hour, because two lines of one key and hour would both be split at the
-    cut. An account's own overrides change its prices, never its positions.
+    A line must contain all bytes of its key and hour, because two lines of one key and hour would both be split at the
+    cut. An account's own overrides change its prices, but never the positions.
     """
 
     def __init__(self, prices: payer_prices.PayerPrices, positions: payer_prices.Positions) -> None:
-        """Raises ValueError if the positions are of another payer or price book."""
+        """Raises ValueError if the positions belong to another payer or price book."""
         if (prices.payer_id, prices.book.sha256) != (positions.payer_id, positions.book_sha256):
             raise ValueError(
                 f"the positions are those of payer {positions.payer_id} and book {positions.book_sha256!r}, "
@@ -275,9 +276,9 @@ class Rater:
         self._own_scales: dict[tuple[str, str], payer_prices.Scale] = {}
 
     def rate(self, line: UsageLine) -> Iterator[payer_prices.RatedLine]:
-        """Rate a line, split where a tier or an allowance ends in it; yields nothing for 0 bytes.
+        """Rate a line, split at each end of a tier or allowance within the line; yields nothing for 0 bytes.
 
-        The result for a day's line (hour: the day's first) is right only if `needs_hours` is false.
+        For a line of a whole day (hour: the first of the day), the result is correct only if `needs_hours` is false.
         """
         return self.rated((line,))
 
@@ -298,7 +299,7 @@ class Rater:
                 yield make(payer_prices.RatedLine, (line, *scale.terms[after]))
 
     def terms_of_day(self, sold: Sold, day_s: int, account_id: str) -> payer_prices.Terms:
-        """Terms of all bytes of an account in a day; right only if `needs_hours` is false."""
+        """Terms of all bytes of an account in a day; correct only if `needs_hours` is false."""
         scale = self._scale_for(sold, account_id)
         return scale.terms[bisect_right(scale.marks, (day_s, account_id or _ANYBODY))]
 
@@ -381,7 +382,7 @@ def regions_rated(lines: Iterable[_Part], rater: Rater) -> Iterator[tuple[str, p
 def _allotted(
     pieces: Iterable[payer_prices.RatedLine], parts: Sequence[_Part]
 ) -> Iterator[tuple[str, payer_prices.RatedLine]]:
-    """Divide the pieces of one line among its regions, the first region's bytes first."""
+    """Divide the pieces of one line among its regions: the first region gets the first bytes, and so on."""
     waiting = iter(parts)
     line, region = next(waiting)
     left = line.bytes
@@ -398,18 +399,18 @@ def _allotted(
 
 
 def rated_month(prices: payer_prices.PayerPrices, usage: StreamedUsage) -> Iterator[payer_prices.RatedLine]:
-    """All lines of the month by the hour, in the order of the usage.
+    """All lines of the month by the hour, rated in the order of the usage.
 
-    Costs of accounts add up to the payer's (R9): cuts are those of all accounts, prices those of the line's account.
+    The costs of accounts add up to the payer's (R9): cuts come from all accounts, prices from the line's account.
     """
     return Rater(prices, positions(prices, usage)).rated(usage.lines())
 
 
 class DailyUsage(Protocol):
-    """A part of a payer's usage of a month."""
+    """A part of a payer's usage in a month."""
 
     def day_lines(self) -> Iterator[UsageLine]:
-        """Lines by the day, in any order."""
+        """Lines with one day's usage each, in any order."""
 
     def lines_of(self, sold: frozenset[Sold], day_s: int) -> Iterator[UsageLine]: ...
 
@@ -421,16 +422,16 @@ def rated_by_days(
     needs: Callable[[str, UsageLine], bool] = lambda _part, _line: True,
     splits: Callable[[int], bool] = lambda _day_s: False,
 ) -> Iterator[tuple[str, payer_prices.RatedLine]]:
-    """Yield rated lines with their part: by the day where a whole day has one price, else by the hour.
+    """Yield rated lines with their part: by the day if the whole day has one price, otherwise by the hour.
 
-    Sums equal those of `rated_month`, with up to 24 times fewer lines. In a day by the hour, the result has all lines
-    of a product, regardless of `needs`, because the place of a part's bytes depends on the other parts.
+    The sums equal those of `rated_month`, with up to 24 times fewer lines. For a day rated by the hour, the result has
+    all lines of a product, whatever `needs` returns, because the place of a part's bytes depends on the other parts.
 
     Args:
         rater: Rater with the positions of the whole payer.
-        parts: Usage by region, or all usage under any one name.
-        needs: Whether a line of a day has to be rated at all.
-        splits: Whether the hours of a day must be kept apart.
+        parts: Usage by region, or all usage under a single name.
+        needs: Whether a line of a day must be rated at all.
+        splits: Whether a day must be rated by the hour in any case.
     """
     by_hour: dict[int, set[Sold]] = {}
     for name, usage in parts.items():
@@ -459,14 +460,14 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Ladder:
-    """A product whose prices are the same all month. Tiers are (end, terms)."""
+    """Price tiers of a product whose prices do not change within the month. Tiers are (end, terms)."""
 
     sales: Sales
     span: Span
     tiers: tuple[tuple[int | None, payer_prices.Terms], ...]
 
     def paid(self, size: int) -> Iterator[Piece]:
-        """Pieces of the first `size` paid bytes."""
+        """Pieces into which the first `size` paid bytes fall."""
         begin = 0
         for end, terms in self.tiers:
             last = size if end is None else min(size, end)
@@ -476,10 +477,10 @@ class _Ladder:
 
 
 class WholeMonths:
-    """Rates sums of whole months. Mutable: prices of payers without overrides are cached.
+    """Rates monthly sums. Mutable: caches the prices of payers without overrides.
 
-    The numbers of free bytes and of bytes in a tier do not depend on the order of usage (R2). So sums are enough,
-    unless a price changes within the month, or an allowance covers only the earliest bytes of several products.
+    The numbers of free bytes and of bytes in each tier do not depend on the order of usage (R2). Sums are therefore
+    enough, unless a price changes within the month, or an allowance covers only the earliest bytes of several products.
     """
 
     def __init__(self, book: PriceBook, month: str) -> None:
@@ -490,7 +491,7 @@ class WholeMonths:
         self.with_allowance = frozenset(sku for allowance in book.allowances for sku in allowance.skus)
 
     def found(self, sold: Sold) -> Product | payer_prices.Terms:
-        """The product, or the terms of usage without a product."""
+        """The product, or the terms that apply to usage without a product."""
         if sold not in self._found:
             found = payer_prices.find(self._book, sold)
             other = payer_prices.UNRATED if isinstance(found, NotSold) else payer_prices.UNPRICED
@@ -498,7 +499,7 @@ class WholeMonths:
         return self._found[sold]
 
     def rated(self, prices: payer_prices.PayerPrices, totals: Mapping[str, int]) -> dict[str, list[Piece]]:
-        """Rate sums by SKU: pieces by SKU, without products for which the order of usage matters.
+        """Rate sums by SKU; returns pieces by SKU, but omits products for which the order of usage matters.
 
         `prices` must be of a payer whose accounts have no overrides of their own.
         """
@@ -524,7 +525,7 @@ class WholeMonths:
     def _given(
         self, prices: payer_prices.PayerPrices, totals: Mapping[str, int], ladders: Mapping[str, _Ladder | None]
     ) -> dict[str, dict[str, int]] | None:
-        """Bytes that allowances give to their products; None if this depends on more than sums."""
+        """Bytes that allowances give to their products; None if sums are not enough to tell."""
         sales: dict[str, Sales] = {}
         stretches: dict[str, list[Stretch]] = {}
         for sku, size in sorted(totals.items()):
@@ -540,7 +541,7 @@ class WholeMonths:
 
 
 def _ladder(prices: payer_prices.PayerPrices, product: Product, month: str) -> _Ladder | None:
-    """None if the product's price changes within the month."""
+    """None if a price of the product changes within the month."""
     spans = spans_of(prices, product, month)
     if len(spans) != 1 or (spans[0].from_s, spans[0].to_s) != month_bounds_s(month):
         return None

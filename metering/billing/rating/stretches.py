@@ -1,7 +1,7 @@
-"""Usage of one product in time order, in pieces of known size whose lines are read only on request.
+"""Usage of one product in time order, in pieces of known size; the lines of a piece are read only on request.
 
-In a span, the payer's prices of the product stay the same. A stretch is the part of a span in one day. A day in which a
-span ends is read by the hour, because the day's sum does not show each span's bytes.
+Within a span, the payer's prices of the product do not change. A stretch is the part of a span that lies in one day. A
+day in which a span ends is read by the hour, because the day's sum does not show each span's bytes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class Span:
     """Hours `[from_s, to_s)` of a month in which a payer's prices of a product do not change.
 
     Attributes:
-        takes_allowance: Whether bytes of the span may be free, unless an account's own override forbids it.
+        takes_allowance: Whether bytes of the span may be free, except those of accounts whose own override excludes
+            them.
     """
 
     from_s: int
@@ -43,8 +44,8 @@ class Stretch:
     Attributes:
         eligible_bytes: Bytes that may be free.
         lines: Reads the stretch's lines, in the order of rating.
-        hours: Splits a stretch of several hours, if the usage has sums of hours; else returns an empty tuple.
-        late: Late usage is placed at the end of its span, regardless of its hours.
+        hours: Splits a stretch of several hours if hourly sums of the usage exist; otherwise returns an empty tuple.
+        late: Whether this is late usage, which is placed at the end of its span, regardless of its hours.
     """
 
     span: Span
@@ -59,11 +60,11 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sales:
-    """Usage of one product (one usage type, several services) in a payer's month.
+    """Usage of one product (one usage type, one or more services) in a payer's month.
 
     Attributes:
         days: Bytes by day.
-        by_account: Whether eligibility for free bytes depends on the account, so that sums of days are not enough.
+        by_account: Whether eligibility for free bytes depends on the account, so that daily sums are not enough.
     """
 
     product: Product
@@ -74,12 +75,12 @@ class Sales:
 
     @property
     def bounds(self) -> tuple[int, ...]:
-        """Bytes at which tiers of the month's price versions begin, in order, without 0."""
+        """Byte counts at which tiers of the month's price versions begin, in order, without 0."""
         return tuple(sorted({tier.from_bytes for span in self.spans for tier in span.version.tiers} - {0}))
 
 
 def sales_in(prices: PayerPrices, month: str, days: Mapping[Sold, Mapping[int, int]]) -> dict[str, Sales]:
-    """Usage of each product in the book, by SKU, from sums of days."""
+    """Usage of each product of the book, by SKU, from daily sums."""
     solds: dict[str, set[Sold]] = defaultdict(set)
     products: dict[str, Product] = {}
     for sold in days:
@@ -102,7 +103,7 @@ def sales_in(prices: PayerPrices, month: str, days: Mapping[Sold, Mapping[int, i
 
 
 def spans_of(prices: PayerPrices, product: Product, month: str) -> tuple[Span, ...]:
-    """Spans of a product in a month, in order, from its first price on."""
+    """Spans of a product in a month, in order, beginning with the product's first price."""
     first_s, after_s = month_bounds_s(month)
     begins = sorted({first_s, *(hour_s for hour_s in prices.changes(product, "") if first_s < hour_s < after_s)})
     spans = []
@@ -115,7 +116,7 @@ def spans_of(prices: PayerPrices, product: Product, month: str) -> tuple[Span, .
 
 
 def stretches_of(prices: PayerPrices, usage: PayerUsage, sales: Sales) -> list[Stretch]:
-    """Usage of a product in time order, without hours that have no price."""
+    """Usage of a product in time order, without the hours that have no price."""
     return [
         stretch
         for day_s in sorted(sales.days)
@@ -151,7 +152,7 @@ class _DayOf:
         )
 
     def _sums(self, span: Span, from_s: int, to_s: int) -> tuple[int, int]:
-        """All bytes, and the bytes that may be free."""
+        """Total bytes, and the bytes among them that may be free."""
         if self.sales.by_account:
             return self._by_account(from_s, to_s)
         if to_s - from_s == DAY_S:

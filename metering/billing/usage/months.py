@@ -1,6 +1,6 @@
 """Usage of a month over all regions, payer by payer.
 
-Tiers count usage of all regions, but each region's ledger has only the usage of its region.
+Tiers count the usage of all regions, but each region's ledger has only its own region's usage.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     HoursDone = Callable[[str, int, int], None]
     """Told a region, how many of its hours are read, and how many there are."""
 
-# For up to this many accounts, lines of the usage table are rated, one partition each; for more, columns of the lake.
+# For up to this many accounts, usage table lines are rated, one partition per account; for more, lake columns.
 FEW_ACCOUNTS = 200
 
 
 class Sold(NamedTuple):
-    """Service and usage type, by which a price is looked up."""
+    """Service and usage type, the key by which a price is looked up."""
 
     service: Service
     usage_type: UsageType
@@ -45,10 +45,10 @@ LineKey = tuple[int, str, Service, UsageType, str, str]
 
 
 class UsageLine(NamedTuple):
-    """Usage of one key in one hour or day. Lines sort in the order of rating.
+    """Usage of one key in one hour or on one day. Lines are ordered as they are rated.
 
     Attributes:
-        hour_s: The hour of use in epoch seconds, even of a correction.
+        hour_s: The hour of use in epoch seconds, also for a correction.
     """
 
     hour_s: int
@@ -76,7 +76,7 @@ class Correction(NamedTuple):
     """Usage of a closed earlier month, booked in this month.
 
     Attributes:
-        payer_id: The account's payer in the hour of use.
+        payer_id: The payer of the account in the hour of use.
         month: The month of use, `2026-10`.
         region, booked_s: The region and hour in which the correction is booked.
     """
@@ -89,7 +89,7 @@ class Correction(NamedTuple):
 
 
 class Late(NamedTuple):
-    """A correction in one region's ledger: its booked hour, and its line with the hour of use."""
+    """A correction in one region's ledger: the hour in which it is booked, and its line with the hour of use."""
 
     booked_s: int
     line: UsageLine
@@ -98,7 +98,8 @@ class Late(NamedTuple):
 class RegionMonth(Protocol):
     """Usage booked in one month of one region's ledger, without the canary.
 
-    Every call sees the same rows, even if others arrive meanwhile. Only `late` returns corrections of other months.
+    Every call sees the same rows, even if further rows arrive between calls. Only `late` returns corrections of other
+    months.
     """
 
     @property
@@ -112,10 +113,10 @@ class RegionMonth(Protocol):
         """Hex SHA-256 of the closed month's manifest; empty while the month is open."""
 
     def accounts(self) -> Iterator[str]:
-        """Accounts with any usage or correction, in order, each once."""
+        """Accounts with any usage or correction, in order, without repetition."""
 
     def day_lines(self, accounts: Accounts = None) -> Iterator[UsageLine]:
-        """Lines by the day, in any order; `hour_s` is the first hour of the day. None: of all accounts.
+        """Lines with one day's usage each, in any order; `hour_s` is the first hour of the day. None: of all accounts.
 
         Raises:
             UnavailableError: The region does not answer.
@@ -124,7 +125,7 @@ class RegionMonth(Protocol):
     def hour_lines(
         self, accounts: Accounts = None, *, day_s: int | None = None, sold: Solds = None
     ) -> Iterator[UsageLine]:
-        """Lines by the hour, in the order of rating: hour by hour. With `day_s`, only that day is read.
+        """Lines with one hour's usage each, in the order of rating: hour by hour. With `day_s`, only that day is read.
 
         Raises:
             UnavailableError: The region does not answer.
@@ -135,19 +136,19 @@ class RegionMonth(Protocol):
 
 
 class PayerUsage(Protocol):
-    """One payer's usage of one month over all its accounts and regions, without corrections of other months.
+    """One payer's usage in one month, of all its accounts and regions, without corrections of other months.
 
-    An account's usage in an hour counts for its payer in that hour.
+    An account's usage in an hour counts for the account's payer in that hour.
     """
 
     @property
     def month(self) -> str: ...
 
     def days(self) -> Mapping[Sold, Mapping[int, int]]:
-        """Bytes by day, named by the epoch second at which it begins."""
+        """Bytes by day; the key of a day is the epoch second at which it begins."""
 
     def lines_of(self, sold: frozenset[Sold], day_s: int) -> Iterator[UsageLine]:
-        """Lines of one day by the hour, in the order of rating; other days are not read."""
+        """Lines of one day by the hour, in the order of rating; no other day is read."""
 
 
 class StreamedUsage(PayerUsage, Protocol):
@@ -159,10 +160,10 @@ class StreamedUsage(PayerUsage, Protocol):
 
 @runtime_checkable
 class HourlyUsage(PayerUsage, Protocol):
-    """A payer's usage with sums of hours, so that only one hour's lines are read to find a cut."""
+    """A payer's usage with hourly sums, so that only one hour's lines are read to find a cut."""
 
     def hours(self, sold: frozenset[Sold], day_s: int) -> Mapping[int, int]:
-        """Bytes by hour (epoch seconds) of one day."""
+        """Bytes of each hour (epoch seconds) of one day."""
 
     def lines_of_hour(self, sold: frozenset[Sold], hour_s: int) -> Iterator[UsageLine]:
         """Lines of one hour, in the order of rating."""
@@ -173,7 +174,7 @@ class MergedUsage:
     """A `PayerUsage` of several regions, without lines of 0 bytes. Lines of one key in two regions become one line.
 
     Attributes:
-        only: Accounts of the payer to which usage is limited; None for all.
+        only: Accounts of the payer to which usage is limited; None for all accounts.
     """
 
     regions: tuple[RegionMonth, ...]
@@ -192,7 +193,7 @@ class MergedUsage:
         return days_of(self.day_lines())
 
     def day_lines(self) -> Iterator[UsageLine]:
-        """Lines by the day, in any order, one for each key, day and region."""
+        """Lines by the day, in any order, one per key, day and region."""
         accounts, moving = self.accounts, self._moving()
         for region in self.regions:
             for line in region.day_lines(accounts):
@@ -214,7 +215,7 @@ class MergedUsage:
 
     @property
     def accounts(self) -> frozenset[str]:
-        """Accounts that the payer pays for at any time, limited to `only`."""
+        """Accounts that the payer pays for at any time; if `only` is set, limited to `only`."""
         accounts = self.organization.accounts_of(self.payer_id)
         return accounts if self.only is None else accounts & self.only
 
@@ -235,7 +236,7 @@ class MergedUsage:
         return self.pays_for(line.account_id, line.hour_s)
 
     def _moving(self) -> frozenset[tuple[str, int]]:
-        """(Account, day) pairs of this month where the account's payer changes within the day."""
+        """(Account, day) pairs of this month for which the account's payer changes within the day."""
         first_s, after_s = month_bounds_s(self.month)
         return frozenset(
             (account_id, hour_s - hour_s % DAY_S)
@@ -246,7 +247,7 @@ class MergedUsage:
 
 
 def merged(lines: Iterable[UsageLine]) -> Iterator[UsageLine]:
-    """Merge lines that are in the order of rating: one line per key and hour, none of 0 bytes."""
+    """Merge lines that are in the order of rating, to one line per key and hour; lines of 0 bytes are omitted."""
     for _, group in groupby(lines, key=lambda line: line.key):
         same = list(group)
         total = sum(line.bytes for line in same)
@@ -264,7 +265,7 @@ def days_of(lines: Iterable[UsageLine]) -> dict[Sold, dict[int, int]]:
 
 
 def by_day(lines: Iterable[UsageLine]) -> Iterator[UsageLine]:
-    """Merge lines of hours into lines of days, in order. Memory grows with the number of keys and days."""
+    """Merge hourly lines into daily lines, in order. The memory needed grows with the number of keys and days."""
     sums: dict[UsageLine, int] = {}
     for line in lines:
         key = line._replace(hour_s=line.hour_s - line.hour_s % DAY_S, bytes=0)
@@ -277,7 +278,7 @@ class MonthUsage:
     """Usage of one month.
 
     Attributes:
-        regions: The month in each region that holds data of the stage, whether open or closed.
+        regions: The month in each region that holds data of the stage, whether the month is open or closed there.
     """
 
     regions: Sequence[RegionMonth]
@@ -303,7 +304,7 @@ class MonthUsage:
         )
 
     def corrections(self, payer_id: str | None = None) -> Iterator[Correction]:
-        """Usage of earlier months booked in this month, of one payer or of all payers; region by region."""
+        """Usage of earlier months that is booked in this month, of one payer or of all payers; region by region."""
         accounts = None if payer_id is None else self.organization.accounts_of(payer_id)
         for region in self.regions:
             for booked_s, line in region.late(accounts):
@@ -320,7 +321,8 @@ class TableMonth:
     """A `RegionMonth` of some accounts, read from the usage table.
 
     Attributes:
-        reading: Resolves kind numbers of items. Kinds are only added, so each number always has the same kind.
+        reading: Reads items, and resolves the kind numbers in them. Kinds are only ever added, so a number always means
+            the same kind.
         items: Usage items by account, in the order of their hours.
     """
 
@@ -332,7 +334,7 @@ class TableMonth:
 
     @classmethod
     def read(cls, store: ItemStore, *, region: str, month: str, accounts: Iterable[str]) -> TableMonth:
-        """Read the usage items of some accounts, each from one partition.
+        """Read the usage items of some accounts; each account's items are in one partition.
 
         Raises:
             LedgerCorruptError: An item cannot be read.
@@ -375,7 +377,7 @@ class TableMonth:
 
 
 def line_of(key: UsageKey, total: Total) -> UsageLine:
-    """Usage line of a total. The line has the hour of use for a correction, else the booked hour."""
+    """A usage line with the total of one key. The line has the hour of use for a correction, else the booked hour."""
     hour_s = key.hour_s if key.corrects_s is None else key.corrects_s
     return UsageLine(
         hour_s, key.account_id, key.service, key.usage_type, key.from_location, key.to_location, total.bytes

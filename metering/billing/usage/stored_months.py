@@ -1,6 +1,6 @@
-"""Stored months: an open month is read once from lake and staging, a closed month from its frozen totals.
+"""Stored months: an open month is read once, from lake and staging; a closed month is read from its frozen totals.
 
-Usage lines are stored in columns, which Arrow sums.
+Usage lines are stored in columns, so that Arrow can sum them.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ _ROWS = 100_000
 
 @runtime_checkable
 class ColumnMonth(Protocol):
-    """A `RegionMonth` that returns lines as Arrow batches, with the requested columns of `SCHEMA`, in order."""
+    """A `RegionMonth` whose lines are Arrow batches, with the requested columns of `SCHEMA`, in order."""
 
     def day_batches(self, accounts: Accounts = None, columns: Sequence[str] = SCHEMA.names) -> Iterator[pa.RecordBatch]:
-        """`day_lines` in columns. A key and day may have several rows."""
+        """`day_lines` in columns. A key can have several rows for one day."""
 
     def hour_batches(
         self,
@@ -56,7 +56,7 @@ class ColumnMonth(Protocol):
         hour_s: int | None = None,
         columns: Sequence[str] = SCHEMA.names,
     ) -> Iterator[pa.RecordBatch]:
-        """The result of `hour_lines` in columns, hour by hour; with `hour_s`, only that hour."""
+        """The lines of `hour_lines` as columns, hour by hour; with `hour_s`, only those of that hour."""
 
 
 class _Columns:
@@ -81,7 +81,7 @@ class _Columns:
 
 
 def columns_of(month: RegionMonth) -> ColumnMonth:
-    """The lines of a region's month in columns."""
+    """A region's month whose lines can be read in columns."""
     return month if isinstance(month, ColumnMonth) else _Columns(month)
 
 
@@ -94,7 +94,7 @@ def table_of(lines: Iterable[UsageLine]) -> pa.Table:
 
 
 def lines_of(batch: pa.RecordBatch) -> Iterator[UsageLine]:
-    """Rows as usage lines, converted in chunks."""
+    """Convert rows to usage lines, in chunks."""
     for first in range(0, batch.num_rows, _ROWS):
         piece = batch.slice(first, _ROWS)
         *names, sizes = (column.to_pylist() for column in piece.columns)
@@ -102,14 +102,14 @@ def lines_of(batch: pa.RecordBatch) -> Iterator[UsageLine]:
 
 
 def summed(table: pa.Table) -> pa.Table:
-    """Sum the rows of each key to one row, with exact bytes."""
+    """Sum the rows of each key into one row; byte totals stay exact."""
     keys = [name for name in SCHEMA.names if name != "bytes"]
     grouped = table.group_by(keys, use_threads=False).aggregate([("bytes", "sum")])
     return grouped.select([*keys, "bytes_sum"]).rename_columns(SCHEMA.names).cast(SCHEMA)
 
 
 def only(batch: pa.RecordBatch, accounts: Accounts, sold: Solds) -> pa.RecordBatch:
-    """Keep only the rows of some accounts and products."""
+    """Keep only rows whose account and product are among those given."""
     if accounts is not None:
         batch = batch.filter(pc.is_in(batch.column("account_id"), value_set=pa.array(sorted(accounts), pa.string())))
     if sold is None:
@@ -131,10 +131,10 @@ _MEMORY_BYTES = 32 * 1024 * 1024
 
 
 class Spool:
-    """Columns of usage in a temporary file, a part for each hour or day. Mutable: add all parts, then read, then close.
+    """Columns of usage in a temporary file, one part per hour or day. Mutable: add all parts, then read, then `close`.
 
     Args:
-        memory_bytes: Size above which the columns are moved to disk.
+        memory_bytes: Size above which the columns are moved from memory to disk.
     """
 
     def __init__(self, memory_bytes: int = _MEMORY_BYTES) -> None:
@@ -146,7 +146,7 @@ class Spool:
         self._written = 0
 
     def add(self, part: int, table: pa.Table) -> None:
-        """Add rows to a part, named by the first second of its hour or day."""
+        """Add rows to a part; `part` is the first second of its hour or day."""
         if self._writer is None:
             raise RuntimeError("a spool that is read takes no more rows")
         for batch in table.cast(SCHEMA).combine_chunks().to_batches():
@@ -182,12 +182,12 @@ class Spool:
         return self._reader
 
 
-# The rows of a day's hours are summed once there are this many.
+# The rows of a day's hours are summed as soon as there are this many rows.
 _DAY_ROWS = 500_000
 
 
 class LakeMonth:
-    """A `RegionMonth` of an open month. The rows are in temporary files, so call `close`."""
+    """A `RegionMonth` of an open month. The rows are in temporary files; call `close` to remove these."""
 
     digest = ""
 
@@ -208,14 +208,15 @@ class LakeMonth:
         totals: TotalsReader | None = None,
         on_hour: Callable[[int, int], None] = lambda _done, _of: None,
     ) -> LakeMonth:
-        """Read the month hour by hour, each hour as one consistent state.
+        """Read the month hour by hour; the rows of each hour are one consistent state.
 
         Args:
             view: The region's rows.
             region: Its name.
             month: `2026-11`.
-            accounts: Accounts to read; empty for all.
-            totals: Reads the totals of lake files, which are far fewer than the rows. None: rows are read.
+            accounts: Accounts to read; empty for all accounts.
+            totals: Reads the totals of lake files, which have far fewer entries than the files have rows. None: rows
+                are read.
             on_hour: Called with the number of hours read so far and the number of all hours.
 
         Raises:
@@ -281,7 +282,7 @@ class LakeMonth:
                 yield from (Late(hour_s, line) for line in lines_of(only(batch, accounts, None)))
 
     def _keep_hour(self, hour_s: int, usage: Mapping[UsageKey, Total]) -> pa.Table:
-        """Keep the rows of an hour in the order of rating; returns the rows that are not corrections."""
+        """Keep an hour's rows, in the order of rating; returns those rows that are not corrections."""
         own: list[UsageLine] = []
         late: list[UsageLine] = []
         for key, total in usage.items():
@@ -298,7 +299,7 @@ class LakeMonth:
 def _usage(
     reader: LakeReader, totals: TotalsReader | None, accounts: frozenset[str], state: booked_hours.HourState
 ) -> dict[UsageKey, Total]:
-    """Sum published files, by their totals if `totals` is given, and rows of staging objects."""
+    """Sum published files (from their totals, if `totals` is given) and the rows of staging objects."""
     query = RowQuery(columns=USAGE_COLUMNS, where=(("account_id", accounts),) if accounts else ())
     if totals is None:
         return usage_of(state.hour_s, reader.totals(state.sources, query))
@@ -312,20 +313,20 @@ def _usage(
 
 
 def _add_hour(day: list[pa.Table], day_s: int, hour: pa.Table) -> None:
-    """Add an hour's rows to a day; sum the day's rows when there are many."""
+    """Add an hour's rows to its day; if the day has many rows, sum them."""
     day.append(hour.set_column(0, "hour_s", pa.repeat(pa.scalar(day_s, pa.int64()), hour.num_rows)))
     if len(day) > 1 and sum(part.num_rows for part in day) > _DAY_ROWS:
         day[:] = [summed(pa.concat_tables(day))]
 
 
-# For up to this many accounts, rows are read completely and sorted: an account has about ten thousand per month.
+# For up to this many accounts, rows are read completely and sorted: one account has about ten thousand rows per month.
 _FEW_ACCOUNTS = 20
 _MICROSECONDS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClosedMonth:
-    """A `RegionMonth` of a closed month: the manifest, and a reader of the month's totals."""
+    """A `RegionMonth` of a closed month, from the manifest and a reader of the month's totals."""
 
     region: str
     frozen: FrozenMonth
@@ -377,7 +378,7 @@ class ClosedMonth:
                 yield from self._hour(each_s, accounts, sold, columns)
 
     def late(self, accounts: Accounts = None) -> Iterator[Late]:
-        # Day sums tell quickly whether there is any late usage.
+        # Day sums show quickly whether there is any late usage.
         days = self._late_days(accounts)
         for hour in self.frozen.hours:
             if hour.hour_s - hour.hour_s % DAY_S in days:
@@ -418,7 +419,7 @@ def _counts(key: UsageKey, day_s: int | None) -> bool:
 
 
 def _of_types(table: pa.Table, usage_types: set[str]) -> pa.Table:
-    """Keep only the rows of some usage types. Each dictionary value is compared once, before rows are decoded."""
+    """Keep only the rows of some usage types. Each dictionary value is compared once, before decoding rows."""
     place = table.column_names.index("usage_type")
     parts = []
     for batch in table.to_batches():
@@ -433,7 +434,7 @@ def _stored(columns: Sequence[str]) -> list[str]:
 
 
 def _own(table: pa.Table, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Convert rows to columns of lines, without corrections and the canary."""
+    """Convert rows to line columns, omitting corrections and the canary."""
     if table.column("corrects").null_count < table.num_rows:
         table = table.filter(pc.is_null(table.column("corrects")))
     accounts = table.column("account_id")

@@ -1,4 +1,4 @@
-"""Costs and budgets for commands: usage of all regions, prices, and the state of budgets."""
+"""Costs and budgets for commands: usage of all regions, their prices, and the state of budgets."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def costs_here(session: Session, query: CostQuery, *, prices: str | None, exact:
     """Answer a question about costs, rated with the price book of `--prices`.
 
     Raises:
-        CommandFailedError: A region does not answer or has no data, or the price book does not exist.
+        CommandFailedError: A region does not respond or has no data, or the price book does not exist.
         WrongUsageError: `prices` does not name a book.
     """
     from metering.wiring.answers.costs import costs_of
@@ -111,7 +111,7 @@ def _book_of(prices: str | None) -> source.BookName:
 
 
 def _all_answering(session: Session, home: RegionConnection, query: CostQuery) -> list[RegionConnection]:
-    """Connect to every region that holds data of the stage; fail if any does not answer."""
+    """Connect to every region that holds data of the stage; fail if any region does not respond."""
     regions, silent = readable_regions(session, home)
     if silent:
         told = "; ".join(f"region {region} cannot be read ({why})" for region, why in sorted(silent.items()))
@@ -128,7 +128,7 @@ def _all_answering(session: Session, home: RegionConnection, query: CostQuery) -
 
 @contextmanager
 def _bar() -> Iterator[HoursDone]:
-    """Show a progress bar on stderr, from the first hour that is read."""
+    """Show a progress bar on stderr, from the first hour that was read."""
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 
     with progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()) as bar:
@@ -144,7 +144,7 @@ def _bar() -> Iterator[HoursDone]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """Budgets as they stand now."""
+    """Budgets and their current state."""
 
     months: OpenMonths
     standings: Sequence[Standing]
@@ -154,7 +154,7 @@ class Judged:
 
 
 def budget_named(store: budget.BudgetStore, name: str) -> budget.Budget:
-    """A budget by its name.
+    """The budget with this name.
 
     Raises:
         CommandFailedError: It does not exist.
@@ -166,7 +166,7 @@ def budget_named(store: budget.BudgetStore, name: str) -> budget.Budget:
 
 
 def judged(session: Session, home: RegionConnection, name: str | None) -> Judged:
-    """State of all budgets, or of one.
+    """State of all budgets, or of one named budget.
 
     Raises:
         CommandFailedError: The budget does not exist.
@@ -192,7 +192,7 @@ def judged(session: Session, home: RegionConnection, name: str | None) -> Judged
 
 
 def how_far(view: Judged) -> Counted:
-    """How complete the counted usage is, which price book applies, and which usage is unpriced."""
+    """How complete the usage count is, which price book applies, and which usage is unpriced."""
     from metering.billing.budgets.open_months import unpriced_in
     from metering.reports.budgets import Counted
 
@@ -212,7 +212,7 @@ def how_far(view: Judged) -> Counted:
 
 
 def known_account(session: Session, home: RegionConnection, account_id: str) -> bool:
-    """Whether an account has a payer, is a payer, or has usage in this or the last month in any region."""
+    """Whether an account has a payer, is a payer, or has usage in the current or the previous month in any region."""
     from metering.hours import hour_of, month_bounds_s, month_of
     from metering.ledger.usage.items import usage_partition
     from metering.stores.writes import Table
@@ -233,9 +233,9 @@ def known_account(session: Session, home: RegionConnection, account_id: str) -> 
 
 
 def is_home(session: Session, region: str) -> bool:
-    """Whether a region evaluates budgets: the home region, or the only region of a stage on an emulator.
+    """Whether a region evaluates budgets: the home region, or the only region of an emulated stage.
 
-    With this check, commands on other regions need no access to the home region.
+    Because of this check, commands on other regions need no access to the home region.
     """
     from metering.adapters.aws.errors import refusals_explained
     from metering.wiring.region import is_absent

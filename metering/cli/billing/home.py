@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 def billing_home(session: command.Session) -> RegionConnection:
     """Connect to the home region, which stores price books, payers, budgets and invoices of all regions.
 
-    On an emulator, a stage's only region is used, even if it is not the home region.
+    On an emulator, the only region of a stage is used, even if it is not the home region.
 
     Raises:
-        CommandFailedError: The home region does not answer, or the stage is not deployed there.
+        CommandFailedError: The home region does not respond, or the stage is not deployed there.
     """
     asked = None if session.region_name == connecting.ALL_REGIONS else session.region_name
     return session.regions.billing_home(asked, emulated=lambda: session.emulated)
@@ -36,7 +36,7 @@ def billing_regions(session: command.Session, home: RegionConnection) -> list[Re
     """Connect to every region whose usage the home region bills, sorted by name.
 
     Raises:
-        CommandFailedError: A region that holds data does not answer.
+        CommandFailedError: A region that holds data does not respond.
     """
     if session.regions.is_alone(home):
         return [home]
@@ -44,11 +44,11 @@ def billing_regions(session: command.Session, home: RegionConnection) -> list[Re
 
 
 def readable_regions(session: command.Session, home: RegionConnection) -> tuple[list[RegionConnection], dict[str, str]]:
-    """Regions with data of the stage: reachable regions sorted by name, and the reason for each unreachable one."""
+    """Regions with data of the stage: reachable regions, sorted by name, and for each unreachable region the reason."""
     from metering.ledger.periods import period_key
     from metering.stores.writes import Table
 
-    # The stacks of the region are known, but its ledger must respond, too.
+    # The region's stacks are known, but its ledger must also respond.
     regions, silent = session.regions.readable(
         home, lambda region: region.items.get(Table.LEDGER, period_key("2026-11"))
     )
@@ -56,7 +56,7 @@ def readable_regions(session: command.Session, home: RegionConnection) -> tuple[
 
 
 def home_ground(session: command.Session, home: RegionConnection) -> deeds.Ground:
-    """Where a billing command makes its changes: in the home region, with the audit trail in its ledger."""
+    """Region and audit trail of a billing command's changes: the home region, and that region's ledger."""
     return session.ground(home.region, caller=home.caller, items=lambda: home.items)
 
 
@@ -74,16 +74,16 @@ PricesOption = Annotated[
 
 
 def named_book(prices: PriceStore | None, name: str, version: int | None = None) -> PriceBook:
-    """Return a price book by name, in the version given or in force.
+    """Return a price book by name, in the given version or else in the version in force.
 
     Args:
-        prices: Store of the price books; may be None for the sample.
+        prices: Store of the price books; may be None if the sample book is named.
         name: Name of the book.
         version: Version of the book; None for the version in force.
 
     Raises:
         CommandFailedError: The book or version does not exist.
-        OperationFailedError: The sample does not have this version.
+        OperationFailedError: The sample price book does not have this version.
     """
     from metering.billing.prices.store import sample_book, sample_version
     from metering.errors import ObjectMissingError
@@ -122,13 +122,13 @@ def checked_files(files: list[Path]) -> list[Path]:
 _MONTH = re.compile(r"[0-9]{4}-[0-9]{2}")
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _HOUR = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2})(:00(:00)?)?Z")
-# Hour labels have four-digit years, and the exclusive end of a range needs a label, too.
+# Hour labels have four-digit years, and the exclusive end of a range also needs a label.
 _LAST_YEAR = "9998"
 WRITE_HOUR = "Write a full hour in UTC: 2026-11-01T00:00:00Z, 2026-11-01 or 2026-11."
 
 
 def full_hour(text: str, option: str) -> int:
-    """The full hour that an option names, or the first hour of a named day or month.
+    """The full hour that an option states, or the first hour of the day or month that it states.
 
     Raises:
         WrongUsageError: It names none.

@@ -31,11 +31,11 @@ _NAMED = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """A price book version that is not written yet.
+    """A version of a price book that is not written yet.
 
     Attributes:
         before: The book in force.
-        notes: Notes on the files for the operator.
+        notes: Notes about the files, for the operator.
     """
 
     before: PriceBook | None
@@ -61,7 +61,7 @@ class Planned:
 def plan(
     home: RegionConnection, files: Sequence[Path], *, book: str, effective_s: int | None, partial: bool
 ) -> Planned:
-    """Read price files into a new version, and compare it with the version in force.
+    """Read price files into a new version, and compare this version with the version in force.
 
     Raises:
         DocumentRefusedError: The files have problems; the error names them all.
@@ -73,7 +73,7 @@ def plan(
 def planned(
     before: PriceBook | None, files: Sequence[Path], *, book: str, effective_s: int | None = None, partial: bool = False
 ) -> Planned:
-    """Like `plan`, but compared with a given book."""
+    """Like `plan`, but the comparison is with a given book."""
     read = [read_prices(path) for path in files]
     books = [each for each in read if isinstance(each, PriceBook)]
     offers = [each for each in read if isinstance(each, Offer)]
@@ -93,7 +93,7 @@ def planned(
 
 
 def problems_of_files(files: Sequence[Path]) -> list[str]:
-    """Every problem of each file, or else of all files together."""
+    """All problems of each file; if there are none, all problems of the files together."""
     problems: list[str] = []
     for path in files:
         try:
@@ -127,7 +127,7 @@ def check_closed(plan: Planned, regions: Callable[[], Sequence[RegionConnection]
 
 
 def written(home: RegionConnection, plan: Planned) -> PriceBook:
-    """Write a version, if the version in force has not changed since the comparison.
+    """Write a version, unless the version in force has changed since the comparison.
 
     Raises:
         CommandFailedError: Another version was written in the meantime.
@@ -148,7 +148,7 @@ def written(home: RegionConnection, plan: Planned) -> PriceBook:
 def _own(
     before: PriceBook | None, books: Sequence[PriceBook], *, others: int, name: str, effective_s: int | None
 ) -> Planned:
-    """Import a price book in this project's format, which includes the start of its prices."""
+    """Import a price book that is in this project's format, which includes the start of its prices."""
     if others or len(books) > 1:
         raise DocumentRefusedError("the import", ["a price book is imported alone"])
     if effective_s is not None:
@@ -158,10 +158,10 @@ def _own(
 
 
 def _indexed(offers: Sequence[Offer], indexes: Sequence[VersionIndex]) -> list[str]:
-    """Check files against version indexes; return notes.
+    """Check that files are listed in version indexes; returns notes.
 
     Raises:
-        DocumentRefusedError: The version of an offer file is missing from an index of its offer.
+        DocumentRefusedError: An index of an offer lacks the version of one of the offer's files.
     """
     notes: list[str] = []
     for offer in offers:
@@ -181,10 +181,10 @@ def _some(names: Sequence[str]) -> str:
 
 
 def usage_of(regions: Sequence[RegionConnection], from_s: int, to_s: int, *, now_s: int) -> list[prices.Used]:
-    """Bytes by service and usage type in a range of hours, without the canary's bytes.
+    """Bytes in a range of hours, by service and usage type, excluding the canary.
 
     Raises:
-        UnavailableError: A region, or one of its hours, could not be read.
+        UnavailableError: A region, or an hour of a region, could not be read.
     """
     query = UsageQuery(from_s=from_s, to_s=to_s, group_by=("service", "usage_type"))
     rows = source.report_rows([reports.report_source(region) for region in regions], query, now_s=now_s)

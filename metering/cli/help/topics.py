@@ -47,12 +47,12 @@ _HEADING = "## Words"
 
 
 def words() -> list[tuple[str, str]]:
-    """Terms, or groups of related terms, with their meanings, in the order of the page."""
+    """Terms or groups of related terms, with their meanings, in the order of the glossary's page."""
     return [*_rows(_page().read_text(encoding="utf-8"))]
 
 
 def _page() -> Path:
-    """The glossary's page in a checkout, or the copy in an installed package."""
+    """The page with the glossary: in a checkout, or the copy in an installed package."""
     installed = Path(__file__).with_name(_PAGE)
     return installed if installed.exists() else project_dir() / "docs" / _PAGE
 
@@ -121,7 +121,7 @@ def times() -> list[Part]:
 
 
 def _prose(text: str) -> Iterator[Part]:
-    """Join sentences to one line, and turn indented lines into rows."""
+    """Join sentences into one line, and turn indented lines into rows."""
     for indented, lines in groupby(text.splitlines(), key=lambda line: line.startswith("  ")):
         if indented:
             rows = [re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in lines]
@@ -169,12 +169,12 @@ def contents() -> list[Part]:
 
 
 def _described(options: Mapping[str, object]) -> list[tuple[str, str]]:
-    """Options with their help texts, as declared for the commands."""
+    """Options and their help texts, as the commands declare them."""
     declared: list[OptionInfo] = [get_args(annotation)[1] for annotation in options.values()]
     return [(_spelled(option), option.help or "") for option in declared]
 
 
 def _spelled(option: OptionInfo) -> str:
-    # In an annotation, Typer stores the first option name in the field for the default.
+    # In an annotation, Typer stores the first option name in the default field.
     names = sorted((str(option.default), *(option.param_decls or ())), key=lambda name: name.startswith("--"))
     return f"{', '.join(names)} {option.metavar or ''}".strip()

@@ -1,6 +1,6 @@
-"""One writer for all read commands: table, JSON, NDJSON, CSV or Parquet; to stdout or to a file.
+"""One writer for all commands that return data: table, JSON, NDJSON, CSV or Parquet; to stdout or to a file.
 
-Data goes to stdout, everything else to stderr.
+Data goes to stdout; everything else goes to stderr.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
     from metering.cli.printing.table import Chart
 
-# Width in cells of a chart in a file.
+# Width, in cells, of a chart that is written to a file.
 _CHART_WIDTH = 120
 _WRONG_PLACES = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 class Format(StrEnum):
-    """Output formats of a read command."""
+    """Output formats of a command that returns data."""
 
     TABLE = "table"
     JSON = "json"
@@ -37,7 +37,7 @@ class Format(StrEnum):
 
 
 class PageFormat(StrEnum):
-    """Output formats of a command that also writes a page to print."""
+    """Output formats of a command that can also write a page for printing."""
 
     TABLE = "table"
     JSON = "json"
@@ -48,12 +48,12 @@ class PageFormat(StrEnum):
 
 
 _UNASKED_JSON = "This is JSON, because stdout is no terminal. For a table: --format table"
-# A file name without a suffix, such as a device, gets JSON.
+# Output to a file name without a suffix, such as a device, is JSON.
 _SUFFIXES = {"": Format.JSON, ".txt": Format.TABLE} | {f".{form}": form for form in Format if form is not Format.TABLE}
 
 
 def check_target(output: Path, wanted: Format | None) -> None:
-    """Refuse a file that cannot be written, or whose suffix is no known format.
+    """Refuse a file that cannot be written, or whose suffix names no known format.
 
     Raises:
         WrongUsageError: The folder does not exist, or the format is unknown.
@@ -70,7 +70,7 @@ def check_target(output: Path, wanted: Format | None) -> None:
 
 
 def chosen_format(wanted: Format | None, output: Path | None, *, terminal: bool) -> Format:
-    """The requested format, else the format of the file's suffix; by default a table on a terminal, else JSON."""
+    """The requested format, or that of the file's suffix; without either, a table on a terminal, otherwise JSON."""
     if wanted is not None:
         return wanted
     if output is not None:
@@ -87,14 +87,15 @@ def write_answer(
     wide: bool = False,
     tell: Callable[[str], None] | None = None,
 ) -> None:
-    """Print `answer` on stdout, or write it to `output`, with the chart below the table.
+    """Print `answer` on stdout, or write it to `output`; the chart is below the table.
 
-    A table fits the terminal. Files and `wide` tables have all columns, on lines of any length. `tell` says that an
-    answer is JSON only because stdout is not a terminal, such as a pipe to `less` or `grep`.
+    A table is fitted to the terminal. Files and `wide` tables have all columns, and their lines may have any length.
+    `tell` prints a note if the answer is JSON only because stdout is not a terminal, such as a pipe to `less` or
+    `grep`.
 
     Raises:
-        WrongUsageError: Parquet was asked for on a terminal, or `output` cannot be written.
-        CommandFailedError: The disk is full, or similar; an earlier file at `output` is unchanged.
+        WrongUsageError: Parquet was requested on a terminal, or `output` cannot be written.
+        CommandFailedError: The disk is full, or a similar failure; an earlier file at `output` is unchanged.
     """
     terminal = output is None and sys.stdout.isatty()
     form = chosen_format(wanted, output, terminal=terminal)
@@ -109,7 +110,7 @@ def write_answer(
 
 
 def encoded(answer: Answer, form: Format, *, width: int | None = None, chart: Chart | None = None) -> bytes:
-    """Encode `answer`; a table has no terminal colours, and is `width` cells wide or as wide as necessary."""
+    """Encode `answer`; a table has no terminal colours, and its width is `width` cells or what the table needs."""
     if form is not Format.TABLE:
         return encoded_bytes(answer, form.value)
     from metering.cli.printing.table import answer_lines
@@ -123,11 +124,11 @@ def _pieces(answer: Answer, form: Format, chart: Chart | None) -> Iterable[bytes
 
 
 def write_whole(target: Path, content: Iterable[bytes]) -> None:
-    """Write a file atomically: the new file gets its name once it is complete.
+    """Write a file atomically: the new file gets its name only when it is complete.
 
     Raises:
         WrongUsageError: The folder does not exist or is not writable.
-        CommandFailedError: The disk is full, or similar.
+        CommandFailedError: The disk is full, or a similar failure.
     """
     try:
         if target.exists() and not target.is_file():

@@ -1,9 +1,9 @@
-"""Prints answers, charts and headings in the console's width.
+"""Prints answers, charts and headings, fitted to the console's width.
 
-In a narrow window, texts are shortened; if that is not enough, columns of low priority are omitted and named. Text to
-copy is never shortened; it continues on the next line. No line exceeds the width, except for a command or a number that
-alone is wider. Without a width, every column is shown whole. Widths are in terminal cells: a Chinese character takes
-two, a combining accent none.
+In a narrow window, texts are shortened; if this is not enough, columns of low priority are omitted, and their names are
+printed. Text for copying is never shortened; it continues on the next line. No line exceeds the width, unless it has a
+command or a number that is wider by itself. Without a width, every column is printed in full. Widths are counted in
+terminal cells: a Chinese character takes two cells, a combining accent none.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ Style = Literal["", "title", "heading", "rule", "note"]
 
 # Wide enough for any line of a file or of a scrolling window.
 UNBOUNDED = 1 << 30
-# A row with more columns is easier to read vertically, even if it fits.
+# A row with more columns than this is easier to read vertically, even if it fits.
 _MOST_COLUMNS_OF_A_ROW = 4
 # Between two fields.
 _GAP = "  "
-# Less width is not worth wrapping text beside its name.
+# With less width than this, text is not wrapped beside its name.
 _READABLE = 24
 _ENOUGH_ROWS = 3
-# Text in any form keeps at least this many cells.
+# Text of any kind keeps at least this many cells.
 _LEAST = {"short": 12, "prose": 24, "copied": 24}
-# Text to copy is never broken up to this length.
+# Text for copying is never broken up to this length.
 _WHOLE_COPY = 40
 _ELLIPSIS = "…"
-# A command to paste counts as one unbreakable word.
+# A command for pasting counts as one unbreakable word.
 _WORDS = re.compile(r"`[^`]*`\S*|(?<=: )metering .*\S|\S+")
 _DIGITS = re.compile(r"(-?)([0-9]+)(\.[0-9]+)?")
 
@@ -60,7 +60,7 @@ class Line:
 
 
 def cell_text(column: Column, value: Cell) -> str:
-    """Format a value for reading: digits are grouped, and terminal control characters are escaped."""
+    """Format a value for people: digits are grouped, and terminal control characters are escaped."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -91,7 +91,7 @@ def _size_of(column: Column, value: Cell) -> str:
 
 
 def shortened(text: str, width: int) -> str:
-    """Shorten `text` to at most `width` cells, in the middle, because similar texts differ at their ends."""
+    """Shorten `text` to at most `width` cells by cutting in the middle, because similar texts differ at their ends."""
     if cell_len(text) <= width:
         return text
     if width < 2:
@@ -102,14 +102,14 @@ def shortened(text: str, width: int) -> str:
 
 
 def wrapped(text: str, width: int, *, keeping: bool = False) -> list[str]:
-    """Wrap text between words to lines of at most `width` cells; a longer word continues on the next line.
+    """Wrap text between words, to lines of at most `width` cells; a word that is longer continues on the next line.
 
-    A command in backticks, or after a colon at the end, counts as one word if it fits.
+    A command in backticks, or after a colon at the end of the text, counts as one word if it fits.
 
     Args:
         text: What to wrap.
         width: Cells.
-        keeping: Keep longer commands whole too, each on a line of its own that exceeds `width`.
+        keeping: Do not break longer commands either: each is on a line of its own, which exceeds `width`.
     """
     if cell_len(text) <= width and not keeping:
         return [text]
@@ -125,7 +125,7 @@ def wrapped(text: str, width: int, *, keeping: bool = False) -> list[str]:
 
 
 def padded(text: str, width: int, *, right: bool) -> str:
-    """`text` padded with spaces to `width` cells; on the left if `right`."""
+    """`text` padded with spaces to `width` cells; if `right`, the spaces are on the left."""
     space = " " * (width - cell_len(text))
     return space + text if right else text + space
 
@@ -136,12 +136,12 @@ def _is_aligned(column: Column) -> bool:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Field:
-    """A printed column; a column of bytes has a second printed column for its sizes.
+    """A printed column; a column of bytes has a second printed column for readable sizes.
 
     Attributes:
         column: The column of the answer.
         texts: One a row.
-        is_size: Whether this column has the sizes, such as `19.4 PB`, of a column of bytes.
+        is_size: Whether this column has the sizes, such as `19.4 PB`, that belong to a column of bytes.
     """
 
     column: Column
@@ -154,18 +154,18 @@ class Field:
 
     @property
     def rank(self) -> tuple[int, bool]:
-        """The column of the greatest rank is omitted first: a size before other columns of its priority."""
+        """The column with the greatest rank is omitted first: the sizes before other columns of the same priority."""
         priority = self.column.priority
         return (max(priority, USUAL), True) if self.is_size else (priority, False)
 
     @cached_property
     def widest(self) -> int:
-        """Cells of the longest text or heading."""
+        """Width in cells of the longest text or heading."""
         return max(cell_len(self.heading), *map(cell_len, self.texts))
 
     @cached_property
     def least(self) -> int:
-        """Minimum number of cells: numbers and times are never broken, headings only at spaces and underscores."""
+        """Minimum width in cells: numbers and times are never broken, headings only at spaces and underscores."""
         longest = max(map(cell_len, self.texts))
         if self.column.kind == "text" and self.column.text in _LEAST:
             stays = self.column.text == "copied" and longest <= _WHOLE_COPY
@@ -174,7 +174,7 @@ class Field:
 
     @cached_property
     def is_same(self) -> bool:
-        """Whether all rows share a value that is printed only once, because it is empty or there are enough rows."""
+        """Whether all rows have one value, to be printed only once because it is empty or there are enough rows."""
         return len({*self.texts}) == 1 and (
             not self.texts[0] or (len(self.texts) >= _ENOUGH_ROWS and not self._is_prose)
         )
@@ -184,7 +184,7 @@ class Field:
         return self.column.kind == "text" and self.column.text == "prose"
 
     def inside(self, text: str, width: int) -> list[str]:
-        """A text as lines of the field's width."""
+        """A text as lines no wider than the given width."""
         if self.column.kind != "text" or self.column.text not in _LEAST or cell_len(text) <= width:
             return [text]
         if self.column.text == "short":
@@ -203,7 +203,7 @@ def _heading_lines(heading: str, width: int) -> list[str]:
 
 
 def _fields_of(answer: Answer) -> list[Field]:
-    # The rows are read only once, because the rows of a query may be on disk.
+    # The rows are read only once, because a query's rows may be on disk.
     rows = list(answer.rows_and_others())
     fields: list[Field] = []
     for column in answer.columns:
@@ -215,12 +215,12 @@ def _fields_of(answer: Answer) -> list[Field]:
 
 
 def _widths(fields: Sequence[Field], width: int) -> list[int] | None:
-    """Column widths whose sum is at most `width`; the widest columns are narrowed first. None if there is no room."""
+    """Column widths with a sum of at most `width`; the widest columns are narrowed first. None if there is no room."""
     room = width - len(_GAP) * (len(fields) - 1)
     least = [field.least for field in fields]
     if sum(least) > room:
         return None
-    # No field gets more than the whole width, so a value of a megabyte is not shrunk cell by cell.
+    # No field gets more than the whole width, so a value of a megabyte is not shrunk one cell at a time.
     widths = [max(low, min(field.widest, room)) for low, field in zip(least, fields, strict=True)]
     for _ in range(sum(widths) - room):
         widest = max(range(len(widths)), key=lambda each: (widths[each] > least[each], widths[each]))
@@ -230,7 +230,7 @@ def _widths(fields: Sequence[Field], width: int) -> list[int] | None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Grid:
-    """A table that fits: fields, widths in cells, and fields printed once because all rows have the same value."""
+    """A table that fits: its fields, their widths in cells, and the fields whose common value is printed only once."""
 
     fields: Sequence[Field]
     widths: Sequence[int]
@@ -238,10 +238,10 @@ class _Grid:
 
 
 def _fitting(fields: Sequence[Field], width: int) -> _Grid | None:
-    """Choose the fields of a table: first, values that all rows share are printed once; then low priorities go.
+    """Choose a table's fields: first, values common to all rows are printed once; then low priorities are omitted.
 
     Returns:
-        None if even the fields that a table must have do not fit.
+        None if even the fields that a table must have do not fit in the width.
     """
     same = [field for field in fields[1:] if field.is_same]
     for said in ([], [field for field in same if not any(field.texts)], same):
@@ -252,18 +252,18 @@ def _fitting(fields: Sequence[Field], width: int) -> _Grid | None:
         last = max(reversed(kept), key=lambda field: field.rank)
         if last.rank <= (KEEP, False) or len(kept) == 1:
             return None
-        # Removing a column removes its size, too; a size can be removed alone.
+        # If a column is removed, its size is removed, too; a size can be removed alone.
         kept = [each for each in kept if each is not last and (last.is_size or each.column is not last.column)]
     return _Grid(fields=kept, widths=widths, same=same)
 
 
 def title_lines(answer: Answer, width: int) -> list[Line]:
-    """The title, if there is one."""
+    """The title, if the answer has one."""
     return _noted(printable(answer.title), width, "title") if answer.title else []
 
 
 def body_lines(answer: Answer, width: int) -> list[Line]:
-    """The rows as a table or as one block of lines per row, or a sentence if there are no rows."""
+    """The rows as a table, or as one block of lines per row; if there are no rows, a sentence."""
     if not answer.rows:
         return _noted(printable(answer.empty), width, "")
     is_one_thing = answer.document is not None or len(answer.columns) > _MOST_COLUMNS_OF_A_ROW
@@ -316,7 +316,7 @@ def _noted(text: str, width: int, style: Style = "note") -> list[Line]:
 
 
 def footer_lines(answer: Answer, width: int) -> list[Line]:
-    """Lines below the rows and their chart."""
+    """Lines printed below the rows and their chart."""
     lines: list[str] = []
     for text in map(printable, answer.footer):
         # An indented line keeps its indentation.
@@ -353,7 +353,7 @@ def _stands_right(column: Column) -> bool:
 
 
 def _entry(column: Column, parts: Sequence[str], start: int, width: int) -> Iterator[Line]:
-    """A name with its value and explanation, on one line if they fit."""
+    """A name with its value and explanation, on a single line if they fit."""
     name = printable(column.heading)
     line = f"{padded(name, start, right=False)}{_GAP.join(parts)}".rstrip()
     if cell_len(line) <= width:
@@ -378,7 +378,7 @@ MOST_BARS = 20
 MOST_TIMES = 31
 _TIMES = frozenset({"hour", "day", "month"})
 _WIDEST_BAR = 40
-# If bars would be shorter than this, names stand above the bars.
+# If the bars would be shorter than this, the names are printed above them.
 _SHORTEST_BAR = 12
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _STYLES = {"": "", "title": "italic", "heading": "bold", "rule": "dim", "note": "dim"}
@@ -386,11 +386,11 @@ _STYLES = {"": "", "title": "italic", "heading": "bold", "rule": "dim", "note": 
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """Bars of totals, scaled to the largest one shown.
+    """Bars for totals, scaled to the largest bar shown.
 
     Attributes:
-        sizes: All names with their figures, in bytes or in 1e-10 USD.
-        most: Maximum number of bars: the largest figures are shown, or the last ones with `in_time`.
+        sizes: All names, each with its figure, in bytes or in 1e-10 USD.
+        most: Maximum number of bars: those of the largest figures or, with `in_time`, of the last times.
         in_time: Whether the names are times, in ascending order.
         money: Figures are money.
     """
@@ -401,7 +401,7 @@ class Chart:
     money: bool = False
 
     def lines(self, width: int) -> list[str]:
-        """The chart in lines of `width` cells at most."""
+        """The lines of the chart, each at most `width` cells wide."""
         shown = self._shown()
         bars = [(printable(name), size, self._text(size)) for name, size in shown]
         scale = max((size for _, size in shown), default=0) or 1
@@ -440,13 +440,13 @@ class Chart:
 
 
 def print_table(answer: Answer, console: Console, *, chart: Chart | None = None, wide: bool = False) -> None:
-    """Print `answer`, with a chart below its rows if there is one.
+    """Print `answer`; if there is a chart, it is below the rows.
 
     Args:
         answer: What to print.
-        console: Target console; its width limits the lines.
+        console: Console to print on; its width limits the lines.
         chart: Bars of the rows.
-        wide: Whether to show every column in full, on lines of any length.
+        wide: Whether to print every column in full, on lines of any length.
     """
     lines = answer_lines(answer, console.width, chart=chart, wide=wide)
     # Printing line by line would take most of the time of a long answer.
@@ -455,7 +455,7 @@ def print_table(answer: Answer, console: Console, *, chart: Chart | None = None,
 
 
 def answer_lines(answer: Answer, width: int, *, chart: Chart | None = None, wide: bool = False) -> list[Line]:
-    """The lines of an answer, wrapped to a width."""
+    """The lines of an answer, wrapped to a given width."""
     room = UNBOUNDED if wide else width
     lines = [*title_lines(answer, room), *body_lines(answer, room)]
     if chart is not None and chart.sizes:
@@ -464,13 +464,13 @@ def answer_lines(answer: Answer, width: int, *, chart: Chart | None = None, wide
 
 
 def print_heading(console: Console, text: str) -> None:
-    """Print a heading in full, followed by a rule, which is on its own line if the heading is too long."""
+    """Print a heading in full, then a rule; if the heading is too long, the rule is on its own line."""
     for line in heading_of(printable(text), console.width):
         console.print(Text(line, style="bold"), soft_wrap=True)
 
 
 def heading_of(text: str, width: int) -> list[str]:
-    """The lines of a heading with its rule."""
+    """The lines of a heading, including its rule."""
     lines = wrapped(text, width)
     behind = width - len(lines[0]) - 1
     if len(lines) == 1 and behind > 0:
@@ -485,7 +485,8 @@ def bars(
 
     Args:
         sizes: All names and figures.
-        columns: Columns from which the bars' names are made. A single column of times keeps the bars in that order.
+        columns: Columns from which the names of the bars are made. A single column of times keeps the bars in that
+            order.
         most: Maximum number of bars.
         money: Whether figures are in 1e-10 USD instead of bytes.
     """
@@ -495,7 +496,7 @@ def bars(
 
 
 def _bar(size: int, scale: int, longest: int) -> str:
-    # Integers only: a float would round a total before it is drawn.
+    # Only integers are used: a float would round a total before it is drawn.
     eighths = max(size, 0) * longest * 8 // scale
     return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
 
@@ -507,7 +508,7 @@ _INDENT = "    "
 
 
 def print_page(text: str, console: Console) -> None:
-    """Print a page: text wrapped to the width of the terminal, commands as one line each, without their `$`."""
+    """Print a page: text is wrapped to the terminal's width, each command is on one line, without its `$`."""
     at = 0
     for fence in _FENCE.finditer(text):
         _prose(text[at : fence.start()], console)

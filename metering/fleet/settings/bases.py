@@ -1,11 +1,11 @@
-"""Built-in stages, the same in every installation. Every other stage names a built-in stage as its base."""
+"""Built-in stages, which are the same in every installation. Every other stage names a built-in stage as its base."""
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
 from metering.units import DAY_S
 
-# Write units are free on an emulator, and people expect to see their usage soon.
+# On an emulator, write units are free, and people expect to see their usage soon.
 _SOON: dict[str, object] = {"rollup_every_s": 1, "rollup_blocks": 1}
 _EMULATED: dict[str, object] = {
     "emulated": True,
@@ -24,7 +24,7 @@ _EMULATED: dict[str, object] = {
         "bake_min": 0,
         "canaries": 1,
         "canary_wait_min": 5,
-        # A laptop builds the stacks of these regions in minutes. Other regions are built if a command names them.
+        # A laptop builds the stacks of these regions in minutes. Other regions are only built if a command names them.
         "allow": ["us-east-1", "us-west-2", "eu-west-1", "eu-central-1", "ap-southeast-1", "sa-east-1"],
     },
 }
@@ -42,21 +42,21 @@ STAGES: dict[str, dict[str, object]] = {
         "tunables": {**_SOON, "reserve_ms": 5_000},
     },
     "dev": {"stateful_retained": False, "log_retention_days": 30, "lake_retention_days": 365},
-    # Reading every marker every quarter of an hour would cost too much: docs/decisions/0013-reconciliation.md.
+    # Reading every marker every 15 minutes would cost too much: docs/decisions/0013-reconciliation.md.
     "prod": {"log_retention_days": 365, "rollout": {"pager_needed": True}, "tunables": {"scan_every_s": DAY_S}},
 }
 
-# Settings for rehearsing an account's stage on an emulator. All other settings are the stage's own.
+# Settings for rehearsing an account's stage on an emulator. All other settings are those of the stage itself.
 REHEARSAL: dict[str, object] = {"emulated": True, "rehearsal": True, "composite_alarms": False}
-# Rollout rules of a rehearsal, because nobody waits a quarter of an hour for it.
+# Rollout rules for a rehearsal, in which nobody waits a quarter of an hour.
 REHEARSAL_RULES: dict[str, object] = {"bake_min": 0, "canaries": 1, "canary_wait_min": 5}
 
-# Base of a stage without `like`: the strictest base, so that the stage cannot lose data or its pager.
+# Base of a stage without `like`: it is the strictest base, so that the stage cannot lose data or its pager.
 SAFEST = "prod"
 
 
 def runs_on_emulator(stage: str) -> bool:
-    """Whether a stage runs only on an emulator; False for an unknown name."""
+    """Whether a stage runs only on emulators; False if the name is unknown."""
     return bool(STAGES.get(stage, {}).get("emulated"))
 
 
@@ -79,7 +79,7 @@ def flat(values: Mapping[str, object]) -> dict[str, object]:
 
 
 def nested(values: Mapping[str, object]) -> dict[str, object]:
-    """Undo `flat`. A value in place of a table stays, so that validation finds it."""
+    """Undo `flat`. If there is a value where a table should be, the value stays, so that validation reports it."""
     found: dict[str, object] = {name: value for name, value in values.items() if "." not in name}
     for name, value in values.items():
         table, dot, entry = name.partition(".")
@@ -91,12 +91,12 @@ def nested(values: Mapping[str, object]) -> dict[str, object]:
 
 
 def belongs(name: str, wanted: Iterable[str]) -> bool:
-    """Whether `wanted` has a name, or the table to which the name belongs."""
+    """Whether `wanted` has the name, or a table to which the name belongs."""
     return not {name, name.partition(".")[0]}.isdisjoint(wanted)
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Known name that is most similar to `name`, as a whole or in the last part alone (`shards`)."""
+    """Known name that is most similar to `name`, either as a whole or only in its last part (`shards`)."""
     names = list(known)
     entries = {each.rpartition(".")[2]: each for each in names}
     for candidates in (names, list(entries)):

@@ -1,9 +1,11 @@
-"""Settings of a deployment, in layers: the stage's base, the settings file, and present and earlier values of `--set`.
+"""Settings of a deployment, in layers: the stage's base, the settings file, and new and earlier values of `--set`.
 
-Start from the deployed settings. A settings file replaces all values of an earlier file, and the values of an earlier
-`--set` that it names. `--unset` removes values of `--set`. Without a file, the values of an earlier file stay in force.
+The starting point is the deployed settings. A settings file replaces all values of an earlier file, and those values of
+an earlier `--set` that the file names. `--unset` removes values of an earlier `--set` or file. If no file is given, the
+values of the earlier file stay in force.
 
-The file is `metering.toml`: a table `[stage.NAME]` with any settings, and `like` with the base of the stage.
+The file is `metering.toml`: it has a table `[stage.NAME]`, with any settings, and with `like` for the base of the
+stage.
 
     [stage.staging]
     like = "prod"
@@ -44,7 +46,7 @@ Source = Literal["default", "base", "file", "set"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageTable:
-    """Table of one stage in a settings file.
+    """Table of one stage within a settings file.
 
     Attributes:
         place: Names of the file and the table, for messages.
@@ -59,11 +61,11 @@ class StageTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """Settings requested by a command.
+    """Settings that a command requests.
 
     Attributes:
-        table: Table of the stage in the settings file; None without a file or a table.
-        options: Values of `--set`, by name with dots.
+        table: Table of the stage in the settings file; None if there is no file or no such table.
+        options: Values of `--set`, by dotted name.
         unset: Names of `--unset`.
     """
 
@@ -75,13 +77,13 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """Settings of one deployment. A deployment publishes `given`: settings that differ from the base."""
+    """Settings of one deployment. A deployment publishes `given`: those settings that differ from the base."""
 
     config: StageConfig
     given: GivenSettings
 
     def source(self, name: str) -> Source:
-        """Return the origin of a setting's value."""
+        """Return where a setting's value comes from."""
         if name in self.given.by_option:
             return "set"
         if name in self.given.by_file:
@@ -90,10 +92,10 @@ class Planned:
 
 
 def planned(asked: Asked, before: GivenSettings | None) -> Planned:
-    """Apply the requested settings to the deployment's given settings; `before` is None without a deployment.
+    """Apply the requested settings to the deployment's given settings; `before` is None if there is no deployment.
 
     Raises:
-        SettingsError: The settings are invalid; the error names every problem with its file or option.
+        SettingsError: The settings are invalid; the error lists every problem, with its file or option.
     """
     like = _base_of(asked, before)
     _check_own_options(asked)
@@ -111,10 +113,10 @@ def planned(asked: Asked, before: GivenSettings | None) -> Planned:
 
 
 def check_alone(asked: Asked) -> None:
-    """Check names and ranges, without the deployment's settings and without rules about several settings.
+    """Check names and ranges, but neither the deployment's settings nor rules that concern several settings.
 
     Raises:
-        SettingsError: The settings are invalid; the error names every problem with its file or option.
+        SettingsError: The settings are invalid; the error lists every problem, with its file or option.
     """
     _check_own_options(asked)
     values = {**(asked.table.values if asked.table is not None else {}), **asked.options}
@@ -128,7 +130,7 @@ def check_alone(asked: Asked) -> None:
 
 
 def config_of(stage: str, given: GivenSettings, own: Mapping[str, object]) -> StageConfig:
-    """Apply the values decided for the region to the given settings.
+    """Apply the values that were decided for the region to the given settings.
 
     Raises:
         SettingsError: Names every problem.
@@ -158,7 +160,7 @@ def _base_of(asked: Asked, before: GivenSettings | None) -> str:
     )
 
 
-# Fields that are set by the deployment and not by people.
+# Fields that the deployment sets, and people do not.
 _DECIDED = {
     "rehearsal": "a stage of an account that meets an emulator is rehearsed",
     "first_build": "a deployment sees whether it is the first one",
@@ -182,7 +184,7 @@ def _check_own_options(asked: Asked) -> None:
 
 
 def _check_unset(asked: Asked, held: Iterable[str]) -> None:
-    """Refuse unknown names in `--unset`, but accept the deployment's settings from other versions."""
+    """Refuse unknown names in `--unset`, but accept names of deployed settings that another version has set."""
     names = {*setting_names(), *held}
     known = names | {name.partition(".")[0] for name in names}
     wrong = sorted(asked.unset - known)
@@ -204,7 +206,7 @@ def _layers(asked: Asked, before: GivenSettings | None) -> tuple[dict[str, objec
 def _kept(
     config: StageConfig, like: str, by_file: Mapping[str, object], by_option: Mapping[str, object]
 ) -> GivenSettings:
-    """Keep values that differ from the base, so that equal settings give equal documents and bases may change."""
+    """Keep only values that differ from the base, so that equal settings give equal documents, and bases may change."""
     values = config.effective()
     base = StageConfig.load(config.stage, like=like).effective()
     file = {name: value for name, value in by_file.items() if value != base.get(name)}
@@ -229,7 +231,7 @@ def _placed(problem: Problem, asked: Asked, held: Collection[str] = ()) -> str:
 
 
 def _concerns(name: str, values: Mapping[str, object]) -> bool:
-    """Whether a problem with a named setting concerns any of `values`, an entry of a value, or a value's table."""
+    """Whether a problem with the setting `name` concerns one of `values`, an entry of a value, or a value's table."""
     return belongs(name, values) or any(each.startswith((f"{name}.", f"{name}[")) for each in values if name)
 
 
@@ -250,7 +252,7 @@ def _check_size(result: Planned) -> None:
 
 
 def recovered(settings: StageSettings, subscriptions: Iterable[Mapping[str, str]] = ()) -> GivenSettings:
-    """Derive given settings that an old version did not publish from its deployment: policy, queues and subscribers.
+    """Derive given settings that an old version did not publish, from its deployment: policy, queues and subscribers.
 
     Args:
         settings: Published by it.
@@ -277,16 +279,16 @@ FILE_NAME = "metering.toml"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettingsFile:
-    """Settings file with the table of each stage, read but not yet checked."""
+    """A settings file with the table of each stage, which is read but not checked yet."""
 
     path: Path
     stages: Mapping[str, object]
 
     def table(self, stage: str) -> StageTable | None:
-        """Table of a stage, or None.
+        """Table of a stage; None if the file has no such table.
 
         Raises:
-            SettingsError: The entry is not a table, or its base does not exist.
+            SettingsError: The entry is not a table, or the base that it names does not exist.
         """
         if stage not in self.stages:
             return None
@@ -314,7 +316,7 @@ class SettingsFile:
 
 
 def find(start: Path, named: str | None) -> Path | None:
-    """Find the settings file: the named file, else `metering.toml` in a folder or its parents.
+    """Find the settings file: the named file or, without a name, `metering.toml` in a folder or its parents.
 
     Raises:
         SettingsError: The named file does not exist.
@@ -328,10 +330,10 @@ def find(start: Path, named: str | None) -> Path | None:
 
 
 def read(path: Path) -> SettingsFile:
-    """Read a settings file. The tables of stages are checked on access.
+    """Read a settings file. The tables of stages are checked only when they are accessed.
 
     Raises:
-        SettingsError: The file cannot be read, is not TOML, or contains anything other than stages.
+        SettingsError: The file cannot be read, is not TOML, or has other content than stages.
     """
     try:
         content = tomllib.loads(path.read_bytes().decode())
@@ -373,12 +375,12 @@ def _plain(value: object) -> object:
 
 
 def as_toml(stage: str, given: GivenSettings) -> str:
-    """TOML table of the stage with the same settings."""
+    """TOML table of the stage that yields the same settings."""
     return "\n".join(_lines(stage, given)) + "\n"
 
 
 def as_options(given: GivenSettings) -> str:
-    """Shell `--set` options that give the same settings in every version."""
+    """`--set` options, as shell text, that yield the same settings in every version."""
     values = nested({**given.by_file, **given.by_option})
     words = [f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in values.items()]
     return " ".join(f"--set {shlex.quote(word)}" for word in words)
@@ -422,8 +424,8 @@ class SettingField:
 
     Attributes:
         name: With dots.
-        kind: Type and range of the setting, in words.
-        default: Default of `StageConfig`, without a base.
+        kind: Type and range of the setting, described in words.
+        default: Default in `StageConfig`, without any base.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Log sources as a setting: `[[stage.NAME.log_sources]]`, checked individually and together."""
+"""Log sources as a setting: `[[stage.NAME.log_sources]]`, checked one by one and together."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _NAME = r"^[a-z][a-z0-9-]{0,31}$"
 _BUCKET = r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
 _KEY_ARN = r"^(arn:[a-z0-9-]+:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+)?$"
 _ROLE_ARN = re.compile(r"arn:[a-z0-9-]+:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+")
-# An IAM policy treats these as wildcards or variables, so a grant on such a prefix would match other objects.
+# An IAM policy treats these as wildcards or variables, so a grant on a prefix with them would match other objects.
 _WILD = re.compile(r"[*?$]|[^\x20-\x7e]")
 _LONGEST_PREFIX = 512
 # A function's environment may have 4 KB (Lambda quotas), and other variables use 1.5 KB of it.
@@ -101,7 +101,7 @@ _KINDS_SCHEMA: dict[str, Any] = {"type": "array", "items": {"enum": list(SOURCE_
 
 
 class LogSource(BaseModel):
-    """Bucket whose logs are metered automatically."""
+    """A bucket whose logs are metered automatically."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -155,7 +155,7 @@ class LogSource(BaseModel):
 
 
 def problems_together(found: Sequence[LogSource], *, stage: str) -> Iterator[str]:
-    """Yield problems between the log sources of a stage."""
+    """Yield problems that concern several log sources of a stage."""
     names = [source.name for source in found]
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield f"log_sources has the name {name} twice: name each source otherwise"
@@ -191,7 +191,7 @@ def _beside(one: LogSource, other: LogSource) -> Iterator[str]:
 
 
 class Subscription(BaseModel):
-    """Subscriber to the alerts of a severity."""
+    """A subscriber to the alerts of one severity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

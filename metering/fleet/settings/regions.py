@@ -29,14 +29,14 @@ _LIVES = {
     "quarantine_retention_days": "quarantined records",
     "lake_retention_days": "lake files",
 }
-# Effect of setting a switch to false.
+# What happens if a switch is set to false.
 _SWITCHED_OFF = {
     "stateful_retained": "a deletion of the data stack would delete the data",
     "versioned": "objects that are replaced or deleted are gone at once",
     "analytics": "the Glue database and the Athena workgroup are deleted, with the queries saved in it",
     "api": "the HTTP API is deleted: its tokens stay, and its address is another one when it comes back",
 }
-# Settings that are fixed once their resources exist.
+# Settings that cannot change once their resources exist.
 _FIXED = {
     "emulated": "names of functions and the roles of deployments depend on it",
     "rollout.home": "the states of all regions are in the ledger of the home region",
@@ -45,7 +45,7 @@ _FIXED = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """Setting, by dotted name, whose value changes; `by` is the origin of the new value."""
+    """A setting whose value changes, by dotted name; `by` is the origin of the new value."""
 
     name: str
     before: object
@@ -59,7 +59,7 @@ class Difference:
 
 
 def differences(before: Planned, after: Planned) -> tuple[Difference, ...]:
-    """Settings that differ, in the order of the stage's configuration."""
+    """Settings that differ, in the order of `StageConfig`."""
     old, new = before.config.effective(), after.config.effective()
     return tuple(
         Difference(name=name, before=old[name], after=new[name], by=after.source(name))
@@ -69,7 +69,7 @@ def differences(before: Planned, after: Planned) -> tuple[Difference, ...]:
 
 
 def check_fixed(found: Sequence[Difference], *, stage: str) -> None:
-    """Refuse changes that would orphan resources or states.
+    """Refuse changes after which resources or states would be orphaned.
 
     Raises:
         SettingsError: The error lists every setting that a deployed stage cannot change.
@@ -84,7 +84,7 @@ def check_fixed(found: Sequence[Difference], *, stage: str) -> None:
 
 
 def consequences(found: Sequence[Difference]) -> tuple[str, ...]:
-    """List resources that deploying the differences deletes or leaves unprotected."""
+    """List the resources that a deployment of the differences would delete or leave unprotected."""
     return tuple(text for each in found for text in _consequences(each))
 
 
@@ -110,7 +110,7 @@ def _shorter(before: object, after: object) -> bool:
 
 
 def _comparable(value: object) -> object:
-    """Make values comparable regardless of the order of list entries."""
+    """Convert values so that they can be compared regardless of the order of list entries."""
     return sorted(map(str, value)) if isinstance(value, list) else value
 
 
@@ -119,7 +119,7 @@ def _rows(value: object) -> list[Mapping[str, object]]:
 
 
 def _of_rows(name: str, before: object, after: object) -> Iterator[str]:
-    """Yield the tables removed from a list and the tables added to it."""
+    """Yield the tables that were removed from a list, and the tables that were added."""
     noun, told = _ROWS[name]
     old, new = _rows(before), _rows(after)
     for word, some in (("removed", [e for e in old if e not in new]), ("added", [e for e in new if e not in old])):
@@ -140,7 +140,7 @@ def _pages(value: object) -> bool:
     return any(each.get("severity") == "page" for each in _rows(value))
 
 
-# Settings that are lists of tables: the noun for a table, and a function that describes a table.
+# Settings that are lists of tables, each with the noun for a table and a function that describes a table.
 _ROWS: dict[str, tuple[str, Callable[[Mapping[str, object]], str]]] = {
     "subscriptions": ("subscription", _subscription),
     "log_sources": ("log source", _log_source),
@@ -152,8 +152,8 @@ class Before:
     """Given settings of a region.
 
     Attributes:
-        given: None if the region is not deployed, or if its settings are unknown.
-        rest: Subscribers of the region's topics, used by a deployment if the settings are unknown.
+        given: None if the region is not deployed, or if the settings given to it are unknown.
+        rest: Subscribers to the region's topics; if the settings are unknown, a deployment uses these subscribers.
         note: Note for the user; may be empty.
     """
 
@@ -164,7 +164,7 @@ class Before:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """Changes of settings in a region's next deployment; none if the region is not deployed."""
+    """Changes that a region's next deployment makes to settings; empty if the region is not deployed."""
 
     region: str
     differences: tuple[Difference, ...]
@@ -176,9 +176,9 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class RegionSettings:
-    """Settings of the regions of one stage. A new region starts from the given settings of the home region.
+    """Settings of the regions of one stage. A new region starts with the given settings of the home region.
 
-    The deployed settings are read once, so that a command uses the same settings from start to end.
+    The deployed settings are read only once, so that a command uses the same settings throughout.
     """
 
     asked: Asked
@@ -187,7 +187,7 @@ class RegionSettings:
 
     @cached_property
     def before(self) -> Callable[[str], Before]:
-        """Cached function that reads a region's given settings."""
+        """Cached function that returns a region's given settings."""
         return cache(self._before)
 
     def _before(self, region: str) -> Before:
@@ -208,7 +208,7 @@ class RegionSettings:
 
     def _unreadable(self, region: str, error: SettingsError) -> Before:
         if (given := self.deployed.given(region)) is not None:
-            # Only the policy is another version's, and the next deployment replaces it.
+            # Only the policy is from another version, and the next deployment replaces it.
             return Before(given=given)
         rest, known = self._subscribed(region), "the file and --set"
         if rest is not None:
@@ -216,7 +216,7 @@ class RegionSettings:
         return Before(rest=rest, note=f"nobody knows what {region} was given ({error}), so only {known} count")
 
     def _subscribed(self, region: str) -> GivenSettings | None:
-        """Subscriptions of a region whose other settings are unknown, so that a deployment keeps the pager."""
+        """Subscriptions of a region whose other settings are unknown; with them, a deployment keeps the pager."""
         try:
             rows = [dict(each) for each in self.deployed.subscriptions(region)]
         except SettingsError:
@@ -227,7 +227,7 @@ class RegionSettings:
         return GivenSettings(like=like, by_option=cast("dict[str, JsonValue]", {"subscriptions": rows}))
 
     def of(self, region: str) -> Planned:
-        """Settings of the next deployment of a region.
+        """Settings that the next deployment of a region will use.
 
         Raises:
             SettingsError: Names every problem.
@@ -240,19 +240,19 @@ class RegionSettings:
         return planned(self.asked, found.given or found.rest)
 
     def current(self, region: str) -> Planned | None:
-        """Deployed settings of a region; None if the region is not deployed or its settings are unknown.
+        """Deployed settings of a region; None if the region is not deployed, or if its settings are unknown.
 
         Raises:
-            SettingsError: The settings are invalid in this version.
+            SettingsError: The settings are not valid in this version.
         """
         given = self.before(region).given
         return None if given is None else planned(Asked(stage=self.asked.stage), given)
 
     def change(self, region: str) -> Change:
-        """Changes of the next deployment in a region.
+        """Changes that the next deployment makes in a region.
 
         Raises:
-            SettingsError: The error lists every problem, including settings that a deployed stage cannot change.
+            SettingsError: The error lists every problem, including settings that cannot be changed in a deployed stage.
         """
         before, after = self.before(region), self.of(region)
         notes = [before.note] if before.note else []
@@ -268,7 +268,7 @@ class RegionSettings:
 
 
 def told(changes: Iterable[Change]) -> list[str]:
-    """Describe the changes; equal changes of several regions are listed once."""
+    """Describe the changes; if several regions have equal changes, these are listed once."""
     regions: dict[str, list[str]] = {}
     for each in changes:
         if text := str(each):
@@ -277,7 +277,7 @@ def told(changes: Iterable[Change]) -> list[str]:
 
 
 def _of_layers(asked: Asked, before: GivenSettings | None, after: Planned) -> Iterator[str]:
-    """List effects of the settings' layers that may be unexpected."""
+    """List effects of the settings' layers that users may not expect."""
     if before is not None and before.like != after.given.like:
         yield f"the base is {after.given.like} and was {before.like}"
     table = asked.table

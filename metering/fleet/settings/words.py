@@ -1,4 +1,4 @@
-"""Describes types and problems of settings in plain words, not in the validator's."""
+"""Describes types and problems of settings in plain words instead of the validator's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
 
-# Regular expressions of settings -> an example for people.
+# Regular expressions of settings -> an example to show to people.
 _EXAMPLES = {
     r"^\d{4}-\d{2}-\d{2}$": "a date such as 2026-01-01",
     r"^[a-z][a-z0-9-]{0,15}$": "a letter, then up to 15 of a-z, 0-9 and dashes",
@@ -24,7 +24,7 @@ _LONGEST = 60
 
 
 class InWords(NamedTuple):
-    """Description of a field's values, used as metadata of its type."""
+    """Description of a field's values, attached as metadata to the field's type."""
 
     text: str
 
@@ -33,8 +33,8 @@ class Problem(NamedTuple):
     """Problem of one setting.
 
     Attributes:
-        field: Dotted name; empty if several settings contradict each other.
-        text: Text of the problem that follows the name; a full sentence without a name.
+        field: Dotted name; empty if the problem is that several settings contradict each other.
+        text: Text of the problem, to be read after the name; if there is no name, a full sentence.
     """
 
     field: str
@@ -100,7 +100,7 @@ def _problems(details: ErrorDetails, model: type[BaseModel], known: Sequence[str
 
 
 def unknown(name: str, known: Iterable[str], *, spelled: str = "") -> Problem:
-    """Problem of an unknown setting, with the setting that was probably meant."""
+    """The problem of an unknown setting, with the name of the setting that was probably meant."""
     near = nearest(spelled or name, known)
     return Problem(name, "is not a setting" + (f": did you mean {near}?" if near else ""))
 
@@ -111,7 +111,7 @@ def _told(details: ErrorDetails) -> tuple[object, ...]:
 
 
 def shown(value: object) -> str:
-    """Format a value for reading; long values are truncated."""
+    """Format a value for people; long values are truncated."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):
@@ -127,7 +127,7 @@ def _wanted(place: Sequence[str | int], model: type[BaseModel]) -> str:
         if isinstance(part, int):
             continue
         if part not in fields:
-            # The value belongs to a table of numbers.
+            # The value is in a table of numbers.
             return "a whole number"
         found = fields[part]
         fields = _below(found.annotation)
@@ -138,6 +138,6 @@ def _wanted(place: Sequence[str | int], model: type[BaseModel]) -> str:
 
 
 def _below(annotation: object) -> Mapping[str, FieldInfo]:
-    """Fields of a model, or of the model in a list."""
+    """Fields of a model, or of the model that is in a list."""
     inner = next(iter(get_args(annotation)), annotation) if get_origin(annotation) is tuple else annotation
     return inner.model_fields if isinstance(inner, type) and issubclass(inner, BaseModel) else {}

@@ -1,7 +1,7 @@
 """Assembly of a batch from pieces: content hash, verdict of each record, rows and exact totals.
 
-The readers of all formats pass `Columns` to this module. First, whole columns are checked. Only rows that may fail
-these checks are checked one by one against the rules for records.
+The readers of all formats pass `Columns` to this module. First, whole columns are checked. Only rows that may fail this
+check are checked one by one against the rules for records.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 RAW_CHARS = 4 * KIB
-# Once the evidence of a batch exceeds this many characters, less is kept of each further refused record.
+# Once the evidence of a batch exceeds this many characters, less of each further refused record is kept.
 _RAW_BUDGET_CHARS = 16 * MIB
 _SPARE_RAW_CHARS = 256
 # Memory of a `LongText`: its first characters, its digest, and the object overhead.
@@ -73,7 +73,7 @@ class Columns:
 
 
 class HeadTable:
-    """Numbers distinct heads in the order of first appearance; each head is hashed and checked once.
+    """Assigns numbers to distinct heads in order of first appearance; each head is hashed and checked once.
 
     A string longer than any valid string is checked before it is stored; only its `LongText` is kept.
 
@@ -118,7 +118,7 @@ class HeadTable:
 
         Args:
             kept: The head with its `LongText`.
-            values: Returns the head's fields as the content hash takes them; called only for a new head.
+            values: Returns the head's fields as input of the content hash; called only for a new head.
         """
         if kept in self._numbers:
             return self._numbers[kept]
@@ -203,7 +203,7 @@ class BatchAssembly:
             usage_type = UsageType(self.heads.traffic[number].usage_type)
             key = UsageKey(hour_us // SECOND_US, account_id, usage_type, Service(service), from_location, to_location)
             total = Total(size, count)
-            # Heads that differ only in direction may have the same explicit usage type.
+            # Heads that differ only in direction may share an explicit usage type.
             usage[key] = usage[key].plus(total) if key in usage else total
         return usage
 

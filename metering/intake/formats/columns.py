@@ -1,4 +1,4 @@
-"""Arithmetic over columns: plain Python for the hundred rows of a message, Arrow for the thousands of an object.
+"""Column arithmetic: plain Python for a message's hundred rows, Arrow for an object's thousands of rows.
 
 Calling an Arrow kernel costs some microseconds for any number of rows; plain Python costs 25 to 100 ns per row.
 """
@@ -88,7 +88,7 @@ _TYPES = {"I": pa.uint32(), "q": pa.int64()}
 
 
 def arrow(values: array[int]) -> pa.Array:
-    """Arrow array over the same memory, without a copy."""
+    """Arrow array that shares the memory of `values`, without a copy."""
     return pa.Array.from_buffers(_TYPES[values.typecode], len(values), [None, pa.py_buffer(values)])
 
 
@@ -151,7 +151,7 @@ def _many_sums(blocks: Sequence[RowBlock]) -> Iterator[tuple[int, int, int, int]
         # Admitted rows start after 1970, so truncating division gives the hour.
         "hour": pc.divide(pa.chunked_array([arrow(block.starts) for block in blocks]), HOUR_US),
     }
-    # Arrow's sums wrap silently at 2^63, which sums of 32-bit halves cannot reach.
+    # Arrow's sums wrap silently at 2^63; sums of 32-bit halves cannot reach this number.
     if pc.max(sizes).as_py() <= INT64_MAX // len(sizes):
         columns |= {"low": sizes}
     else:

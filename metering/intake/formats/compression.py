@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 READ_BYTES = 4 * MIB
 _PIECE_BYTES = 4 * MIB
-# A gzip member that ends copies the rest of its step, so with large steps empty members would cost quadratic time.
+# When a gzip member ends, the rest of its step is copied, so with large steps, empty members would cost quadratic time.
 _GZIP_STEP_BYTES = 64 * KIB
 # zstd can expand 4 bytes to 128 KiB, and its streaming call has no output limit: 1 KiB expands to at most 44 MiB.
 _ZSTD_STEP_BYTES = KIB
 # The largest window of the zstd command without --ultra or --long; a frame with a larger window is refused.
 _ZSTD_WINDOW_BYTES = 128 * MIB
 _LOOK_EVERY_BYTES = 64 * KIB
-# The package's type stubs declare it as an instance.
+# The package's type stubs declare this name as an instance.
 _GZIP_ERROR = cast("type[Exception]", zlib_ng.error)
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
@@ -41,7 +41,7 @@ def unpacked(
         compression: The compression that the message states.
         limit_bytes: Most bytes of content.
         work: Limits stored bytes, members, bytes that unpack to nothing, and time.
-        seen: Receives all stored bytes as they are read; may be None.
+        seen: Called with all stored bytes as they are read; may be None.
 
     Raises:
         BatchRefusedError: The stream is too large or too costly, has another compression, or is truncated.
@@ -85,7 +85,7 @@ def _is_gzip(start: bytes) -> bool:
 
 
 def _is_zstd(start: bytes) -> bool:
-    # A file starts with a frame or with a skippable frame (RFC 8878, 3.1.2), as pzstd files do.
+    # A file starts with a frame, or with a skippable frame (RFC 8878, 3.1.2) as pzstd files do.
     return start == _ZSTD_MAGIC or (start[1:] == b"\x2a\x4d\x18" and start[:1] >= b"\x50" and start[:1] <= b"\x5f")
 
 

@@ -57,7 +57,7 @@ _ends: Callable[[AnyRecord], int | Text] = attrgetter("end")
 
 
 class InstantTable(dict["int | Text", "Integer"]):
-    """Text -> instant; each text is parsed once per batch. Texts longer than any valid time are not cached."""
+    """Instants by text; each text is parsed once per batch. Texts longer than any valid time are not cached."""
 
     def __missing__(self, value: int | Text) -> Integer:
         if isinstance(value, str) and len(value) <= MAX_TIME_CHARS:
@@ -98,7 +98,7 @@ def decode_any(text: bytes, work: Work) -> AnyRecord:
     """Decode the text of one record; any text yields a record.
 
     Raises:
-        BatchRefusedError: Too much text of the batch needs the slow parser.
+        BatchRefusedError: Too many bytes of the batch need the slow parser.
         OutOfTimeError: It takes too long.
     """
     try:
@@ -144,7 +144,7 @@ def columns_of(records: Sequence[AnyRecord], heads: HeadTable, instants: Instant
 
 
 def _instants(values: list[int | Text], instants: InstantTable) -> list[Integer]:
-    # In a small batch, times rarely repeat but often occur in earlier batches, so the common cache is better.
+    # In a small batch, times rarely repeat, but often occurred in earlier batches, so the common cache is better.
     if len(values) < ARROW_FROM_ROWS and _are_short_texts(values):
         return list(map(short_instant_of, values))
     return list(map(instants.__getitem__, values))
@@ -184,7 +184,7 @@ def _int64(values: list[Integer], column: int, found: dict[tuple[int, int], Unde
 
 
 def _find_broken(records: Sequence[AnyRecord], found: dict[tuple[int, int], Undecodable | bytes | None]) -> None:
-    # A broken record has no fields, so its position is in `found` already.
+    # A broken record has no fields, so `found` already contains its position.
     for position in {position for position, _ in found}:
         record = records[position]
         if isinstance(record, ExactRecord) and record.broken is not None:
@@ -263,7 +263,7 @@ def read_inline(array: bytes, assembly: BatchAssembly, limits: ReadLimits) -> in
 
 
 def _check_depth(array: bytes, records: int) -> None:
-    # Each record opens one bracket, and the array opens another. Only deep nesting opens many more brackets.
+    # Each record opens one bracket, and the array opens another. Only deep nesting opens many more brackets than these.
     if opening_brackets(array) - records < MAX_DEPTH - 1:
         return
     try:
@@ -274,7 +274,7 @@ def _check_depth(array: bytes, records: int) -> None:
 
 # The size of the largest record that fits into a message.
 MAX_LINE_BYTES = MIB
-# The records of a block stay in the CPU cache between the steps, which is a quarter faster than blocks of 2 MiB.
+# The records of a block stay in the CPU cache between the steps, which is a quarter faster than with blocks of 2 MiB.
 _BLOCK_BYTES = 256 * KIB
 
 
@@ -315,7 +315,7 @@ def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
         held.append(piece[begin:])
         held_bytes += len(piece) - begin
         if held_bytes > MAX_LINE_BYTES:
-            # The new piece has no more line ends, but the bytes held from before may have some.
+            # The new piece has no more line ends, but the bytes from earlier pieces may have some.
             lines, _, rest = b"".join(held).rpartition(b"\n")
             if len(rest) > MAX_LINE_BYTES:
                 raise _line_too_long()

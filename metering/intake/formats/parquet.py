@@ -1,4 +1,4 @@
-"""Reads Parquet records column by column. Footer and page headers must prove the file bounded before it is decoded."""
+"""Reads Parquet records column by column. Checks first that footer and page headers bound the decoded size."""
 
 import json
 from array import array
@@ -208,7 +208,7 @@ def _head_index(table: pa.Table, heads: HeadTable) -> array[int]:
             distinct = [(*head, None) for head in distinct]
             continue
         indices, values = _indices(table.column(name), written)
-        # This cannot overflow: there are no more codes than rows, and no more values than bytes in the file.
+        # This sum cannot overflow: there are no more codes than rows, and no more values than bytes in the file.
         encoded = pc.add(pc.multiply(codes, len(values)), indices).dictionary_encode()
         codes = encoded.indices.cast(pa.int64())
         distinct = [
@@ -246,7 +246,7 @@ def _indices(
         begin = value_start(1, len(text))
         digest = sha256(begin)
         digest.update(text)
-        # A character has at most 4 bytes, and the cut may be inside the last character.
+        # A character has at most 4 bytes, and the text may be cut within the last character.
         start = str(text[: 4 * LONG_START_CHARS], "utf-8", "ignore")[:LONG_START_CHARS]
         values[place] = value = LongText(start=start, digest=digest.digest(), decoded=True)
         written[value] = (begin, text)
@@ -401,7 +401,7 @@ def _refusals() -> Iterator[None]:
     try:
         yield
     except pa.ArrowMemoryError:
-        # The file is not refused, because a machine with more memory may read it.
+        # The file is not refused, because a machine with more memory may be able to read it.
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
         raise refusal(Reason.PARQUET_UNREADABLE, str(error)) from error
@@ -488,7 +488,7 @@ def _check_pages(
 
 def _fits(name: str, kind: pa.DataType) -> bool:
     if name in TEXT_COLUMNS:
-        # Writers give the null type to an optional column without values.
+        # If an optional column has no values, writers give it the null type.
         return _is_text(kind) or (name in _OPTIONAL and bool(pa.types.is_null(kind)))
     return bool(pa.types.is_integer(kind) or (name in TIME_COLUMNS and pa.types.is_timestamp(kind)))
 

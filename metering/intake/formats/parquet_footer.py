@@ -1,8 +1,8 @@
 """Footer and page headers of a Parquet file, checked before Arrow reads the file.
 
 Arrow trusts both. Arrow allocates the two gigabytes that a page of ten bytes may claim, and some damaged footers crash
-the process. So footer and page headers are first read here, by parquet.thrift, and must agree with each other and with
-the file's size.
+the process. So footer and page headers are first read here, as parquet.thrift defines, and must agree with each other
+and with the file's size.
 """
 
 from collections.abc import Iterable, Iterator
@@ -126,7 +126,7 @@ def structures(value: Value | None) -> list[Structure]:
 
 # The footer of a file with 50,000 rows in a hundred row groups has about 100 KiB.
 FOOTER_BYTES = 2 * MIB
-# The magic number at both ends (4 bytes each) plus the footer's length (4 bytes).
+# The magic number at both ends of the file (4 bytes each) plus the footer's length (4 bytes).
 _SMALLEST_BYTES = 12
 _TAIL_BYTES = 8
 _MAGIC = b"PAR1"
@@ -139,7 +139,7 @@ _MAX_NESTING = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """Part of a column in row group number `group`. `offset` is where its first page starts; sizes are the footer's."""
+    """Part of a column in row group number `group`. `offset` is its first page's start; sizes are the footer's."""
 
     group: int
     path: str
@@ -151,7 +151,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """A page: sizes in bytes from its header, and the encoding of its values; None if the header names no encoding."""
+    """A page: sizes in bytes from its header, and encoding of its values (None if the header names no encoding)."""
 
     stored_bytes: int
     unpacked_bytes: int
@@ -223,7 +223,7 @@ def _frame(file: IO[bytes], limit_bytes: int) -> tuple[int, int]:
 def _leaves(elements: list[Structure]) -> list[str]:
     """Paths of the columns. The schema is a tree in depth-first order, and its first element is the root."""
     paths: list[str] = []
-    # Ancestors of the next schema element, outermost first: the path to each, and its number of remaining children.
+    # Ancestors of the next schema element, outermost first: each ancestor's path and its number of remaining children.
     open_parents: list[tuple[list[str], int]] = []
     for place, element in enumerate(elements):
         while open_parents and open_parents[-1][1] == 0:

@@ -116,7 +116,7 @@ class _Columns:
 
     def _number(self, rows: BatchRows, number: int) -> int:
         if rows.traffic[number].problems:
-            # Only refused records have this head, so no row refers to it.
+            # Only refused records have this head, so no row refers to this head.
             return -1
         account_id, service, direction, from_location, to_location, _ = map(str, rows.heads[number])
         head = (account_id, service, direction, from_location, to_location, rows.traffic[number].usage_type)
@@ -187,7 +187,7 @@ class _Batch(msgspec.Struct):
 
 
 class JsonBatchSizer:
-    """Measures batches in parts chosen by the hash of batch ids, to bound memory."""
+    """Measures batches in partitions by the hash of the batch id, so that memory use is bounded."""
 
     def __init__(self, objects: ObjectStore, *, part_rows: int = _PART_ROWS) -> None:
         self._objects = objects

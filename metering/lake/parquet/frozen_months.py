@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 
 def account_groups(pieces: Iterable[pa.Table], group_rows: int) -> Iterator[pa.Table]:
-    """The same rows in tables of one row group each, with only the names that these rows use.
+    """The same rows in tables of one row group each, whose dictionaries have only the names in use.
 
     A group ends with the last row of an account, unless one account has more rows than a group.
 
     Args:
         pieces: Tables of `USAGE_SCHEMA`, sorted by account.
-        group_rows: Maximum rows of a group. Any two adjacent groups have more rows than this maximum.
+        group_rows: Maximum rows of a group. Any two adjacent groups together have more rows.
     """
     held: list[pa.Table] = []
     rows = 0
@@ -54,7 +54,7 @@ def account_groups(pieces: Iterable[pa.Table], group_rows: int) -> Iterator[pa.T
 
 
 def _ends(table: pa.Table, group_rows: int) -> Iterator[int]:
-    """Ends of groups, while more rows than a group remain; with fewer, an account's last row may not have arrived."""
+    """Ends of groups, while more rows than a group remain; after that, an account's last rows may still be missing."""
     accounts = table.column("account_id").chunk(0).indices
     borders = pc.run_end_encode(accounts).run_ends.to_pylist()
     start = 0
@@ -82,7 +82,7 @@ _GROUPS = [*usage_files.NAMES, "hour", "corrects"]
 
 
 def summed_days(pieces: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Sum ordered pieces by day. A piece's last day is delayed: it may continue in the next piece."""
+    """Sum sorted pieces of rows by day. A piece's last row is held back: its day may continue in the next piece."""
     held: list[pa.Table] = []
     for piece in pieces:
         summed = _summed(pa.concat_tables([*held, piece]))
@@ -96,7 +96,7 @@ def _summed(table: pa.Table) -> pa.Table:
     hours = table.column("hour").cast(pa.int64())
     days = pc.multiply(pc.divide(hours, _DAY_US), _DAY_US).cast(hour_rows.INSTANT)
     table = table.set_column(table.column_names.index("hour"), "hour", days)
-    # Grouping by dictionary index is several times as fast as by strings.
+    # Grouping by dictionary index is several times as fast as grouping by strings.
     names = {name: table.column(name).chunk(0).dictionary for name in usage_files.NAMES}
     for place, name in enumerate(usage_files.NAMES):
         table = table.set_column(place, name, table.column(name).chunk(0).indices)
@@ -129,8 +129,8 @@ def day_batch(table: pa.Table) -> DayBatch:
     )
 
 
-# External sort of the hours of a month by account. Each row has a unique sort key (account, key, `corrects`, hour), so
-# the merged order does not depend on the runs.
+# External sort, by account, of the hours of a month. Each row has a unique sort key (account, key, `corrects`, hour),
+# so the merged order does not depend on the runs.
 
 
 # Number of rows per run in memory during the merge.
@@ -142,7 +142,7 @@ def sorted_pieces(tables: Iterable[pa.Table], folder: Path, *, run_rows: int, pi
 
     Args:
         tables: The rows, in any order.
-        folder: Directory of the sorted runs, which are compressed.
+        folder: Directory for the sorted runs, which are written compressed.
         run_rows: Number of rows that are sorted at once.
         piece_rows: Minimum rows of a piece, except the last.
     """
@@ -180,16 +180,16 @@ def _places(batch: pa.RecordBatch) -> Callable[[int], Place]:
 GROUP_ROWS = 64 * 1024
 # An account with 20 usage kinds has 600 rows of days, and 14,400 of hours.
 DAY_GROUP_ROWS = 16 * 1024
-# The first read of an object fetches its end: the footer of an hour's object, or the index by account of a month's.
+# The first read of an object fetches its end: the footer of an hour's object, or the account index of a month's object.
 _END_BYTES = 128 * KIB
-# With 10,000 accounts of 20 kinds, the index of all hours has 210 KB, and the index of the days 30 KB.
+# With 10,000 accounts of 20 kinds, the index of all hours has 210 KB, and that of the days 30 KB.
 _ACCOUNTS_END_BYTES = 256 * KIB
-# Number of rows that are sorted at once: about 80 bytes each, in several copies.
+# Number of rows that are sorted at once, with about 80 bytes each, in several copies.
 _SORT_ROWS = 1024 * 1024
 
 
 class ParquetFrozenFiles:
-    """Makes, reads and measures the objects of closed months. Reads fetch only the row groups that they need.
+    """Makes, reads and measures the objects of closed months. Each read fetches only the necessary row groups.
 
     Args:
         scratch: Directory for the sort and for the month's objects before their upload; by default the system's.
@@ -306,7 +306,7 @@ class ParquetFrozenFiles:
 
 
 class _Sink:
-    """A file that is being written. It counts the rows and computes their digest."""
+    """A file that is being written. The file's rows are counted and their digest is computed."""
 
     def __init__(self, sink: BytesIO | Path) -> None:
         self._writer = usage_files.usage_writer(sink)
@@ -332,5 +332,5 @@ class _Sink:
             yield table
 
     def file(self, content: bytes | Path) -> UsageFile:
-        """Close the file, and return it."""
+        """The finished file; call this only after the file is closed."""
         return UsageFile(content=content, rows=self._rows, digest=self._digest.hexdigest())

@@ -1,4 +1,4 @@
-"""Rows of one hour as Arrow tables. All strings are dictionary-encoded, as Parquet stores them."""
+"""Rows of one hour as Arrow tables. All strings are dictionary-encoded, as in the Parquet files."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from metering.units import HOUR_S, KIB
 # Arrow schemas of staging objects and lake files.
 #
 # A lake file has the eleven columns of docs/contract.md. A staging object also has the booked hour, because a late
-# record of a closed month is booked in another hour than that of its start (docs/protocol.md, period close).
+# record of a closed month is booked in an hour other than that of its start (docs/protocol.md, period close).
 
 
 _NAME = pa.dictionary(pa.int32(), pa.string())
@@ -42,11 +42,11 @@ STAGING_SCHEMA = LAKE_SCHEMA.append(pa.field(BOOKED_HOUR, pa.int64(), nullable=F
 """`LAKE_SCHEMA` and the booked hour. Rows are sorted by booked hour; a row group has rows of one hour only."""
 
 
-# Parquet files. The calling thread itself reads the row groups, in few reads.
+# Parquet files. The calling thread itself reads the row groups, in a small number of reads.
 #
-# Arrow's own read-ahead runs in threads of Arrow. Such a thread may hold the Python stream after its read ends, and if
-# the process exits at that moment, it is aborted with "terminate called without an active exception" (apache/arrow,
-# issues 33975 and 34314). So Arrow's threads never get a Python stream here.
+# Arrow's own read-ahead would run in Arrow's threads. A thread of Arrow may hold the Python stream after its read ends;
+# if the process exits at that moment, it aborts with "terminate called without an active exception" (apache/arrow,
+# issues 33975 and 34314). So no thread of Arrow ever gets a Python stream here.
 
 
 # Columns closer than this are read in one request, as Arrow's read-ahead would do: a request costs more than the gap.
@@ -107,7 +107,7 @@ def _ranges(group: pq.RowGroupMetaData, columns: frozenset[str]) -> Iterator[tup
 
 
 def _place(chunk: pq.ColumnChunkMetaData) -> tuple[int, int]:
-    # A column chunk begins with its dictionary page, if it has one.
+    # If a column chunk has a dictionary page, the chunk begins with it.
     start = chunk.data_page_offset
     if chunk.dictionary_page_offset is not None:
         start = min(start, chunk.dictionary_page_offset)
@@ -163,10 +163,10 @@ class _Spans(io.RawIOBase):
 
 
 # If only part of a staging object is needed, the first read fetches this many bytes from its end. Most objects are not
-# larger. In a larger object, this part has the footer, and a second request reads the hour's rows.
+# larger than this. In a larger object, the last part contains the footer, and a second request reads the hour's rows.
 STAGED_END_BYTES = 256 * KIB
 
-# Columns of the lake, with every string column dictionary-encoded.
+# Columns of the lake, with dictionary encoding for every string column.
 HOUR_SCHEMA = pa.schema([each.with_type(_NAME) if pa.types.is_string(each.type) else each for each in LAKE_SCHEMA])
 TEXT_COLUMNS = tuple(field.name for field in HOUR_SCHEMA if pa.types.is_dictionary(field.type))
 
@@ -197,7 +197,7 @@ def row_groups_of(file: RowGroups, hour_s: int) -> list[int]:
 
 
 def staged_hour(source: BinaryIO | bytes, hour_s: int) -> pa.Table:
-    """Rows of a staging object that are booked in an hour, in `HOUR_SCHEMA`. From a stream, nothing else is read."""
+    """Rows of a staging object that are booked in an hour, in `HOUR_SCHEMA`. Of a stream, only these are read."""
     file = RowGroups(source, TEXT_COLUMNS)
     groups = row_groups_of(file, hour_s)
     if isinstance(source, bytes) or not groups:
@@ -220,12 +220,12 @@ def taken(times: TimeSlice, hour_s: int) -> pc.Expression:
 
 # Rows of the lake are sorted by account, and then within a row group by resource and start.
 #
-# Readers select accounts, so the rows of an account are adjacent in the whole file. The order within a row group is
-# best for compression. Sort keys are integers made of ranks in sorted dictionaries: many times as fast as strings.
+# Readers select accounts, so an account's rows are adjacent in the whole file. The order within a row group is best for
+# compression. Sort keys are integers made of ranks in sorted dictionaries: many times as fast as strings.
 
 
-# A record's start takes 24 bits, as seconds from the booked hour: 97 days in both directions. Farther starts are
-# clamped.
+# A record's start takes 24 bits, as seconds from the booked hour, which covers 97 days in both directions. Farther
+# starts are clamped.
 _START_BITS = 24
 _START_MIDDLE = 1 << (_START_BITS - 1)
 # Larger dictionaries are reduced to the values in use.
@@ -262,7 +262,7 @@ def start_offsets(starts: pa.ChunkedArray | pa.Array, hour_s: int) -> pa.Array:
 
 
 def _ranks(table: pa.Table, name: str) -> tuple[pa.Array, int]:
-    """Rank of each row's value among the sorted values of its dictionary, and the number of values."""
+    """Rank of each row's value among the sorted values of the column's dictionary, and the number of values."""
     column = table.column(name).chunk(0)
     order = pc.sort_indices(column.dictionary)
     rank = pc.sort_indices(order).cast(pa.int64())

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 
 _NUMBERS = ("low", "high", "records")
-# Partial sums are summed again when they reach this many rows. With many groups, this happens at 1.5 times as many rows
-# as groups, because otherwise each part would cost as much as all groups together.
+# Partial sums are summed again when they reach this many rows. With many groups, they are summed again at 1.5 times as
+# many rows as groups, because otherwise each part would cost as much as all groups together.
 _PARTIAL_ROWS = 500_000
 _GROWTH = 1.5
 # Rows are converted to Python objects in slices of this size.
@@ -46,7 +46,7 @@ class Sums:
         self._most_rows = _PARTIAL_ROWS
 
     def add(self, part: pa.Table) -> None:
-        """Add a table of the group columns, `low`, `high` and `records`."""
+        """Add a table with the group columns and the columns `low`, `high` and `records`."""
         if not part.num_rows:
             return
         self._parts.append(part)
@@ -57,7 +57,7 @@ class Sums:
             self._most_rows = max(_PARTIAL_ROWS, int(self._rows * _GROWTH))
 
     def table(self) -> pa.Table:
-        """The sums so far, one row for each group."""
+        """The sums of all rows added so far, one row per group."""
         if not self._parts:
             return pa.table({name: pa.array([], pa.int64()) for name in _NUMBERS})
         table = pa.concat_tables(self._parts).unify_dictionaries().combine_chunks()
@@ -65,7 +65,7 @@ class Sums:
         for place, key in enumerate(self._keys):
             column = table.column(key).chunk(0) if table.num_rows else None
             if column is not None and pa.types.is_dictionary(column.type):
-                # Grouping by dictionary index is several times as fast as by strings.
+                # Grouping by dictionary index is several times as fast as grouping by strings.
                 dictionaries[key] = column.dictionary
                 table = table.set_column(place, key, column.indices)
         summed = table.group_by(self._keys, use_threads=False).aggregate([(name, "sum") for name in _NUMBERS])
@@ -79,7 +79,7 @@ class Sums:
         return dict(self.groups())
 
     def groups(self) -> Iterator[tuple[ports.Group, Total]]:
-        """Like `table`, but as Python objects: each group once, few at a time."""
+        """Like `table`, but yields Python objects: each group once, a few groups at a time."""
         if not self._parts:
             return
         table = self.table()
@@ -113,8 +113,8 @@ def _column(table: pa.Table, column: str) -> pa.ChunkedArray:
     return table.column(column)
 
 
-# Maximum number of rows of a small file. A larger file keeps a core busy, and its result takes memory; for a small
-# file, most time is spent waiting for the first byte.
+# Maximum number of rows of a small file. A larger file keeps a core busy, and its result takes memory; with a small
+# file, most of the time passes in waiting for the first byte.
 _SMALL_ROWS = 1_000_000
 
 
@@ -128,7 +128,7 @@ R = TypeVar("R")
 
 
 def large_and_small(files: Sequence[F]) -> tuple[list[F], list[F]]:
-    """Split files into those read alone and those read concurrently, without changing the order."""
+    """Split files into those to read alone and those to read concurrently, each in the given order."""
     large = [file for file in files if file.rows > _SMALL_ROWS]
     return large, [file for file in files if file.rows <= _SMALL_ROWS]
 
@@ -137,8 +137,8 @@ def read_each(read: Callable[[F], R], files: Sequence[F], *, threads: int) -> It
     """Yield each file with the result of `read`, in any order.
 
     Args:
-        read: Called in threads, so concurrent calls must be safe.
-        files: Files that state their number of rows.
+        read: Called in several threads, so it must be thread-safe.
+        files: Files, each with its number of rows.
         threads: Maximum number of small files that are read at the same time.
     """
     large, small = large_and_small(files)
@@ -146,22 +146,22 @@ def read_each(read: Callable[[F], R], files: Sequence[F], *, threads: int) -> It
         yield from zip(some, clock.side_by_side(read, some, threads=at_once), strict=True)
 
 
-# Totals of lake files, in objects beside the files: the compactor counts them during the merge, and readers use them.
+# Totals of lake files, in objects next to the files: the compactor counts them during the merge, and readers use them.
 #
-# The content depends only on the rows, so every writer writes the same content. The totals are optional: where they are
+# The content depends only on the rows, so every writer writes the same content. The totals are optional: if they are
 # missing or do not add up, the rows are counted.
 
 
 _GROUP_ROWS = 64 * 1024
 # Number of objects of one hour that are fetched in parallel; all but one are small.
 _READERS = 8
-# Precision that holds every int64, and every int64 times 2^32.
+# Precision that can represent every int64, and every int64 times 2^32.
 _HALF = pa.decimal128(19, 0)
 _HIGH_UNIT = pa.scalar(2**32, pa.int64()).cast(pa.decimal128(19, 0)).cast(pa.decimal128(11, 0))
 
 
 def summary_of(sums: Sums, hour_s: int) -> bytes:
-    """The object with the totals of an hour's lake file. `sums` are by the columns of `USAGE_QUERY`."""
+    """The object with the totals of an hour's lake file. `sums` are grouped by the columns of `USAGE_QUERY`."""
     body = BytesIO()
     with usage_files.usage_writer(body) as writer:
         table = usage_of_sums(sums.table(), hour_s)
@@ -171,7 +171,7 @@ def summary_of(sums: Sums, hour_s: int) -> bytes:
 
 
 def usage_of_sums(sums: pa.Table, hour_s: int) -> pa.Table:
-    """Sums by the columns of `USAGE_QUERY` as a sorted table of `USAGE_SCHEMA`."""
+    """Convert sums by the columns of `USAGE_QUERY` to a sorted table of `USAGE_SCHEMA`."""
     if not sums.num_rows:
         return usage_files.USAGE_SCHEMA.empty_table()
     *names, own_hour = (sums.column(f"c{place}") for place in range(len(ports.USAGE_COLUMNS)))
@@ -193,7 +193,7 @@ def _sums_of(table: pa.Table, hour_s: int) -> pa.Table:
     try:
         low, high = halves(table.column("bytes").cast(pa.int64()))
     except pa.ArrowInvalid:
-        # A line with more than 2^63 bytes fits no integer type of Arrow.
+        # A line with more than 2^63 bytes fits into no integer type of Arrow.
         numbers = [number for chunk in table.column("bytes").chunks for number in usage_files.integers_of(chunk)]
         low = pa.array([number & 0xFFFF_FFFF for number in numbers], pa.int64())
         high = pa.array([number >> 32 for number in numbers], pa.int64())
@@ -211,7 +211,7 @@ class ParquetTotals:
     """A `TotalsReader` of the totals objects stored beside lake files.
 
     Args:
-        lake: Reads the rows of files whose totals are missing.
+        lake: Reads the rows of lake files whose totals object is missing or unusable.
     """
 
     def __init__(self, objects: ObjectStore, lake: ports.LakeReader) -> None:
@@ -234,7 +234,7 @@ class ParquetTotals:
         return usage_files.TableRows(usage_of_sums(sums.table(), hour_s))
 
     def _kept(self, file: LakeFile) -> pa.Table | None:
-        """The totals stored beside a file, if they exist and match its rows and bytes."""
+        """The totals stored beside a file, if these totals exist and match the file's rows and bytes."""
         key = summary_key(file.key)
         try:
             body = self._objects.get(key)
@@ -264,7 +264,7 @@ _ROWS_AT_ONCE = 1_000_000
 
 
 class ParquetLakeReader:
-    """Reads totals. The reader fetches only the columns, row groups and byte ranges that a query needs.
+    """Reads totals. Only the columns, row groups and byte ranges that a query needs are fetched.
 
     Args:
         readers: Threads that read sources in parallel.
@@ -344,7 +344,7 @@ class ParquetLakeReader:
                 yield _matching(table if times is None else table.filter(hour_rows.taken(times, source.hour_s)), query)
 
     def _stream(self, source: RowSource) -> BinaryIO:
-        """Lake files are read only in the necessary ranges. A staging object is small, so it is read by one GET."""
+        """Of a lake file, only necessary ranges are read. A staging object is small, so it is read by one GET."""
         if not source.staged:
             return self._objects.open(source.key)
         if source.rows <= ports.FEW_ROWS:
@@ -414,7 +414,7 @@ def _matching(table: pa.Table, query: ports.RowQuery) -> pa.Table:
         values = table.column(column).cast(pa.string())
         if len(allowed) > _FEW_VALUES:
             # A manifest names every batch of a region, and a staging object holds ten batches, so each object's batch
-            # ids are looked up in the manifest. The opposite look-up would cost the manifest's length per object.
+            # ids are looked up in the manifest. The reverse look-up would read the manifest's whole length per object.
             wanted = [value for value in pc.unique(values).to_pylist() if value in allowed]
         else:
             wanted = sorted(allowed)

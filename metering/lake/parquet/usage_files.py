@@ -1,4 +1,4 @@
-"""Parquet files of usage: one row per usage key, sorted by account. Lake totals and closed months have this form.
+"""Parquet files of usage: one row per usage key, sorted by account. Lake totals and closed months use this form.
 
 Query engines can read them: strings and timestamps are plain, and decimals without a fraction are exact for any bytes.
 """
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-# Index of a usage file by account: a reader learns only of the row groups with its accounts' rows.
+# Index of a usage file by account: a reader needs to learn only of the row groups with its accounts' rows.
 #
-# For a month of 10,000 accounts, the footer has megabytes about thousands of row groups, of which a report needs one or
-# two. The index has the footer's entry for each row group, compressed, with its range of accounts. It is at the very
-# end of the file. A reader makes a footer of only the wanted row groups from the index.
+# For a month of 10,000 accounts, the footer has megabytes about thousands of row groups, and a report needs one or two
+# of them. The index has the footer's entry for each row group, compressed, with its range of accounts. The index is at
+# the very end of the file. From the index, a reader makes a footer with only the wanted row groups.
 #
 # The index is a Parquet extension (apache/parquet-format, BinaryProtocolExtensions.md): a field at the end of the
 # footer that other readers skip. If a file has no index, its footer is read.
 
 
 _MAGIC = b"PAR1"
-# Header of an extension field according to the format, and the end of the enclosing struct.
+# Header of an extension field, as the format defines it, and the end of the enclosing struct.
 _FIELD = b"\x08\xff\xff\x01"
 _STOP = b"\x00"
-# UUID of this extension, at the end of its field: readers find it from the end of the file.
+# UUID of this extension, at the end of its field, because readers search from the end of the file.
 _MARK = bytes.fromhex("6d65746572696e67a1dc0a7b3b4e4d2f")
 _LENGTH = struct.Struct("<I")
 # Tail of a file with an index: length of the index, mark, end of the footer, length of the footer, magic number.
@@ -132,12 +132,12 @@ def _footer_of(content: bytes, accounts: Collection[str]) -> bytes:
 
 
 def _table(content: pa.Buffer) -> pa.Table:
-    # Threads would cost more than the decompression does.
+    # Threads would cost more than the decompression itself.
     return pa.ipc.open_stream(content, options=pa.ipc.IpcReadOptions(use_threads=False)).read_all().combine_chunks()
 
 
 def _holding(firsts: Sequence[str], lasts: Sequence[str], accounts: Collection[str]) -> list[int]:
-    """Numbers of the row groups that may have rows of some accounts. Both ends of the ranges are ascending."""
+    """Numbers of the row groups that may have rows of some accounts. The groups' first and last accounts ascend."""
     found: set[int] = set()
     for account_id in accounts:
         number = bisect_left(lasts, account_id)
@@ -238,7 +238,7 @@ def _varint_of(value: int) -> bytes:
 _NAME = pa.dictionary(pa.int32(), pa.string())
 NUMBER = pa.decimal128(38, 0)
 NAMES = ("account_id", "usage_type", "service", "from_location", "to_location")
-# Rows are sorted by these columns. Null sorts first in a column.
+# Rows are sorted by these columns. In a column, null sorts first.
 ORDER = (*NAMES, "corrects", "hour")
 USAGE_SCHEMA = pa.schema(
     [
@@ -351,11 +351,11 @@ def usage_writer(sink: io.BytesIO | Path) -> pq.ParquetWriter:
 
 
 def usage_parquet(source: BinaryIO | bytes, accounts: Collection[str] | None = None) -> RowGroups:
-    """Open a file so that its names stay dictionary-encoded when read.
+    """Open a file so that its name columns stay dictionary-encoded when they are read.
 
     Args:
         source: The open file, or its content.
-        accounts: Accounts whose rows are wanted; with an index by account, other row groups are skipped.
+        accounts: Accounts to read; if the file has an index by account, row groups of other accounts are skipped.
     """
     if accounts is None or isinstance(source, bytes):
         return RowGroups(source, NAMES)

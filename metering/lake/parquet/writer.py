@@ -32,14 +32,14 @@ from metering.units import HOUR_S, MIB
 if TYPE_CHECKING:
     from metering.stores.objects import ObjectStore
 
-# External sort: sorted runs on disk, and a merge of them. Memory use does not grow with the number of rows.
+# External sort: sorted runs on disk, and a merge of them. Memory use is independent of the number of rows.
 
 # Number of rows per run in memory during the merge: 24 runs with 57 bytes per row take 45 MB.
 _BATCH_ROWS = 32 * 1024
 
 # Sort key of a row.
 Place = tuple[str | int, ...]
-# Function from a row's number in the batch to its sort key.
+# Function from a row's number within the batch to the row's sort key.
 Places = Callable[[pa.RecordBatch], Callable[[int], Place]]
 
 
@@ -54,7 +54,7 @@ def write_run(table: pa.Table, path: Path, *, compression: str | None = None, ba
 def sorted_runs(
     tables: Iterable[pa.Table], run_rows: int, spill: Callable[[list[pa.Table], int], Path]
 ) -> tuple[list[Path], list[pa.Table]]:
-    """Write runs of at most `run_rows` rows, or of one table. Tables that fit into a single run are returned."""
+    """Write runs of one table, or of at most `run_rows` rows. Tables that fit into a single run are returned."""
     runs: list[Path] = []
     buffer: list[pa.Table] = []
     rows = 0
@@ -89,7 +89,7 @@ class _Cursor:
         self._first = 0
 
     def forward(self) -> bool:
-        """Load the next batch if the current batch is exhausted. False at the end of the run."""
+        """Load the next batch if the current batch is exhausted. Returns False at the end of the run."""
         while self._first >= self._batch.num_rows:
             try:
                 self._batch = self._reader.read_next_batch()
@@ -138,14 +138,14 @@ def _joined_by_run(piece: dict[int, list[pa.Table]]) -> list[pa.Table]:
 # Scratch folders, which are removed soon after their process ends, even if it is killed.
 #
 # A killed function leaves its folder on the disk of a warm execution environment. The owner of a folder holds a file
-# lock in it, and the kernel releases a dead process's locks. So the next process can tell a leftover folder from a
-# folder in use. Another lock covers the creation of folders and the search for leftovers, so that nobody sees a folder
-# before its owner has locked it.
+# lock in it, and the kernel releases the locks of a dead process. So the next process can distinguish a leftover folder
+# from a folder in use. Another lock covers the creation of folders and the search for leftovers, so that no process
+# sees a folder before its owner has locked it.
 
 
 _PREFIX = "metering-lake-"
 _OWNER = "owner.lock"
-# A folder without a lock file is from an earlier release, which used a folder for at most a quarter of an hour.
+# A folder without a lock file was made by an earlier release, which used a folder for at most a quarter of an hour.
 _UNLOCKED_S = HOUR_S
 
 
@@ -273,7 +273,7 @@ class ParquetLakeWriter:
 
 
 class _Sink:
-    """A lake file that is being written. It counts rows and bytes, also by usage key."""
+    """A lake file that is being written. Rows and bytes are counted in total and by usage key."""
 
     def __init__(self, path: Path) -> None:
         self._writer = pq.ParquetWriter(

@@ -22,7 +22,7 @@ PRODUCERS_PK = f"{NOTE}producers"
 REFUSED_SENDERS_PK = f"{NOTE}refused-senders"
 _LOG = logging.getLogger(__name__)
 _REMEMBERED_S = 7 * DAY_S
-# A registry is cached for this long.
+# Time for which a registry is cached.
 KNOWN_MS = MINUTE_S * 1000
 # An item of 400 KB could hold more. A producer with more accounts may get permission for all accounts.
 MAX_ACCOUNTS = 5_000
@@ -112,12 +112,12 @@ def refused_sender_item(sender_id: str, now_s: int) -> dict[str, Value]:
 
 
 def refused_sender_key(sender_id: str, now_s: int) -> Key:
-    """Key of this note: one note for each role and hour. Sessions of one role count as one sender."""
+    """Key of this note; there is one note per role and hour. Sessions of one role count as one sender."""
     return Key(REFUSED_SENDERS_PK, f"{role_of(sender_id)[:128]}#{now_s // HOUR_S}")
 
 
 def refused_senders(items: ItemStore) -> Iterator[tuple[str, int]]:
-    """Role of a refused sender -> time of the alert about it, epoch seconds."""
+    """Role of a refused sender -> time of the alert about the sender, epoch seconds."""
     for item in items.query(Table.LEDGER, REFUSED_SENDERS_PK):
         fields = Fields.of_item(item)
         yield fields.text("sk").rpartition("#")[0], fields.whole("told_s")
@@ -125,7 +125,7 @@ def refused_senders(items: ItemStore) -> Iterator[tuple[str, int]]:
 
 @dataclass(slots=True, kw_only=True)
 class LedgerProducers:
-    """`KnownProducers` over the ledger. A process reads it once a minute, for any number of messages. Mutable.
+    """`KnownProducers` over the ledger. A process reads them once a minute, for any number of messages. Mutable.
 
     An unreadable item is skipped and logged: its producer's batches go to quarantine, and all other batches continue.
     """
@@ -138,7 +138,7 @@ class LedgerProducers:
         now_ms = self.clock.now_ms()
         registry = self._registry
         oldest_ms = now_ms - KNOWN_MS if since_ms is None else min(since_ms, now_ms)
-        # Setting the clock back must not extend the life of a cache.
+        # Setting the clock back must not extend the life of a cached registry.
         if registry is None or not oldest_ms <= registry.read_ms <= now_ms:
             registry = self._registry = Registry(producers=self._producers(), read_ms=now_ms)
         return registry
@@ -160,8 +160,8 @@ class LedgerProducers:
 # All tokens are in one partition, so that one query lists them. A check is one strongly consistent read, cached for a
 # minute. Items expire by TTL some time after their token; until then, a revoked token remains and says who revoked it.
 #
-# `W#api-large`, `W` lists the running large requests in all processes of the function. An entry ends with its request,
-# or expires if its process has died. The function of the API writes no other items.
+# `W#api-large`, `W` lists the running large requests in all processes of the function. An entry is removed at the end
+# of its request, or expires if its process has died. The function of the API writes no other items.
 
 
 TOKENS_PK = f"{TOKENS}tokens"
@@ -200,9 +200,9 @@ class StoredToken(StoredItem):
         label: Label for the operator; may be empty.
         made_by: ARN of its creator.
         expires_s: Time from which the token is refused, epoch seconds.
-        costs: Whether the holder may see costs at tiers shared with other accounts. Without it, the holder sees only
+        costs: Whether the holder may see costs at tiers shared with other accounts. Otherwise, the holder sees only
             costs of payers with no accounts hidden from the holder. Older tokens have this right until they expire.
-        revoked_by: ARN of the person who revoked it; empty if not revoked.
+        revoked_by: ARN of the person who revoked the token; empty if not revoked.
         revoked_s: Time of the revocation; 0 if not revoked.
     """
 
@@ -227,7 +227,7 @@ class StoredToken(StoredItem):
         return not self.revoked_s and now_s < self.expires_s
 
     def to_item(self) -> dict[str, Value]:
-        # Stored redundantly, so that a lost list never means all accounts.
+        # This fact is stored redundantly, so that a lost list never means all accounts.
         return item_of(self) | {"all_accounts": self.accounts is None}
 
 
@@ -236,7 +236,7 @@ class LargeRequest:
     """A running large request.
 
     Attributes:
-        until_ms: Time until which the entry counts at most, epoch milliseconds.
+        until_ms: Time after which the entry no longer counts, epoch milliseconds.
     """
 
     token_id: str
@@ -248,7 +248,7 @@ class LargeRequests(StoredItem):
     """Large requests in work.
 
     Attributes:
-        version: Version number, so that no concurrent change is lost.
+        version: Version number for conditional writes, so that no concurrent change is lost.
     """
 
     key: ClassVar[Key] = LARGE_KEY

@@ -32,11 +32,11 @@ class DroppedObjects(codec.StoredItem):
 
     Attributes:
         lost: The first objects found without a batch.
-        from_s: Objects put from this time on were read by the last pass, epoch seconds.
+        from_s: The last pass read the objects that were put from this time on, epoch seconds.
         seen_to_s: All objects put before this time have been read.
         began_s: When the last pass began; 0 if there was none.
         finished_s: When the last pass finished; 0 if none has finished.
-        upto_s: Objects put before this time are read by the running pass; 0 if no pass is running.
+        upto_s: The running pass reads the objects that were put before this time; 0 if no pass is running.
         after: The last key that the running pass read.
         refused_to_s: Batches that entered quarantine before this time are not in `lost`, epoch seconds.
     """
@@ -61,24 +61,24 @@ _DOCTOR = f"{NOTE}doctor"
 
 
 def doctor_key(name: str) -> Key:
-    """Key of an item of one examination."""
+    """Key of an item of one run of `metering doctor`."""
     return Key(_DOCTOR, name)
 
 
 def doctor_item(name: str, *, expires_s: int, filler: str = "") -> dict[str, Value]:
-    """An item that expires if it is not deleted."""
+    """An item that has an expiry, in case it is not deleted."""
     return {**doctor_key(name)._asdict(), "n": 1, "expires_at": expires_s, **({"filler": filler} if filler else {})}
 
 
 # Canary batches: known batches of a reserved account that are sent twice and must be counted once.
 #
-# Each canary has a slot (a minute) of its own, and each minute of an hour has its own usage type. So the total for a
-# booked hour and usage type shows whether one batch was counted once, twice or not yet. The canary has as many usage
-# kinds as an hour has minutes, because kinds keep their numbers (P45). Reports omit the reserved account unless a query
-# names it.
+# Each canary has its own slot (a minute), and each minute of an hour has its own usage type. So the total for a booked
+# hour and usage type shows whether one batch was counted once, twice or not yet. The canary has as many usage kinds as
+# an hour has minutes, because kinds keep their numbers (P45). Reports omit the reserved account unless a query names
+# it.
 
 
-# No AWS account has this id. A report shows it only if the query names it.
+# No AWS account has this id. A report shows this account only if the query names it.
 CANARY_ACCOUNT_ID = "000000000000"
 CANARY_PREFIX = "canary:"
 CANARY_SERVICE = "MeteringCanary"
@@ -104,7 +104,7 @@ def canary_batch_id(slot_s: int) -> str:
 
 
 def canary_usage_type(slot_s: int) -> str:
-    """Usage type of this slot's batch, which no other batch of the hour has."""
+    """Usage type of this slot's batch; no other batch of the hour has this usage type."""
     return f"{CANARY_USAGE_TYPES}{slot_s % HOUR_S // MINUTE_S:02d}"
 
 
@@ -115,7 +115,7 @@ def canary_hour(slot_s: int) -> int:
 
 def canary_body(slot_s: int, region: str) -> str:
     """Message with one record. The batch is the same for the same slot and region, so copies are duplicates."""
-    # Reports need only the names of this module, and the message rules take long to import.
+    # Reports need only the names of this module, and importing the message rules takes long.
     from metering.intake.messages import SCHEMA
 
     moment = rfc3339(slot_s)
@@ -141,7 +141,7 @@ def canary_body(slot_s: int, region: str) -> str:
 
 
 CANARY_PK = f"{NOTE}canary"
-# Retention of the notes of canaries and of conflicts.
+# Retention of the notes about canaries and conflicts.
 REMEMBERED_S = 7 * DAY_S
 
 

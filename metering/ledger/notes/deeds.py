@@ -1,7 +1,7 @@
-"""Deeds: changes and deletions made by commands. `W#deed-<month>`, time and id; no deed ever expires.
+"""Deeds: changes and deletions made by commands. Key: `W#deed-<month>`, time and id; no deed expires.
 
-The item of a deed is written before the deed starts (`begun`), and again when it ends. The deed of a killed process
-stays `begun`: its progress is unknown.
+The item of a deed is written before the deed starts (`begun`), and again when the deed ends. The deed of a killed
+process stays `begun`: its progress is unknown.
 """
 
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class Deed(codec.StoredItem):
 
     Attributes:
         deed_id: Random id that distinguishes deeds of the same millisecond.
-        what: Words of the command, such as `period close`.
+        what: The command's words, such as `period close`.
         subject: Object of the command, such as `2026-10`; may be empty.
         consequence: The consequence that was shown to the person.
         who: ARN of the caller, according to STS.

@@ -28,7 +28,7 @@ class Cleaning(StoredItem):
         return Key(CLEANING_PK, self.chain)
 
     def keep(self, items: ItemStore) -> None:
-        """Store the note. Two cleaners of one chain may overwrite each other, because both results are current."""
+        """Store the note. Two cleaners of one chain may overwrite it, because both results are current."""
         items.put(Put(table=Table.LEDGER, item=self.to_item()))
 
 
@@ -40,7 +40,7 @@ def cleanings(items: ItemStore) -> dict[str, Cleaning]:
 
 # What the compactor last found pending, as a note for the watch: `W#lake`, `<shard>`.
 #
-# The compactor lists pending rows in any case. The watch runs each minute, and reads this note instead of the list.
+# The compactor lists pending rows anyway. The watch runs once a minute, and reads this note instead of the list.
 
 
 LAKE_FIGURES_PK = f"{NOTE}lake"
@@ -51,7 +51,7 @@ class LakeFigures(StoredItem):
     """Pending commits of one shard.
 
     Attributes:
-        commits: Commits with hours that no run has taken.
+        commits: Number of commits with hours that no run has taken.
         hours: Those hours, each once.
         oldest_ms: When the oldest of these commits was made; None without commits.
     """
@@ -67,7 +67,7 @@ class LakeFigures(StoredItem):
         return Key(LAKE_FIGURES_PK, str(self.shard))
 
     def keep(self, items: ItemStore) -> None:
-        """Store the note. Two compactors of one shard may overwrite each other, because both results are current."""
+        """Store the note. Two compactors of one shard may overwrite it, because both results are current."""
         items.put(Put(table=Table.LEDGER, item=self.to_item()))
 
 

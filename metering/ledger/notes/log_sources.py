@@ -33,7 +33,7 @@ class LogRulingKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogRuling(StoredItem):
-    """Operator's ruling on a source of logs, which the coverage job applies.
+    """Ruling of an operator on a source of logs; the coverage job applies the ruling.
 
     Attributes:
         first_s, last_s: First and last accepted slot; 0 for the ruling `forget`.
@@ -67,24 +67,24 @@ class LogSourceState(StoredItem):
 
     Attributes:
         kind, source: Kind of log, and the resource that writes the files. `source` is empty if file names do not state
-            it.
+            the source.
         account_id, region: Account and region of the newest file; empty if no file states them.
         place: Location of the newest file, `s3://bucket/key`; for a flow log without files, the log's destination.
         named: Name of the log source in the stage's settings to which this source belongs; else empty. Only sources of
             the stage's settings hold completeness back and raise alarms.
         first_s, newest_s: First and newest slot with a file; None without files, or if the kind has no slots.
         missing: The oldest ranges of slots without a file, first and last slot included, in order.
-        unlisted: Number of missing slots in later ranges, which are not listed.
+        unlisted: Number of missing slots in later ranges, which are not in `missing`.
         through_s: Time up to which every record has arrived; None if unknown.
         planned_s: When the newest file was planned; 0 if there is none.
         expected_s: Time from which the contexts list the log; 0 if never listed.
-        ended_s: Time from which no file is expected, because the log was deleted (by a context) or forgotten (by an
-            operator); 0 if active.
+        ended_s: Time from which no file is expected, because a context lists the log no longer or an operator forgot
+            it; 0 if active.
         status: State of the log's delivery according to the context; empty if the context states none.
-        shadowed_by: Other logs with the authority over lines of this log, at most 20.
+        shadowed_by: Other logs that have the authority over lines of this log (at most 20 logs).
         recent: Sums over the source's last two days, by name (`log_sums.RECENT`).
-        deep_s: Time of the last check of a whole day and of all gaps.
-        whole_s: Time of the last check of all plans.
+        deep_s: Time of the last check that covered a whole day and all gaps.
+        whole_s: Time of the last check that covered all plans.
     """
 
     kind: str
@@ -127,22 +127,22 @@ class LogFigures(StoredItem):
     """Figures of the log sources in the stage's settings, as of the coverage job's last run.
 
     Attributes:
-        sources: Known sources, including those outside the settings.
+        sources: Number of known sources, including sources outside the settings.
         log_sources: Number of log sources in the settings. If 0, no alarm fires and nothing is held back.
         missing_slots: Number of slots without a file, over all sources in the settings.
-        silent: Sources that should deliver but have not delivered for a long time, or never.
-        refusing: Sources with more than 1 % of refused lines.
-        unclassified: Sources whose unclassified share of bytes is larger than the stage allows.
-        unclassified_permille: Unclassified share of all metered bytes of logs in the last two days.
+        silent: Number of sources that should deliver, but have not delivered for a long time, or never.
+        refusing: Number of sources of whose lines more than 1 % are refused.
+        unclassified: Number of sources whose unclassified share of bytes exceeds the stage's limit.
+        unclassified_permille: Share of unclassified bytes in all metered bytes of logs of the last two days.
         context_s: Time from which the newest context holds; 0 if there is none.
         held_s: Time up to which the flow logs are complete; None if no flow log holds back completeness.
-        holding: Sources with missing slots, or that never delivered.
-        first: The source that holds completeness back the most; empty if none does.
-        place: Location of that source's files, `s3://bucket/prefix`.
+        holding: Number of sources that have missing slots or never delivered.
+        first: The source that holds completeness back the most; empty if no source does.
+        place: Location of the files of source `first`, `s3://bucket/prefix`.
         settles_s: Age from which logs of other kinds in the settings are assumed complete; 0 without such logs.
         found_after: Key after which the search for new sources continues.
         found_s: Time when a search through all plans last ended.
-        first_run_s: Time of the job's first run.
+        first_run_s: Time when the coverage job first ran.
     """
 
     key: ClassVar[Key] = LOG_SOURCES_KEY
@@ -165,17 +165,17 @@ class LogFigures(StoredItem):
     first_run_s: int = 0
 
 
-# Sums over the plans of one log source: `W#log-sums-<kind>#<source>`, one item a day, or an hour.
+# Sums over the plans of one log source: `W#log-sums-<kind>#<source>`, one item per day, or per hour.
 #
-# An item lists the plans in its sums, so each plan is read once, in any order. An item that was written twice or lost
-# is never wrong: its sums are always those of the plans that it names.
+# An item lists the plans that its sums include, so each plan is read once, in any order. An item that was written twice
+# or lost is never wrong: its sums are always those of the plans that it names.
 
 
 # Length of the digest prefix that identifies a plan: two plans of an item share it with a probability below 1 in 10^6.
 NAME_CHARS = 12
 # An item lists at most this many plans, to stay below 400 KB: 86 files per slot of one flow log. Others are not summed.
 MOST_PLANS = 25_000
-# Sums of the last two days that a source's state repeats, for metrics.
+# Sums of the last two days, which a source's state repeats for metrics.
 RECENT = ("lines", "refused", "skipdata", "metered_bytes", "unclassified_bytes")
 
 
@@ -188,7 +188,7 @@ class LogSums(StoredItem):
         balance: Lines and bytes by outcome, under the names of a file's balance.
         unclassified: Unclassified bytes by reason.
         refusals: Refused lines by reason.
-        shadowed: Shadowed bytes by the log that has the authority over them.
+        shadowed: Shadowed bytes, by the log that has the authority over these bytes.
         names: Names of the summed plans: the first characters of their digests, concatenated.
     """
 
@@ -211,7 +211,7 @@ class LogSums(StoredItem):
         return sum(self.unclassified.values())
 
     def named(self) -> set[str]:
-        """Names of the plans included in the sums."""
+        """Names of the plans that the sums include."""
         return {self.names[at : at + NAME_CHARS] for at in range(0, len(self.names), NAME_CHARS)}
 
 

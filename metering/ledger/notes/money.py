@@ -44,14 +44,14 @@ class StoredBudget(StoredItem):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredAlert(StoredItem):
-    """An alert that is sent until the SNS topic accepts it.
+    """An alert, which is resent until the SNS topic accepts it.
 
     Attributes:
         id: Id of the alert, the same in every attempt to send it.
         period: Month or day of the alert.
         severity: Topic: `page` or `ticket`.
         fields: Other fields of the message.
-        made_s: Time when the threshold was found to be crossed, epoch seconds.
+        made_s: Time when the biller found that the threshold was crossed, epoch seconds.
         state: `new` until the topic has accepted the alert.
     """
 
@@ -87,9 +87,9 @@ class BillerFigures(StoredItem):
         unpriced_types: Number of usage types of the unpriced bytes.
         blocked_months: Months that have ended and cannot be invoiced.
         crossed_s: Times at which the alerts of the last days were made.
-        left_out: Regions that did not answer, so their usage is missing.
+        left_out: Regions that did not answer, so that their usage is missing from the figures.
         looked: Region -> last day that was checked for unusual usage, `2026-11-24`.
-        why: A sentence about what blocks the first of `blocked_months`; empty if none is blocked.
+        why: A sentence about what blocks the first of `blocked_months`; empty if no month is blocked.
     """
 
     key: ClassVar[Key] = BILLER_KEY
@@ -105,7 +105,7 @@ class BillerFigures(StoredItem):
     why: str = ""
 
 
-# Issued invoices: `I#<billing month>`, `<payer>#<month>#<number>`. The item names the document that counts.
+# Issued invoices: `I#<billing month>`, `<payer>#<month>#<number>`. The item names the document that is valid.
 #
 # The document is put first, permanently under its key, and then the item. If a document has no item, it is not issued
 # yet: the next attempt finds the document and writes the item. An item never changes.

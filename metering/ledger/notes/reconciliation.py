@@ -37,7 +37,7 @@ class Backlog:
 
 
 def _backlog(fields: Fields, _: str) -> Backlog:
-    # Items from before the backlog was measured lack this attribute.
+    # Items that were written before the backlog was measured lack this attribute.
     return Backlog(waiting=fields.whole("waiting", absent=0), since_s=fields.whole("waiting_since_s", absent=None))
 
 
@@ -46,7 +46,7 @@ class Reconciliation(StoredItem):
     """Result of the reconciler's last pass.
 
     Attributes:
-        finished_s: Time when a pass last had compared all entries of its list, epoch seconds.
+        finished_s: Time when a pass last finished comparing all entries of its list, epoch seconds.
         differences: Number of hours in which two passes showed the same difference.
         scan_due_s: Time by which the next full scan is due, epoch seconds; None before the end of the first scan.
         gaps_since_s: Earliest possible creation time of a missing batch, epoch seconds; None if no batch is missing.
@@ -102,11 +102,11 @@ class WorkList(StoredItem):
 
     Attributes:
         runs: Newest run of each shard whose hours are already on this list.
-        hours: Hours with files published since the hours were last found equal.
+        hours: Hours for which files were published since the hours were last found equal.
         files: Lake files not yet found equal to the markers of their batches.
-        suspects: Differences that a scan found in some of the hours.
-        unjudged: Hours with differences that a scan found and no pass examined. Only a scan removes these hours.
-        scanned_s: Start of the last full scan, finished or not, epoch seconds.
+        suspects: Differences that a scan found, for some of the hours.
+        unjudged: Hours with differences that a scan found but no pass has examined. Only a scan removes these hours.
+        scanned_s: Start of the last full scan, even if unfinished, epoch seconds.
         scan_tries: Number of invocations that worked on the scan since it was last saved; 0 without an unfinished scan.
         scan_runs: Newest run of each shard when this scan began.
     """
@@ -122,7 +122,7 @@ class WorkList(StoredItem):
     scan_runs: Annotated[Mapping[int, int], Added({})] = field(default_factory=dict)
 
     def backlog(self, *, different: frozenset[int | str] = frozenset()) -> Backlog:
-        """Backlog without hours and files that were compared and found different."""
+        """Backlog, without the hours and files that were compared and differ."""
         since = [since_s for hour_s, since_s in self.hours.items() if hour_s not in different]
         since += [since_s for file, since_s in self.files.items() if file.key not in different]
         since += self.unjudged.values()
@@ -144,7 +144,7 @@ class WorkList(StoredItem):
 
 RULING_PK = f"{NOTE}ruling"
 SOURCES_KEY = Key(f"{NOTE}sources", "W")
-# If some sources could not be followed, at most this many are named; the count includes all.
+# If some sources could not be tracked, at most this many are named; the count includes all.
 NAMED = 20
 
 
@@ -164,7 +164,7 @@ def _numbers(fields: Fields, name: str) -> tuple[int, int] | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ruling(StoredItem):
-    """Operator's ruling on a source, which the reconciler applies. Repeating a ruling only updates its time.
+    """Ruling of an operator on a source; the reconciler applies the ruling. Repeating a ruling only updates its time.
 
     Attributes:
         numbers: First and last number of the accepted gap; None for all numbers up to `at_ms`.
@@ -224,7 +224,7 @@ class SourceState(StoredItem):
 
     Attributes:
         last_sequence: Highest credible number seen.
-        last_seen_s: Time when the source's last batch was decided, epoch seconds; 0 for a forgotten source until it
+        last_seen_s: Time when the source's last batch got its verdict, epoch seconds; 0 for a forgotten source until it
             sends again.
         gaps: The newest few hundred intervals of missing numbers (both ends included), in order.
         unlisted_gaps, unlisted_numbers: Number of older gaps, and of the missing numbers in them.
@@ -251,7 +251,7 @@ class SourceState(StoredItem):
         return sum(last - first + 1 for first, last in self.gaps) + self.unlisted_numbers
 
     def is_live(self, now_s: int, life_s: int) -> bool:
-        """Whether the source has sent a batch within `life_s`. Otherwise it is no longer counted as a source."""
+        """Whether the source has sent a batch within `life_s`. Otherwise the source is no longer counted."""
         return self.last_seen_s > now_s - life_s
 
     def to_item(self) -> dict[str, Value]:
@@ -261,5 +261,5 @@ class SourceState(StoredItem):
         return item
 
 
-# A source counts as silent if it had no batch for this long when a complete pass looked for one.
+# A source counts as silent if a complete pass looked for a batch of it and found none for this long.
 SILENCE_S = DAY_S

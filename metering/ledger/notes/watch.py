@@ -37,7 +37,7 @@ class WatchState(StoredItem):
     """State that the watch function keeps between invocations.
 
     Attributes:
-        first_s: Time of the watch function's first invocation. Ages of events that never happened count from then.
+        first_s: Time of the watch function's first invocation. Ages of events that never happened start then.
         queue_empty_s: Time when the ingest queue was last found empty; 0 if never.
     """
 
@@ -69,9 +69,9 @@ class Hold:
 
     Attributes:
         holder: A `Holder`, or a cause that only a later version defines.
-        since_s: Time before which, despite this cause, everything sent is counted, epoch seconds. 0: unknown.
+        since_s: Time before which everything sent is counted despite this cause, epoch seconds. 0: unknown.
         count: Number of messages, commits or sources; 0 if unknown.
-        name: Name of the first message, commit or source, if it has one.
+        name: Name of the first message, commit or source, if it has a name.
         place: Where to find the missing files, `s3://bucket/prefix`; empty if unknown.
     """
 
@@ -103,7 +103,7 @@ class Completeness(StoredItem):
 
 
 def _held_rows(held_by: tuple[Hold, ...]) -> list[list[str | int]]:
-    # Versions without log sources expect three values a row, so names and places are in other attributes.
+    # Versions without log sources expect three values per row, so names and places are in other attributes.
     return [[hold.holder, hold.since_s, hold.count] for hold in held_by]
 
 
@@ -122,8 +122,8 @@ def _hold(row: Fields, names: Mapping[str, tuple[str, str]]) -> Hold:
 # What the watch stores about the queues: the time before which all messages have left both queues.
 #
 # SQS reports the age of the oldest message that was received fewer than three times. For messages that were received
-# more often, or are dead letters, SQS reports no age. So the watch stores what it knew before a message disappeared
-# from that metric. This stays valid until the message can be visible again.
+# more often, and for dead letters, SQS reports no age. So the watch stores what it knew before such a message
+# disappeared from that metric. This stored time stays valid until the message can be visible again.
 #
 # | item                | pk            | sk                              | written by   |
 # |---------------------|---------------|---------------------------------|--------------|
@@ -133,11 +133,11 @@ def _hold(row: Fields, names: Mapping[str, tuple[str, str]]) -> Hold:
 
 QUEUES_KEY = Key(f"{NOTE}queues", "W")
 HELD_PK = f"{NOTE}held"
-# At this receive count, a message is noted before processing, because the queue's age metric now ignores it.
+# At this receive count, a message is noted before processing, because the queue's age metric ignores it from now on.
 HELD_FROM_RECEIVE = 3
 # A note is needed until its message is received again or dies. The visibility timeout is at most 12 hours (SQS quotas).
 HELD_LIFE_S = 2 * DAY_S
-# The watch measures once a minute. A delay of less than this does not count as a missed measurement.
+# The watch measures once a minute. A delay shorter than this does not count as a missed measurement.
 _LOOKS_APART_S = 2 * MINUTE_S
 
 
@@ -171,9 +171,9 @@ class QueueLook:
 
     Attributes:
         left_s: All messages sent before this time have left the ingest queue, except those that its age metric omits.
-        empty: Whether the ingest queue had no messages, not even hidden ones.
-        ended_s: Time when the dead-letter queue was read. Messages missing from it had been redriven by then.
-        held_s: SentTimestamp of the oldest noted message that may still be in the queue; None if there is none.
+        empty: Whether the ingest queue had no messages, neither visible nor hidden.
+        ended_s: Time when the dead-letter queue was read. Messages missing from that queue had been redriven by then.
+        held_s: SentTimestamp of the oldest noted message that may still be in the queue; None without such a message.
         unseen: Whether there are messages of unknown SentTimestamp: dead letters, or too many notes to read.
     """
 
@@ -196,7 +196,7 @@ class QueueMemory(StoredItem):
         decided_s: All messages sent before this time had left the ingest queue at the last check.
         floor_s: Bound for dead letters: each was in the ingest queue when `decided_s` was this, or was sent later.
         unseen: Whether there were messages of unknown SentTimestamp at the last check.
-        unseen_s: Time when unseen messages were last seen, or first found gone. They had all been redriven by then.
+        unseen_s: Time when such messages last existed, or were first found gone. All were redriven by then.
     """
 
     key: ClassVar[Key] = QUEUES_KEY
@@ -226,7 +226,7 @@ class QueueMemory(StoredItem):
 
     @property
     def calm(self) -> bool:
-        """Whether no SentTimestamp is unknown, and all redriven messages have left the queue again."""
+        """Whether every SentTimestamp is known, and all redriven messages have left the queue again."""
         return not self.unseen and self.decided_s >= self.unseen_s
 
     def after(self, look: QueueLook, *, blind_s: int) -> QueueMemory:
@@ -252,7 +252,7 @@ class QueueMemory(StoredItem):
             least_s=least_s,
             before_s=before_s,
             decided_s=decided_s,
-            # The previous measurement's value is used, because a dead letter appears with a delay.
+            # The value of the previous measurement is used, because a dead letter appears with a delay.
             floor_s=min(self.decided_s, decided_s) if calm else self.floor_s,
             unseen=look.unseen,
             unseen_s=unseen_s,
@@ -260,11 +260,11 @@ class QueueMemory(StoredItem):
 
     @property
     def left_s(self) -> int:
-        """All messages sent before this time have left the ingest queue, except noted ones."""
+        """All messages sent before this time have left the ingest queue, except noted messages."""
         return min(self.least_s, self.before_s)
 
     def unseen_since_s(self, *, longest_life_s: int) -> int:
-        """Lower bound of unknown SentTimestamps. Messages live at most `longest_life_s`."""
+        """Lower bound of unknown SentTimestamps. Messages expire after `longest_life_s` at most."""
         return max(self.floor_s, self.looked_s - longest_life_s)
 
 

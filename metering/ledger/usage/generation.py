@@ -5,10 +5,10 @@
 | usage  | `S#generation` | `S`            | `number`, `n<shard>`, `restore`   |
 | ledger | `S#restore`    | `<generation>` | `token`                           |
 
-Usage items contain numbers of kinds and runs, which only their own ledger defines. A ledger that was restored to an
-earlier time would assign these numbers again. So every run writes its number into this item before updating usage
-items, and a roll-up reads the item before its chain: a chain with only lower numbers was restored. A table filled after
-a restore belongs only to that restore, because another restore assigns other numbers.
+Usage items contain numbers of kinds and runs, which are defined only in the table's own ledger. A ledger that was
+restored to an earlier time would assign these numbers again. So every run writes its number into this item before
+updating usage items, and a roll-up reads the item before its chain: a chain with only lower numbers was restored. A
+table filled after a restore belongs only to that restore, because another restore assigns other numbers.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class UsageGeneration:
 
     Attributes:
         number: Generation of the table; None if none is stored yet.
-        runs: By shard, number of the newest run that may have written to the table.
+        runs: Shard -> number of the newest run that may have written to the table.
         restore: Token of the ledger's restore that fills or filled the table; empty without a restore.
     """
 
@@ -77,7 +77,7 @@ def usage_generation(items: ItemStore) -> UsageGeneration:
 
 
 def check_generation(items: ItemStore, number: int) -> None:
-    """Returns if the usage table has this generation, or does not state one yet.
+    """Check that the usage table has this generation, or does not state a generation yet.
 
     Raises:
         GenerationError: The table states another generation: it was restored, or filled from another table.
@@ -106,7 +106,7 @@ def remember_generation(items: ItemStore, number: int) -> None:
 
 
 def claim_new_table(items: ItemStore, number: int, *, token: str) -> None:
-    """Returns if this restore of the ledger may fill the new usage table. Call it again after any failure.
+    """Claim the new usage table for this restore of the ledger. Repeat the call after any failure.
 
     Args:
         items: Store of the ledger and of the new usage table.
@@ -136,10 +136,10 @@ def claim_new_table(items: ItemStore, number: int, *, token: str) -> None:
 
 
 def check_chains(items: ItemStore, shards: Iterable[int]) -> None:
-    """Returns if no roll-up chain is behind its mark in the usage table.
+    """Check that no roll-up chain is behind its mark in the usage table.
 
-    The mark is read before the chain. A run is in its chain before it writes its mark, so without a restore no chain is
-    behind its mark.
+    The mark is read before the chain. A run is added to its chain before it writes its mark, so without a restore no
+    chain is behind its mark.
 
     Raises:
         GenerationError: A chain is behind: the ledger was restored to an earlier time, and the usage table was not.
@@ -156,7 +156,7 @@ def check_chains(items: ItemStore, shards: Iterable[int]) -> None:
 
 
 def mark_run(items: ItemStore, shard: int, number: int) -> None:
-    """Write a run's number into the usage table. Call this before the run's first update of a usage item.
+    """Write a run's number into the usage table. Call this function before the run's first update of a usage item.
 
     Raises:
         UnavailableError: It is unknown whether the number was written; repeat the call before continuing (P3).

@@ -1,4 +1,4 @@
-"""Items of the usage table: the usage of an account in one booked hour, kinds side by side (P45).
+"""Items of the usage table: the usage of an account in one booked hour, with many kinds in one item (P45).
 
 | pk                    | sk                                                     | counts                    |
 |-----------------------|--------------------------------------------------------|---------------------------|
@@ -33,7 +33,7 @@ _BYTES = "b"
 _RECORDS = "r"
 _KEYS = ("pk", "sk")
 ACCOUNT_PREFIX = "A#"
-# Remedy that error messages about an item name.
+# Remedy that is named in error messages about an item.
 MENDED_BY = "`metering rebuild usage` mends it"
 # Number of cached attribute names: enough for every kind number of an account.
 _REMEMBERED_NAMES = 16_384
@@ -48,8 +48,8 @@ class UsageItem:
         totals: Total by kind number; for a kind without a number, by the kind itself. A total may be zero after a
             repair, and negative while a repair is running.
         revision: Revision; None if the service never wrote the item.
-        runs: By shard, number of the newest run in the item; a shard without a run is absent.
-        odd: Attributes with a name or value that no release writes, as read (P49). They are in no other field.
+        runs: Shard -> number of the shard's newest run in the item; a shard without a run is absent.
+        odd: Attributes with a name or value that no release writes, as read (P49). No other field has them.
     """
 
     account_id: str
@@ -131,7 +131,7 @@ def check_revised(item: Item) -> None:
     """Raise an error if an item lacks its revision, which every write sets.
 
     Raises:
-        LedgerCorruptError: Without a revision, the item was changed by hand, so its figures may be incomplete.
+        LedgerCorruptError: An item without a revision was changed manually, so its figures may be incomplete.
     """
     if REVISION not in item:
         raise LedgerCorruptError(f"{_named(item)}: {REVISION} is missing: {MENDED_BY}")

@@ -5,12 +5,12 @@
 | `D#<account>` | `K#<usage type>#<service>#<from>#<to>` | `number`                         |
 | `D#<account>` | `N#<number>`, 6 digits                | `usage_type, service, from, to`   |
 
-Numbers belong to one account and are dense from 0. A transaction writes a number and its name, both only if absent, and
-neither ever changes. Numbers never leave the usage table: plans, responses and logs contain names.
+Numbers belong to one account and are dense from 0. A transaction writes a number and its name, both only if absent;
+neither of them ever changes. Numbers never leave the usage table: plans, responses and logs contain names.
 
 Each of the two items states the number and the name. So a lost item is read from the other item, and the next claim
-restores it. If both items are lost, the meaning of the number is unknown. This raises `LedgerCorruptError` until a
-rebuild assigns the number to a kind of the rows without number, and corrects the figures.
+restores it. If both items are lost, the meaning of the number is unknown. Reading it raises `LedgerCorruptError` until
+a rebuild assigns the number to a kind of the rows without number, and corrects the figures.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
 
     from metering.stores import clock
 
-# Maximum number of kinds in an account's dictionary, the same for all accounts and permanent (P45).
+# Maximum number of kinds in an account's dictionary; it is the same for all accounts and permanent (P45).
 #
 # | pk        | sk             | attributes |
 # |-----------|----------------|------------|
 # | `S#kinds` | `<generation>` | `cap`      |
 #
 # The process that claims the first number of a usage generation makes its own setting the cap of that generation. No
-# number at or above the cap is ever claimed. So a full dictionary stays full, and a kind outside the dictionary is
-# booked under its name from then on. If the cap rose, one kind of one hour would be in two items, and neither would
-# settle against the rows.
+# number at or above the cap is ever claimed. So a full dictionary stays full, and from then on, a kind outside the
+# dictionary is booked under its name. If the cap rose, one kind of one hour would be in two items, and neither item
+# would settle against the rows.
 
 
 _PK = "S#kinds"
@@ -63,17 +63,17 @@ def known_kind_cap(items: ItemStore, generation: int) -> int | None:
 
 
 def settled_kind_cap(items: ItemStore, generation: int, setting: int) -> int:
-    """The kind cap of a usage generation; the first caller stores it.
+    """The kind cap of a usage generation; the first caller stores the cap.
 
     Raises:
         LedgerCorruptError: It cannot be read.
-        UnavailableError: It is unknown whether the cap is durable. The next process begins again.
+        UnavailableError: It is unknown whether the cap is durable. The next process retries.
     """
     known = known_kind_cap(items, generation)
     if known is not None:
         return known
     put = Put(table=Table.LEDGER, item={**kind_cap_key(generation)._asdict(), "cap": setting}, condition=Absent())
-    # The stored value stays, whichever process was first.
+    # The stored value remains, whichever process wrote it first.
     with suppress(ConditionFailedError):
         items.put(put)
     return settled_kind_cap(items, generation, setting)
@@ -83,12 +83,12 @@ _NAME = "K#"
 _AFTER_NAMES = "K$"
 _NUMBER = "N#"
 _AFTER_NUMBERS = "N$"
-# A process caches this many dictionaries: more than three times the accounts that the service is designed for. A run
-# over more accounts than that has no cache hits. With 20 kinds, an account takes 1.4 KB.
+# Number of dictionaries that a process caches: more than three times the accounts that the service is designed for. A
+# run over more accounts than that has no cache hits. With 20 kinds, an account takes 1.4 KB.
 _ACCOUNTS_KEPT = 40_000
-# Remedy that error messages about a lost number name.
+# Remedy that is named in error messages about a lost number.
 _MENDED_BY = "`metering rebuild usage` gives it a new name, and corrects usage by the rows"
-# Number of kinds whose objects all of these dictionaries share.
+# Number of kinds whose objects all these dictionaries share.
 _KINDS_SHARED = 100_000
 
 
@@ -137,14 +137,14 @@ class _Dictionary(NamedTuple):
 
     @property
     def following(self) -> int:
-        """Next number to claim; valid if no item of the dictionary is missing."""
+        """Next number to claim; valid only if no item of the dictionary is missing."""
         return max(self.by_number, default=-1) + 1
 
     def whole(self, account_id: str) -> dict[int, UsageKind]:
         """The kinds by number.
 
         Raises:
-            LedgerCorruptError: A number stands for two kinds.
+            LedgerCorruptError: A number is assigned to two kinds.
         """
         for kind, number in self.by_name.items():
             if self.by_number.get(number, kind) != kind:
@@ -157,14 +157,14 @@ class KindNames:
     """Kinds of each account by number. If a number is unknown, the dictionary is read again before an error is raised.
 
     This is a plain class, because it caches the dictionaries of some accounts. Dictionaries only grow, so a cached
-    dictionary is never wrong.
+    dictionary is never wrong, only incomplete.
     """
 
     def __init__(self, items: ItemStore, *, accounts_kept: int = _ACCOUNTS_KEPT) -> None:
         self._items = items
         self._kept = accounts_kept
         self._known: OrderedDict[str, dict[int, UsageKind]] = OrderedDict()
-        # Most accounts have the same kinds, and each copy would take half a kilobyte.
+        # Most accounts have the same kinds, and each copy of a kind would take half a kilobyte.
         self._shared: dict[UsageKind, UsageKind] = {}
 
     def of(self, account_id: str) -> Mapping[int, UsageKind]:
@@ -189,20 +189,20 @@ class KindNames:
         """
         named = dict(_numbers(self._items, account_id))
         if not _is_dense(named):
-            # Another process is claiming a number now, or an item was lost.
+            # Either another process is claiming a number now, or an item was lost.
             return self._keep(account_id, self.dictionary(account_id).whole(account_id))
         return self._keep(account_id, named)
 
     def read_whole(self, account_id: str) -> Mapping[int, UsageKind]:
-        """Like `read`, but from both kinds of items, for callers that lack a number or a name.
+        """Like `read`, but from the items by number and the items by name, for callers that lack a number or a name.
 
         Raises:
-            LedgerCorruptError: An item of the dictionary cannot be read, or a number stands for two kinds.
+            LedgerCorruptError: An item of the dictionary cannot be read, or a number is assigned to two kinds.
         """
         return self._keep(account_id, self.dictionary(account_id).whole(account_id))
 
     def dictionary(self, account_id: str) -> _Dictionary:
-        """Both kinds of items of an account's dictionary, read now."""
+        """The items by number and the items by name of an account's dictionary, read now."""
         pk = partition_of_kinds(account_id)
         names = self._items.query(Table.LEDGER, pk, sk_from=_NAME, sk_to=_AFTER_NAMES)
         return _Dictionary(by_number=dict(_numbers(self._items, account_id)), by_name=dict(map(_numbered, names)))
@@ -225,7 +225,7 @@ class KindNames:
         """The kind with this number in an account.
 
         Raises:
-            LedgerCorruptError: The number is not in the dictionary, read again, so it was lost (docs/protocol.md, P41).
+            LedgerCorruptError: The dictionary, read again, lacks the number, which was lost (docs/protocol.md, P41).
         """
         kind = self.of(account_id).get(number) or self.read_whole(account_id).get(number)
         if kind is None:
@@ -239,7 +239,7 @@ class KindNumbers:
 
     Args:
         cap: Maximum numbers of an account, if this usage generation has no cap yet (`kind_cap`). Kinds beyond this
-            maximum have no number, and get their own items.
+            maximum have no number, but items of their own.
         actions: Maximum actions of one transaction that claims numbers.
     """
 
@@ -292,11 +292,11 @@ class KindNumbers:
             account_id: Id of the account.
             kinds: The kinds that need a number.
             fills: Assign a lost number, whose name is also lost, to one of the kinds. Usage items with this number then
-                count as that kind, so the caller must compare these items with the rows next.
+                count as that kind, so the caller must next compare these items with the rows.
 
         Raises:
             LedgerCorruptError: The dictionary cannot be read, or a number was lost together with its name.
-            UnavailableError: It is unknown whether the claim of the numbers succeeded. The next process begins again.
+            UnavailableError: It is unknown whether the claim of the numbers succeeded. The next process retries.
         """
         failures = 0
         cap = self._settled_cap()
@@ -315,9 +315,9 @@ class KindNumbers:
             numbers = self._retrier.call(lambda: self._names.read(account_id))
 
     def _begin_claim(self, account_id: str, kinds: Sequence[UsageKind], cap: int, *, fills: bool) -> bool:
-        """Whether a claim of some kinds certainly succeeded, or is not needed. If not, the dictionary is read again.
+        """Whether a claim of some kinds certainly succeeded, or is not needed. If False, the dictionary is read again.
 
-        A number is assigned only once, even if one of its two items was lost. So both are read.
+        No number is assigned twice, even if one of the number's two items was lost. So both are read.
         """
         found = self._retrier.call(lambda: self._names.dictionary(account_id))
         whole = found.whole(account_id)
@@ -351,7 +351,7 @@ class KindNumbers:
         """Whether a number below the last number is certainly missing.
 
         A query may see part of a transaction, so a gap may be a claim in progress. A transaction sees another
-        transaction fully or not at all. The check fails if the number exists, or is just being claimed.
+        transaction fully or not at all. The check fails if the number exists, or another transaction is claiming it.
         """
         check = Check(table=Table.LEDGER, key=number_key(account_id, number), condition=Absent())
         try:
@@ -367,7 +367,7 @@ class KindNumbers:
         return self._cap
 
     def _claim(self, account_id: str, first: int, kinds: list[UsageKind]) -> bool:
-        """Whether this claim certainly succeeded. If not, the dictionary is read again first."""
+        """Whether this claim certainly succeeded. If False, the dictionary is read again first."""
         actions = [
             Put(table=Table.LEDGER, item=item, condition=Absent())
             for number, kind in enumerate(kinds, start=first)
@@ -412,7 +412,7 @@ class KindsBeyondCap(StoredItem):
     """Kinds of an account that the roll-up last booked without numbers.
 
     Attributes:
-        kinds: Kinds without a number in one run.
+        kinds: Number of kinds without a number in one run.
         example: One of these kinds, as `<usage type>#<service>#<from>#<to>`.
     """
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from metering.ledger.runs import Contradictions
 
-# If an item's key has no hour, the item may be in the range, so readers must see it.
+# If an item's key has no hour, the item may be in the range, so readers must be given it.
 _HOUR = re.compile(r"\d{4}-\d\d-\d\dT\d\d#")
 
 
@@ -47,14 +47,14 @@ class UsageReading:
         """Usage items of an account in one month, in order, or only of the hours in `[from_s, to_s)`.
 
         Raises:
-            LedgerCorruptError: An item cannot be read, or was changed by hand.
+            LedgerCorruptError: An item cannot be read, or was changed manually.
         """
         return map(_sound, self.stored(account_id, month, from_s=from_s, to_s=to_s))
 
     def stored(
         self, account_id: str, month: str, *, from_s: int | None = None, to_s: int | None = None
     ) -> Iterator[Item]:
-        """Usage items as stored in the table, for callers that only sum them (`folding`)."""
+        """Usage items as stored in the table, for callers that only sum the items (`folding`)."""
         first_s, end_s = month_bounds_s(month)
         pk = usage_partition(account_id, month)
         if (from_s is None or from_s <= first_s) and (to_s is None or to_s >= end_s):
@@ -89,9 +89,9 @@ class UsageReading:
         from_s: int | None = None,
         to_s: int | None = None,
     ) -> Iterator[UsageItem]:
-        """All items of the table, or one part of the scan, parsed as by `found`, in no order.
+        """All items of the table, or one part of the scan, parsed as by `found`, in no particular order.
 
-        Items of hours outside `[from_s, to_s)` are skipped, and cost little.
+        Items of hours outside `[from_s, to_s)` are skipped at little cost.
         """
         found = self.scanned(part=part, parts=parts)
         if from_s is not None and to_s is not None:
@@ -104,11 +104,11 @@ class UsageReading:
         return filter(is_usage_item, self.items.scan(Table.USAGE, part=part, parts=parts))
 
     def totals(self, item: UsageItem, contradictions: Contradictions | None = None) -> Iterator[tuple[UsageKey, Total]]:
-        """Totals of an item by usage key, without totals that a repair set to zero.
+        """Totals of an item by usage key, omitting totals that a repair set to zero.
 
         Args:
             item: The item.
-            contradictions: Receives numbers that the dictionary lacks; their totals are left out.
+            contradictions: Receives the numbers that the dictionary lacks; totals of these numbers are left out.
 
         Raises:
             LedgerCorruptError: The dictionary lacks a number of the item.
@@ -124,7 +124,7 @@ class UsageReading:
     def _kind(
         self, account_id: str, number: int | UsageKind, contradictions: Contradictions | None
     ) -> UsageKind | None:
-        """The kind of an unknown number, read again; None, and a noted contradiction, if the dictionary lacks it."""
+        """The kind of an unknown number, read again; if still unknown, a contradiction is noted, and None returned."""
         if isinstance(number, UsageKind) or contradictions is None:
             return number if isinstance(number, UsageKind) else self.names.kind(account_id, number)
         with contradictions.noted():
@@ -145,12 +145,12 @@ def _as_found(items: Iterable[Item], contradictions: Contradictions) -> Iterator
 
 # Sums usage items by kind number while they are read. Names are looked up once, for the finished sums.
 #
-# A month of an account has some 720 items with two figures per kind, and a report on it has a few lines. So figures are
-# summed by attribute name, and converted to totals when all items are read.
+# One month of an account has about 720 items with two figures per kind, and a report on it has a few lines. So figures
+# are summed by attribute name, and converted to totals after all items are read.
 
 
 _KEYS = frozenset({"pk", "sk"})
-# Attributes that are not figures, so that their sums mean nothing.
+# Attributes that are not figures, so that sums of them are meaningless.
 _HEADS = (REVISION, "n")
 
 

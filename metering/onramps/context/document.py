@@ -60,7 +60,7 @@ class Interface(NamedTuple):
 
 
 class Peering(NamedTuple):
-    """An active peering of two VPCs, in the order of their ids, with the CIDR blocks of each."""
+    """An active peering of two VPCs, sorted by id, with the CIDR blocks of each VPC."""
 
     id: str
     vpc_ids: tuple[str, str]
@@ -88,7 +88,7 @@ class Attachment(NamedTuple):
 
 
 class MeteringRule(NamedTuple):
-    """An entry of a metering policy. Empty conditions match all; the lowest matching number decides.
+    """An entry of a metering policy. Empty conditions match all traffic; the lowest matching entry decides.
 
     Attributes:
         payer: `source-attachment-owner`, `destination-attachment-owner` or `transit-gateway-owner`.
@@ -136,7 +136,7 @@ class PublicAddress(NamedTuple):
 
 
 class Prefix(NamedTuple):
-    """An address prefix of AWS. `region` is `GLOBAL` for services without one; `services` are sorted."""
+    """An address prefix of AWS. `region` is `GLOBAL` for services without a region; `services` are sorted."""
 
     cidr: str
     region: str
@@ -183,7 +183,7 @@ MAX_NOTES = 100
 
 
 class Findings:
-    """Findings about a description: problems reject it; notes are stored in the resulting context."""
+    """Findings about a description: problems cause its rejection; notes are stored in the resulting context."""
 
     def __init__(self) -> None:
         self._problems: list[str] = []
@@ -225,8 +225,8 @@ class Findings:
 
 
 # Facts about an address, looked up by the prefixes that contain the address. Prefixes never overlap partly: they are
-# nested or disjoint. So they are converted to disjoint intervals once, and a look-up is one `bisect`. With AWS's 17,000
-# prefixes, 1.7 M look-ups/s were measured, as many as with radix trees in C.
+# nested or disjoint. So prefixes are converted to disjoint intervals once, and a look-up is one `bisect`. With AWS's
+# 17,000 prefixes, 1.7 M look-ups/s were measured, as many as with radix trees written in C.
 
 T = TypeVar("T")
 
@@ -253,7 +253,7 @@ class PrefixMap(Generic[T]):
 
     Args:
         items: CIDR blocks with their values, in any order. A block may occur several times.
-        choose: Chooses an address's value from the values of all blocks that contain it, the widest block first.
+        choose: Chooses an address's value from the values of all blocks containing the address, widest block first.
     """
 
     __slots__ = ("_starts", "_values")
@@ -262,7 +262,7 @@ class PrefixMap(Generic[T]):
         spans: dict[int, list[tuple[int, int, T]]] = {4: [], 6: []}
         for cidr, value in items:
             network = ip_network(cidr)
-            # Ends are negated, so that the widest of several blocks with the same start sorts first.
+            # Ends are negated, so that among blocks with the same start, the widest sorts first.
             spans[network.version].append((int(network.network_address), -int(network.broadcast_address) - 1, value))
         self._starts: dict[int, list[int]] = {}
         self._values: dict[int, list[T | None]] = {}
@@ -308,8 +308,8 @@ def _flattened(
     return starts, values
 
 
-# Addresses that no internet peer can have (RFC 6890 and RFC 4193). A VPC may use these and any other addresses, so they
-# do not tell the owner of an address.
+# Addresses that no internet peer can have (RFC 6890 and RFC 4193). A VPC may use these and any other addresses, so an
+# address does not show its owner.
 _NOT_PUBLIC: PrefixMap[bool] = PrefixMap(
     (
         (cidr, True)
@@ -328,9 +328,9 @@ def is_public(address: Address) -> bool:
     return _NOT_PUBLIC.at(address) is None
 
 
-# Address ranges of AWS (ip-ranges.json), flattened: they give an address's region and services. The narrowest prefix
-# decides the region, because some 150 prefixes are inside a prefix of another region. A prefix that is only in
-# `AMAZON`, which lists nearly all prefixes, does not tell the service: the next wider prefix of the same region does.
+# Address ranges of AWS (ip-ranges.json), flattened: they show the region and the services of an address. The narrowest
+# prefix decides the region, because some 150 prefixes are inside a prefix of another region. `AMAZON` lists nearly all
+# prefixes, so a prefix only in `AMAZON` does not show the service: the next wider one of the same region does.
 
 _UMBRELLA = ("AMAZON",)
 
@@ -338,7 +338,7 @@ _UMBRELLA = ("AMAZON",)
 class AddressRange(NamedTuple):
     """AWS's range of an address: sorted services of the deciding prefix, and of all prefixes that contain the address.
 
-    `region` is `GLOBAL` for services without one.
+    `region` is `GLOBAL` for services without a region.
     """
 
     region: str
@@ -350,7 +350,7 @@ NOT_OF_AWS = AddressRange("", (), ())
 
 
 def address_ranges(prefixes: Iterable[Prefix]) -> PrefixMap[AddressRange]:
-    """Region and services of each address. Equal values share one object."""
+    """Region and services of each address. Addresses with equal values share one object."""
     known: dict[AddressRange, AddressRange] = {}
 
     def choose(values: Sequence[AddressRange]) -> AddressRange:
@@ -403,14 +403,14 @@ _BY_ID = ("flow_logs", "distributions")
 _PAIRS = ("buckets", "bucket_owners")
 
 
-# Contexts are compared and cached by identity: they are large, and a store returns one object per version.
+# Contexts are compared and cached by identity, because they are large and a store returns one object per version.
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Context:
     """Networks, address ranges and flow logs at one time. `context_of` creates a context from a description.
 
     Attributes:
         effective_s: Hour from which the context holds, in epoch seconds.
-        vpcs: VPCs, sorted, like subnets, interfaces, attachments and policies.
+        vpcs: VPCs, sorted; subnets, interfaces, attachments and policies are also sorted.
         flow_logs: Flow logs by id, of all kinds and destinations.
         buckets: Region of each known bucket; `bucket_owners` has the accounts.
         prefixes: Address prefixes of AWS; empty if unknown.
@@ -458,7 +458,7 @@ class Context:
         return _context(document, hashlib.sha256(body).hexdigest())
 
     def named(self) -> Context:
-        """The same context, with the hash of its content as its name."""
+        """The same context, named by the hash of its content."""
         document = _document(self)
         return _context(document, hashlib.sha256(msgspec.json.encode(document)).hexdigest())
 
@@ -485,15 +485,15 @@ def _context(document: _Document, sha256: str) -> Context:
     return Context(sha256=sha256, **known | {"accounts": frozenset(document.accounts)})
 
 
-# Authority: which flow log counts where several log the same interface. Of the logs that deliver to S3 and see a
-# resource in an hour, the broadest has authority, then the log with the most informative fields, then the oldest.
-# Authority is decided for full hours: a log is considered from the first full hour after its creation, unless no other
-# log existed at the start of the hour. A log has no records before its creation. For those hours, files of a log that
-# was deleted since and is in no context count.
+# Authority: which flow log counts if several flow logs record the same interface. Of the logs that deliver to S3 and
+# see a resource in an hour, the broadest log has authority, then the log with the most informative fields, then the
+# oldest log. Authority is decided for whole hours: a log is considered from the first full hour after its creation,
+# unless no other log existed at the start of the hour. A log has no records before its creation. For those hours, files
+# of a log that was deleted since and is in no context count.
 
 
-# The broadest first. A regional NAT gateway has a log of its own, which no VPC's log covers; and it does not see what a
-# transit gateway or its attachments log.
+# The broadest first. A regional NAT gateway has its own log, which no VPC's log covers; and the gateway does not see
+# what a transit gateway or its attachments log.
 _BREADTH = {"vpc": 0, "subnet": 1, "eni": 2, "nat": 3, "tgw": 4, "tgw-attach": 5}
 _TELLING = frozenset(
     (
@@ -532,7 +532,7 @@ class Authorities:
             if log.destination_type == "s3" and log.traffic_type != "REJECT" and log.resource_type in _BREADTH:
                 self._logs[log.resource_id].append(log)
         self._subnets = {subnet.id: (subnet.id, subnet.vpc_id) for subnet in context.subnets}
-        # Keeps only interfaces with their own log, which are few of the many.
+        # Keeps only interfaces that have their own log, which are few.
         self._interfaces = {
             each.id: (each.id, *self._subnets[each.subnet_id]) for each in context.interfaces if each.id in self._logs
         }
@@ -545,9 +545,9 @@ class Authorities:
         return min(there, key=_rank, default=None)
 
     def overlaps(self, hour_s: int) -> tuple[Overlap, ...]:
-        """Logs with the authority over resources that other logs also see, by id.
+        """Logs that have the authority over resources that other logs also see, by id of the log.
 
-        A broader log sees everything that a narrower log sees, so only resources named by logs are checked.
+        A broader log sees all traffic that a narrower log sees, so only resources named by logs are checked.
         """
         shadowed: dict[str, set[str]] = defaultdict(set)
         for resource_id in self._logs:

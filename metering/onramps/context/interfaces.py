@@ -18,13 +18,13 @@ GATEWAY_LOAD_BALANCER = "gateway_load_balancer"
 NAT_GATEWAY = "nat_gateway"
 TRANSIT_GATEWAY = "transit_gateway"
 ENDPOINT = "vpc_endpoint"
-# Belongs to inspection appliances, such as Network Firewall.
+# The interface belongs to an inspection appliance, such as Network Firewall.
 INSPECTION_ENDPOINT = "gateway_load_balancer_endpoint"
 CLIENT_VPN = "client_vpn"
 DATABASE = "database"
 OTHER = "other"
 
-# Interface types of DescribeNetworkInterfaces, and those that a flow log writes as `interface-type`.
+# Interface types in DescribeNetworkInterfaces, and types that a flow log writes as `interface-type`.
 _BY_TYPE = {
     "interface": INTERFACE,
     "efa": INTERFACE,
@@ -41,7 +41,7 @@ _BY_TYPE = {
     "vpc_endpoint": ENDPOINT,
     "gateway_load_balancer_endpoint": INSPECTION_ENDPOINT,
 }
-# Prefixes of load balancers' interface descriptions. A Classic Load Balancer's is `ELB <name>`, without a slash.
+# Prefixes of the interface descriptions of load balancers. A Classic Load Balancer's is `ELB <name>`, without a slash.
 _LOAD_BALANCERS = (
     ("ELB app/", APPLICATION_LOAD_BALANCER),
     ("ELB net/", NETWORK_LOAD_BALANCER),

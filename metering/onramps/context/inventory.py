@@ -1,7 +1,7 @@
 """Create a context from a description.
 
-Contradictions are refused, with every problem: a wrong inventory would misclassify traffic unnoticed. Parts that
-changed between two calls, and so are incomplete, are left out and noted.
+A contradictory description is refused with every problem: a wrong inventory would misclassify traffic unnoticed. Facts
+that changed between two calls are incomplete, so they are left out and noted.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _KINDS = {"tgw-peering": PEERING}
 def interfaces_of(
     places: Iterable[Place], subnets: Mapping[str, document.Subnet], bound: frozenset[str], findings: document.Findings
 ) -> dict[str, document.Interface]:
-    """Interfaces by id, in known subnets. Interfaces in `bound` have an elastic IP address."""
+    """Interfaces in known subnets, by id. Interfaces in `bound` have an elastic IP address."""
     interfaces: dict[str, document.Interface] = {}
     for place in places:
         for item in place.interfaces:
@@ -77,7 +77,7 @@ def interfaces_of(
 def _with_gateways(
     one: document.Interface, other: document.Interface, findings: document.Findings
 ) -> document.Interface:
-    """Merge an interface of a VPC's owner and of a participant. Addresses may change between the two calls."""
+    """Merge descriptions of an interface by VPC owner and participant. Addresses may change between the two calls."""
     if one[:4] != other[:4]:
         findings.problem(f"{one.id} is described twice, and differs")
     addresses = tuple(sorted({*one.addresses, *other.addresses}))
@@ -161,7 +161,7 @@ def _attachments(place: Place) -> Iterator[document.Attachment]:
         yield document.Attachment(vpc.transit_gateway_attachment_id, vpc.transit_gateway_id, VPC, vpc.vpc_owner_id)
     for item in place.attachments:
         kind = _kind(item.resource_type)
-        # A peering attachment's resource is the other gateway, so the resource's owner says nothing.
+        # A peering attachment's resource is the other gateway, so the resource's owner does not matter.
         owner_id = "" if kind == PEERING else item.resource_owner_id
         yield document.Attachment(
             item.transit_gateway_attachment_id, item.transit_gateway_id, kind, owner_id, item.transit_gateway_owner_id
@@ -177,14 +177,14 @@ def _peering_sides(item: PeeringAttachmentItem) -> Iterator[document.Attachment]
         (its_id, one, other),
         (item.accepter_transit_gateway_attachment_id or its_id, other, one),
     ):
-        # AWS does not tell who owns a peering attachment. The owner is certain only if both gateways have the same one.
+        # AWS does not state a peering attachment's owner. The owner is certain only if the gateways have one owner.
         owner_id = own.owner_id if own.owner_id == peer.owner_id else ""
         region = peer.region if is_region(peer.region) else ""
         yield document.Attachment(attachment_id, own.transit_gateway_id, PEERING, owner_id, own.owner_id, region)
 
 
 def metering_policies_of(places: Iterable[Place], findings: document.Findings) -> tuple[document.MeteringPolicy, ...]:
-    """Metering policies of transit gateways by id. Two descriptions of one policy must be equal."""
+    """Metering policies of transit gateways by id. If a policy is described twice, both descriptions must be equal."""
     found: dict[str, document.MeteringPolicy] = {}
     for place in places:
         if place.metering_policies is None and place.attachments:
@@ -250,7 +250,7 @@ def _seconds(moment: datetime | None) -> int:
 
 
 def flow_logs_of(places: Iterable[Place], findings: document.Findings) -> dict[str, document.FlowLog]:
-    """Active flow logs by id. Two descriptions of one flow log must be equal."""
+    """Active flow logs by id. If a flow log is described twice, both descriptions must be equal."""
     flow_logs: dict[str, document.FlowLog] = {}
     for place in places:
         for item in place.flow_logs:
@@ -306,7 +306,7 @@ def vpcs_of(places: Iterable[Place], findings: document.Findings) -> dict[str, d
 def subnets_of(
     places: Iterable[Place], vpcs: Mapping[str, document.Vpc], findings: document.Findings
 ) -> dict[str, document.Subnet]:
-    """Subnets by id, of known VPCs. Overlapping subnets of one VPC are a contradiction."""
+    """Subnets of known VPCs, by id. Overlapping subnets of one VPC are a contradiction."""
     subnets: dict[str, document.Subnet] = {}
     for place in places:
         for item in place.subnets:

@@ -1,6 +1,6 @@
 """Contexts in a bucket: `context/<hour from which it holds>-<sha256>.json.gz`, each written once.
 
-A context that a person supplied for some files is at `context/brought/…`: only the plans of these files pin it.
+A context that a person supplied for some files is stored at `context/brought/…`: only plans of these files pin it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class StoredContext:
     """Context that is read on first use: a timeline lists weeks of contexts, and a file needs one or two.
 
-    `read` returns the same object while its store caches it.
+    `read` returns the same object as long as the store caches it.
     """
 
     effective_s: int
@@ -41,7 +41,7 @@ class StoredContext:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """Contexts that judge a file: pairs `(hour from which it holds, context)`, in order.
+    """Contexts that judge a file: pairs `(hour from which the context holds, context)`, in order.
 
     The first context also applies to earlier hours.
     """
@@ -70,9 +70,9 @@ class Timeline:
         return max(0, bisect_right(self.versions, hour_s, key=lambda version: version[0]) - 1)
 
 
-# Number of cached contexts: the hours of a file usually share one, and two are needed at the turn of an hour.
+# Number of cached contexts: a file's hours usually share one context, and two are needed when an hour ends.
 _REMEMBERED = 3
-# Twice the size of the largest context (MAX_INTERFACES, MAX_PREFIXES): a larger object is something else.
+# Twice the size of the largest context (MAX_INTERFACES, MAX_PREFIXES), so a larger object is not a context.
 MAX_CONTEXT_BYTES = 256 * MIB
 
 _BROUGHT_PREFIX = f"{CONTEXT_PREFIX}brought/"
@@ -124,17 +124,17 @@ class ContextStore:
                 raise missing from None
 
     def names(self) -> Iterator[tuple[int, str]]:
-        """`(hour from which it holds, sha256)` of each stored context, in order."""
+        """`(hour from which the context holds, sha256)` of each stored context, in order."""
         for info in self._objects.list(CONTEXT_PREFIX):
             if info.key.startswith(_BROUGHT_PREFIX):
-                # Uploaded contexts sort after all others, and there may be any number of them.
+                # Uploaded contexts sort after all others, and their number is not limited.
                 return
             match = _KEY.fullmatch(info.key)
             if match is not None:
                 yield parse_hour(match[1]), match[2]
 
     def newest(self) -> Context | None:
-        """Context that holds from the latest hour; None without contexts."""
+        """The newest context, by the hour from which it holds; None without contexts."""
         last = None
         for last in self.names():  # noqa: B007
             pass
@@ -181,12 +181,12 @@ def _read(key: str, body: bytes, effective_s: int, sha256: str) -> Context:
     return context
 
 
-# Capture of contexts: each hour has its own context, which is captured late in the previous hour. A context applies
-# from the next full hour. So a context that is captured later in the hour is more accurate when it begins to apply. A
+# Capture of contexts: each hour has its own context, which is captured late in the hour before. A context applies from
+# the next full hour. So the later in the hour a context is captured, the more accurate it is when it begins to apply. A
 # failed capture is repeated at the next tick.
 
 
-# Two ticks of five minutes, of which one may fail.
+# Two ticks of five minutes, one of which may fail.
 _LATE_S = 10 * MINUTE_S
 
 
@@ -202,7 +202,7 @@ class ContextKeeper:
         """Capture a context if one is due; otherwise return None.
 
         Raises:
-            UnavailableError: A service did not answer; the next tick tries again.
+            UnavailableError: A service did not answer; the next tick retries.
             DescriptionError: The description contradicts itself.
         """
         now_s = self.clock.now_ms() // 1000
@@ -222,14 +222,14 @@ def is_due(newest_s: int, now_s: int) -> bool:
     return missed or (late and newest_s <= hour_s)
 
 
-# An equal context is stored again after a day: contexts expire by age, and a context in use must outlive the plans that
-# name it.
+# After a day, an equal context is stored again, because contexts expire by age and a context in use must outlive the
+# plans that name it.
 _KEPT_AGAIN_S = DAY_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Captured:
-    """Context that holds from now on, and whether it was stored (not if equal to the newest context)."""
+    """Context that holds from now on, and whether it was stored (False if equal to the newest context)."""
 
     context: Context
     kept: bool

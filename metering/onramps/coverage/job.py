@@ -2,8 +2,8 @@
 
 The job runs every 5 minutes, and on `metering logs coverage`. Each run checks the sources whose last check is the
 oldest. Requests a day at 1,000 flow logs: 72,000 LISTs for 250 checks a run, 24,000 LISTs for the search for new
-sources, and 288,000 GETs, because each plan is read once. With the notes, these requests cost about 1 USD a day at
-us-east-1 list prices. Each flow log is checked every 20 minutes; at 10,000 flow logs, every half hour.
+sources, and 288,000 GETs, because each plan is read once. Including the notes, all requests cost about 1 USD a day at
+us-east-1 list prices. Each flow log is then checked every 20 minutes; at 10,000 flow logs, every half hour.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def failure_of(log: FlowLog) -> str:
 
 
 def place_of_log(log: FlowLog) -> str:
-    """Place of a flow log's files, `s3://bucket/prefix/AWSLogs/`; the destination itself if it is not S3.
+    """Location of a flow log's files, `s3://bucket/prefix/AWSLogs/`; the destination itself if not in S3.
 
     AWS puts `AWSLogs` below the folder of the destination. A Hive layout has other folders below `AWSLogs`.
     """
@@ -77,7 +77,7 @@ def _containing(sources: Sequence[LogSource], bucket: str, key: str) -> LogSourc
 
 
 def split_place(place: str) -> tuple[str, str]:
-    """Bucket and key of `s3://bucket/key`; two empty strings for any other place."""
+    """Bucket and key of `s3://bucket/key`; two empty strings for any other text."""
     if not place.startswith("s3://"):
         return "", ""
     bucket, _, key = place.removeprefix("s3://").partition("/")
@@ -85,15 +85,15 @@ def split_place(place: str) -> tuple[str, str]:
 
 
 def folder_of(place: str) -> str:
-    """Folder of a place in S3, cut before the day; the parent folder if the place has no day."""
+    """Folder of an S3 location, truncated before the day; the parent folder if the location has no day."""
     head, found, _ = re.sub(r"(/year=|/\d{4}/\d{2}/).*", r"\0", place).partition("\0")
     return f"{head}/" if found else place.rpartition("/")[0] + "/"
 
 
-# Refused lines per 1,000 lines above which an alarm is raised.
+# An alarm is raised above this number of refused lines per 1,000 lines.
 REFUSED_PERMILLE = 10
-# A source without a file for this long is silent: a flow log writes a file every 5 minutes, other sources when there is
-# traffic. A source that never delivered has one hour from when it was first expected.
+# A source without a file for this long counts as silent: a flow log writes a file every 5 minutes, other sources when
+# there is traffic. A source that has never delivered a file has one hour from the time when it was first expected.
 SILENT_S = 2 * HOUR_S
 SILENT_UNSLOTTED_S = DAY_S
 NEVER_S = HOUR_S
@@ -171,14 +171,14 @@ def is_unclassified(state: LogSourceState, permille: int) -> bool:
 
 
 def _empty(states: Sequence[LogSourceState], log_sources: Sequence[LogSource], before: LogFigures, now_s: int) -> int:
-    """Number of configured log sources without a known source of logs, a day after the first run."""
+    """Number of configured log sources without a known source of logs; 0 in the first day after the first run."""
     if now_s - (before.first_run_s or now_s) < DAY_S:
         return 0
     known = {state.named for state in states}
     return sum(source.name not in known for source in log_sources)
 
 
-# The character after the slash: it sorts after every key of a source and before the next source.
+# The character that follows the slash: it sorts after every key of a source and before the next source.
 _BEHIND = chr(ord("/") + 1)
 
 
@@ -263,8 +263,8 @@ class CoverageJob(SourceLook):
 
         Args:
             now_s: Current time, epoch seconds.
-            whole: Check every source, and everything that can still be metered, without a time limit.
-            tell: Called with the number of checked sources, and of all sources to check.
+            whole: Check every source, and all files that can still be metered, without a time limit.
+            tell: Called with the number of checked sources and the number of all sources to check.
 
         Raises:
             UnavailableError: The ledger or the context cannot be read now. Stored states stay valid.
@@ -349,8 +349,8 @@ class CoverageJob(SourceLook):
         try:
             seen = self.look(state, at)
         except UnavailableError:
-            # An error of one source does not stop the others. That source still has the oldest look, so the next run
-            # begins with it.
+            # An error in one source does not stop the run for the others. The source with the error still has the
+            # oldest look, so the next run begins with it.
             return state
         seen = self._named(seen, before=state)
         self.items.put(Put(table=Table.LEDGER, item=seen.to_item() | {"expires_at": at.now_s + self.keep_s}))
@@ -360,7 +360,7 @@ class CoverageJob(SourceLook):
         """Add the name of the configured log source to a state.
 
         The destination of a flow log never changes. A copy from another place does not move the state to another log
-        source, or this source would hold back no report.
+        source; otherwise, this source would hold back no report.
         """
         source = source_of(self.log_sources, *split_place(seen.place))
         if source is None and (kept := source_of(self.log_sources, *split_place(before.place))) is not None:

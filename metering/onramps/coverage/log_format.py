@@ -37,10 +37,10 @@ WORTH: dict[str, str] = {
     "next-hop-vpc-id": "peering and transit gateways",
     "next-hop-interface-type": "whether the other end is exempt",
 }
-# A line can be metered only with all of these fields.
+# A line can be metered only if it has all these fields.
 NEEDED = ("account-id", "interface-id", "srcaddr", "dstaddr", "bytes", "start", "end")
 
-# Bytes of a text line with these fields, with IPv4 addresses, long ids and the line feed (checked by a test). AWS
+# Bytes of a text line with these fields, including IPv4 addresses, long ids and the line feed (checked by a test). AWS
 # charges for the delivered bytes before compression.
 LINE_BYTES = 316
 
@@ -49,7 +49,7 @@ _FIELD = re.compile(r"\$\{([a-z0-9-]+)\}|([a-z][a-z0-9-]*)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormatComparison:
-    """Comparison with the recommended log format. Without `needed`, metering is impossible; `more` adds nothing."""
+    """Comparison with the recommended log format. Metering needs all of `needed`; `more` adds nothing."""
 
     lacks: tuple[str, ...]
     needed: tuple[str, ...]
@@ -94,7 +94,7 @@ def create_command(
 ) -> str:
     """AWS CLI command that creates the flow log.
 
-    `resource` is a type and an id, such as `("VPC", "vpc-0abc")`, `minutes` the aggregation interval: 1 or 10.
+    `resource` is a type and an id, such as `("VPC", "vpc-0abc")`; `minutes` is the aggregation interval, 1 or 10.
     """
     folder = f"/{prefix.strip('/')}/" if prefix.strip("/") else ""
     options = ",".join([
@@ -116,7 +116,7 @@ def create_command(
 
 
 def commands_of_owner(bucket: str) -> tuple[str, ...]:
-    """Commands that turn on a bucket's events for EventBridge and keep all other notifications."""
+    """Commands that enable a bucket's EventBridge notifications and keep all other notifications."""
     return (
         f"aws s3api get-bucket-notification-configuration --bucket {bucket} "
         "| jq '. + {EventBridgeConfiguration: {}}' > notifications.json",
@@ -128,8 +128,8 @@ def commands_of_owner(bucket: str) -> tuple[str, ...]:
 def template_of_owner(bucket: str, prefix: str, *, region: str, stage: str) -> str:
     """CloudFormation template that forwards the bucket's events to the account of the stage.
 
-    A bucket sends its events to the event bus of its own account. The bucket policy is in the description, because a
-    bucket has only one policy, and a template would replace it.
+    A bucket sends events only to the event bus of the bucket's account. The bucket policy is in the description,
+    because a bucket has only one policy, and a template would replace this policy.
     """
     return f"""\
 Description: >-

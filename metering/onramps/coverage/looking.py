@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from metering.stores.objects import ObjectStore
 
-# A sum names this many logs with authority; the bytes of all others are added up under one name.
+# A sum names this many logs with authority; the bytes of all other logs are summed under one name.
 _SHADOWS_NAMED = 20
 OTHERS = "others"
 
@@ -50,7 +50,7 @@ class DaySums:
         return cls(sums=sums, known=sums.named())
 
     def lacks(self, digest: str) -> bool:
-        """Whether a plan is not summed yet, and its name fits into the sums."""
+        """Whether a plan is not yet summed, and the plan's name fits into the sums."""
         if digest[:NAME_CHARS] in self.known:
             return False
         return len(self.known) < MOST_PLANS
@@ -76,7 +76,7 @@ class DaySums:
 
 
 def few(shadowed: dict[str, int]) -> dict[str, int]:
-    """Limit the names to the `_SHADOWS_NAMED` with the most bytes; the sum of bytes stays the same."""
+    """Limit the names to the `_SHADOWS_NAMED` names with the most bytes; the sum of bytes stays the same."""
     if len(shadowed) <= _SHADOWS_NAMED:
         return shadowed
     order = sorted(shadowed, key=lambda log: (log == OTHERS, -shadowed[log], log))
@@ -98,13 +98,13 @@ def sums_between(
         yield LogSums.from_item(item)
 
 
-# Slots: the files that a flow log should have delivered, and the missing ones. A flow log writes a file per slot of 5
-# minutes. Without traffic, a file's lines say NODATA, so a slot without a file is a gap. Records are put into slots by
-# their end, and an aggregation interval is up to 10 minutes long, so a record may begin before its slot (AWS, "Flow log
-# files": every 5 minutes, aggregation 1 or 10 minutes).
+# Slots: the files that a flow log should have delivered, and those that are missing. A flow log writes a file per slot
+# of 5 minutes. Without traffic, the file's lines say NODATA, so a slot without a file is a gap. Records are assigned to
+# slots by their end, and an aggregation interval is up to 10 minutes long, so a record may begin before its slot (AWS,
+# "Flow log files": every 5 minutes, aggregation 1 or 10 minutes).
 
 SLOT_S = 5 * MINUTE_S
-# Delivery to S3 takes about 10 minutes, best effort. A slot that is missing after this time is a gap.
+# Delivery to S3 takes about 10 minutes, on a best-effort basis. A slot whose file is missing after this time is a gap.
 GRACE_S = 30 * MINUTE_S
 # Longest time from a record's start to its end.
 AGGREGATION_S = 10 * MINUTE_S
@@ -125,9 +125,9 @@ class Slots:
     """The slots of one flow log.
 
     Attributes:
-        first_s: First slot with a file; None if no file ever came.
+        first_s: First slot with a file; None if no file ever arrived.
         missing: The oldest `LISTED` ranges of slots without a file, in order.
-        unlisted: Number of missing slots in later ranges, which are not listed.
+        unlisted: Number of missing slots in later ranges, which are not in `missing`.
     """
 
     first_s: int | None = None
@@ -141,22 +141,21 @@ class Slots:
 
     @property
     def complete_s(self) -> int | None:
-        """Newest slot before the first missing slot; None if no file ever came."""
+        """Newest slot before the first missing slot; None if no file ever arrived."""
         return self.missing[0][0] - SLOT_S if self.missing else self.newest_s
 
     @property
     def through_s(self) -> int | None:
-        """Start time up to which all records have arrived; None if no file ever came."""
+        """Start time up to which all records have arrived; None if no file ever arrived."""
         complete_s = self.complete_s
         return None if complete_s is None else complete_s + SLOT_S - AGGREGATION_S
 
     def looked(
         self, seen: Iterable[int], *, from_s: int, until_s: int, horizon_s: int, accepted: Iterable[Interval] = ()
     ) -> Slots:
-        """Slots after a check of all slots from `from_s` on; earlier slots stay unchanged.
+        """Return the slots as found by a check of all slots from `from_s` on; earlier slots stay unchanged.
 
-        Slots before `horizon_s` and after `until_s` are not expected, and `accepted` slots are no gaps. `seen` is in
-        order.
+        Slots before `horizon_s` or after `until_s` are not expected; `accepted` slots are not gaps. `seen` is in order.
         """
         found = sorted(set(seen))
         first_s = min((each for each in (self.first_s, *found[:1]) if each is not None), default=None)
@@ -220,16 +219,16 @@ def count(runs: Iterable[Interval]) -> int:
     return sum((b - a) // SLOT_S + 1 for a, b in runs)
 
 
-# Each look examines the last two hours again, because files of one slot arrive at different times. Once an hour it
-# examines a day and all gaps, and once a day everything that is still admissible.
+# Each look examines the last two hours again, because files of one slot arrive at different times. Once an hour, a look
+# examines a day and all gaps; once a day, it examines everything that is still admissible.
 SHALLOW_S = 2 * HOUR_S
 DEEP_S = 26 * HOUR_S
 DEEP_EVERY_S = HOUR_S
 WHOLE_EVERY_S = DAY_S
-# One look reads at most this many plans. The next look reads the remaining plans, and is complete again.
+# One look reads at most this many plans. If more plans remain, the next look reads them, and is complete again.
 READS = 20_000
 _SHADOWS = 20
-# Sums of files without a slot belong to no day, so they never expire.
+# Sums of files without a slot belong to no day, so these sums never expire.
 _NEVER_S = 2**40
 
 
@@ -239,9 +238,9 @@ class LookAt:
 
     Attributes:
         slotted: Whether a slot without a file is a gap; True only for flow logs.
-        whole: Whether to check everything that can still be metered.
+        whole: Whether to check all files that can still be metered.
         forgotten_s: Time up to which an operator's ruling forgets the source; 0 without such a ruling.
-        ended_s: Time from which a context no longer lists the source; 0 if it is still listed.
+        ended_s: Time from which a context no longer lists the source; 0 if the source is still listed.
     """
 
     now_s: int
@@ -258,7 +257,7 @@ class _Found:
 
     Attributes:
         newest: Plan of the newest slot read.
-        unread: Plans left for the next check.
+        unread: Number of plans left for the next check.
     """
 
     slots: list[int] = field(default_factory=list)
@@ -281,7 +280,7 @@ class _Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceLook:
-    """Checks the plans of sources. Slots older than `window_s` can no longer be metered, and are no gaps."""
+    """Checks the plans of sources. Slots older than `window_s` can no longer be metered, and do not count as gaps."""
 
     items: ItemStore
     objects: ObjectStore
@@ -293,7 +292,7 @@ class SourceLook:
         """Check a source, store the sums of its plans, and return its new state for the caller to store.
 
         Raises:
-            UnavailableError: A store does not answer. Stored sums stay valid.
+            UnavailableError: A store does not respond. Stored sums stay valid.
         """
         whole = at.whole or state.unlisted > 0 or at.now_s - state.whole_s >= WHOLE_EVERY_S
         deep = whole or at.now_s - state.deep_s >= DEEP_EVERY_S
@@ -336,7 +335,7 @@ class SourceLook:
     def _sum(
         self, state: LogSourceState, found: _Found, *, slot_s: int | None, key: str, digest: str, by_hour: bool
     ) -> None:
-        # Names of files without a slot contain no day, so their sums are divided by the first characters of the digest.
+        # Names of files without a slot contain no day, so their sums are split by the first characters of the digest.
         if slot_s is None:
             label = f"{NO_SLOT}-{digest[:2]}"
         else:
@@ -431,7 +430,7 @@ def _until_s(found: _Found, at: LookAt) -> int:
 
 
 def _ended_s(slots: Slots, at: LookAt) -> int:
-    """Time when the source ended; 0 if it is active, or delivered again after it was forgotten."""
+    """Time when the source ended; 0 if the source is active, or has delivered again since it was forgotten."""
     if at.ended_s:
         return at.ended_s
     return at.forgotten_s if slots.newest_s is None else 0

@@ -1,7 +1,7 @@
 """Blocks of whole lines of a text, safe for a parser: no endless line, no NUL, no partial character.
 
-A line taken out of a block is replaced by a line with one field, so that other lines keep their numbers. Only the first
-lines of a long run of empty lines are kept, and the others counted, so a file of line ends is cheap to read.
+A line removed from a block is replaced by a line with one field, so that other lines keep their numbers. Of a long run
+of empty lines, only the first lines are kept and the others counted, so a file of line ends is cheap to read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from metering.onramps.reasons import FileReason, LineReason
 from metering.units import KIB
 
 _LINE_FEED = pa.scalar(ord("\n"), pa.uint8())
-# Lines of a block. Flow log lines have 90 bytes or more, so only garbage reaches this limit.
+# Lines of a block. Flow log lines have at least 90 bytes, so only garbage reaches this limit.
 _MAX_LINES = 200_000
 MAX_TEXT_CHARS = 4 * KIB
 """What is kept of a refused line."""
@@ -36,12 +36,12 @@ _NOT_ASCII = b"\x80"
 _UNREADABLE = frozenset((b"\0", b"\r", _NOT_ASCII))
 # At most this many consecutive line ends are kept. The empty lines between them are reported like other refused lines.
 _RUN = 5
-# Spelled out, because a literal prefix is searched 25 times as fast as a repeat.
+# The pattern is spelled out, because a literal prefix is searched 25 times as fast as a repeat.
 _RUNS = re.compile(b"\n" * _RUN + b"\n+")
 
 
 class BadLines:
-    """Counts non-record lines of a file, which must each be inspected individually, up to a limit."""
+    """Counts, up to a limit, the lines of a file that must be inspected one by one, because they are not records."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -57,7 +57,7 @@ class BadLines:
 
 
 class TakenLine(NamedTuple):
-    """Line hidden from the parser. `reason` is empty for a header, or one of `LineReason`."""
+    """Line hidden from the parser. `reason` is empty for a header, otherwise one of `LineReason`."""
 
     reason: str
     detail: str
@@ -72,7 +72,7 @@ class LineBlock:
         first: Number of the first line in the file, from 1.
         data: The lines, each with a line feed, UTF-8, without carriage returns and NULs.
         letters: The only characters of `LETTERS` that the data may contain.
-        taken: Lines that were taken out, by their index in the block.
+        taken: Lines that were removed, by index in the block.
         dropped: Empty lines that are not in the data, as `(place, lines)` in order: `lines` empty lines in total were
             left out before the line at index `place`.
     """
@@ -112,7 +112,7 @@ class LineBlock:
         return self.dropped[found - 1][1] if found else 0
 
     def take(self, lines: Iterable[tuple[int, int, int, TakenLine]]) -> None:
-        """Take lines out, given in order as `(place, start, end, line)`; offsets exclude the line feed."""
+        """Take out the given lines, in order, each as `(place, start, end, line)`; offsets exclude the line feed."""
         kept: list[bytes] = []
         done = 0
         for place, start, end, line in lines:
@@ -126,7 +126,7 @@ class LineBlock:
 def line_blocks(pieces: Iterable[bytes], *, block_bytes: int, max_line_bytes: int) -> Iterator[LineBlock]:
     """Split a text into blocks of about `block_bytes`; memory holds at most a block and a piece.
 
-    Lines longer than `max_line_bytes`, and lines that are not text, are taken out.
+    Lines longer than `max_line_bytes`, and lines that are not text, are removed.
     """
     number = 1
     cutter = _Cutter(block_bytes, max_line_bytes)
@@ -183,7 +183,7 @@ def _count(data: bytes) -> int:
 
 
 def shown(line: bytes) -> str:
-    """Format a line for people: cut, with invalid characters replaced."""
+    """Format a line for display: truncated, with invalid characters replaced."""
     return line[:MAX_TEXT_CHARS].decode("utf-8", "replace")[:MAX_TEXT_CHARS]
 
 
@@ -197,7 +197,7 @@ class _Whole(NamedTuple):
 
 
 class _Cutter:
-    """Cuts pieces into data of whole lines. A line that grows too long becomes a placeholder, with its start kept."""
+    """Cuts pieces into data of whole lines. A line that becomes too long is replaced by a placeholder and its start."""
 
     def __init__(self, block_bytes: int, max_line_bytes: int) -> None:
         self._block_bytes = block_bytes
@@ -239,7 +239,7 @@ class _Cutter:
         self._held_bytes += len(piece)
 
     def _cut(self, piece: bytes) -> Iterator[_Whole]:
-        """Yield the whole lines of the held rest plus `piece`, joined in one copy."""
+        """Yield the complete lines of the retained rest and of `piece`, joined in one copy."""
         if b"\n" not in piece:
             piece = b"".join((*self._held, piece))
             self._held, self._held_bytes = [], 0

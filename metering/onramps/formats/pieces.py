@@ -1,4 +1,4 @@
-"""Reads the content of a log file in pieces, within limits; packing is detected from the content, not the name."""
+"""Reads a log file's content in pieces, within limits; compression is detected from the content, not the name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # A file of any size may expand to this size, because a short file of equal lines compresses well.
 FREE_GROWTH_BYTES = 16 * MIB
-# Maximum number of gzip members in a file. AWS writes one; tools that concatenate files keep one per file.
+# Maximum number of gzip members in a file. AWS writes one; tools that concatenate files keep one each.
 _MAX_MEMBERS = 1_000_000
 _WORK = replace(CONTRACT_WORK, stored_bytes=1024 * GIB, members=_MAX_MEMBERS)
 _MAGIC_BYTES = 4
@@ -35,7 +35,7 @@ _PACKINGS: tuple[tuple[bytes, messages.Compression], ...] = ((b"\x1f\x8b", "gzip
 
 
 class _Endless:
-    """`Deadline` that never expires: only size is limited here, and callers limit time."""
+    """`Deadline` that never expires: here, only size is limited; callers limit the time."""
 
     def remaining_ms(self) -> int:
         return 1_000_000_000
@@ -60,7 +60,7 @@ class _Rejoined(io.RawIOBase):
 
 
 def peeked(stream: BinaryIO, size: int = _MAGIC_BYTES) -> tuple[bytes, BinaryIO]:
-    """The first bytes of a stream, which show its format, and a stream of the whole content."""
+    """The first bytes of a stream, which show the format, and a new stream of the whole content."""
     start = stream.read(size)
     return start, cast("BinaryIO", _Rejoined(start, stream))
 
@@ -68,7 +68,7 @@ def peeked(stream: BinaryIO, size: int = _MAGIC_BYTES) -> tuple[bytes, BinaryIO]
 class Pieces:
     """Decompressed content of a file, read once and forwards.
 
-    The file's first bytes show its packing (gzip, zstd or none), because copies are often unpacked or repacked.
+    The file's first bytes show its compression (gzip, zstd, uncompressed), because copies are often recompressed.
     `digest` gets each piece of the content, and `read_bytes` counts the bytes read of the stored file.
     """
 
@@ -82,7 +82,7 @@ class Pieces:
         """Yield pieces of at most some megabytes.
 
         Raises:
-            LogFileRefusedError: The file is truncated, is packed incorrectly, or grows beyond the limits.
+            LogFileRefusedError: The file is truncated, is compressed incorrectly, or expands beyond the limits.
         """
         start, stream = peeked(self._stream)
         size_bytes = 0

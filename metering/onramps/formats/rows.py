@@ -1,6 +1,6 @@
 """Reads logs row by row: the log kind's `judge` function counts each line in a tally.
 
-Parquet logs are checked before Arrow reads them, from a file that is hashed once and read from its end.
+A Parquet log is checked before Arrow reads it; its file is hashed once, and read from its end.
 """
 
 import errno
@@ -42,7 +42,7 @@ def number_of(text: str) -> int | None:
 
 
 class Moved(NamedTuple, Generic[SubjectT]):
-    """One transfer of a row; a row may state two, one in each direction."""
+    """One transfer of a row; a row may state two transfers, one in each direction."""
 
     subject: SubjectT
     bytes: int
@@ -67,7 +67,7 @@ class Tally(Generic[SubjectT]):
         """Count a line that names fields or is blank.
 
         Raises:
-            LogFileRefusedError: The file has more bad lines than allowed; likewise in `refuse`.
+            LogFileRefusedError: The file has more bad lines than allowed; `refuse` raises the same error.
         """
         self._bad.add()
         self.empty()
@@ -82,12 +82,12 @@ class Tally(Generic[SubjectT]):
         self._lines["skipdata"] += 1
 
     def rejected(self, size_bytes: int = 0) -> None:
-        """Count a row that the rules of its log kind leave out regardless of context."""
+        """Count a row that the rules of its log kind exclude from metering regardless of context."""
         self._lines["rejected"] += 1
         self._rejected_bytes += size_bytes
 
     def metered(self, moves: Sequence[Moved[SubjectT]], start_s: int, end_s: int) -> None:
-        """Count all transfers of a row. The row counts as a line with its first transfer only."""
+        """Count all transfers of a row. The row is counted as one line, with its first transfer."""
         self._lines["metered"] += 1
         hour_s = hour_of(start_s)
         for number, (subject, size_bytes) in enumerate(moves):
@@ -113,9 +113,9 @@ class Tally(Generic[SubjectT]):
             self._refused.append(RefusedLine(number, reason, detail, text[:_MAX_TEXT_CHARS], size_bytes))
 
     def block(self, read_bytes: int) -> Block[SubjectT]:
-        """Return the counts as a block, and start the next block.
+        """Return the counts so far as a block, and start a new block.
 
-        Lines of one hour may end up to two hours after its start; a record may span one hour, so the end is capped.
+        Lines of one hour may end up to two hours after its start; a record spans only one hour, so the end is capped.
         """
         block = Block(
             observations=[
@@ -144,7 +144,7 @@ class Tally(Generic[SubjectT]):
         )
 
 
-# Lines of these logs become Python objects one by one, so blocks are smaller than with Arrow.
+# Lines of these logs become Python objects one at a time, so blocks are smaller than with Arrow.
 _MAX_BLOCK_BYTES = 2**20
 
 
@@ -200,7 +200,7 @@ _FOLDED = frozenset((0, 2, 8))
 _DICTIONARIES = frozenset((2, 8))
 # A value may repeat the previous value, so a page of this encoding can expand without limit.
 _DELTA_BYTE_ARRAY = 7
-# Each row counts as at least this many bytes of text. Rows of equal values take almost no space in the file.
+# Each row counts as at least this many bytes of text. Rows with equal values take almost no space in the file.
 _ROW_BYTES = 16
 _TRUNCATED = frozenset((str(Reason.OBJECT_TRUNCATED), str(Reason.OBJECT_EMPTY)))
 
@@ -215,7 +215,7 @@ def refusals() -> Iterator[None]:
         named = FileReason.TRUNCATED if reason in _TRUNCATED else FileReason.WRONG_FORMAT
         raise LogFileRefusedError(named, detail) from error
     except pa.ArrowMemoryError:
-        # The file is not refused: a machine with more memory may read it.
+        # The file is not refused, because a machine with more memory may be able to read it.
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
         raise LogFileRefusedError(FileReason.WRONG_FORMAT, " ".join(str(error).split())[:300]) from error
@@ -314,7 +314,7 @@ class RowJudge(Protocol[SubjectT]):
 
 
 def column_names(file: IO[bytes], settings: ReadSettings) -> tuple[str, ...]:
-    """Names of the columns, with hyphens as in text logs.
+    """Column names, spelt with hyphens as in text logs.
 
     Raises:
         LogFileRefusedError: The file is not Parquet, or is damaged.
@@ -331,7 +331,7 @@ def read_rows(
     """Read rows of existing columns, named with hyphens, and let `judge` count them.
 
     Raises:
-        LogFileRefusedError: The file is not Parquet, is damaged, or is too large when unpacked.
+        LogFileRefusedError: The file is not Parquet, is damaged, or is too large when decompressed.
     """
     tally: Tally[SubjectT] = Tally(kept_refusals=settings.kept_refusals, bad=BadLines(settings.max_bad_lines))
     rows, chunks = checked_footer(file, settings)
@@ -375,7 +375,7 @@ _PIECE_BYTES = MIB
 
 @contextmanager
 def seekable(stream: BinaryIO, digest: Callable[[bytes], object]) -> Iterator[IO[bytes]]:
-    """Copy the file to where reading ranges is cheap: to memory if small, else to disk.
+    """Copy the file to memory if it is small, else to disk, so that reading ranges is cheap.
 
     Ranges of a remote object would be fetched repeatedly, and `digest` needs the whole file anyway. A stream from an
     earlier call is returned unchanged.
@@ -384,7 +384,7 @@ def seekable(stream: BinaryIO, digest: Callable[[bytes], object]) -> Iterator[IO
         UnavailableError: The disk is full.
     """
     if isinstance(stream, SpooledTemporaryFile):
-        # This function made the stream before, when the kind of log was detected.
+        # This function already made the stream when the kind of log was detected.
         yield cast("IO[bytes]", stream)
         return
     with SpooledTemporaryFile(max_size=_MEMORY_BYTES) as file:

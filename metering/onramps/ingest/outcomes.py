@@ -1,4 +1,4 @@
-"""Adds up the outcomes of many files, each file once."""
+"""Sums the outcomes of many files, counting each file once."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class RunTotals:
         self.fields: frozenset[str] | None = None
         self.problems: Counter[str] = Counter()
         self.examples: dict[str, tuple[str, str]] = {}
-        # 8 bytes of an identity's hash, and 8 of the content's: a run of a million files takes 100 MB for them.
+        # 8 bytes of an identity's hash, and 8 of the content's hash: for a run of a million files, these take 100 MB.
         self._seen: dict[int, int] = {}
 
     @property

@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from metering.stores.clock import Clock
 
 # Parts of a plan: sorted records of a log file, at most 50,000 per batch. The same totals always give the same records
-# in the same order, with any version of the libraries. A part is named by the SHA-256 of its records, because another
-# version of pyarrow may write different bytes for the same records. Any object at a part's key has its records, and the
-# object's own SHA-256 goes into the message.
+# in the same order, with any version of the libraries. A part's name is the SHA-256 of its records, because another
+# version of pyarrow may write different bytes for the same records. Any object under a part's key has the part's
+# records, and the SHA-256 of the object itself goes into the message.
 #
-# A record's `start` and `end` are the least start and the greatest end of its log lines. Lines of one hour may span
-# more than an hour (one from 10:05, one until 11:09). Then `end` is set to an hour after `start`, which is the
-# contract's maximum. The booked hour follows from `start` and is not affected by that. A total above the largest number
-# of a record becomes several records. A total of 0 bytes becomes a record, too, because there was a transfer.
+# A record's `start` and `end` are the earliest start and the latest end of its log lines. Lines of one hour may span
+# more than an hour (one from 10:05, one until 11:09). In this case, `end` is set to an hour after `start`, which is the
+# contract's maximum. The booked hour follows from `start`, so this does not affect it. A total that exceeds the largest
+# number of a record becomes several records. A total of 0 bytes becomes a record, too, because there was a transfer.
 
 
 class LogRecord(NamedTuple):
@@ -179,7 +179,7 @@ class Planner:
             return None
 
     def planned(self, file: LogFile, *, overlap_known: bool) -> Planned:
-        """Measure a file without a plan, and put its plan; if another process put a plan meanwhile, use that plan.
+        """Measure a file without a plan, and put its plan; if another process has put a plan meanwhile, use that plan.
 
         `overlap_known` means that a person ruled out other logs of the same traffic, so no context needs to list them.
 
@@ -249,9 +249,9 @@ class Planner:
 
 
 def check_owner(file: LogFile, measured: Measured) -> None:
-    """Refuse a whole file if no line is metered because the owner of the file is missing or wrong.
+    """Refuse a whole file if a missing or wrong owner of the file is the reason why no line is metered.
 
-    A plan would be permanent, so a corrected owner would have no effect later. Files of a flow log still get plans,
+    A plan is permanent, so correcting the owner later would have no effect. Files of a flow log still get plans,
     because the flow log states its account, and the slots of the files are not gaps.
 
     Raises:

@@ -1,14 +1,14 @@
 """Takes a log file: identity, plan, parts, messages. Each step may be repeated, and a crash between steps is harmless.
 
 1. The identity is derived from the file's name, or from its content.
-2. The file is measured, by the contexts of its plan if it has one, else by the newest contexts.
+2. The file is measured by the contexts of its plan; if it has no plan, by the newest contexts.
 3. The plan is put if absent.
 4. Parts are put if absent, and a message is sent for each part. The ledger recognises a repeated message.
 
 If the content of a file differs from its plan, the file is sent under the same batch ids. The ledger reports the
 conflict, and keeps the content; the totals stay unchanged.
 
-For each place of a file without AWS's name, numbered notes of its ingested content are put once, as
+The location of a file without AWS's name has numbered notes of the ingested content, each put once as
 `plans/places/<place>/<number>.json`. The note is put before the plan. A file that has grown or changed since the note
 is refused, because its old lines would count again under another identity. If two processes find the same new file, one
 puts the note, and the other uses that note.
@@ -44,7 +44,7 @@ _COPY = "if it is another file, give it another name and take it from there"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note(codec.StoredDocument):
-    """Content that was last ingested from a place.
+    """Content that was last ingested from a location.
 
     Attributes:
         until_byte: Length of the decompressed content.
@@ -76,7 +76,7 @@ class Note(codec.StoredDocument):
 
 
 def places_prefix(place: str) -> str:
-    """Prefix of the notes of one place."""
+    """Prefix of the notes of one location."""
     return f"{PLACES_PREFIX}{hashlib.sha256(place.encode('utf-8', errors='surrogatepass')).hexdigest()[:40]}/"
 
 
@@ -91,7 +91,7 @@ class _Scan(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
-    """Records the content of files without AWS's name, by place. `planner` finds out whether content has a plan."""
+    """Records the content of files without AWS's name, by location. `planner` knows whether content has a plan."""
 
     objects: ObjectStore
     planner: planning.Planner
@@ -100,14 +100,14 @@ class Places:
         """Note of the current content of a file, put if absent. Call `sent` after the file was sent.
 
         Raises:
-            LogFileRefusedError: Other content of the place was sent before, or may have been sent.
+            LogFileRefusedError: Other content from the file's location was sent before, or may have been sent.
         """
         while True:
             last = self._last(file)
             scan = _scan(file, mark_byte=last.until_byte if last else 0)
             if last is not None and last.content_sha256 == scan.sha256:
                 if last.from_byte and self._plan_is_missing(last, file):
-                    # Release 0.2.0 began to append the lines after this byte, but never planned them.
+                    # Release 0.2.0 began to append the lines after this byte, but never planned these lines.
                     raise _grew(scan, last.from_byte)
                 return last
             if last is not None:
@@ -124,7 +124,7 @@ class Places:
             # Another process wrote its note first. The next round reads that note.
 
     def sent(self, note: Note) -> None:
-        """Record that a file was sent, so that no other content is ingested from its place."""
+        """Record that a file was sent, so that no other content is ingested from the file's location."""
         if not note.sent:
             self.objects.put(note.key, replace(note, sent=True).to_json(), if_absent=False)
 
@@ -253,8 +253,8 @@ class LogIngest:
     """Takes log files, one at a time. Any number of processes may take the same files.
 
     Attributes:
-        window_s: Age from which the service refuses records, and from which whole files are refused here; None to skip
-            the check.
+        window_s: Age from which the service refuses records, and from which whole files are refused at once; None to
+            skip the check.
         kinds: Kinds of logs to accept; empty for all.
         is_booked: Returns whether the service accepted a batch of this id; None to skip this check. The check shows
             that a file planned long ago by other rules is counted, although its parts are deleted.
@@ -289,14 +289,14 @@ class LogIngest:
             key: Its key there.
             etag: Required ETag; None for the current ETag.
             version_id: Version of the object, for the reference to a refused file.
-            bills: Accounts that its lines may bill.
-            kind: Kind of log; None to detect it from the name.
-            settings: Limits and hints of reading.
+            bills: Accounts that the lines may bill.
+            kind: Kind of log; None to detect the kind from the name.
+            settings: Limits and hints for reading the file.
             without_context_flow_log: Flow log without overlapping flow logs, so that its files need no context.
             watch: Called with each block read.
 
         Raises:
-            UnavailableError: A service did not answer. Taking the file again resumes here.
+            UnavailableError: A service did not answer. Taking the file again resumes at this point.
             LedgerCorruptError: A stored plan is invalid.
         """
         place = place_of(store, key)
@@ -315,7 +315,7 @@ class LogIngest:
                     watch=watch,
                 )
                 # If a file's name contains no flow log, the file belongs to the flow log that the user names. That flow
-                # log is not part of the file's name, so the plan is the same without it.
+                # log is not in the file's name, so the plan is the same without it.
                 source = file.name.source or without_context_flow_log
                 overlap_known = bool(without_context_flow_log) and source == without_context_flow_log
                 if file.name.identity:
@@ -337,7 +337,7 @@ class LogIngest:
         plan = planner.found(file)
         if plan is not None and _is_of(plan, file) and (plan.parts or not plan.refusals):
             # The object is unchanged, so it was stored exactly as measured, unless a part is missing. Refused lines are
-            # stored before the parts. Without parts, nothing shows whether the refused lines were stored.
+            # stored before the parts. If there are no parts, nothing shows whether the refused lines were stored.
             messages = self._messages_of(plan)
             if messages is not None:
                 return self._sent("repeated", file, plan, messages)
@@ -391,7 +391,7 @@ class LogIngest:
         return Taken(verdict=verdict if plan.parts else "empty", place=file.place, plan=plan, messages=sent)
 
     def _store(self, identity: str, parts: Iterable[planning.PartRecords]) -> list[str]:
-        """Store parts unless they exist; return their messages."""
+        """Store those parts that do not exist yet; return the messages of all parts."""
         messages = []
         for part, records in parts:
             key, body = planning.part_key(identity, part), planning.parquet_of(records)

@@ -47,12 +47,12 @@ class Verdict(NamedTuple):
     other: bool = False
 
 
-# About 60 MB. A full cache is emptied, which only costs time.
+# About 60 MB. A full cache is emptied; this only costs time.
 _MOST_VERDICTS = 100_000
 
 
 class Judge:
-    """Caches verdicts, so that a subject of many blocks is judged once."""
+    """Caches verdicts, so that a subject that occurs in many blocks is judged once."""
 
     def __init__(self, classifier: Classifier[object], billable: Billable) -> None:
         self._classifier = classifier
@@ -70,7 +70,7 @@ class Judge:
 
     def _judged(self, outcome: Outcome, hour_s: int) -> Verdict:
         if not isinstance(outcome, Classified):
-            # The detail of a refusal may name the subject, but the sums are by reason.
+            # The detail of a refusal may name the subject, but refusals are summed by reason.
             return Verdict(outcome)
         other = self._billable.is_other(outcome.traffic.account_id)
         refused = self._billable.refused(outcome, hour_s)
@@ -78,7 +78,7 @@ class Judge:
         return verdict._replace(other=other)
 
 
-# The records of a file differ mostly in their resources, and this cache's key has no resource.
+# The records of a file differ mostly in their resources, and this cache's key does not include the resource.
 _traffic_of = lru_cache(maxsize=10_000)(traffic_of)
 
 
@@ -99,7 +99,7 @@ _HOUR_OF = attrgetter("hour_s")
 
 MAX_RECORDS = 250_000
 """Most distinct records of one file: five parts. A flow log of 3,000 interfaces has about 60,000."""
-# A kept line is cut to this length.
+# A line that is kept is cut to this length.
 _TEXT_CHARS = 4096
 
 
@@ -172,7 +172,7 @@ def measure(
 
 
 class _Cell:
-    """Lines of one verdict and hour. Mutable, because a file has millions of cells."""
+    """Lines with the same verdict in one hour. Mutable, because a file has millions of cells."""
 
     __slots__ = ("bytes", "end_s", "lines", "start_s")
 
@@ -210,7 +210,7 @@ class _Sums:
         self._fields = common_fields(self._fields, block.fields)
         self._add_refused(block)
         cells = self._cells
-        # In order of hours, because a classifier caches only a few hours, and each hour may have its own context.
+        # Hours are in order, because a classifier caches only a few hours, and each hour may have its own context.
         for each in sorted(block.observations, key=_HOUR_OF):
             outcome, usage_type, other = judge.verdict(each.subject, each.hour_s)
             self._hours.add(each.hour_s)
@@ -278,7 +278,7 @@ class _Sums:
         )
 
     def _moved(self) -> reading.Balance:
-        """Balance after the rules; the reader's balance counts all lines that may be metered as metered."""
+        """Balance after the rules; the reader's balance counts every line that may be metered as `metered`."""
         balance = self._balance
         shadowed, shadowed_bytes = _sum(self._shadowed)
         unmetered, unmetered_bytes = _sum(self._unmetered)
@@ -299,7 +299,7 @@ class _Sums:
 
 
 def common_fields(one: frozenset[str] | None, other: frozenset[str] | None) -> frozenset[str] | None:
-    """Fields common to both; None counts as unknown."""
+    """Fields that both have in common; None counts as unknown."""
     return one if other is None else other if one is None else one & other
 
 
@@ -347,7 +347,7 @@ class LogFile:
     Attributes:
         store: Bucket or folder of the file.
         etag: Required ETag of the file; empty if the file has no ETag.
-        bills: Accounts that its lines may bill.
+        bills: Accounts that the lines may bill.
         watch: Called with each block.
     """
 
@@ -368,7 +368,7 @@ class LogFile:
         return self.store.open(self.key, if_match=self.etag or None)
 
     def measured(self, timeline: Timeline) -> Measured:
-        """Read the file and add it up, judged by `timeline`.
+        """Read the file, judge its lines by `timeline`, and add them up.
 
         Raises:
             LogFileRefusedError: The file as a whole cannot be metered.
@@ -382,7 +382,7 @@ class LogFile:
 
 
 def place_of(store: LogStore, key: str) -> str:
-    """Place of a file for people: `s3://acme-logs/AWSLogs/…`."""
+    """Location of a file, for display: `s3://acme-logs/AWSLogs/…`."""
     return f"{store.place.rstrip('/')}/{key}"
 
 
@@ -429,7 +429,7 @@ def log_file(
     bills: Bills,
     watch: Callable[[reading.Block[object]], None] | None = None,
 ) -> LogFile:
-    """Describe the file at a key. For a name without an account, the only account that may be billed is used.
+    """Describe the file at a key. If the name has no account, the only account that may be billed is used.
 
     Raises:
         LogFileRefusedError: The file's name matches no metered kind, or states an account other than its folder's.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from metering.onramps.kinds import LogKind
     from metering.stores.objects import ObjectInfo
 
-# Number of stored interface-hours, which take about 50 MB. A larger run may miss some overlap.
+# Number of interface-hours that are stored, which take about 50 MB. A larger run may miss some overlap.
 _MOST = 200_000
 
 
@@ -65,7 +65,7 @@ class Overlap:
 class Target:
     """One file, or all files below a folder or prefix, as named by a person.
 
-    For a single file, `prefix` is its key; a file without a log's name is refused, but left out in a folder.
+    For a single file, `prefix` is its key. A single file without a log's name is refused; in a folder, it is left out.
     """
 
     store: sources.LogStore
@@ -90,8 +90,8 @@ def chosen(
     Args:
         target: What a person named.
         kinds: Kinds of logs.
-        kind: Kind stated by a person; None to detect it from the names.
-        since_s: Only files whose name states this time or later, or that were written since this time.
+        kind: Log kind stated by a person; None to detect the kind from the names.
+        since_s: Only files whose name states this time or a later time, or that were written since this time.
     """
     for info in _infos(target):
         left_out = None
@@ -115,7 +115,7 @@ def _infos(target: Target) -> Iterator[ObjectInfo]:
     if target.single:
         info = target.store.head(target.prefix)
         return iter(() if info is None else (info,))
-    # In S3's console, creating a folder creates an empty object.
+    # If a folder is created in S3's console, S3 stores an empty object.
     return (info for info in target.store.list(target.prefix) if not info.key.endswith("/"))
 
 
@@ -168,7 +168,7 @@ class Trial:
         )
 
 
-# Number of files waiting per thread.
+# Number of files that wait per thread.
 _AHEAD = 2
 
 

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 # AWS writes this value for interfaces that AWS itself created.
 _UNTOLD = "unknown"
 _ACCOUNT_ID = re.compile(r"[0-9]{12}")
-# The id of an Availability Zone. Zone ids of Local Zones and Wavelength also name a place: `usw2-lax1-az1`.
+# The id of an Availability Zone. Zone ids of Local Zones and of Wavelength also name a place: `usw2-lax1-az1`.
 _AVAILABILITY_ZONE = re.compile(r"[a-z0-9]+-az[0-9]+")
 
 
 class OwnSide(NamedTuple):
-    """Own side of a line: its owner, and the owner's location. Empty strings and None mean unknown."""
+    """Own side of a line: the line's owner, and the owner's location. Empty strings and None mean unknown."""
 
     account_id: str
     resource_id: str
@@ -90,7 +90,7 @@ def _kind(hop: FlowHop, interface: Interface | None, gateway_id: str) -> str:
         return told
     if gateway_id and not hop.interface_id:
         return NAT_GATEWAY
-    # Load balancers, gateways and endpoints have no instance id.
+    # Load balancers, gateways and endpoints do not have an instance id.
     return INTERFACE if hop.instance_id else interface.kind if interface is not None else ""
 
 
@@ -110,15 +110,15 @@ def _addresses(interface: Interface | None) -> frozenset[Address]:
 
 
 class Peer(NamedTuple):
-    """Address on the other side. Many internet addresses are the same peer.
+    """Address on the other side. Many internet addresses count as one peer.
 
     Attributes:
-        in_own_vpc: Whether the address is in a block of the own VPC; if so, `zone_id` and `kind` describe the address
-            there.
-        vpc_ids: Other VPCs with a block that contains the address.
+        in_own_vpc: Whether the address is in a block of the own VPC; if so, `zone_id` and `kind` describe it within
+            that VPC.
+        vpc_ids: Other VPCs that have a block with the address.
         vpc_zones: Zones of the address's subnets in `vpc_ids`, in the same order; empty if unknown.
         region: Region of the AWS prefix or own public address; `GLOBAL` for a service without a region.
-        all_services: Services of the AWS prefix and of all prefixes that contain it.
+        all_services: Services of the AWS prefix and of all prefixes that contain the address.
     """
 
     version: int
@@ -135,7 +135,7 @@ class Peer(NamedTuple):
 
 
 class NextHop(NamedTuple):
-    """The next hop of a line. Empty strings mean unknown, and `-` is never evidence."""
+    """The next hop of a line. Empty strings mean unknown, and `-` proves nothing."""
 
     named: bool
     vpc_id: str
@@ -147,7 +147,7 @@ def peer_of(address: Address, own_vpc_id: str, knowledge: Knowledge) -> Peer:
     """The peer at an address, as an interface of a VPC sees it."""
     vpc_ids = knowledge.blocks.at(address)
     if vpc_ids is None and address not in knowledge.public:
-        # Most addresses by far are known only by their range.
+        # By far the most addresses are known only by their range.
         return _of_range(address.version, is_public(address), knowledge.ranges.at(address) or NOT_OF_AWS)
     vpc_ids = vpc_ids or ()
     others = tuple(each for each in vpc_ids if each != own_vpc_id)
@@ -181,7 +181,7 @@ def zone_in(address: Address, vpc_id: str, knowledge: Knowledge) -> str:
 
 
 def kind_in(address: Address, vpc_id: str, knowledge: Knowledge) -> str:
-    """Kind of the interface with an address in a known VPC; empty if unknown."""
+    """Kind of the interface that has the address in a known VPC; empty if unknown."""
     facts = knowledge.vpcs[vpc_id]
     return facts.kinds.get(address) or facts.delegated.at(address) or ""
 
@@ -194,7 +194,7 @@ def next_hop_of(line: FlowHop, own: OwnSide, knowledge: Knowledge) -> NextHop:
     kind = kind_of_type(line.next_hop_interface_type) or (interface.kind if interface is not None else "")
     if subnet is not None:
         zone_id, vpc_id = zone_id or subnet.zone_id, vpc_id or subnet.vpc_id
-    # Traffic from a VPC to a transit gateway goes to the gateway's interface in the same VPC.
+    # Traffic from a VPC to a transit gateway goes to the gateway's interface in that VPC.
     if not vpc_id and TRANSIT_GATEWAY in (kind, own.kind):
         vpc_id = own.vpc_id
     return NextHop(any(line[18:]), vpc_id, zone_id, kind)
@@ -276,7 +276,7 @@ class Hop:
 
     @property
     def region(self) -> str:
-        """Region of the other side, from certain facts; empty if unknown."""
+        """Region of the other side, if it is certain; otherwise empty."""
         if self.within_vpc or self.path in ("1", "4", "7"):
             return self.own.region
         other = self.knowledge.vpcs.get(self.other_vpc_id)
@@ -284,7 +284,7 @@ class Hop:
             return other.region
         if self.next_hop.named:
             return self._region_of_zone(self.next_hop.zone_id)
-        # If the VPC at the other end is unknown, a peering may lead to any region.
+        # If the VPC at the other end is unknown, a peering connection may lead to any region.
         return "" if self.path == "5" else self._region_by_address()
 
     def _region_by_address(self) -> str:
@@ -299,12 +299,12 @@ class Hop:
         known = self.knowledge.zone_regions.get(zone_id, "")
         if known or not zone_id or not self.own.zone_id:
             return known
-        # Zone ids of one region begin alike: `usw2-az1`, `usw2-lax1-az1`.
+        # All zone ids of a region have the same beginning: `usw2-az1`, `usw2-lax1-az1`.
         return self.own.region if zone_id.split("-")[0] == self.own.zone_id.split("-")[0] else ""
 
     @property
     def leaves_vpc(self) -> bool:
-        """Whether the hop surely crosses the VPC's border directly, not forwarded by an appliance inside."""
+        """Whether the hop certainly crosses the VPC's border directly, without an appliance inside that forwards it."""
         if self.next_hop.named or self.peer is None:
             return False
         if self.path:

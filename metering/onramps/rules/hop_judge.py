@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from metering.onramps.context import store
     from metering.onramps.reading import FileName, FlowHop
 
-# The rules of a hop: ordered data in `hop_rules.json`. The first matching rule applies. To change them, change the file
-# and its version: a plan names the version that judged its file.
+# The rules of a hop: ordered data in `hop_rules.json`. The first matching rule applies. To change the rules, change the
+# file and its version: a plan states the version with which its file was judged.
 
 
 class HopRule(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,8 +61,8 @@ class HopRules(msgspec.Struct, frozen=True, kw_only=True):
     """All rules, and the kinds of interfaces that the rules distinguish.
 
     Attributes:
-        rules: The rules in order. The last rule always holds.
-        charged_across_zones: Kinds whose hops between zones are charged, if both sides are of these kinds.
+        rules: The rules in order. The last rule always matches.
+        charged_across_zones: Interface kinds: a hop between zones is charged if both sides are of these kinds.
         elb_kinds: Kinds that belong to the service AWSELB.
         peering_apart_from: Hour from which AWS bills peering between zones under separate usage types.
     """
@@ -88,7 +88,7 @@ def hop_rules() -> HopRules:
 
 
 # Conditions of the rules of a hop, by their names in `hop_rules.json`. A condition is met only if it is known to be
-# true. So no rule depends on missing data, and no condition means `not known`.
+# true. So no rule depends on missing data, and no condition can mean `not known`.
 
 _INSTANCES = frozenset({"AMAZON", "EC2"})
 _CLOUDFRONT = frozenset({"CLOUDFRONT", "CLOUDFRONT_ORIGIN_FACING"})
@@ -189,7 +189,7 @@ CONDITIONS: Mapping[str, Callable[[Hop], bool]] = {
 }
 
 
-# Maximum entries of each cache, about 50 MB. A full cache is emptied.
+# Maximum number of entries in each cache, about 50 MB. When a cache is full, it is emptied.
 _REMEMBERED = 100_000
 _VPCS = 200
 _DIRECTIONS = {"egress": "out", "ingress": "in"}
@@ -212,7 +212,7 @@ class HopJudge:
         self.knowledge = knowledge
         self._peering_billed_apart = peering_billed_apart
         self._name = name
-        # By VPC and address. Many addresses have equal peers, so equal peers are one object.
+        # By VPC and address. Many addresses have equal peers, so equal peers share one object.
         self._peers: dict[str, dict[str, Peer]] = {}
         self._same_peers: dict[Peer, Peer] = {}
         self._outcomes: dict[tuple[object, ...], Outcome] = {}
@@ -225,7 +225,7 @@ class HopJudge:
         self._owners += 1
         if isinstance(own, Refused):
             return own
-        # Rules need to know whether an interface has addresses, but not which.
+        # Rules need to know whether an interface has addresses, but not the addresses themselves.
         addresses = frozenset((Address(4, 0),)) if own.addresses else own.addresses
         return Owner(own, own._replace(account_id="", resource_id="", addresses=addresses), self._owners)
 
@@ -290,16 +290,16 @@ class HopJudge:
             if len(peers) >= _REMEMBERED:
                 peers.clear()
             peer = peer_of(address, vpc_id, self.knowledge)
-            # Outcomes are cached by the identity of peer objects, so these are kept: one per distinct peer, which is
-            # fewer than addresses.
+            # Outcomes are cached by the identity of peer objects, so the peer objects are kept: one per distinct peer,
+            # and there are fewer peers than addresses.
             peer = peers[text] = self._same_peers.setdefault(peer, peer)
         return peer
 
     def _direction_of(self, subject: FlowHop, own: OwnSide) -> str:
         """Direction by the owners of the addresses; empty if inconclusive.
 
-        The own side of a line has an address of the interface. If the interface is unknown, the side in the VPC is the
-        own side if the other side is public and in no VPC.
+        The own side of a line has an address of the interface. For an unknown interface, the side in the VPC is the own
+        side if the other side is public and in no VPC.
         """
         source, destination = address_of(subject.source), address_of(subject.destination)
         if source is None or destination is None:
@@ -329,7 +329,7 @@ def judged(hop: Hop) -> Classified:
 
 
 def _without_direction(own: OwnSide) -> Classified:
-    # A record has a direction, but this usage type has none. This is intended: the bytes are counted, and not rated.
+    # A record has a direction, but this usage type has none. This is intended: these bytes are counted but not rated.
     usage_type = usage_type_of(own.region, "Unclassified-Regional-Bytes").usage_type
     return Classified(_traffic(own, UNKNOWN, usage_type, out=True), DIRECTION_UNKNOWN, DIRECTION_UNKNOWN)
 
@@ -361,11 +361,11 @@ def _place(region: str, zone_id: str) -> str:
 
 # Groups addresses that the judge of flow logs cannot distinguish, so that a reader can sum their lines before judging.
 # Most internet peers are in one group, and so are most addresses of one subnet. A judge uses only the address
-# properties that are compared here, so it judges a whole group alike. A test compares both ways over whole networks. In
-# a measurement, a million lines with 40,000 addresses gave about ten thousand subjects, not several hundred thousand.
+# properties that are compared here, so a group has one result. A test compares both ways over whole networks. In a
+# measurement, a million lines with 40,000 addresses gave about ten thousand subjects, not several hundred thousand.
 
 
-# Addresses that are remembered. A full cache is emptied, which only costs time.
+# Addresses that are remembered. A full cache is emptied; this only costs time.
 _REMEMBERED_ROWS = 200_000
 
 
@@ -384,7 +384,7 @@ class _Known(dict[str, str]):
 class AddressClasses:
     """Classes of addresses with equal treatment in several contexts.
 
-    If some lines lack a direction, interfaces' own addresses determine the direction, so each is a separate class.
+    If some lines lack a direction, interfaces' own addresses determine it, so each such address is a separate class.
     """
 
     def __init__(self, knowledges: Iterable[Knowledge], *, directed: bool) -> None:
@@ -422,11 +422,11 @@ def _asked(address: Address, knowledge: Knowledge) -> Hashable:
     return vpc_ids, inside, knowledge.ranges.at(address), knowledge.public.get(address, "")
 
 
-# A file covers an hour or two. If a file's lines cover many hours, it is judged correctly, but more slowly.
+# A file usually covers an hour or two. If a file's lines cover many hours, it is judged correctly, but more slowly.
 _HOURS = 48
 _CONTEXTS = 4
 _OWNERS = 50_000
-# If more than this many contexts judge the hours of a block, the block's addresses are not grouped.
+# If more than this many contexts judge a block's hours, the addresses of the block are not grouped.
 _TOLD_APART = 2
 
 
@@ -449,7 +449,7 @@ class FlowClassifier:
     def alike(self, addresses: Sequence[str], hours: Iterable[int], *, directed: bool) -> Sequence[str]:
         """For each address, return an address with the same verdicts in all of these hours (`Folding`)."""
         full = sorted({hour_of(hour) for hour in hours})
-        # Contexts are counted by name only, because loading one takes a second, and the cache holds only a few.
+        # Contexts are counted by name only, because loading a context takes a second, and the cache holds only a few.
         if len(self._timeline.pins(full)) > _TOLD_APART:
             return addresses
         knowledges = {id(each): each for each in (knowledge_of(self._timeline.at(hour_s)) for hour_s in full)}
@@ -478,13 +478,13 @@ class FlowClassifier:
 
 
 class _HourJudge:
-    """Decides which log has authority in one hour, and delegates the rest to the classifier of the hour's context."""
+    """Decides which log has the authority in one hour; all else is left to the classifier of the hour's context."""
 
     def __init__(self, judge: HopJudge, log_id: str, hour_s: int) -> None:
         self._judge = judge
         self._log_id = log_id
         self._hour_s = hour_s
-        # Own side of a line -> its owner, or the reason why its bytes are not metered here.
+        # A line's own side -> its owner, or the reason why its bytes are not metered here.
         self._known: dict[tuple[str, ...], Owner | Refused | Shadowed] = {}
 
     def outcome(self, subject: FlowHop) -> Outcome:
@@ -497,11 +497,11 @@ class _HourJudge:
         return self._judge.outcome(known, subject) if isinstance(known, Owner) else known
 
     def _shadow(self, subject: FlowHop) -> Shadowed | None:
-        """The other log with the authority over the line's interface, if any."""
+        """The other log that has the authority over the line's interface; None without such a log."""
         knowledge = self._judge.knowledge
         if knowledge.authorities is None or not self._log_id:
             return None
-        # The log's resource covers each of its lines, even for an interface that is not known yet.
+        # The log's resource covers each line of the log, even for an interface that is not known yet.
         log = knowledge.flow_logs.get(self._log_id)
         own = {log.resource_type: log.resource_id} if log is not None else {}
         if subject.interface_id:

@@ -1,6 +1,6 @@
 """A context, indexed for look-ups: owner of an address, place of an interface, paths between two VPCs.
 
-Missing facts prove nothing, with one guarded exception: see `Knowledge.surely_peered`.
+A missing fact proves nothing, with one guarded exception: see `Knowledge.surely_peered`.
 """
 
 from collections import defaultdict
@@ -24,8 +24,8 @@ class VpcFacts(NamedTuple):
         seen_inside: Whether at least one interface of the VPC is known.
         hands_on: Whether the VPC has a private NAT gateway, which sits between its instances and other networks.
         inspected: Whether the VPC has inspection endpoints, which sit between its interfaces and the internet.
-        balances_public: Whether the VPC has a network load balancer with a public address, which may keep the client's
-            address, so that a target sees public peers.
+        balances_public: Whether the VPC has a network load balancer with a public address, which may preserve the
+            client's address, so that a target sees public peers.
     """
 
     region: str

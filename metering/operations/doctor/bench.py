@@ -1,4 +1,4 @@
-"""Ports of the doctor: production ports, and ports that only a conformance test needs."""
+"""Ports of the doctor: the service's production ports, and ports that only conformance checks need."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class EndlessListingError(MeteringError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScratchQueues:
-    """The doctor's two scratch queues: after `max_receives`, a message of the first is a dead letter in the second."""
+    """Two scratch queues; the second is the first's dead-letter queue, with a redrive policy of `max_receives`."""
 
     queue: Queue
     dead: Queue
@@ -66,7 +66,7 @@ class AlarmPath(Protocol):
     """The doctor's scratch alarm, which notifies a topic of the stage, and a queue subscribed to that topic."""
 
     def publish(self, text: str) -> None:
-        """Send a text to the topic, without an alarm."""
+        """Publish a text to the topic directly, without the alarm."""
 
     def trip(self, text: str) -> None:
         """Set the alarm to `ALARM`, with `text` as the reason."""
@@ -90,7 +90,7 @@ class Scratch(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuiltRegion:
-    """A region of the stage, as recorded in the home region."""
+    """A region of the stage, as the home region records it."""
 
     name: str
     ready: bool
@@ -104,7 +104,7 @@ class Facts(Protocol):
         """Whether the data bucket is versioned."""
 
     def pages(self, prefix: str, *, most: int) -> Pages:
-        """A listing, page by page, made by the service's own listing code.
+        """The pages of a listing, read with the service's own listing code.
 
         Raises:
             EndlessListingError: The listing has more than `most` pages.
@@ -114,7 +114,7 @@ class Facts(Protocol):
         """Write units a second that the table accepts without scaling (warm throughput)."""
 
     def table_quota_per_s(self) -> int:
-        """Maximum write units a second of a table in this account (quota)."""
+        """Account quota of write units per second for one table."""
 
     def cold_starts_ms(self, *, since_s: int) -> Mapping[str, int]:
         """Slowest cold start of each function since `since_s`, by function name."""
@@ -128,7 +128,7 @@ class Facts(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineHour:
-    """An engine's sums over an hour: of its usage view, of the lake files' totals, and of the lake files' rows.
+    """An engine's sums for one hour: of the usage view, of the totals of lake files, and of the rows of lake files.
 
     Attributes:
         strange_times: Number of rows whose time is not near any hour of the lake.
@@ -151,19 +151,19 @@ class LakeHours(Protocol):
     """Published lake files, as the service reads them."""
 
     def newest(self) -> tuple[int, Total] | None:
-        """Newest hour with all rows in lake files, and the sum of these rows; None without such an hour."""
+        """Newest hour whose rows are all in lake files, and their sum; None if no hour qualifies."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effort:
-    """How much is tried.
+    """Limits of the checks: how many objects, at what rates, and how long.
 
     Attributes:
         tombstones: Number of objects that are put and deleted before a listing.
         rates_per_s: Rates at which batches are sent, one after the other.
         rate_s: Seconds at each rate.
         arrival_s: Longest wait for an expected arrival, in seconds.
-        throttle_s: Longest attempt to get throttled, in seconds.
+        throttle_s: Longest time to write until DynamoDB throttles, in seconds.
     """
 
     tombstones: int = 1_100
@@ -181,12 +181,12 @@ class Bench:
     """Ports and facts of the checks.
 
     Attributes:
-        token: Random name of this examination, included in all names that it creates.
+        token: Random name of this examination, contained in the name of everything that the examination creates.
         objects: The data bucket, with the caller's own permissions.
         as_roles: Data bucket by role: `reader`, `operator`, `producer`. Each may raise `CannotAskError`.
         items: The two tables.
         ingest: The ingest queue, with permission to send the service's own batches.
-        needed_writes_per_s: Write units a second that each table should accept without scaling.
+        needed_writes_per_s: Write units per second that each table should accept without scaling.
         engine: Analytics engine; None for a stage without analytics.
         asking: Context manager that translates AWS errors into this module's errors.
     """
@@ -223,7 +223,7 @@ class Bench:
 
 
 class Verdict(StrEnum):
-    """Result of a check: `ok` if AWS showed the behaviour; `unknown` if endpoint, caller or stage cannot show it."""
+    """Result of a check: `ok` if AWS behaved as expected; `unknown` if endpoint, caller or stage cannot show it."""
 
     OK = "ok"
     DIFFERS = "differs"
@@ -232,7 +232,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """Verdict with text for people; `advice` is empty if nothing is to be done."""
+    """Verdict with text for operators; `advice` is empty if no action is needed."""
 
     verdict: Verdict
     saw: str
@@ -245,7 +245,7 @@ class Check:
 
     Attributes:
         thorough: The check costs money, takes minutes or pages people, so it runs only on request.
-        look: Looks, and tidies up.
+        look: Runs the check, and deletes what the check created.
     """
 
     name: str
@@ -255,17 +255,17 @@ class Check:
 
 
 def ok(saw: str) -> Observation:
-    """AWS does it."""
+    """AWS behaves as expected."""
     return Observation(verdict=Verdict.OK, saw=saw)
 
 
 def differs(saw: str, advice: str) -> Observation:
-    """AWS does something else."""
+    """AWS behaves differently."""
     return Observation(verdict=Verdict.DIFFERS, saw=saw, advice=advice)
 
 
 def unknown(saw: str, advice: str = "") -> Observation:
-    """Nothing decides it."""
+    """The check has no result."""
     return Observation(verdict=Verdict.UNKNOWN, saw=saw, advice=advice)
 
 

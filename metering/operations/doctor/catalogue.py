@@ -43,11 +43,11 @@ if TYPE_CHECKING:
 LARGE_BYTES = 16 * MIB + 1
 # Number of keys per page of a listing (S3 API reference).
 _PAGE = 1_000
-# Number of pages beyond the full ones after which the search for a listing's end is given up.
+# After this many pages beyond the full pages, the search for the end of a listing is given up.
 _SPARE_PAGES = 50
 _THREADS = 16
 _READERS = ("reader", "operator")
-# A role that may neither read nor list anything in the lake.
+# A role that may neither read nor list any object in the lake.
 _STRANGER = "producer"
 _LIST_ADVICE = (
     "The roles must be allowed s3:ListBucket: without it no lake file is ever written. Compare the policies of the "
@@ -56,7 +56,7 @@ _LIST_ADVICE = (
 
 
 def missing_key(bench: Bench) -> Observation:
-    """Get a missing key as each role that may be assumed, and as a role without permission to list."""
+    """Get a missing key as each role that the caller may assume, and as a role without permission to list."""
     key = f"{LAKE_PREFIX}dt=1970-01-01/hour=00/doctor-{bench.token}.parquet"
     answers = {role: _asked(bench, role, key) for role in (*_READERS, _STRANGER)}
     wrong = [role for role in _READERS if answers[role] == "403"]
@@ -127,7 +127,7 @@ def large_put(bench: Bench) -> Observation:
 
 
 def tombstones(bench: Bench) -> Observation:
-    """Put and delete objects, then list their prefix, in which only the object that sorts last remains."""
+    """Put objects, delete all except the object that sorts last, then list their prefix."""
     prefix = f"{DOCTOR_PREFIX}{bench.token}/gone/"
     number = bench.effort.tombstones
     keys = [f"{prefix}{n:07d}" for n in range(number)]
@@ -209,7 +209,7 @@ def cancel_reasons(bench: Bench) -> Observation:
 
 
 def racing(bench: Bench) -> Observation:
-    """Let transactions conflict on one item: each applied one counts once, and all others report a conflict."""
+    """Let transactions conflict on one item: each applied transaction counts once; every other reports a conflict."""
     keys = [doctor_key(f"race-{bench.token}-{half}") for half in ("a", "b")]
 
     def worker(_number: int) -> list[str]:
@@ -252,7 +252,7 @@ def _raced(bench: Bench, keys: list[Key]) -> str:
 
 
 def throttled(bench: Bench) -> Observation:
-    """Write to a table of one write unit a second until it throttles, and check the error."""
+    """Write to a table with one write unit per second until DynamoDB throttles, and check the error."""
     end_s = bench.now_s + bench.effort.throttle_s
     tries = 0
     with bench.scratch.slow_table() as table:
@@ -294,7 +294,7 @@ def warm(bench: Bench) -> Observation:
 
 
 def table_quota(bench: Bench) -> Observation:
-    """Compare the account's quota of a table with the stage's own peak."""
+    """Compare the account's quota for one table with the stage's own peak."""
     quota, needed = bench.facts.table_quota_per_s(), max(bench.needed_writes_per_s.values())
     saw = f"{quota:,} write units a second, needed {needed:,}"
     if quota < needed:
@@ -321,7 +321,7 @@ def _said(reasons: tuple[tuple[str, object] | None, ...]) -> str:
 
 _LOOK_BACK_S = 7 * DAY_S
 _MOST_LINES = 1_000
-# Lambda ends a function's init phase after this time, and repeats it in the invocation (Lambda developer guide).
+# Lambda ends the init phase of a function after this time, and repeats it in the invocation (Lambda developer guide).
 INIT_LIMIT_MS = 10_000
 _FULL_DISK = ("No space left on device", "Errno 28")
 _TIMED_OUT = "Task timed out"
@@ -330,7 +330,7 @@ _DAYS = _LOOK_BACK_S // DAY_S
 
 
 def scratch_left(bench: Bench) -> Observation:
-    """Look for compactor runs that found /tmp full, because an earlier run was stopped and left its files."""
+    """Look for compactor runs whose /tmp was full of files that an earlier, stopped run had left."""
     lines = bench.logs().errors(["compactor"], from_s=bench.now_s - _LOOK_BACK_S, to_s=bench.now_s, limit=_MOST_LINES)
     full = [line for line in lines if any(word in line.text for word in _FULL_DISK)]
     stopped = [line for line in lines if _TIMED_OUT in line.text]
@@ -425,11 +425,11 @@ def engine_agrees(bench: Bench) -> Observation:
     return ok(f"{saw}, in its rows, in its totals and in its view of usage")
 
 
-# From the third receive on, SQS leaves a message out of the queue's age.
+# From a message's third receive on, SQS ignores the message in the queue's age.
 _RECEIVES = 3
 _WAIT_S = 5
 _PATIENCE_S = 60
-# Half of the fill level with which the jobs' costs and backlog are calculated (docs/scale.md).
+# Half of the fill level on which the calculation of the jobs' costs and backlog is based (docs/scale.md).
 FULL_ENOUGH = 50
 
 
@@ -466,7 +466,7 @@ def _received(bench: Bench, queue: Queue) -> ReceivedMessage | None:
 
 
 def redriven(bench: Bench) -> Observation:
-    """Let a message become a dead letter and redrive it: its sent timestamp must be the time of the move."""
+    """Let a message become a dead letter, and redrive it: its sent timestamp must be the time of the redrive."""
     with bench.scratch.queues() as queues:
         queues.queue.send_many([bench.token])
         first = _received(bench, queues.queue)

@@ -1,8 +1,8 @@
-"""Costs of a month of many accounts in columns: sums by day determine prices, and Arrow sums usage of one price.
+"""Costs of many accounts in a month, in columns: daily sums determine the prices, and Arrow sums usage at each price.
 
-Usage is read twice: first for the sums by payer, product and day, which give the positions; then for the sums by price
-and by the report's group columns. Only hours that contain a cut become lines. The month is never in memory at once,
-because payers are processed a few hundred at a time.
+Usage is read twice: first for sums by payer, product and day, which determine the positions; then for sums by price and
+by the report's group columns. Only hours with a cut become lines. The whole month is never in memory, because only a
+few hundred payers are processed at a time.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ if TYPE_CHECKING:
 LINES = -1
 """In place of a price: a cut lies within the hour, so its lines are rated one by one."""
 KEYS = ("payer", "service", "usage_type", "hour_s")
-# Rows are joined and grouped in portions of this size: with all columns about 40 MB.
+# Rows are joined and grouped in portions of this size, which take about 40 MB with all columns.
 _CHUNK_ROWS = 300_000
-# Partial sums are summed again when there are this many.
+# Partial sums are summed again as soon as there are this many.
 _FOLD_ROWS = 600_000
 # Number of sums that are converted to Python objects at once.
 _ROWS = 50_000
 
 
 def chunks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """Many batches as tables of a useful size; empty batches are skipped."""
+    """Join many batches into tables of an efficient size; empty batches are skipped."""
     waiting: list[pa.RecordBatch] = []
     rows = 0
     for batch in batches:
@@ -70,7 +70,7 @@ def joined(table: pa.Table, small: pa.Table, keys: Sequence[str]) -> pa.Table:
 
 
 def whole_of(value: Json) -> int:
-    """An integer of a row."""
+    """Convert a row's value to an integer."""
     if not isinstance(value, int):
         raise TypeError(f"{value!r} is no whole number")
     return value
@@ -103,7 +103,7 @@ class Fold:
                 yield dict(zip(self._keys, row[:-1], strict=True)), int(row[-1])
 
     def in_order(self, key: str) -> Iterator[tuple[Json, ...]]:
-        """The keys' values in their order, and the bytes; sorted by one of the keys."""
+        """Values of the keys, in the order of the keys, and then the bytes; rows are sorted by one key."""
         if self._parts:
             summed = self._summed(pa.concat_tables(self._parts)).sort_by(key)
             for batch in summed.to_batches(max_chunksize=_ROWS):
@@ -112,13 +112,13 @@ class Fold:
     def _summed(self, table: pa.Table) -> pa.Table:
         sums = table.group_by(self._keys, use_threads=False).aggregate([("bytes", "sum")])
         named = sums.select([*self._keys, "bytes_sum"]).rename_columns([*self._keys, "bytes"])
-        # Arrow widens the type of a decimal sum with each step.
+        # With each step, Arrow widens the type of a decimal sum.
         place = len(self._keys)
         return named.set_column(place, "bytes", named.column(place).cast(pa.decimal128(38, 0)))
 
 
 class Priced(NamedTuple):
-    """The key of a price: a payer's number, and the product sold."""
+    """Identity of a price: the payer's number, the product sold, and the terms."""
 
     payer: int
     sold: Sold
@@ -126,7 +126,7 @@ class Priced(NamedTuple):
 
 
 class PriceTable:
-    """Rows of one table, with the numbers of their prices. Mutable."""
+    """Rows of one table, each with the number of its price. Mutable."""
 
     def __init__(self, prices: list[Priced], numbers: dict[Priced, int]) -> None:
         self._prices = prices
@@ -139,11 +139,11 @@ class PriceTable:
         return cls([], {})
 
     def another(self) -> PriceTable:
-        """A further table that shares the numbers of prices."""
+        """A new table that shares this table's numbering of prices."""
         return PriceTable(self._prices, self._numbers)
 
     def add(self, payer: int, sold: Sold, moment_s: int, terms: Terms | None) -> None:
-        """Add the price of a payer's usage in a day or an hour; None if the price depends on the lines."""
+        """Add the terms of a payer's usage in a day or an hour; None if the price depends on the lines."""
         number = LINES
         if terms is not None:
             priced = Priced(payer, sold, terms)
@@ -158,7 +158,7 @@ class PriceTable:
 
     @property
     def sold(self) -> frozenset[Sold]:
-        """All products that have a row."""
+        """All products that have a row in the table."""
         return frozenset(Sold(service, usage_type) for _, service, usage_type, *_ in self._rows)
 
     def table(self) -> pa.Table:
@@ -169,7 +169,7 @@ class PriceTable:
         return pa.Table.from_arrays(arrays, names=[*KEYS, "price"])
 
     def rated(self, number: int, line: UsageLine) -> tuple[int, RatedLine]:
-        """A price's payer, and a usage sum at that price. Service and usage type of the line come from the price."""
+        """The payer of a price, and a usage sum rated at that price. The line's product comes from the price."""
         payer, sold, terms = self._prices[number]
         return payer, RatedLine(line._replace(service=sold.service, usage_type=sold.usage_type), *terms)
 
@@ -184,10 +184,10 @@ class SummedUsage:
     """A `PayerUsage` over sums by day.
 
     Attributes:
-        tiered: Products with more than one price: the first request for one sums the hours of all.
-        alone: Whether the month has no other payer, so that sums of hours need no filter.
-        read: Lines read in advance, by day; in the order of rating.
-        by_hour: Bytes by product and hour, of the requested days.
+        tiered: Products with more than one price; the first request for such a product sums the hours of all of them.
+        alone: Whether the month has no other payer, so that hourly sums need no filter.
+        read: Lines that were read in advance, by day, in the order of rating.
+        by_hour: Bytes by product and hour, for each day requested so far.
     """
 
     whole: MergedUsage
@@ -205,7 +205,7 @@ class SummedUsage:
         return self.sums
 
     def hours(self, sold: frozenset[Sold], day_s: int) -> dict[int, int]:
-        """Bytes by hour of one day. A day is summed once, for all tiered products."""
+        """Bytes of one day by hour. Each day is summed only once, for all tiered products."""
         known = self.read.get(day_s)
         if known is not None and sold <= known[0]:
             return _hours_of(line for line in known[1] if (line.service, line.usage_type) in sold)
@@ -234,7 +234,7 @@ class SummedUsage:
 
 
 class Wanted:
-    """A `PayerUsage` that only records which lines are requested, to read lines of many payers at once. Mutable."""
+    """A `PayerUsage` that only records which lines are requested, so many payers can be read at once. Mutable."""
 
     def __init__(self, month: str, sums: Days) -> None:
         self.month = month
@@ -245,7 +245,7 @@ class Wanted:
         return self._sums
 
     def lines_of(self, sold: frozenset[Sold], day_s: int) -> Iterator[UsageLine]:
-        """One line per product: the day's sum. The choice of days to read next depends on sums alone."""
+        """One line per product, with the day's sum. Which days are read next depends only on sums."""
         self.wanted.setdefault(day_s, set()).update(sold)
         for each in sorted(sold):
             total = self._sums.get(each, {}).get(day_s, 0)
@@ -254,7 +254,7 @@ class Wanted:
 
 
 def hour_sums(usage: MergedUsage, day_s: int, sold: frozenset[Sold], *, alone: bool = False) -> Days:
-    """Bytes of a payer's day by product and hour, summed in columns."""
+    """A payer's bytes of one day by product and hour, summed in columns."""
     accounts = None if alone else usage.accounts
     moves, keys = not alone and usage.moves, ("service", "usage_type", "hour_s")
     fold = Fold(("account_id", *keys) if moves else keys)
@@ -294,7 +294,7 @@ def _hours_of(lines: Iterable[UsageLine]) -> dict[int, int]:
 
 
 def add_days(into: Days, lines: Iterable[UsageLine]) -> None:
-    """Add lines of days to sums."""
+    """Add daily lines to sums."""
     for line in lines:
         days = into.setdefault(line.sold, {})
         days[line.hour_s] = days.get(line.hour_s, 0) + line.bytes
@@ -302,7 +302,7 @@ def add_days(into: Days, lines: Iterable[UsageLine]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Positioned:
-    """A payer with the positions of its month."""
+    """A payer's positions in the month."""
 
     rater: Rater
     sums: Days
@@ -310,7 +310,7 @@ class Positioned:
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnPositions:
-    """Computes positions of payers from a month's columns. Only `asked` is rated; None or empty for all products."""
+    """Computes payers' positions from a month's columns. Only `asked` is rated; None or empty for all products."""
 
     usage: MonthUsage
     together: PayersTogether
@@ -318,14 +318,14 @@ class ColumnPositions:
     asked: Sequence[frozenset[Sold] | None] = ()
 
     def asked_of(self, number: int) -> frozenset[Sold] | None:
-        """The products of a payer to rate; None for all products."""
+        """A payer's products to be rated; None for all products."""
         return self.asked[number] if self.asked else None
 
     def positioned(self) -> list[Positioned]:
         """Each payer, in order.
 
         Raises:
-            UnavailableError: A region does not answer.
+            UnavailableError: A region does not respond.
         """
         sums = self._sums()
         prices = [self.prices_of(payer_id) for payer_id in self.together.payers]
@@ -337,12 +337,12 @@ class ColumnPositions:
 
     @cached_property
     def accounts(self) -> pa.Table:
-        """Accounts with the numbers of their payers."""
+        """Accounts, each with the number of its payer."""
         ids, numbers = list(self.together.accounts), list(self.together.accounts.values())
         return pa.table({"account_id": pa.array(ids, pa.string()), "payer": pa.array(numbers, pa.int32())})
 
     def with_payers(self, table: pa.Table) -> pa.Table:
-        """Rows with the numbers of their payers; rows of other payers are left out. A single payer has the number 0."""
+        """Rows with their payers' numbers, without rows of other payers. A payer that is alone has number 0."""
         if self.together.alone:
             return table.append_column("payer", pa.repeat(pa.scalar(0, pa.int32()), table.num_rows))
         return joined(table, self.accounts, ("account_id",))
@@ -365,7 +365,7 @@ class ColumnPositions:
         return sums
 
     def _counts(self, number: int, sold: Sold) -> bool:
-        """Whether a payer's positions need this product: products of allowances depend on one another."""
+        """Whether a payer's positions need this product, because it is asked for or shares an allowance."""
         asked = self.asked_of(number)
         if asked is None or sold in asked:
             return True
@@ -378,7 +378,7 @@ class ColumnPositions:
 
     @cached_property
     def _shared(self) -> frozenset[str]:
-        """Products that share allowances, by SKU."""
+        """SKUs of the products that share an allowance."""
         return frozenset(sku for allowance in self._any_prices.book.allowances for sku in allowance.skus)
 
     def _positioned(self, payer_id: str, prices: PayerPrices, sums: Days, read: Lines) -> Positioned:
@@ -394,7 +394,7 @@ class ColumnPositions:
         return Positioned(rater=Rater(prices, positions(prices, usage)), sums=sums)
 
     def _read_at_once(self, sums: list[Days], prices: list[PayerPrices]) -> dict[int, Lines]:
-        """Lines that the positions of many payers need, by payer and day: each day is read once for all payers."""
+        """Lines needed for the positions of many payers, by payer and day. Each day is read once for all payers."""
         wanted: dict[int, dict[int, frozenset[Sold]]] = {}
         for number, of in enumerate(sums):
             noted = Wanted(self.usage.month, of)
@@ -430,7 +430,7 @@ class ColumnPositions:
 # Costs of whole months, computed only from sums: without reading lines or hours, and for all payers in one pass.
 #
 # A payer's monthly sum for a product determines the bytes at each price. If all these bytes count in one row, or have
-# one price, it does not matter which are free or in which tier. All other products are processed line by line.
+# one price, it does not matter which are free or in which tier. All other products are processed one line at a time.
 
 
 RAW = {"account_id": "account_id", "from": "from_location", "to": "to_location"}
@@ -439,14 +439,14 @@ _TEXTS = UsageLine._fields[1:-1]
 
 
 class _Sum(NamedTuple):
-    """Bytes of a payer's month that the report does not group further. Their line is at the month's first hour."""
+    """Bytes of a payer's month that belong to one row of the report. The line has the month's first hour."""
 
     line: UsageLine
     region: str
 
 
 class _MonthSums:
-    """Rates the month's sums of some payers, by payer, except usage whose price depends on the order."""
+    """Rates some payers' sums of the month, payer by payer, except usage whose price depends on the order of lines."""
 
     def __init__(self, costs: ColumnCosts, together: PayersTogether, left: dict[str, frozenset[Sold] | None]) -> None:
         self.query, self.usage, self.book, self.prices_of = costs.query, costs.usage, costs.book, costs.prices_of
@@ -478,7 +478,7 @@ class _MonthSums:
 
     def _sums(self, names: Sequence[str], rows: Iterable[Sequence[Json]]) -> Iterator[_Sum]:
         first_s, _ = month_bounds_s(self.usage.month)
-        # Columns the report does not group by read the empty string at index -1.
+        # For columns that the report does not group by, index -1 reads the empty string.
         places = [names.index(name) if name in names else -1 for name in (*_TEXTS, "region")]
         for row in rows:
             *texts, region = [str((*row, "")[place]) for place in places]
@@ -522,7 +522,7 @@ class _Payer:
             self._months.left[self._payer_id] = frozenset(left)
 
     def _decided(self, sums: Sequence[_Sum], pieces: Sequence[Piece]) -> bool:
-        """Whether the assignment of bytes to prices is irrelevant."""
+        """Whether it is irrelevant which bytes get which price."""
         if len(pieces) == 1 or len(sums) == 1:
             return True
         rows = {(self._takes(each), each.region, *[each.line[place] for place in self._columns]) for each in sums}
@@ -547,12 +547,12 @@ class _Payer:
 
 
 def about_whole_month(query: CostQuery, usage: MonthUsage) -> bool:
-    """Whether a report covers all usage of a month, without grouping by time."""
+    """Whether a report covers all usage of a month and does not group it by time."""
     first_s, after_s = month_bounds_s(usage.month)
     timed = query.has_column("hour", "day") or (query.usage.zone is not UTC and query.has_column("month"))
     if timed or query.usage.from_s > first_s:
         return False
-    # A report of the current month ends with the current hour, as does its usage.
+    # A report on the current month ends with the current hour, as does the usage in it.
     return after_s <= query.usage.to_s or not any(_used_from(region, query.usage.to_s) for region in usage.regions)
 
 
@@ -573,7 +573,7 @@ def _used_from(region: RegionMonth, from_s: int) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnCosts:
-    """Costs of all accounts of some payers in one month; if `payers` is empty, of all payers."""
+    """Costs of all accounts of some payers in one month; an empty `payers` means all payers."""
 
     query: CostQuery
     usage: MonthUsage
@@ -583,10 +583,10 @@ class ColumnCosts:
     own_prices: frozenset[str]
 
     def entries(self) -> Iterator[Entry]:
-        """Sums at one price each, to be added to rows.
+        """Entries to be added to rows, each a sum at one price.
 
         Raises:
-            UnavailableError: A region does not answer.
+            UnavailableError: A region does not respond.
         """
         payers = payers_of_month(self.usage, payers=self.payers, own_prices=self.own_prices)
         left: dict[str, frozenset[Sold] | None] = dict.fromkeys(payers.whole)
@@ -625,7 +625,7 @@ class _Together:
         for day_s, wanted in sorted(by_hour.items()):
             yield from self._of_hours(folds, days.another(), day_s, wanted)
             if self._timed:
-                # Each day has its own rows, so its sums need not wait for other days.
+                # Each day has its own rows, so its sums need not wait for those of other days.
                 yield from self._folded(folds, days)
                 folds = {name: Fold(self._keys()) for name in folds}
         yield from self._folded(folds, days)
@@ -685,7 +685,7 @@ class _Together:
                     yield Entry(self._labels[number].of(rated, name), rated)
 
     def _parts(self) -> list[tuple[str, Sequence[RegionMonth]]]:
-        """Regions that are summed together."""
+        """Groups of regions that are summed together."""
         if self.query.by_region:
             return [(region.region, (region,)) for region in self.usage.regions]
         return [("", tuple(self.usage.regions))]
@@ -699,7 +699,7 @@ class _Together:
 
     @property
     def _timed(self) -> bool:
-        # Within a month in UTC, every hour has the same month.
+        # Within a month in UTC, every hour belongs to the same month.
         return self.query.has_column("hour", "day") or self.query.usage.zone is not UTC
 
     def _raw(self) -> list[str]:

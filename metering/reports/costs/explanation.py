@@ -1,4 +1,4 @@
-"""Explains the cost of usage of one hour: the position before it, cuts, price version, overrides, allowance."""
+"""Explains the cost of one hour's usage: the position before the hour, cuts, price version, overrides, allowance."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inquiry:
-    """A query about an account's usage of a type in one hour, for one service or for all services."""
+    """A query about an account's usage of one usage type in one hour, for one service or for all services."""
 
     account_id: str
     hour_s: int
@@ -49,7 +49,7 @@ class Before:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineStory:
-    """One line in pieces of one price each, with overrides (the account's own first) and cuts of the month."""
+    """One line, split into pieces with one price each, and the month's overrides (the account's own first) and cuts."""
 
     line: UsageLine
     found: Product | NotSold | None
@@ -67,7 +67,7 @@ class LineStory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """All lines of an inquiry, with the digest of the month for each region that has closed the month."""
+    """All lines of an inquiry, and the month's digest for each region that has closed the month."""
 
     inquiry: Inquiry
     payer_id: str
@@ -83,10 +83,10 @@ class Explanation:
 
 
 def explained(inquiry: Inquiry, plan: source.MonthPlan, usage: MergedUsage) -> Explanation:
-    """Rate the lines of an inquiry, and find what their prices depend on: all usage of the payer in the month.
+    """Rate the lines of an inquiry, and find all usage that their prices depend on: the payer's usage in the month.
 
     Raises:
-        UnavailableError: A region does not answer.
+        UnavailableError: A region does not respond.
     """
     prices = plan.loaded.prices(usage.payer_id)
     found_positions = positions(prices, usage)
@@ -124,7 +124,7 @@ def explained(inquiry: Inquiry, plan: source.MonthPlan, usage: MergedUsage) -> E
 
 
 def _same_product(product: Product, usage: MergedUsage) -> frozenset[Sold]:
-    """All usage that is sold as the product, because tiers count over services."""
+    """All usage that is sold as this product, because tiers count the usage of all services together."""
     return frozenset(
         sold for sold in usage.days() if sold.usage_type == product.usage_type and product.services.takes(sold.service)
     )
@@ -136,7 +136,7 @@ def _before(line: UsageLine, sold: frozenset[Sold], usage: MergedUsage, rater: R
         if rated.allowance:
             free += rated.line.bytes
         elif rated.state is PriceState.PRICED:
-            # Usage before the first price has no position in the tiers.
+            # Usage from before the first price has no position in the tiers.
             paid += rated.line.bytes
     return Before(free=free, paid=paid)
 
@@ -262,7 +262,7 @@ def _terms(override: Override) -> str:
 
 
 def _sum(piece: RatedLine) -> str:
-    """The cost of a piece as arithmetic that a reader can repeat."""
+    """The cost of a piece as a calculation that a reader can check."""
     return (
         f"{piece.line.bytes:,} bytes / {GIB:,} x {usd_text(piece.price)} USD = {exact_text(piece.exact)} USD; "
         f"as a line of a bill: {usd_text(piece.quantity)} GB, {usd_text(piece.cost)} USD"

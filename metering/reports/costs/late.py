@@ -1,4 +1,4 @@
-"""Costs of usage that came after its month was closed: changes of the month's cost, booked in a later month."""
+"""Costs of usage that arrived after its month was closed: changes of that month's cost, booked in a later month."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from metering.billing.usage.months import Correction, MonthUsage, UsageLine
 
 
-# Payers whose sums by product and day are in memory at once: with 20 products, 240,000 sums.
+# Number of payers whose sums by product and day are in memory at once: with 20 products, 240,000 sums.
 _TOGETHER = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PayersTogether:
-    """Some payers with all their accounts.
+    """Some payers, and all accounts of these payers.
 
     Attributes:
         payers: Payers in order; a payer's index is its number.
-        accounts: Account -> payer's number, for accounts that the payer has all month and that have the payer's prices.
-        whole: Whether these are all payers of the month, so that a read needs no filter.
-        apart: Payer's number -> accounts that join or leave the payer within the month, or have prices of their own.
+        accounts: Account -> payer's number, for accounts that belong to the payer all month at the payer's prices.
+        whole: Whether `payers` are all payers of the month, so that a read needs no filter.
+        apart: Payer's number -> accounts that join or leave the payer within the month, or have their own prices.
     """
 
     payers: tuple[str, ...]
@@ -47,7 +47,7 @@ class PayersTogether:
 
     @property
     def alone(self) -> bool:
-        """Whether all usage of the month belongs to one payer, at the prices that its accounts share."""
+        """Whether all usage of the month belongs to one payer, whose accounts all have the same prices."""
         return self.whole and len(self.payers) == 1 and not self.apart
 
     @property
@@ -58,7 +58,7 @@ class PayersTogether:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MonthPayers:
-    """Payers of a month with the accounts that they have all month at the payer's prices, and the separate accounts."""
+    """Payers of a month, each with its accounts of the whole month at the payer's prices, and its separate accounts."""
 
     whole: Mapping[str, set[str]]
     apart: Mapping[str, set[str]]
@@ -86,7 +86,7 @@ class MonthPayers:
 
 
 def payers_of_month(usage: MonthUsage, *, payers: frozenset[str], own_prices: frozenset[str]) -> MonthPayers:
-    """Some payers of a month's accounts, or all; `own_prices` are accounts with overrides of their own."""
+    """Some or all payers of a month's accounts; `own_prices` are accounts that have their own overrides."""
     whole: dict[str, set[str]] = {}
     apart: dict[str, set[str]] = {}
     first_s, after_s = month_bounds_s(usage.month)
@@ -101,18 +101,18 @@ def payers_of_month(usage: MonthUsage, *, payers: frozenset[str], own_prices: fr
 
 
 def payers_asked(query: CostQuery, organization: Organization, month: str) -> frozenset[str]:
-    """Payers that a report covers in a month, by its filters; empty for all payers."""
+    """Payers that a report's filters select in a month; empty for all payers."""
     accounts, payers = query.usage.accounts, query.payers
     if not accounts:
         return payers
     first_s, after_s = month_bounds_s(month)
     found = frozenset[str]().union(*(organization.payers_between(each, first_s, after_s) for each in accounts))
-    # No payer has an empty id: an account of a payer outside the query has no costs here.
+    # No payer has an empty id, so an account whose payer is outside the query has no costs here.
     return found & payers or frozenset([""]) if payers else found
 
 
 def accounts_that_share(query: CostQuery, organization: Organization, month: str) -> frozenset[str]:
-    """Accounts whose usage of a month affects a report: all accounts that the report's payers pay for in that month."""
+    """Accounts whose usage in a month affects a report: all accounts that the report's payers pay for in this month."""
     first_s, after_s = month_bounds_s(month)
     return frozenset(
         account_id
@@ -135,10 +135,10 @@ class _Bucket(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class LateCosts:
-    """Costs of late rows that one month books, at the named rates, or at the rates of their own month's invoices.
+    """Costs of late rows that one month books, at the named rates, or at the invoice rates of their month of use.
 
-    Rows before the range are rated before rows in the range: the corrections of all parts of a month then add up to the
-    whole.
+    Rows before the range are rated before rows in the range, so that the corrections of all parts of a month add up to
+    the whole.
     """
 
     query: CostQuery
@@ -160,13 +160,13 @@ class LateCosts:
                 yield from self._of(subject, corrects, rates)
 
     def _rates_of(self, subject: composing.Subject, corrects: str) -> inputs.Rates | None:
-        """The rates that the payer's invoice pinned, if any. Later credit notes do not change these rates."""
+        """The rates that the payer's invoice pinned, if any. Later credit notes leave these rates unchanged."""
         issued = self.planner.store.find(self.month, subject.payer_id)
         pinned = None if issued is None else issued.invoice.inputs.rates.get(corrects)
         return pinned or self.planner.rates_of_correction(subject, corrects, self.rates)
 
     def _subjects(self) -> list[tuple[str, str]]:
-        """Payers that the report covers, and the months that their late rows correct, in order."""
+        """Payers that the report covers, and the months that these payers' late rows correct, in order."""
         composer, store = self.planner.composer, self.planner.store
         found: set[tuple[str, str]] = set()
         for region in composer.usage.month(self.month):
@@ -176,7 +176,7 @@ class LateCosts:
                 rates = self.rates if shared is None else shared.rates[corrects]
                 organization = composer.shelf.load(rates).organization
                 payer_id = organization.payer_of(line.account_id, line.hour_s)
-                # Late rows are paid by the payer in the month of use, who may differ from this month's payer.
+                # Late rows are paid by the payer of the month of use, who may differ from the payer of this month.
                 asked = payers_asked(self.query, organization, corrects)
                 if not asked or payer_id in asked:
                     found.add((payer_id, corrects))

@@ -47,7 +47,7 @@ class Figures:
 
     Attributes:
         exact: Exact cost (L0) of the priced bytes.
-        priced, unpriced, unrated: Whether any usage has a price; bytes without a price; bytes not sold.
+        priced, unpriced, unrated: Whether any usage has a price; bytes without a price; bytes that are not sold.
     """
 
     bytes: int = 0
@@ -82,7 +82,7 @@ class Figures:
 
     @property
     def known(self) -> bool:
-        """Whether the cost is known: something has a price, or nothing lacks a price."""
+        """Whether the cost is known: some usage has a price, or no usage lacks a price."""
         return self.priced or not self.unpriced
 
 
@@ -91,7 +91,7 @@ CostRow = ReportRow[Figures]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostRows:
-    """All rows of a report, and the bytes without a price, by usage type and service."""
+    """All rows of a report, and its bytes without a price by usage type and service."""
 
     rows: list[CostRow]
     unpriced: Mapping[tuple[UsageType, Service], int]
@@ -111,7 +111,7 @@ def total_of(figures: Iterable[Figures]) -> Figures:
 
 
 def rows_of(entries: Iterable[Entry], *, most: int | None = None) -> CostRows:
-    """Sum lines to rows, one per distinct tuple of values.
+    """Sum lines into rows, one row for each distinct tuple of values.
 
     Raises:
         InvalidParametersError: There are more rows than `most`.
@@ -138,7 +138,7 @@ SUMS = (COST, "bytes", "quantity_gb", "unpriced_bytes", "unrated_bytes")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostQuery:
-    """A query about costs: usage of some regions and payers, at the positions of all regions."""
+    """A query about costs: usage of some regions and payers, rated at the payers' positions over all regions."""
 
     usage: UsageQuery
     payers: frozenset[str] = frozenset()
@@ -146,7 +146,7 @@ class CostQuery:
 
     @property
     def by_place(self) -> bool:
-        """Whether a filter reads the from or to location."""
+        """Whether a filter needs the `from` or the `to` location."""
         return self.usage.reads(PLACES)
 
     @property
@@ -159,7 +159,7 @@ class CostQuery:
         return not self.regions or region in self.regions
 
     def takes(self, line: UsageLine) -> bool:
-        """Whether the names of a line pass the filters. Times are the caller's."""
+        """Whether a line passes the filters by name. Times are the caller's."""
         return self.usage.takes(line)
 
     def covers(self, hour_s: int) -> bool:
@@ -176,7 +176,7 @@ class CostParameters(UsageParameters):
     """The parameters of a cost query, as text.
 
     Attributes:
-        month: One billing month, in place of `start`, `end` and `last`.
+        month: One billing month, instead of `start`, `end` and `last`.
     """
 
     FILTERS: ClassVar[Mapping[str, Filter]] = {**FILTERS, "payer": PAYER}
@@ -187,7 +187,7 @@ class CostParameters(UsageParameters):
     region: str | None = None
 
     def cost_query(self, *, now_s: int) -> CostQuery:
-        """The query of these parameters at `now_s`.
+        """The query that these parameters mean at `now_s`.
 
         Raises:
             InvalidParametersError: A parameter is invalid, or `month` is invalid or combined with other times.
@@ -200,7 +200,7 @@ class CostParameters(UsageParameters):
         )
 
     def hour_query(self, *, now_s: int) -> CostQuery:
-        """The query about one hour, which begins at `start`.
+        """The query about the hour that begins at `start`.
 
         Raises:
             InvalidParametersError: `start` is not a full hour that has begun, or a filter has an impossible value.
@@ -238,7 +238,7 @@ class Labels:
         self._tiers: dict[tuple[str, str, int, int | None], str] = {}
 
     def of(self, rated: RatedLine, region: str = "", *, booked_s: int | None = None) -> Values:
-        """Group values of a rated line of a region's ledger; a correction has the hour that books it."""
+        """Values of the group columns for a region's rated line; a correction has the hour that books it."""
         of_key = self._of_key.get(region)
         if of_key is None:
             more: dict[GroupColumn, Callable[[UsageKey], str]] = {
@@ -262,7 +262,7 @@ class Labels:
         return (*values[: self._tier_at], self.tier(rated), *values[self._tier_at + 1 :])
 
     def tier(self, rated: RatedLine) -> str:
-        """Name of a line's tier, such as `tier 2 (10240-51200 GB)`; or the reason why the line has no tier."""
+        """Name of a line's tier, such as `tier 2 (10240-51200 GB)`, or why the line has no tier."""
         if rated.state is not PriceState.PRICED:
             return rated.state.value
         if rated.allowance:
@@ -298,12 +298,12 @@ def _tier_name(book: PriceBook, rated: RatedLine) -> str:
 
 
 def entries_of(query: CostQuery, book: PriceBook, usage: MergedUsage, rater: Rater) -> Iterator[Entry]:
-    """Lines of a payer's month, or of some of its accounts, to be added to rows.
+    """Entries for a payer's month, or for some of the payer's accounts, to be added to rows.
 
-    The rater knows the positions of the whole payer.
+    The rater knows the positions of all of the payer's accounts together.
 
     Raises:
-        UnavailableError: A region does not answer.
+        UnavailableError: A region does not respond.
     """
     parts = {each.region: usage.of_region(each) for each in usage.regions} if query.by_region else {"": usage}
     labels = Labels(query, book, usage.payer_id)
@@ -314,6 +314,6 @@ def entries_of(query: CostQuery, book: PriceBook, usage: MergedUsage, rater: Rat
         return within and query.takes_region(region) and query.takes(line)
 
     for region, rated in rated_by_days(rater, parts, needs=needs, splits=query.usage.splits_day):
-        # A day that is rated by the hour has lines outside the query.
+        # If a day is rated by the hour, it has lines outside the query.
         if query.covers(rated.line.hour_s) and query.takes_region(region) and query.takes(rated.line):
             yield Entry(labels.of(rated, region), rated)

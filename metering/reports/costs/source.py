@@ -1,4 +1,4 @@
-"""Costs of usage over all regions: rated on read, with rates in force or rates pinned by the month's invoices.
+"""Costs of usage over all regions, rated on read: at the rates in force, or the rates pinned by invoices.
 
 Positions cover a payer's whole month, even if the report covers only part of it.
 """
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BookName:
-    """A requested price book, or the version in force. A book that the user names replaces the books of invoices."""
+    """A requested price book, or the version in force. A named book replaces the books pinned by invoices."""
 
     name: str
     version: int | None = None
@@ -44,7 +44,7 @@ class BookName:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MonthPlan:
-    """Rates of one month; `kept` are the payers whose positions the biller has stored."""
+    """Rates of one month; `kept` contains the payers whose positions the biller has stored."""
 
     month: str
     rates: Rates
@@ -54,7 +54,7 @@ class MonthPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """Rows of a report, `invoice` or `draft` for each month, and the months closed in every region."""
+    """Rows of a report, the state (`invoice` or `draft`) of each month, and the months closed in every region."""
 
     rows: CostRows
     plans: Sequence[MonthPlan]
@@ -67,9 +67,9 @@ class CostPlanner:
     """Decides how the months of a report are rated, and which accounts must be read.
 
     Attributes:
-        planner: Finds what invoices pinned. The planner's usage is not read here.
+        planner: Finds what invoices pinned. Usage is not read through this planner.
         kept: Finds the positions that the biller stored by month and payer. None to always compute positions.
-        late_s: Maximum time from use to the month that books late rows.
+        late_s: Maximum time between usage and the month that books its late rows.
     """
 
     query: CostQuery
@@ -81,7 +81,7 @@ class CostPlanner:
     _inputs: dict[str, Inputs | None] = field(default_factory=dict)
 
     def plans(self, first_month: str) -> list[MonthPlan]:
-        """One plan for each month of the range that can have usage, from `first_month` on.
+        """One plan for each month of the range that can have usage, starting with `first_month`.
 
         Raises:
             MeteringError: The price book does not exist, or cannot be read.
@@ -97,7 +97,7 @@ class CostPlanner:
         return MonthPlan(month=month, rates=rates, loaded=loaded, kept=self._kept(month, rates, loaded))
 
     def rates(self, month: str) -> Rates:
-        """Rates that a month's invoices pinned; rates in force without invoices, or if a price book was named."""
+        """Rates that a month's invoices pinned; without invoices, or if a price book was named, the rates in force."""
         shared = self._invoiced(month)
         if shared is not None:
             return shared.rates[month]
@@ -115,9 +115,9 @@ class CostPlanner:
         return replace(newest, book=BookPin(name=book.name, version=book.version, sha256=book.sha256))
 
     def accounts(self, plans: Sequence[MonthPlan]) -> frozenset[str]:
-        """Accounts to read; empty for all. A payer's positions depend on all of its accounts, unless they are stored.
+        """Accounts to read; empty for all. Unless stored, a payer's positions depend on all its accounts.
 
-        Late rows belong to the payer of their own month, with its accounts at that time.
+        Late rows belong to the payer of their month of use, with the payer's accounts in that month.
         """
         asked = self.query.usage.accounts
         if not asked and not self.query.payers:
@@ -137,14 +137,14 @@ class CostPlanner:
         )
 
     def _organizations(self, plan: MonthPlan) -> Iterator[tuple[str, Organization]]:
-        """Payers of a month, and of earlier months whose late rows the month may book."""
+        """Organizations of a month, and of earlier months whose late rows this month may book."""
         yield plan.month, plan.loaded.organization
         begin_s = month_bounds_s(plan.month)[0]
         for month in months_between(max(begin_s - self.late_s, 0), begin_s):
             yield month, self.planner.composer.shelf.load(self._rates_of_use(month, plan)).organization
 
     def _rates_of_use(self, month: str, plan: MonthPlan) -> Rates:
-        """Rates that an earlier month's invoices pinned; the plan's rates without invoices, or if a book was named."""
+        """Rates pinned by an earlier month's invoices; without invoices, or if a book was named, the plan's rates."""
         shared = self._invoiced(month)
         return plan.rates if shared is None else shared.rates[month]
 
@@ -156,7 +156,7 @@ class CostPlanner:
         return self._inputs[month]
 
     def _kept(self, month: str, rates: Rates, loaded: Loaded) -> dict[str, KeptPositions]:
-        # Kept positions of a past month may be older than its last usage. Columns compute positions of many accounts.
+        # Kept positions of a past month may predate its last usage. Columns compute positions of many accounts.
         asked = self.query.usage.accounts
         if self.kept is None or month != month_of(self.now_s) or len(asked) > FEW_ACCOUNTS:
             return {}
@@ -174,7 +174,7 @@ class CostPlanner:
 
 @dataclass(frozen=True, kw_only=True)
 class CostSource:
-    """Rates the usage of a report, of the accounts that `CostPlanner.accounts` names."""
+    """Rates the usage of a report: the usage of the accounts that `CostPlanner.accounts` returns."""
 
     query: CostQuery
     book: BookName
@@ -186,7 +186,7 @@ class CostSource:
 
         Raises:
             InvalidParametersError: There are more rows than `most_rows`.
-            UnavailableError: A region does not answer.
+            UnavailableError: A region does not respond.
             MeteringError: A price book, an invoice or a closed month cannot be read.
         """
         rows = rows_of(self._entries(plans), most=most_rows)
@@ -209,7 +209,7 @@ class CostSource:
             for payer_id in sorted(payers):
                 yield from self._payer(plan, usage, payer_id)
         else:
-            # Arrow is slow to import, and not needed for a report about one account.
+            # Importing Arrow is slow, and a report about one account does not need it.
             from metering.reports.costs import column_costs
 
             yield from column_costs.ColumnCosts(
@@ -233,7 +233,7 @@ class CostSource:
         return late.entries()
 
     def _booked_later(self, plans: Sequence[MonthPlan]) -> Iterator[MonthPlan]:
-        """Months after the range that may book corrections of the range."""
+        """Months after the range that may book corrections of usage in the range."""
         if not plans or not self.query.usage.with_corrections:
             return
         finder = CostPlanner(query=self.query, book=self.book, planner=self.planner, now_s=self.now_s)
@@ -253,7 +253,7 @@ class CostSource:
         return "draft" if any(self._bills(plan, payer_id) for payer_id in missing) else "invoice"
 
     def _bills(self, plan: MonthPlan, payer_id: str) -> bool:
-        """Whether a month bills a payer for anything: a payer with 0 bytes gets no invoice."""
+        """Whether a payer has anything to be billed in a month: a payer with 0 bytes gets no invoice."""
         days = self.planner.composer.booked_in(plan.month, plan.rates).of(payer_id).days()
         if any(size for of in days.values() for size in of.values()):
             return True
@@ -264,7 +264,7 @@ class CostSource:
 
 # The contract's answer to a report of costs.
 
-# At most this many usage types without a price are named.
+# At most this many usage types that have no price are named.
 _NAMED = 5
 
 
@@ -275,7 +275,7 @@ def _decimal(units: int) -> Decimal:
 _FIGURES: RowType[Figures] = RowType(
     sized("bytes", priority=ROOMY),
     money("quantity_gb", of=lambda it: _decimal(quantity_of(it.bytes))),
-    # An unknown cost is absent, because it is not 0.
+    # An unknown cost is omitted, because it is not 0.
     money(COST, of=lambda it: _decimal(rounded(it.exact)) if it.known else None, priority=KEEP),
     exact("unpriced_bytes", of=lambda it: it.unpriced),
     exact("unrated_bytes", of=lambda it: it.unrated, priority=ROOMY),
@@ -336,7 +336,7 @@ def _without_price(costs: Costs, total: Figures) -> Iterator[str]:
 
 
 def _check_of(costs: Costs) -> str:
-    """The command that lists unpriced usage, for the report's last month and its price book."""
+    """The command that lists unpriced usage of the report's last month, with the report's price book."""
     last = max(costs.plans, key=lambda plan: plan.month, default=None)
     return (
         f"metering prices check --month {last.month} --prices {last.rates.book.name}"
@@ -387,7 +387,7 @@ def cost_answer(
     regions: Sequence[str],
     left_out: Mapping[str, Sequence[str]] | None = None,
 ) -> Answer:
-    """Convert the rows of a report to the contract's form.
+    """Convert the rows of a report to an answer in the contract's form.
 
     `regions` were rated together; `left_out` lists parts of the service that regions lack.
     """

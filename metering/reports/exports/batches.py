@@ -1,8 +1,8 @@
-"""Charges as columns: values that many lines share are stored once, and lines hold their numbers.
+"""Charges as columns: values that many lines share are stored once, and lines refer to these values by number.
 
 A charge has some thirty fields, most of them equal in millions of charges: payer, account, price and its product. Each
-of these parts gets a number when first seen. A batch then is a few arrays of numbers, from which Arrow makes all
-columns of an export; a Python loop touches each charge once.
+such part is numbered when it first occurs. So a batch is a few arrays of numbers, from which Arrow makes all columns of
+an export; a Python loop visits each charge once.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ if TYPE_CHECKING:
 
 # Quantities and costs of many lines at once, in integers, equal to `billing.money` line by line.
 #
-# Arrow has no decimal division with remainder, so the line rule is computed in 64 bits where all numbers of a batch
-# fit, and by `billing.money` where they do not.
+# Arrow has no decimal division with remainder, so the line rule is computed in 64 bits if all numbers of a batch fit,
+# and by `billing.money` if they do not.
 
 
 MONEY = pa.decimal128(38, DECIMALS)
 WHOLE = pa.decimal128(38, 0)
 
 _GIB_BITS = 30
-# The remainder of a GB times 10^10, plus the half for rounding, stays below 2^64; and the whole quantity below 2^63.
+# The remainder of a GB times 10^10, plus the half for rounding, is below 2^64; and the whole quantity is below 2^63.
 _MOST_BYTES = 2**58
 # The part of a quantity below a GB is under 10^10. At a price below this, its product plus a half fits 64 bits.
 _MOST_PRICE = 1_800_000_000
@@ -64,7 +64,7 @@ def whole_numbers(numbers: Sequence[int | None]) -> pa.Array:
 
 
 def quantities(total_bytes: pa.Array) -> pa.Array:
-    """Quantity of each line in 1e-10 GB, as `quantity_of`: int64, or decimal128(38, 0)."""
+    """Quantity of each line in 1e-10 GB, computed as in `quantity_of`: int64, or decimal128(38, 0)."""
     if not _small(total_bytes, _MOST_BYTES):
         return whole_numbers([quantity_of(int(each)) for each in total_bytes.to_pylist()])
     size = pc.abs(total_bytes)
@@ -88,13 +88,13 @@ def costs(total_bytes: pa.Array, quantity: pa.Array, prices: pa.Array) -> pa.Arr
 
 
 def as_money(units: pa.Array) -> pa.Array:
-    """Whole numbers of 1e-10 as decimal128(38, 10): the same digits, read with another scale."""
+    """Convert integers in units of 1e-10 to decimal128(38, 10): the same digits with another scale."""
     whole = units.cast(WHOLE)
     return pa.Array.from_buffers(MONEY, len(whole), whole.buffers(), offset=whole.offset)
 
 
 def as_doubles(units: pa.Array) -> pa.Array:
-    """Whole numbers of 1e-10 as the doubles nearest to them. Arrow's cast of a decimal is up to one unit off."""
+    """Convert integers in units of 1e-10 to the nearest doubles. Arrow's own cast of a decimal can be one unit off."""
     if _small(units, _MOST_IN_DOUBLE):
         # Dividend and divisor are exact, so the quotient is rounded only once.
         return pc.divide(units.cast(pa.float64()), float(UNITS_A_USD))
@@ -102,7 +102,7 @@ def as_doubles(units: pa.Array) -> pa.Array:
 
 
 def of_doubles(amounts: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-    """The decimals of ten places nearest to doubles; the inverse of `as_doubles`, below 524,288."""
+    """Convert doubles to the nearest decimals of ten places: the inverse of `as_doubles` below 524,288."""
     most = pc.max(pc.abs(amounts)).as_py()
     if most is None or most < _MOST_SCALED:
         # The value is rounded twice, but stays nearest to its integer.
@@ -147,12 +147,13 @@ def _unsigned(number: int) -> pa.Scalar:
 _PricedKey = tuple["Service", "UsageType", str, str, tuple[object, ...], str]
 BATCH_ROWS = 65_536
 """Lines that are held in memory at once; each batch is a row group."""
-# Cached parts: the names of an account, and some thirty columns of a product. A full cache is emptied.
+# Parts that are cached: the names of an account, and about thirty columns of a product. When a cache is full, it is
+# emptied.
 _MOST_PARTS = 200_000
 
 
 class Billed(NamedTuple):
-    """Fields that charges of one document share, such as month of use; `later` marks the month of a correction."""
+    """Fields that charges of one document share, such as the month of use; `later` is set for a correction."""
 
     payer: Payer
     invoice_id: str
@@ -171,7 +172,7 @@ class Billed(NamedTuple):
 
 
 class Priced(NamedTuple):
-    """Fields that charges of one key at one price share; `rated` is any of these charges."""
+    """Fields that charges with the same key and price share; `rated` is any one of these charges."""
 
     rated: RatedLine
     region: str
@@ -186,7 +187,7 @@ class Used(NamedTuple):
 
 @dataclass(slots=True)
 class Parts:
-    """Parts of charges seen so far, in the order of their numbers. Mutable: it only grows."""
+    """All parts of charges so far, in the order of the parts' numbers. Mutable: it only grows."""
 
     billed: list[Billed] = field(default_factory=list)
     priced: list[Priced] = field(default_factory=list)
@@ -199,13 +200,13 @@ class Parts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Lines in order of arrival.
+    """Lines, in the order in which they arrived.
 
     Attributes:
-        parts: Values that the numbers in `billed`, `priced` and `used` refer to, of this batch at least.
+        parts: Values to which the numbers in `billed`, `priced` and `used` refer; may include values of other batches.
         billed, priced, used: Number of each line's part in `parts`; int32.
-        starts: First second of the period of use, int64.
-        bytes: int64, or decimal128(38, 0) if a line has more.
+        starts: First second of each line's period of use; int64.
+        bytes: int64, or decimal128(38, 0) if a line exceeds int64.
         quantity, cost, list_cost: Amounts by the line rule, in 1e-10; int64 or decimal128(38, 0).
     """
 
@@ -224,7 +225,7 @@ class Batch:
 
 
 class Unbilled(NamedTuple):
-    """Usage left out of an export, because it has no price."""
+    """Usage that an export omits because the usage has no price."""
 
     state: PriceState
     service: Service
@@ -239,7 +240,7 @@ class Collector:
     unbilled: dict[Unbilled, int] = field(default_factory=dict)
 
     def batches(self, charges: Iterable[tuple[Charge, str]]) -> Iterator[Batch]:
-        """All priced charges, with the resource of each (empty without that detail)."""
+        """All priced charges, each with its resource (empty if charges are not split by resource)."""
         waiting = iter(charges)
         numbers = _Numbers()
         while batch := self._next(waiting, numbers):
@@ -271,7 +272,7 @@ class Collector:
                 at = billed[of_document] = len(billed)
                 parts.billed.append(Billed(payer, invoice_id, billing_month, month, later, credit_of))
             of_billed.append(at)
-            # The key omits the state, because hashing it is slow.
+            # The key does not include the state, because hashing the state is slow.
             of_price = (line.service, line.usage_type, line.from_location, line.to_location, rated[2:], region)
             at = priced.get(of_price)
             if at is None:
@@ -300,7 +301,7 @@ class Collector:
 
 @dataclass(slots=True)
 class _Numbers:
-    """Numbers of parts, by their identifying fields. Mutable."""
+    """Numbers of parts, by the fields that identify a part. Mutable."""
 
     parts: Parts = field(default_factory=Parts)
     billed: dict[tuple[object, ...], int] = field(default_factory=dict)
@@ -351,7 +352,7 @@ P = TypeVar("P", Billed, Priced, Used)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A column of an export: its arrays of batches, dictionary-encoded if its texts repeat (`repeats`)."""
+    """A column of an export: makes an array for each batch, dictionary-encoded if its texts repeat (`repeats`)."""
 
     name: str
     kind: Kind
@@ -361,7 +362,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """Columns in the order of a file, and its tables. Columns cache values of parts, so each file has its own."""
+    """A file's columns in order, and the tables made of them. Columns cache values, so each file needs its own."""
 
     columns: Sequence[Column]
     form: FileFormat
@@ -387,27 +388,27 @@ class Layout:
 
 
 def billed(value: str | Callable[[Billed], Value], *names: str, kind: Kind = "text") -> Iterator[Column]:
-    """Columns with the same value, which depends on the document alone: an attribute's path, or a function of it."""
+    """Columns whose value depends only on the document: an attribute's path, or a function of the document."""
     return _of_parts("billed", value, names, kind)
 
 
 def priced(value: str | Callable[[Priced], Value], *names: str, kind: Kind = "text") -> Iterator[Column]:
-    """Columns whose value depends on key and price alone."""
+    """Columns whose value depends only on key and price."""
     return _of_parts("priced", value, names, kind)
 
 
 def used(value: str | Callable[[Used], Value], *names: str) -> Iterator[Column]:
-    """Columns whose value depends on account and resource alone."""
+    """Columns whose value depends only on account and resource."""
     return _of_parts("used", value, names, "text")
 
 
 def always(value: Value, *names: str, kind: Kind = "text") -> Iterator[Column]:
-    """Columns with one value for every line."""
+    """Columns that have the same value in every line."""
     return billed(lambda _: value, *names, kind=kind)
 
 
 def empty(*names: str, kind: Kind = "text") -> Iterator[Column]:
-    """Columns without values, required by readers."""
+    """Columns that are always empty, but that readers require."""
     for name in names:
         yield Column(name=name, kind=kind, values=lambda batch, layout: pa.nulls(len(batch), layout.type_of(kind)))
 
@@ -473,7 +474,7 @@ class _PartValues(Generic[P]):
 
 
 def shown_value(kind: Kind, form: FileFormat, time_text: Callable[[int], str], value: Value) -> Value:
-    """A value in the file format; money stays whole numbers, as do times in Parquet."""
+    """Convert a value to the file format; money stays an integer, as do times in Parquet."""
     if form == "parquet" or value is None:
         return value
     if kind == "text" and isinstance(value, str):
@@ -484,7 +485,7 @@ def shown_value(kind: Kind, form: FileFormat, time_text: Callable[[int], str], v
 
 
 def moments(batch_s: pa.Array, form: FileFormat, time_text: Callable[[int], str]) -> pa.Array:
-    """Times of lines, epoch seconds, in the file format. Few of them differ."""
+    """Times of lines (epoch seconds) in the file's format. Few of them differ."""
     if form == "parquet":
         return pc.multiply(batch_s, _MICROSECONDS).cast(_TIME)
     encoded = batch_s.dictionary_encode()
@@ -493,7 +494,7 @@ def moments(batch_s: pa.Array, form: FileFormat, time_text: Callable[[int], str]
 
 
 def money(units: pa.Array, form: FileFormat, *, double: bool = False) -> pa.Array:
-    """Amounts of lines in 1e-10, as decimals; as doubles in Parquet where AWS's own files have doubles."""
+    """Convert amounts in units of 1e-10 to decimals, or to doubles in Parquet where AWS's own files have doubles."""
     return as_doubles(units) if double and form == "parquet" else as_money(units)
 
 
@@ -504,7 +505,7 @@ def _stored_as(kind: pa.DataType, array: pa.Array) -> pa.Array:
 
 
 def array_of(values: Sequence[Value], kind: pa.DataType) -> pa.Array:
-    """Shown values as an array of a column's type."""
+    """Convert values of `shown_value` to an array of a column's type."""
     if pa.types.is_decimal(kind):
         return as_money(_whole(values))
     if pa.types.is_floating(kind):
@@ -546,7 +547,7 @@ def charge_key(name: str) -> Column:
 
 
 def detail_ids(batch: Batch) -> pa.Array:
-    """InvoiceDetailId of each line, as a dictionary."""
+    """InvoiceDetailId of each line, as a dictionary-encoded array."""
     pairs = line_numbers(batch).dictionary_encode()
     ids = [detail_id(*parts_of(batch.parts, pair)) for pair in pairs.dictionary.to_pylist()]
     encoded = pa.array(ids, pa.string()).dictionary_encode()
@@ -563,7 +564,7 @@ def line_numbers(batch: Batch) -> pa.Array:
 
 
 def parts_of(parts: Parts, number: int) -> tuple[Billed, Priced]:
-    """Document and price that a line's number identifies."""
+    """The document and the price that a line's number identifies."""
     billed, priced = divmod(number, _PRICED)
     return parts.billed[billed], parts.priced[priced]
 
@@ -590,7 +591,7 @@ def _digest(values: list[object], chars: int) -> str:
 
 
 _UNKNOWN_SERVICE = ("Other", "Other (Other)")
-# Prefix of a resource id in logs -> type of the resource.
+# Prefix of a resource id in logs -> type of that resource.
 _RESOURCES = {
     "i-": "Instance", "eni-": "Network Interface", "nat-": "NAT Gateway", "vpce-": "VPC Endpoint",
     "tgw-": "Transit Gateway", "app/": "Load Balancer", "net/": "Load Balancer", "gwy/": "Load Balancer",
@@ -607,7 +608,7 @@ def region_name(region: str) -> str:
 
 
 def location_name(location: str) -> str:
-    """Name of a location in AWS's price lists: the long name of a region, or `External` for the internet."""
+    """A location's name in AWS's price lists: a region's long name, or `External` for the internet."""
     region = location.partition("/")[0]
     return _OUTSIDE.get(region) or region_name(region)
 
@@ -618,7 +619,7 @@ def location_type(location: str) -> str:
 
 
 def region_code(location: str) -> str | None:
-    """The region of a location, with or without a zone; None if the location belongs to no region."""
+    """The region of a location, which may include a zone; None if the location belongs to no region."""
     region = location.partition("/")[0]
     return region if usage_types.is_region(region) else None
 
@@ -626,7 +627,7 @@ def region_code(location: str) -> str | None:
 def zone_of(line: UsageLine, region: str) -> str | None:
     """The zone of the metered side; None if unknown.
 
-    Between two zones of one region, both sides are metered under one usage type, and a line does not state its side.
+    Between two zones of a region, both sides are metered under one usage type, and a line does not state which side.
     """
     zones = [
         zone
@@ -637,7 +638,7 @@ def zone_of(line: UsageLine, region: str) -> str | None:
 
 
 def resource_type(resource_id: str) -> str | None:
-    """Type of a resource, from its id; None without an id."""
+    """Type of a resource, derived from its id; None without an id."""
     if not resource_id:
         return None
     name = resource_id.rpartition(":")[2]
@@ -651,7 +652,7 @@ def service_category(service: str) -> Sequence[str]:
 
 @cache
 def cur_names() -> tuple[str, ...]:
-    """Names of the columns of a CUR 2.0 export without resource ids, in AWS's order; the file names its source."""
+    """Column names of a CUR 2.0 export without resource ids, in AWS's order; the file of names states its source."""
     return tuple(line for line in _text("cur_columns.txt").splitlines() if line and not line.startswith("#"))
 
 

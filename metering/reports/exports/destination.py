@@ -1,7 +1,7 @@
-"""Target of an export: a folder, or a prefix of a bucket. A target holds one export; the manifest is written last.
+"""Target of an export: a folder, or a prefix of a bucket. A target contains one export, whose manifest is written last.
 
-While files are written, `unfinished.json` names their inputs. So a crash leaves no export that looks complete, the same
-export may be restarted, and no other export is mixed into it.
+While files are written, `unfinished.json` names the export's inputs. So an export that crashed does not look complete,
+the same export may be restarted, and files of different exports are never mixed.
 """
 
 from __future__ import annotations
@@ -43,25 +43,25 @@ Document = dict[str, object]
 
 
 class DestinationTakenError(OperationFailedError):
-    """The target of an export contains other data."""
+    """An export's target contains data of something else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
-    """Target of one export: a store, and a prefix of its keys, which is empty or ends with `/`."""
+    """Target of one export: a store, and a key prefix that is empty or ends with `/`."""
 
     objects: ObjectStore
     prefix: str
     name: str
 
     def begin(self, identity: Mapping[str, object]) -> Document | None:
-        """Begin the export with the inputs of `identity`, or find it complete.
+        """Begin the export with the inputs of `identity`, or detect that this export is already complete.
 
         Returns:
-            The manifest of the same export, if its files are unchanged; None if the manifest must be written.
+            The manifest, if this export is complete and unchanged; None if the export must be written.
 
         Raises:
-            DestinationTakenError: The target contains other data, or the export was changed since.
+            DestinationTakenError: The target contains other data, or files of the complete export were changed.
         """
         there = self._read(MANIFEST)
         if there is not None:
@@ -78,12 +78,12 @@ class Destination:
         self.objects.put(self.prefix + name, file, if_absent=False)
 
     def finish(self, manifest: Document) -> None:
-        """Store the manifest, which completes the export."""
+        """Store the manifest; this completes the export."""
         self.objects.put(self.prefix + MANIFEST, _bytes(manifest), if_absent=False)
         self.objects.delete([self.prefix + UNFINISHED])
 
     def _clear(self, identity: Mapping[str, object]) -> None:
-        """Delete files that a crash of the same export left, but no file that others added since."""
+        """Delete files that a crashed run of the same export left, but no file that others have added."""
         unfinished = self._read(UNFINISHED)
         if unfinished is None:
             found = [info.key.removeprefix(self.prefix) for info in islice(self.objects.list(self.prefix), _SHOWN)]
@@ -149,7 +149,7 @@ _GZIP = cast("Callable[..., BinaryIO]", gzip_ng.GzipNGFile)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WrittenFile:
-    """A complete file, with its name relative to the export's prefix and its SHA-256 in hex."""
+    """A complete file: its name relative to the export's prefix, and its SHA-256 in hex."""
 
     name: str
     rows: int
@@ -168,7 +168,7 @@ class DatasetFiles:
     file_bytes: int = FILE_BYTES
 
     def written(self, tables: Iterable[pa.Table]) -> Iterator[WrittenFile]:
-        """Write all tables, and yield each file once it is complete. Without rows, one file with the header is written.
+        """Write all tables, and yield each completed file. Without rows, one file with only the header is written.
 
         Raises:
             OSError: The disk is full.
@@ -200,14 +200,14 @@ class _File(Protocol):
 
 
 def _parquet(sink: _Digested, schema: pa.Schema) -> _File:
-    # Without Arrow's own schema in the file, readers get strings where this code had dictionaries.
+    # If the file lacks Arrow's own schema, readers get strings where this code had dictionaries.
     repeated = [each.name for each in schema if not (pa.types.is_string(each.type) or pa.types.is_decimal(each.type))]
     writer: _File = pq.ParquetWriter(sink, schema, compression="zstd", store_schema=False, use_dictionary=repeated)
     return writer
 
 
 class _GzipCsv:
-    """CSV in one gzip member. The gzip header has no time and no name, so the same lines make the same bytes."""
+    """CSV in one gzip member. The gzip header has no time and no name, so the same lines give the same bytes."""
 
     def __init__(self, sink: _Digested, schema: pa.Schema) -> None:
         self._gzip: BinaryIO = _GZIP(filename="", mode="wb", compresslevel=_GZIP_LEVEL, fileobj=sink, mtime=0)
@@ -225,7 +225,7 @@ class _GzipCsv:
 
 @dataclass(slots=True)
 class _Digested(io.RawIOBase):
-    """A file that computes its size and digest while it is written. Mutable."""
+    """A file wrapper that computes size and digest while data is written. Mutable."""
 
     raw: io.BufferedWriter
     size_bytes: int = 0

@@ -1,6 +1,6 @@
-"""An export, from charges to manifest. Exports stream: at most one batch is in memory, and one file on disk.
+"""An export, from charges to manifest. Exports are streamed: at most one batch is in memory, and one file on disk.
 
-Line values, which validators of FOCUS do not check, are checked while they are written to the file.
+The values of lines, which FOCUS validators do not check, are checked while they are written to the file.
 """
 
 from __future__ import annotations
@@ -50,21 +50,21 @@ if TYPE_CHECKING:
     from metering.lake.view import LakeView
 
 _EXAMPLES = 5
-# Factors with a product of at most 38 digits, which are fast, and of at most 76, which is Arrow's limit.
+# Factors whose product has at most 38 digits, which are fast, and at most 76 digits, which is Arrow's limit.
 _USUAL = (pa.decimal128(20, DECIMALS), pa.decimal128(17, DECIMALS))
 _LARGE = (pa.decimal256(38, DECIMALS), pa.decimal256(37, DECIMALS))
-# From 2^19 on, the distance between doubles exceeds the tenth decimal.
+# From 2^19 on, the distance between doubles is larger than the tenth decimal place.
 _MOST_TOLD = 2.0**19
 _DOUBLE_STEP = 2.0**-52
 
 
 class ExportWrongError(OperationFailedError):
-    """An export failed a check, so it has no manifest and must not be used."""
+    """An export failed a check; the export therefore has no manifest and must not be used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Amounts:
-    """Names of money columns that must agree: cost is quantity times price, rounded half up."""
+    """Names of columns that must agree: the cost is the quantity times the price, rounded half up."""
 
     cost: str
     quantity: str
@@ -85,7 +85,7 @@ CUR_AMOUNTS = (
 
 @dataclass(slots=True, kw_only=True)
 class LineChecks:
-    """Checks batches and their tables against the books of their rate codes. Mutable: it keeps problems."""
+    """Checks batches and their tables against the price books of their rate codes. Mutable: it keeps problems."""
 
     books: Sequence[PriceBook]
     grain: Grain
@@ -98,7 +98,7 @@ class LineChecks:
         """Check a batch.
 
         Raises:
-            ExportWrongError: A check failed. The error names the first lines.
+            ExportWrongError: A check failed. The error names the first wrong lines.
         """
         if len(table) != len(batch):
             self.problems.append(f"{len(batch):,} lines became {len(table):,} rows")
@@ -125,7 +125,7 @@ class LineChecks:
                 )
 
     def _periods(self, batch: Batch) -> Iterator[str]:
-        """The period of use lies in the month that books it; the period of a correction lies before that month."""
+        """A charge's period of use is in the month that books it; a correction's period of use is before that month."""
         starts = pa.table({"part": batch.billed, "start": batch.starts}).group_by("part", use_threads=False)
         bounds = starts.aggregate([("start", "min"), ("start", "max")])
         columns = (bounds.column(name).to_pylist() for name in ("part", "start_min", "start_max"))
@@ -148,7 +148,7 @@ class LineChecks:
                 yield f"rate code {code!r} is not in the price book"
 
     def _keys(self, batch: Batch) -> Iterator[str]:
-        """A key and hour has at most one line per tier, and one for the allowance."""
+        """Each key and hour has at most one line per tier, and one line for the allowance."""
         usual = pc.invert(pa.array([part.later for part in batch.parts.billed], pa.bool_()).take(batch.billed))
         known: dict[tuple[object, ...], int] = {}
         numbers = [known.setdefault((each.rated.line.kind, each.region), len(known)) for each in batch.parts.priced]
@@ -178,7 +178,7 @@ class LineChecks:
 
 
 def rate_codes(books: Sequence[PriceBook]) -> frozenset[str]:
-    """Every rate code of some books, including those of allowances."""
+    """All rate codes of these books, including the rate codes of allowances."""
     sold = (tier for book in books for each in book.products for version in each.versions for tier in version.tiers)
     free = (code for book in books for allowance in book.allowances for code in allowance.rate_codes.values())
     return frozenset((*(tier.rate_code for tier in sold), *free))
@@ -203,7 +203,7 @@ def _product(quantity: pa.ChunkedArray, price: pa.ChunkedArray) -> pa.ChunkedArr
 def _close(
     right: pa.ChunkedArray, cost: pa.ChunkedArray, written: pa.ChunkedArray, quantity: pa.ChunkedArray
 ) -> pa.ChunkedArray:
-    """Whether each cost is correct: to the last digit, or within the precision of the doubles written."""
+    """Whether each cost is correct: exactly, or within the precision of the doubles that were written."""
     if not pa.types.is_floating(written.type) or max(map(_largest, (written, quantity))) < _MOST_TOLD:
         return pc.equal(right, cost)
     off = pc.abs(pc.subtract(right, cost.cast(right.type))).cast(pa.float64())
@@ -216,13 +216,13 @@ def _largest(amounts: pa.ChunkedArray) -> float:
 
 
 def _narrow(product: pa.DataType) -> pa.DataType:
-    """Type of a product after rounding off its last digits."""
+    """Decimal type of a product whose last digits are rounded off."""
     wide = pa.decimal128 if pa.types.is_decimal128(product) else pa.decimal256
     return wide(product.precision - DECIMALS, DECIMALS)
 
 
 def _exact(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column as decimals. Each double below 524,288 represents exactly one number of ten decimals."""
+    """A column as decimals. Each double below 524,288 stands for exactly one number with ten decimals."""
     money = pa.decimal128(38, DECIMALS)
     if pa.types.is_dictionary(column.type):
         return pa.chunked_array([chunk.dictionary.cast(money).take(chunk.indices) for chunk in column.chunks], money)
@@ -234,9 +234,9 @@ COST_AND_USAGE = "CostAndUsage"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportSource:
-    """Charges in any order, at the export's grain or finer, each with its resource or an empty text.
+    """Charges in any order, at the export's grain or a finer one, each with its resource, which may be empty.
 
-    Usage without a price is left out and named. Books must have the rate codes of the charges.
+    Usage without a price is omitted from the export, but listed. `books` must contain the rate codes of the charges.
     """
 
     charges: Iterable[Resourced]
@@ -261,10 +261,10 @@ def export(
     progress: Callable[[int], None] = lambda rows: None,
     file_bytes: int = FILE_BYTES,
 ) -> Exported:
-    """Write an export, or find it complete. `progress` is called with the number of rows of each batch.
+    """Write an export, unless it is complete. `progress` is called with the number of rows of each batch.
 
     Raises:
-        DestinationTakenError: Something else is there. Nothing was written.
+        DestinationTakenError: The target contains other data. Nothing was written.
         ExportWrongError: A check failed. There is no manifest.
         OSError: The disk is full.
     """
@@ -299,7 +299,7 @@ class _Run:
     collector: Collector = field(default_factory=Collector)
 
     def written(self) -> Document:
-        """Write all datasets, and check that they tie out. Returns the manifest."""
+        """Write all datasets, and check that they tie out with the documents. Returns the manifest."""
         layout = layout_of(self.request, self.source)
         charges = self._files(COST_AND_USAGE, layout.schema, self._tables(layout))
         problems = list(tie_out_problems(self.tally, self.source.invoices))
@@ -366,7 +366,7 @@ def layout_of(request: ExportRequest, source: ExportSource) -> Layout:
 
 
 def blended_rates(invoices: Sequence[Invoice]) -> Mapping[tuple[str, str, str], int]:
-    """A payer's price per GB of a SKU in a month of use, 1e-10 USD, rounded half up: by payer, month and SKU."""
+    """Average prices per GB in 1e-10 USD, rounded half up, by payer, month of use and SKU."""
     sums: dict[tuple[str, str, str], tuple[int, int]] = {}
     for invoice in invoices:
         for line in invoice.all_lines:
@@ -388,7 +388,7 @@ _SHOWN = 5
 
 
 def export_answer(exported: Exported, place: str) -> Answer:
-    """The datasets of an export; JSON also has the other fields of its manifest."""
+    """The datasets of an export; JSON also has the other fields of the export's manifest."""
     manifest = exported.manifest
     said = cast("Document", manifest["export"])
     datasets = cast("list[Document]", manifest["datasets"])
@@ -451,14 +451,14 @@ def _ties(documents: list[Document]) -> Iterator[str]:
 
 
 def documents_of(issuer: issuing.Issuer, month: str, *, payer_id: str = "", book: str = "") -> Iterator[Invoice]:
-    """Documents of a month: issued invoices and credit notes, and drafts for payers without an invoice of the month.
+    """Documents of a month: issued invoices and credit notes, and a draft for each payer without an invoice.
 
     Yields:
-        Documents without their accounts, because charges name the accounts.
+        Documents without the list of accounts, because charges name the accounts.
 
     Raises:
         OperationFailedError: The month has not begun, or the book does not exist.
-        UnavailableError: A store does not answer.
+        UnavailableError: A store does not respond.
     """
     invoiced: set[str] = set()
     for each in issued_in(issuer.items, month, payer_id):
@@ -474,11 +474,11 @@ def documents_of(issuer: issuing.Issuer, month: str, *, payer_id: str = "", book
 
 
 def source_of(issuer: issuing.Issuer, documents: Sequence[Invoice], views: Sequence[LakeView] = ()) -> ExportSource:
-    """The charges of documents, by hour. Only one line is in memory at a time.
+    """The hourly charges of documents. Only one line is in memory at a time.
 
-    With lakes of all regions (`views`), charges are split by resource; then one hour is in memory.
+    If lakes of all regions are given (`views`), charges are split by resource, and one hour is in memory.
     """
-    # A credit note also has the prices that it takes back.
+    # A credit note also contains the prices that it reverses.
     before = (issuer.store.get(billed) for each in documents for billed in each.inputs.billed)
     rates = {of for each in chain(documents, before) for of in each.inputs.rates.values()}
     loaded = [issuer.composer.shelf.load(of) for of in sorted(rates, key=str)]

@@ -1,7 +1,7 @@
-"""Charges by day or month: lines of one key and price become one line, in bounded memory.
+"""Charges by day or month: lines with the same key and price are summed into one line, in bounded memory.
 
-Hourly charges pass through one by one. Corrections and credit notes are summed at every grain, because bytes that move
-twice within one hour would make two equal-looking lines.
+Hourly charges are passed through one by one. Corrections and credit notes are summed at every grain, because bytes that
+move twice within one hour would give two lines that look equal.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _SIZES_S = {"hour": HOUR_S, "day": DAY_S}
 
 
 def period_of(hour_s: int, grain: Grain) -> int:
-    """First second of the period that contains an hour."""
+    """First second of the period that contains this hour."""
     return month_bounds_s(month_of(hour_s))[0] if grain == "month" else hour_s - hour_s % _SIZES_S[grain]
 
 
@@ -55,12 +55,12 @@ def labels_of(starts: pa.Array) -> pa.Array:
 
 
 def _each(starts: pa.Array, value: Callable[[int], int | str], kind: pa.DataType) -> pa.Array:
-    # There are many lines, and few periods in a month.
+    # A month has many lines, but few periods.
     encoded = starts.dictionary_encode()
     return pa.array([value(each) for each in encoded.dictionary.to_pylist()], kind).take(encoded.indices)
 
 
-# Some 150 MB of keys fit into memory. Further keys are kept in sorted files.
+# Some 150 MB of keys fit into memory. Keys beyond that are kept in sorted files.
 MOST_KEYS = 200_000
 
 Resourced = tuple[Charge, str]
@@ -68,7 +68,7 @@ Resourced = tuple[Charge, str]
 
 
 class _Key(NamedTuple):
-    """All fields of a charge except its bytes, in the order of lines. All fields are comparable."""
+    """All fields of a charge except its bytes, in the order by which lines are sorted. All fields are comparable."""
 
     start_s: int
     account_id: str
@@ -93,12 +93,12 @@ class _Key(NamedTuple):
     credit_of: str
 
 
-# The last tier is unbounded.
+# The last tier has no upper bound.
 _NO_END = -1
 
 
 def summed(charges: Iterable[Resourced], grain: Grain, *, most_keys: int = MOST_KEYS) -> Iterator[Resourced]:
-    """Charges summed by key, price, period, document and resource; sums are sorted, and come last."""
+    """Charges summed by key, price, period, document and resource. Sums are sorted, and follow the unsummed charges."""
     sums = _Sums(grain=grain, most_keys=most_keys)
     try:
         for charge, resource_id in charges:
@@ -184,7 +184,7 @@ def _charge_of(key: _Key, payer: Payer, total_bytes: int) -> Charge:
     return Charge(payer, rated, key.invoice_id, key.region, key.billing_month, key.corrects, key.credit_of)
 
 
-# Charges by resource: each line is split into the resources whose bytes it bills, which only the lake knows.
+# Charges by resource: each line is split into the resources whose bytes it bills, which are known only to the lake.
 #
 # A key's bytes of an hour are assigned to its resources in the order of their ids, and to its lines in the order of
 # their tiers: both are walked together, so each byte is counted exactly once. Memory holds one hour of one payer.
@@ -197,15 +197,15 @@ _COLUMNS = UsageLine._fields[1:-1]
 
 
 class ResourceRows(Protocol):
-    """What resources used."""
+    """Usage of resources."""
 
     def of(self, hour_s: int) -> Mapping[Key, Sequence[tuple[str, int]]]:
-        """Bytes of each resource in an hour, by key, in the order of resource ids."""
+        """Bytes of each resource in an hour, by key, sorted by resource id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LakeResources:
-    """Resources of some accounts, from the lakes of all regions."""
+    """Usage of some accounts' resources, read from the lakes of all regions."""
 
     views: Sequence[LakeView]
     accounts: frozenset[str]
@@ -223,7 +223,7 @@ class LakeResources:
 
 
 def by_resource(charges: Iterable[Charge], resources: ResourceRows) -> Iterator[Resourced]:
-    """Charges of one document, in the order of hours, split by resource.
+    """Charges of one document, split by resource, in the order of hours.
 
     Raises:
         OperationFailedError: The rows of the lake differ from the usage that was rated.

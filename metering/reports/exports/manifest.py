@@ -46,7 +46,7 @@ def sum_of(each: Iterable[Sums]) -> Sums:
 
 @dataclass(slots=True)
 class Tally:
-    """Sums by document and InvoiceDetailId, and the fields that charges of each such line share. Mutable."""
+    """Sums by document and InvoiceDetailId, and the fields that the charges with this id share. Mutable."""
 
     lines: dict[str, dict[str, Sums]] = field(default_factory=dict)
     parts: dict[str, tuple[batches.Billed, batches.Priced]] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class Tally:
         table = pa.table(
             {
                 "number": batches.line_numbers(batch),
-                # Any batch's sum fits in 38 digits.
+                # The sum of any batch fits into 38 digits.
                 "bytes": batch.bytes.cast(batches.WHOLE),
                 "cost": batch.cost.cast(batches.WHOLE),
             }
@@ -111,9 +111,9 @@ class SmallDataset:
 
 
 def invoice_detail(invoices: Sequence[Invoice], tally: Tally, *, as_of_s: int) -> SmallDataset:
-    """One row per line of each document, with the billed cents.
+    """One row for each line of each document, with the billed cents.
 
-    Charges that cancel out have no document line, and get a row of 0.
+    Charges that cancel each other have no document line; they get a row of 0.
     """
     rows = []
     for invoice in invoices:
@@ -152,7 +152,7 @@ def billing_period(invoices: Sequence[Invoice], *, as_of_s: int) -> SmallDataset
 
 
 def detail_id_of(invoice: Invoice, line: InvoiceLine) -> str:
-    """InvoiceDetailId of a line of a document; its charges have the same id."""
+    """InvoiceDetailId of a document's line; the line's charges have the same id."""
     return batches.line_id(
         invoice.id, line.region, line.rate_code, "" if line.month == invoice.billing_month else line.month
     )
@@ -162,7 +162,7 @@ def _detail_row(
     invoice: Invoice, name: str, usage_types: Sequence[str], region: str, rate_code: str, as_of_s: int
 ) -> dict[str, batches.Value]:
     begins_s, ends_s = month_bounds_s(invoice.billing_month)
-    # Invoices contain no time, because they must be reproducible: each has the date of its month's end.
+    # Invoices contain no time, because they must be reproducible: each invoice has the date on which its month ends.
     made_s = max(as_of_s, begins_s) if invoice.draft else ends_s
     return {
         "BilledCost": 0,
@@ -187,13 +187,13 @@ def _detail_row(
 
 
 SCHEMA = "metering.export/1"
-# FOCUS 1.4, Rounding Variance Tolerance: at least 100 subunits, and half a subunit for the square root of the rows.
+# FOCUS 1.4, Rounding Variance Tolerance: at least 100 subunits, and half a subunit times the square root of the rows.
 _LEAST_CENTS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportRequest:
-    """A request for `focus` 1.2 or 1.4, or `cur` 2.0, of one payer or all; `as_of_s` matters for drafts only."""
+    """An export request: `focus` 1.2 or 1.4, or `cur` 2.0, of one payer or all; only drafts depend on `as_of_s`."""
 
     kind: str
     version: str
@@ -205,7 +205,7 @@ class ExportRequest:
     as_of_s: int = 0
 
     def identity(self, invoices: Sequence[Invoice]) -> Document:
-        """Identity of an export: its request, and all of its inputs."""
+        """Identity of an export: the request, and all inputs."""
         drafts = any(invoice.draft for invoice in invoices)
         return {
             "kind": self.kind,
@@ -225,7 +225,7 @@ class ExportRequest:
 
 
 def dataset_value(name: str, files: Sequence[WrittenFile], sums: Sums | None = None) -> Document:
-    """A dataset in the manifest; it has sums only if its rows are charges."""
+    """A dataset as the manifest states it, with sums only if the dataset's rows are charges."""
     value: Document = {"name": name, "rows": sum(file.rows for file in files)}
     if sums is not None:
         value |= {"bytes": str(sums.bytes), "billed_usd": usd_text(sums.cost), "exact_usd": exact_text(sums.exact)}
@@ -236,7 +236,7 @@ def dataset_value(name: str, files: Sequence[WrittenFile], sums: Sums | None = N
 
 
 def left_out_value(unbilled: Mapping[batches.Unbilled, int]) -> list[Document]:
-    """Usage without a price, and therefore without a line."""
+    """Usage that has no line because it has no price."""
     return [
         {"state": str(key.state), "service": key.service, "usage_type": key.usage_type, "bytes": str(size)}
         for key, size in sorted(unbilled.items())
@@ -250,7 +250,7 @@ def not_final_value(invoices: Sequence[Invoice]) -> list[Document]:
 
 
 def tie_out_problems(tally: Tally, invoices: Sequence[Invoice]) -> Iterator[str]:
-    """Differences between export and documents: exact totals, line by line, and cents of the exact total."""
+    """Differences between export and documents: in exact totals line by line, and in the cents of the exact total."""
     known = {invoice.id: invoice for invoice in invoices}
     for stray in sorted(tally.lines.keys() - known.keys()):
         yield f"charges of {stray} have no document"
@@ -273,7 +273,7 @@ def tie_out_problems(tally: Tally, invoices: Sequence[Invoice]) -> Iterator[str]
 
 
 def tie_out_value(tally: Tally, invoices: Sequence[Invoice]) -> list[Document]:
-    """The exact tie-out of each document, and FOCUS's own tie-out, which tolerates at least 1 USD."""
+    """The exact tie-out of each document, and the tie-out by FOCUS's own rule, which tolerates at least 1 USD."""
     values: list[Document] = []
     for invoice in invoices:
         sums = sum_of(tally.lines.get(invoice.id, {}).values())

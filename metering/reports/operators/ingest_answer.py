@@ -1,4 +1,4 @@
-"""Answers about log files, ingested or only measured: totals by usage type, or a balance for each file."""
+"""Answers about log files that were ingested or only measured: totals by usage type, or a balance for each file."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def totals_answer(
 ) -> answer.Answer:
     """Usage that a run metered, or would meter: one row per usage type, and per reason of unclassified bytes.
 
-    `overlap` is traffic that two flow logs see; None if a context checked for overlaps.
+    `overlap` is traffic that two flow logs record; None if a context checked for overlaps.
     """
     rows = _rows(totals)
     return _USAGE.answer(
@@ -63,7 +63,7 @@ def totals_answer(
 
 
 def files_answer(outcomes: Sequence[FileOutcome], totals: RunTotals, *, dry_run: bool = False) -> answer.Answer:
-    """Outcome of each file: one row per file, whose lines and bytes add up."""
+    """Outcome of each file: one row for each file, in which the lines and the bytes add up."""
     return _FILES.answer(
         [_of_file(outcome) for outcome in outcomes],
         meta={"files": _files(totals), "balance": _balance(totals.balance)},
@@ -84,7 +84,7 @@ def _rows(totals: RunTotals) -> list[tuple[str, str, int, str, int]]:
 
 
 def percent(part: int, whole: int) -> str:
-    """A share as text, `12.3 %`, rounded half up, but to 0 or 100 only if exact; empty if the whole is 0."""
+    """A share as text, `12.3 %`, rounded half up, but never rounded to 0 or 100; empty if the whole is 0."""
     if not whole:
         return ""
     tenths = (2_000 * part + whole) // (2 * whole)
@@ -96,7 +96,7 @@ def percent(part: int, whole: int) -> str:
 
 
 def unclassified(totals: RunTotals) -> dict[str, tuple[int, int]]:
-    """Lines and bytes that are metered but not classified, by reason, the most bytes first."""
+    """Lines and bytes that are metered but not classified, by reason, sorted by most bytes."""
     sums: dict[str, tuple[int, int]] = {}
     for (_, _, reason), (lines, size) in totals.metered.items():
         if reason:
@@ -106,9 +106,9 @@ def unclassified(totals: RunTotals) -> dict[str, tuple[int, int]]:
 
 
 def hint(totals: RunTotals, *, with_context: bool, dry_run: bool = False) -> str:
-    """Advice on classifying unclassified bytes, in a sentence or two; empty without such bytes.
+    """Advice on classifying unclassified bytes, in one or two sentences; empty without unclassified bytes.
 
-    If a context judged these bytes, another context would not help.
+    If a context already judged these bytes, no other context would help.
     """
     reasons = {reason: size for reason, (_, size) in unclassified(totals).items() if size}
     if not reasons:
@@ -133,7 +133,7 @@ def hint(totals: RunTotals, *, with_context: bool, dry_run: bool = False) -> str
 
 
 def overlap_sentence(overlap: trial.Overlap) -> str:
-    """Traffic of two flow logs, which the totals count twice, as text; empty without such traffic."""
+    """Text about traffic in two flow logs, which the totals count twice; empty without such traffic."""
     if overlap.example is None:
         return ""
     interface_id, hour_s, first, other = overlap.example
@@ -295,7 +295,7 @@ def contexts_answer(names: Iterable[tuple[int, str]]) -> answer.Answer:
 
 
 def context_answer(context: Context) -> answer.Answer:
-    """What a context knows."""
+    """Content of a context."""
     return answer.RowType(_NAMED, _KNOWN).one(context)
 
 

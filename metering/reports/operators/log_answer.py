@@ -107,10 +107,10 @@ def list_answer(
     *,
     now_s: int,
 ) -> answer.Answer:
-    """Sources of logs for `metering logs list`.
+    """Convert sources of logs to the answer of `metering logs list`.
 
-    Configured log sources without a source of logs, and flow logs of the context that do not deliver to S3
-    (`elsewhere`), have rows of their own.
+    Two further kinds have their own rows: configured log sources without a source of logs, and the context's flow logs
+    that do not deliver to S3 (`elsewhere`).
     """
     known = {state.named for state in states}
     rows = [
@@ -146,9 +146,9 @@ def coverage_answer(
     days: tuple[str, str],
     overlaps: Sequence[Overlap] | None = None,
 ) -> answer.Answer:
-    """Files received and missing, for `metering logs coverage`.
+    """Convert received and missing files to the answer of `metering logs coverage`.
 
-    `days` are the first and last day of the sums. `overlaps` is None if overlaps were not searched for.
+    `days` are the first and the last day that the sums cover. `overlaps` is None if overlaps were not searched for.
     """
     found, table = list(rows), _coverage(job, now_s)
     never = _never_delivered([state for state, _ in found])
@@ -203,7 +203,7 @@ def _overlap_text(overlaps: Sequence[Overlap]) -> str:
 
 
 def cure_of(state: LogSourceState, now_s: int) -> str:
-    """The command that sends a source's missing files; empty if no file is missing, or if the place is unknown."""
+    """The command that sends a source's missing files; empty if no file is missing, or if their location is unknown."""
     if not state.missing or not state.place.startswith("s3://"):
         return ""
     hours = -(-(now_s - state.missing[0][0]) // 3_600) + 1
@@ -211,7 +211,7 @@ def cure_of(state: LogSourceState, now_s: int) -> str:
 
 
 def gaps_text(state: LogSourceState) -> str:
-    """The first gaps in words, `2026-11-24T13:05:00Z, 2026-11-24T14:00:00Z to 2026-11-24T14:20:00Z and 3 more`."""
+    """The first gaps as text: `2026-11-24T13:05:00Z, 2026-11-24T14:00:00Z to 2026-11-24T14:20:00Z and 3 more`."""
     shown = [
         rfc3339(first_s) if first_s == last_s else f"{rfc3339(first_s)} to {rfc3339(last_s + looking.SLOT_S)}"
         for first_s, last_s in state.missing[:_GAPS_SHOWN]
@@ -229,7 +229,7 @@ def share_text(part: int, whole: int) -> str:
 
 
 def _never_delivered(states: Sequence[LogSourceState]) -> dict[str, list[str]]:
-    """Logs that shadow others but never delivered a file, each with the shadowed sources."""
+    """Logs that shadow other sources but have never delivered a file, each with the sources that it shadows."""
     came = {state.source for state in states if state.came}
     found: dict[str, list[str]] = {}
     for state in states:
@@ -284,7 +284,7 @@ _QUERY = ports.RowQuery(columns=("batch_id", "resource_id"))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overlap:
-    """Resource with traffic of more than one flow log in an hour, by flow log."""
+    """A resource whose traffic in one hour is in more than one flow log; its usage by flow log."""
 
     hour_s: int
     resource_id: str
@@ -295,7 +295,7 @@ def overlaps(view: LakeView, hours: Iterable[int]) -> Iterator[Overlap]:
     """Yield the overlaps of each hour, in the order of the hours. Holds the resources of one hour in memory.
 
     Raises:
-        UnavailableError: An hour changed too often while the hour was read.
+        UnavailableError: An hour changed too often while it was read.
     """
     for hour_s in hours:
         found: dict[str, dict[str, int]] = defaultdict(dict)
@@ -310,7 +310,7 @@ def overlaps(view: LakeView, hours: Iterable[int]) -> Iterator[Overlap]:
 
 
 def flow_log_of(batch_id: str) -> str:
-    """Flow log that a batch was made from; empty for any other batch."""
+    """The flow log from which a batch was made; empty for any other batch."""
     if not batch_id.startswith(_SCHEME):
         return ""
     name = reading.flow_log_name(batch_id.removeprefix(_SCHEME).rpartition("/")[0])

@@ -1,4 +1,4 @@
-"""Answers of `metering producers`: registered producers, what each owns, and the snippet to paste."""
+"""Answers of `metering producers`: registered producers, what belongs to each, and the configuration to paste."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _STATE: RowType[ShownProducer] = RowType(
 
 
 def producers_answer(producers: Sequence[RegisteredProducer], *, judged: bool) -> Answer:
-    """Convert producers to the form of `metering producers list`; `judged` if the region accepts no other batches."""
+    """Convert producers to the answer of `metering producers list`; `judged` if the region refuses other senders."""
     mode = "registered" if judged else "open"
     return _REGISTERED.answer(
         producers,
@@ -70,7 +70,7 @@ def producers_answer(producers: Sequence[RegisteredProducer], *, judged: bool) -
 
 
 def producer_answer(shown: ShownProducer, *, snippet: Sequence[str]) -> Answer:
-    """One producer with all that it owns, its problems, and the configuration of its workload."""
+    """One producer with everything that belongs to it, its problems, and the configuration for its workload."""
     found = shown.registered
     row = {**_REGISTERED.row(found), **_OWNER.row(found), **_STATE.row(shown)}
     document: dict[str, Json] = {
@@ -84,7 +84,7 @@ def producer_answer(shown: ShownProducer, *, snippet: Sequence[str]) -> Answer:
 
 
 def snippet_of(found: RegisteredProducer, *, queue_url: str, bucket: str, region: str) -> tuple[str, ...]:
-    """Lines for a workload that may assume the producer's role: its profile, and its first batch."""
+    """Configuration for a workload that may assume the producer's role: an AWS profile, and code for a first batch."""
     return (
         "# ~/.aws/config of the workload",
         f"[profile metering-{found.name}]",
@@ -122,7 +122,7 @@ _REVOKED: Fields[StoredToken] = (
 
 
 def _tokens(now_s: int, *, secret: str = "") -> RowType[StoredToken]:
-    """Table of tokens; a new token includes its text, which is never shown again."""
+    """A table of tokens; a new token's row includes its text, which is never shown again."""
     state: Fields[StoredToken] = copied("state", of=lambda it: _state(it, now_s), priority=KEEP)
     if not secret:
         return RowType(_TOKEN, state, _MADE, _REVOKED)
@@ -130,12 +130,12 @@ def _tokens(now_s: int, *, secret: str = "") -> RowType[StoredToken]:
 
 
 def tokens_answer(tokens: Sequence[StoredToken], *, now_s: int) -> Answer:
-    """Convert tokens to the form of `metering token list`, in the given order."""
+    """Convert tokens to the answer of `metering token list`, in the given order."""
     return _tokens(now_s).answer(tokens, empty="There is no token. To make one: metering token create")
 
 
 def token_answer(token: StoredToken, *, now_s: int, secret: str = "") -> Answer:
-    """One token after `metering token revoke`, or a new one with its text."""
+    """One token: revoked by `metering token revoke`, or new and with its text."""
     return _tokens(now_s, secret=secret).one(token)
 
 
@@ -162,5 +162,5 @@ _DEEDS: RowType[Deed] = RowType(
 
 
 def deeds_answer(deeds: Sequence[Deed]) -> Answer:
-    """Convert deeds to the form of `metering audit`, in the given order."""
+    """Convert deeds to the answer of `metering audit`, in the given order."""
     return _DEEDS.answer(deeds, empty="Nothing was changed or deleted by command in this range.")

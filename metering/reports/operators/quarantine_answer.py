@@ -1,4 +1,4 @@
-"""Answers about refused batches and records: a list of entries, or every detail of some entries."""
+"""Answers about refused batches and records: a list of entries, or all details of some entries."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ _RECORDS: RowType[_Record] = RowType(
 
 
 def entries_answer(entries: Sequence[Entry]) -> Answer:
-    """One row per entry, in the form of `metering quarantine list`."""
-    # An entry without a batch id is identified by its key, which no table may cut.
+    """The answer of `metering quarantine list`: one row for each entry."""
+    # An entry without a batch id is identified by its key, and no table may truncate the key.
     priority = ROOMY + 3 if all(entry.batch_id for entry in entries) else KEEP
     table = RowType(_ENTRIES, copied("key", priority=priority), _SOURCE)
     return table.answer(entries, empty="Nothing is in quarantine that matches.")
 
 
 def entry_answer(entries: Sequence[Entry]) -> Answer:
-    """All details of one batch's entries, in the form of `metering quarantine show`: one row per record.
+    """The answer of `metering quarantine show`: all details of one batch's entries, one row for each record.
 
-    A whole batch has a row without a position for the fields that its records share.
+    A whole batch has one more row, without a position, for the fields that its records share.
     """
     return _RECORDS.answer(
         (record for entry in entries for record in _records(entry)),
@@ -113,7 +113,7 @@ def _document(entry: Entry) -> dict[str, Json]:
         document["log"] = json.loads(entry.log.to_json())
     elif entry.batch is not None:
         document["message"] = json.loads(entry.batch.to_json())
-        # The body as decoded values, for people: `message.body` is the text as it came.
+        # The body as decoded values, for people: `message.body` is the text as it was received.
         document["content"] = cast("Json", documents.readable(entry.batch.body))
         document["differs"] = [{"what": d.what, "metered": d.metered, "this": d.this} for d in entry.differs]
     else:

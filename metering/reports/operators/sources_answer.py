@@ -1,4 +1,4 @@
-"""The answer about producers that number their batches: gaps, silence, and the progress of the reconciler."""
+"""Answers about producers that number their batches (gaps, silence), and about the reconciler's progress."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _sources(silent_s: int) -> answer.RowType[SourceState]:
 def sources_answer(
     states: Sequence[SourceState], figures: SourceFigures, reconciliation: Reconciliation | None, *, silent_s: int
 ) -> answer.Answer:
-    """Convert the states of sources, as of the last scan, to the form of `metering sources`.
+    """Convert the states of sources, as of the last scan, to the answer of `metering sources`.
 
     A source whose last batch came before `silent_s` is silent.
     """
@@ -56,7 +56,7 @@ def sources_answer(
 
 
 def intervals(ranges: Iterable[tuple[int, int]]) -> str:
-    """`3-4, 7`: ranges of numbers as text."""
+    """Ranges of sequence numbers as text: `3-4, 7`."""
     return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
 
 
@@ -83,7 +83,7 @@ _PASS: answer.RowType[Reconciliation] = answer.RowType(
 
 
 def last_pass_answer(known: Reconciliation | None, *, as_of_s: int) -> answer.Answer:
-    """The last pass as one row; no row if the reconciler never ran."""
+    """The reconciler's last pass as one row; no row if the reconciler never ran."""
     return _PASS.answer(
         [] if known is None else [known],
         meta={"as_of": rfc3339(as_of_s)},
@@ -91,7 +91,7 @@ def last_pass_answer(known: Reconciliation | None, *, as_of_s: int) -> answer.An
     )
 
 
-# An answer lists at most this many differences; all are counted.
+# An answer lists at most this many differences; the count includes all differences.
 LISTED = 100
 _FIGURES = ("rows", "usage", "markers")
 
@@ -183,7 +183,7 @@ def _lines(check: HourCheck | None) -> tuple[str, ...]:
 def frozen_answer(
     frozen: FrozenMonth | None, reader: FrozenReader, *, month: str, state: str, group_by: Sequence[GroupColumn]
 ) -> answer.Answer:
-    """The frozen totals of a month by some columns; no rows until the month is closed."""
+    """The frozen totals of a month, grouped by some columns; no rows until the month is closed."""
     corrections = ZERO
 
     def entries(closed: FrozenMonth) -> Iterator[tuple[usage_rows.Values, Total]]:
@@ -248,7 +248,7 @@ def months_answer(
 
 
 def corrections_since(sources: Sequence[source.ReportSource], months: Sequence[str], *, now_s: int) -> dict[str, Total]:
-    """Rows booked after each of these months for hours of the month.
+    """For each month, the total of rows that were booked after the month for hours of the month.
 
     Raises:
         UnavailableError: An hour could not be read.
@@ -266,7 +266,7 @@ def corrections_since(sources: Sequence[source.ReportSource], months: Sequence[s
 
 
 def checklist_answer(checklist: Checklist, *, accepted: frozenset[str] = frozenset()) -> answer.Answer:
-    """The checklist of a close: blockers, warnings, and next steps."""
+    """The checklist before a close: blockers, warnings, and next steps."""
     closable = not checklist.blocking(accepted)
     table: answer.RowType[CloseCheck] = answer.RowType(
         answer.copied("check", of=lambda it: it.name, priority=answer.KEEP),

@@ -1,4 +1,4 @@
-"""Work done in advance by threads, and waits that can be stopped. The threads never keep the process alive."""
+"""Threads that work in advance, and waits that can be interrupted. The threads never keep the process alive."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -12,16 +12,16 @@ from metering.errors import OperationFailedError
 
 T = TypeVar("T")
 
-# Seconds until a waiting thread notices that the work was stopped.
+# Seconds until a waiting thread notices that its work was stopped.
 _LOOK_S = 0.1
 
 
 class StoppedError(OperationFailedError):
-    """The work was stopped: by a time limit, or an interrupt."""
+    """The work was stopped by a time limit or by an interrupt."""
 
 
 class Stop:
-    """A stop signal to all threads of one piece of work."""
+    """A stop signal for all threads that do one piece of work."""
 
     def __init__(self) -> None:
         self._event = Event()
@@ -41,14 +41,14 @@ class Stop:
 
 
 def in_thread(work: Callable[[], T]) -> Future[T]:
-    """Run work in a thread of its own. The thread never keeps the process alive, even if it hangs."""
+    """Run work in a new thread. The thread never keeps the process alive, even if it hangs."""
     future: Future[T] = Future()
     Thread(target=_finish, args=(future, work), daemon=True, name="metering-work").start()
     return future
 
 
 class Ahead:
-    """Threads that run tasks before their results are requested. A task that blocks does not block the caller.
+    """Threads that run tasks before their results are requested. A task that blocks never blocks the caller.
 
     Mutable: the object holds the threads' queue.
     """
@@ -70,7 +70,7 @@ class Ahead:
             self._queue.put(None)
 
     def results(self, tasks: Iterable[tuple[int, Callable[[], T]]], most: int) -> Iterator[T]:
-        """Results of tasks with costs, in their order. Tasks are started until their costs add up to `most`.
+        """Results of tasks, in the order of the tasks. Tasks start until their costs total `most`.
 
         Raises:
             StoppedError: The work was stopped.

@@ -1,11 +1,11 @@
-"""SQL over the exact view: DuckDB reads lake files in place, and unpublished rows from staging.
+"""SQL on the exact view: DuckDB reads lake files in place, and unpublished rows from staging.
 
 | view        | a row is                                                                                      |
 |-------------|-----------------------------------------------------------------------------------------------|
 | `transfers` | an accepted record: the lake's columns, `hour`, the hour that it is booked in, and `region`     |
 | `usage`     | a total: `hour, account_id, usage_type, service, from_location, to_location, corrects, bytes, records` |
 
-Both views end with column `region`, so that a statement over one region is also right over several.
+The last column of both views is `region`, so that a statement for one region is also correct for several regions.
 
 Sums of `bytes` are HUGEINT in DuckDB: they hold 1.7e38 and cannot wrap. As in reports, the canary's rows are left out
 unless requested.
@@ -64,8 +64,8 @@ if TYPE_CHECKING:
 
 _HOUR = pa.timestamp("us", tz="UTC")
 _OF_PART = frozenset({"hour", "region"})
-# Names keep the dictionary encoding of the files: decoding it took most of the time of a scan. Last are the columns
-# that no file has, which are constant in a part.
+# Names keep the dictionary encoding of the files: decoding it took most of the time of a scan. The last columns are
+# those that no file has, which are constant in a part.
 QUERY_SCHEMA = pa.schema(
     [
         *(pa.field(field.name, field.type) for field in HOUR_SCHEMA),
@@ -79,7 +79,7 @@ _READERS = 8
 _BATCH_ROWS = 131_072
 # Rows that may be decoded ahead of DuckDB: four full row groups.
 _ROWS_AHEAD = 4 * 512 * 1024
-# A smaller row group counts as this many rows, so that not too many groups are read ahead.
+# A smaller row group counts as this many rows, so that not too many row groups are read ahead.
 _LEAST_ROWS = _ROWS_AHEAD // 32
 _FORMAT = ds.ParquetFileFormat()
 _ACCOUNT = "account_id"
@@ -88,7 +88,7 @@ _NOT_CANARY = pc.field(_ACCOUNT) != CANARY_ACCOUNT_ID
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """Rows of one booked hour in one object, all or those in a time range; a staging object is a local copy.
+    """Rows of one booked hour in one object: all rows, or rows in a time range; a staging object is a local copy.
 
     `rows` and `bytes` are the ledger's figures for all rows of the hour in the object.
     """
@@ -105,7 +105,7 @@ class Part:
 
 @dataclass(slots=True, kw_only=True)
 class ScanState:
-    """State shared by the scans of one query, and the first error of a scan, because DuckDB quotes only its text."""
+    """State shared by a query's scans, and the first error of a scan, because DuckDB returns only the error's text."""
 
     stop: Stop
     error: BaseException | None = None
@@ -119,14 +119,14 @@ class ScanState:
 
 
 class Scannable(ds.Dataset):  # type: ignore[misc]  # pyarrow has no types
-    """Object that DuckDB accepts as an Arrow dataset. Of Arrow's class, only the name is used.
+    """Object that DuckDB accepts as an Arrow dataset. Only the name of Arrow's class is used.
 
-    DuckDB calls `scanner` for each scan of a query, with the columns and filter to push down.
+    DuckDB calls `scanner` for each scan of a query, with the columns and the filter that are pushed down.
     """
 
     SCAN: ClassVar[type[_Scan]]
 
-    # Arrow's constructor refuses direct calls and is not needed, because none of its dataset code is used.
+    # Arrow's constructor refuses direct calls; it is not needed, because none of Arrow's dataset code is used.
     def __init__(
         self, parts: Sequence[Part], state: ScanState, *, readers: int = _READERS, with_canary: bool = False
     ) -> None:
@@ -145,7 +145,7 @@ class Scannable(ds.Dataset):  # type: ignore[misc]  # pyarrow has no types
 
 @dataclass(frozen=True, kw_only=True)
 class _Scan(ABC):
-    """One scan: some of the columns, and the rows that pass the scan's filter."""
+    """One scan: reads some columns of the rows that pass the scan's filter."""
 
     SCHEMA: ClassVar[pa.Schema]
 
@@ -157,7 +157,7 @@ class _Scan(ABC):
     with_canary: bool
 
     def to_reader(self) -> pa.RecordBatchReader:
-        """A separate reader over the rows, which are read while DuckDB consumes them."""
+        """A new reader of the rows; rows are read while DuckDB consumes them."""
         schema = pa.schema([self.SCHEMA.field(name) for name in self.columns])
         return pa.RecordBatchReader.from_batches(schema, self._batches())
 
@@ -236,7 +236,7 @@ class _RowScan(_Scan):
         return table.select(self.columns)
 
     def _looked_at(self) -> list[str]:
-        """Columns of the result and of the filter. The filter's text names its columns; an extra column is harmless."""
+        """Columns needed for result and filter. Columns are found in the filter's text; extra columns are harmless."""
         words = set() if self.where is None else set(re.findall(r"\w+", str(self.where)))
         return [name for name in QUERY_SCHEMA.names if name in self.columns or name in words]
 
@@ -266,7 +266,7 @@ def _schema(names: Sequence[str]) -> pa.Schema:
 
 
 def _promising(metadata: pq.FileMetaData, numbers: list[int], part: Part, where: pc.Expression) -> list[int]:
-    """Row groups that may contain a row that passes the filter, judged by Arrow from the footer's statistics."""
+    """Row groups that may contain a row that passes the filter, as Arrow judges by the statistics in the footer."""
     footer = pa.BufferOutputStream()
     metadata.write_metadata_file(footer)
     known = (ds.field("hour") == instant(part.hour_s)) & (ds.field("region") == part.region)
@@ -313,7 +313,7 @@ class LakeTotals(Scannable):
 
 
 def _kept(part: Part) -> pa.Table | None:
-    """Stored totals of a lake file whose rows are all requested, if they add up to the file's rows and bytes."""
+    """The stored totals of a lake file, if all its rows are requested and the totals add up to its rows and bytes."""
     if part.local is not None or part.times is not None:
         return None
     key = summary_key(part.key)
@@ -336,7 +336,7 @@ def _counted(part: Part, state: ScanState) -> pa.Table:
 
 # These exceptions quote the statement and the names of the views, but no data.
 _OF_THE_STATEMENT = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException)
-# Matches the end of a message: the statement's line, and a caret below the place.
+# Matches the end of a message: the line of the statement, and a caret below the position.
 _PLACE = re.compile(r"\n\nLINE \d+: [^\n]*\n *\^+\s*\Z")
 _UNKNOWN_NAME = re.compile(r"Referenced (column|table)|Table with name|does not have a column|No matching columns")
 _NAMES = 'The views are transfers and usage. To see the columns of one: metering query "DESCRIBE transfers".'
@@ -347,7 +347,7 @@ class QueryError(OperationFailedError):
 
 
 def refusal(error: duckdb.Error) -> QueryError:
-    """Convert DuckDB's error to a `QueryError`, with name suggestions only if a name is wrong."""
+    """Convert DuckDB's error to a `QueryError`, which suggests names only if a name is wrong."""
     text = str(error)
     if isinstance(error, _OF_THE_STATEMENT):
         return QueryError(text, _NAMES if _UNKNOWN_NAME.search(text.partition("LINE ")[0]) else "")
@@ -378,9 +378,9 @@ PART_ROWS = 10_000
 
 
 class StoredRows(Sequence[Row]):
-    """Rows of a result, in order. At most one part of the rows is in memory. Mutable until all rows are added.
+    """A result's rows, in order. Only part of the rows is in memory. Mutable until all rows are added.
 
-    Many rows go to an unnamed file below TMPDIR, so nothing is left behind.
+    If there are many rows, they are written to an unnamed file below TMPDIR, so no file is left behind.
     """
 
     def __init__(self) -> None:
@@ -393,7 +393,7 @@ class StoredRows(Sequence[Row]):
         """Add rows at the end.
 
         Raises:
-            OSError: The disk is full, or similar.
+            OSError: The disk is full, or a similar failure.
         """
         if self._memory:
             self._store(self._memory)
@@ -423,7 +423,7 @@ class StoredRows(Sequence[Row]):
     def _part(self, place: int) -> list[Row]:
         if self._file is None:
             return []
-        # Several readers may be active, so each seeks its own place again.
+        # Several readers may be active, so each reader seeks its own position again.
         self._file.seek(place)
         return cast("list[Row]", pickle.load(self._file))  # noqa: S301  # this process wrote it, to a file that has no name
 
@@ -449,7 +449,7 @@ FROM _totals GROUP BY ALL
 DEFAULT_TIMEOUT_S = 10 * MINUTE_S
 # A stopped query may take this many seconds to end. After that, its threads are abandoned until the process ends.
 _GRACE_S = 1
-# Errors that the statement did not cause: the machine lacks memory or disk.
+# Errors that the statement did not cause: the machine has too little memory or disk space.
 _MACHINE_ERRORS = (duckdb.IOException, duckdb.OutOfMemoryException)
 
 
@@ -461,7 +461,7 @@ class QueryStoppedError(OperationFailedError):
 class QueryResult:
     """Column names, DuckDB types, and rows of Python values (integers of any size), most of which may be on disk.
 
-    `parts` is the number of objects with rows of the requested times; 0 if no row is booked in them.
+    `parts` is the number of objects that have rows of the requested times; 0 if no row is booked at these times.
     """
 
     names: tuple[str, ...]
@@ -481,7 +481,7 @@ class RegionLake:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LakeQuery:
-    """Runs the queries of analysts over one or several regions, in some threads or one per core."""
+    """Runs analysts' queries on one or several regions, with a given number of threads or one thread per core."""
 
     lakes: Sequence[RegionLake]
     threads: int | None = None
@@ -496,10 +496,10 @@ class LakeQuery:
         with_canary: bool = False,
         zone: tzinfo = UTC,
     ) -> QueryResult:
-        """Run one statement over the rows of `[from_s, to_s)`, each hour interval-exact.
+        """Run one statement on the rows of `[from_s, to_s)`; each hour is interval-exact.
 
-        The call ends after `timeout_s`, or at once on Ctrl-C, even if a read or DuckDB blocks. `zone` applies to times
-        without a zone in the statement, and to times in the result.
+        Even if a read or DuckDB blocks, the call ends after `timeout_s`, and immediately on Ctrl-C. `zone` applies to
+        times without a zone in the statement, and to times in the result.
 
         Raises:
             QueryError: The statement is wrong.
@@ -593,7 +593,7 @@ class _Run:
             connection.register("transfers", scannable(rows))
             connection.register(_TOTALS, scannable(totals))
             connection.execute(_USAGE)
-            # SQL comes from people and scripts: it may read these two views, but no files and no network.
+            # SQL comes from people and scripts: it may read these two views, but no files and no network resources.
             connection.execute("SET enable_external_access = false")
             connection.execute("SET lock_configuration = true")
             self.connection = connection
@@ -629,7 +629,7 @@ class _Run:
 
     def _fetched(self, lake: RegionLake, source: RowSource) -> Path:
         """Fetch a staging object while its hour is read, because it may be deleted during the query."""
-        # Each region names its objects independently.
+        # Each region names its objects independently of other regions.
         path = self.scratch / f"{lake.region}-{source.key.rpartition('/')[2]}"
         if not path.exists():
             path.write_bytes(lake.objects.get(source.key))
@@ -644,7 +644,7 @@ def _taken(cursor: duckdb.DuckDBPyConnection) -> StoredRows:
 
 
 def scannable(rows: object) -> Scannable:
-    """Check that DuckDB gets `LakeRows` or `LakeTotals`, because a dataset that opens its own files can hang forever.
+    """Check that DuckDB gets `LakeRows` or `LakeTotals`, because a dataset that opens files itself can hang forever.
 
     Raises:
         TypeError: The dataset has another class.
@@ -661,7 +661,7 @@ def _too_little(detail: str) -> QueryStoppedError:
     )
 
 
-# If a query has at most this many columns, all are needed; otherwise its numbers and the first other columns.
+# If a query has at most this many columns, all are needed; otherwise, its numbers and the first of the other columns.
 _MOST_NEEDED_COLUMNS = 6
 # DuckDB's number types that JSON might not hold exactly, or that are not counts.
 _NUMBERS = frozenset(
@@ -701,7 +701,7 @@ def _column(name: str, kind: str) -> Column:
 
 
 def _text_form(kind: str) -> TextForm:
-    """Form of a value that is text in JSON. Texts of the lake are ids and codes, which are for copying."""
+    """Text form of a value that JSON has as text. The lake's texts are ids and codes, which users copy."""
     if kind.startswith("TIMESTAMP"):
         return "time"
     return "number" if kind in _NUMBERS or kind.startswith("DECIMAL") else "copied"

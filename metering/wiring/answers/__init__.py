@@ -1,1 +1,1 @@
-"""Answers to questions, for the command line, the HTTP API and Python programs alike."""
+"""Answers to queries from the command line, the HTTP API and Python programs."""

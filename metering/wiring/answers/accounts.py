@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def connected_reach(regions: Iterable[ReadableRegion]) -> Reach:
-    """Completeness of the regions' day sums now, and usage missing from them, for all accounts.
+    """For all accounts, the current completeness of the regions' day sums, and the usage that these sums lack.
 
     Raises:
-        UnavailableError: A region gives no answer; the error names it.
+        UnavailableError: A region does not respond; the error names the region.
         LedgerCorruptError: Stored or waiting data of a region cannot be read.
     """
     found: list[Reach] = []
@@ -36,7 +36,7 @@ def accounts_of(regions: Sequence[ReadableRegion], query: AccountsQuery, *, now_
 
     Raises:
         AccountsNotKeptError: A region has not summed the month.
-        UnavailableError: A region gave no answer; the error names it.
+        UnavailableError: A region did not respond; the error names the region.
         LedgerCorruptError: The stored sums cannot be read.
         ObjectDamagedError: The accounts of an open month are damaged.
     """
@@ -53,6 +53,6 @@ def accounts_of(regions: Sequence[ReadableRegion], query: AccountsQuery, *, now_
     listing = listed(summed(month.sums for month in months), query.order, most=query.top)
     names = [region.region for region in regions] if merged else []
     is_open = any(month.as_of_s is not None for month in months)
-    # Waiting usage is known only over all accounts, so a caller with some accounts learns nothing about it.
+    # Waiting usage is known only over all accounts, so a caller with access to some accounts learns nothing about it.
     left = connected_reach(regions).left if is_open and not (query.accounts or query.prefix) else None
     return accounts_answer(query, months, listing, now_s=now_s, regions=names, left=left)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 DEFAULT_BOOK = "aws-list"
 """Price book of who names none."""
 _BOOK = re.compile(r"([^@]+)(?:@([1-9][0-9]{0,8}))?")
-# If the range has more months, a look-up of the first month with rows saves time.
+# If the range has more months than this, a look-up of the first month with rows saves time.
 _FEW_MONTHS = 12
 
 
@@ -36,9 +36,9 @@ class BillingRegions:
     """Regions rated together: a payer's tiers and free allowances span all of them.
 
     Attributes:
-        home: The region with price books, payers and invoices.
+        home: The region that stores price books, payers and invoices.
         regions: Every region that holds data of the stage, sorted by name.
-        left_out: Parts of the service that regions lack, by region.
+        left_out: For each region, the parts of the service that the region lacks.
     """
 
     home: lake.ReadableRegion
@@ -53,7 +53,7 @@ class BillingRegions:
 def own_billing(region: lake.ReadableRegion, *, home: str | None = None) -> BillingRegions:
     """Regions to rate in a function that reads only `region`, which must hold all data of the stage.
 
-    The home region is `home`, by default `region`.
+    `home` is the home region; default: `region`.
 
     Raises:
         OperationFailedError: Other regions hold data of the stage, or `region` is not its home: tiers would be wrong.
@@ -79,7 +79,7 @@ def book_named(text: str | None) -> BookName | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rating:
-    """Price source and month plans for an answer about costs. They are valid until `rating` exits."""
+    """Price source and month plans for an answer about costs. Both are valid until `rating` exits."""
 
     source: CostSource
     plans: Sequence[MonthPlan]
@@ -105,22 +105,22 @@ def rating(
     most_partitions: int | None = None,
     on_partitions: Callable[[int], None] = lambda _partitions: None,
 ) -> Iterator[Rating]:
-    """Yield what an answer about costs is computed from.
+    """Yield the inputs from which an answer about costs is computed.
 
     Args:
         billing: The regions to rate, and the home region with prices.
         query: The question.
         book: The requested price book.
         now_s: Current time, epoch seconds.
-        exact: Compute a payer's tiers anew, even if the biller stores them.
-        progress: Opens a callback for progress on hours of open months.
-        most_partitions: Maximum number of partitions of the usage table to read; None: any number.
+        exact: Whether to recompute a payer's tiers even if the biller stores them.
+        progress: Opens a callback that reports progress on the hours of open months.
+        most_partitions: Maximum number of partitions of the usage table to read; None for no limit.
         on_partitions: Called with the number of partitions before they are read.
 
     Raises:
-        InvalidParametersError: The payer's accounts need more than `most_partitions`.
+        InvalidParametersError: The payer's accounts have more than `most_partitions` partitions.
         MeteringError: The price book does not exist, or a price, payer or invoice document cannot be read.
-        UnavailableError: A region gives no answer; the error names it.
+        UnavailableError: A region does not respond; the error names the region.
     """
     home, shelf = billing.home, build_shelf(billing.home)
     with StageUsage(billing.regions) as unread:
@@ -174,7 +174,7 @@ def costs_of(
 ) -> CostsFound:
     """Answer a query about costs.
 
-    Arguments and errors are those of `rating`; `complete` and `most_rows` those of `usage_of`.
+    Arguments and errors are the same as in `rating`; `complete` and `most_rows` are the same as in `usage_of`.
     """
     with rating(
         billing,
@@ -194,7 +194,7 @@ def costs_of(
 
 
 def _check_partitions(query: CostQuery, partitions: int, accounts: int, most: int | None) -> None:
-    # With many accounts, the query reads the lake instead.
+    # If there are many accounts, the query reads the lake instead.
     if most is None or partitions <= most or accounts > months.FEW_ACCOUNTS:
         return
     # A caller with access to one account must not learn how many accounts its payer has.

@@ -47,9 +47,9 @@ def sources_of(
 
     Args:
         region: The region.
-        gaps: Only producers with gaps, or with a number far beyond the previous one.
-        silent: Only producers that went silent.
-        silence_s: Time without a batch that counts as silence.
+        gaps: Whether to return only producers with gaps, or with a number far beyond the previous number.
+        silent: Whether to return only producers that are silent.
+        silence_s: Time without a batch after which a producer is silent.
 
     Raises:
         UnavailableError: The ledger does not answer; the error names the region.
@@ -103,8 +103,8 @@ def hour_of_region(region: ReadableRegion, hour_s: int, *, now_s: int) -> Answer
 
 FAR_S = 4_102_444_800
 """The year 2100: nothing was refused later."""
-# A conflict is refused because of what is metered under its id, so `conflict` is not a reason of the message itself.
-# Reasons of log files are named by the on-ramps' package.
+# A conflict is refused because of the batch that is metered under its id, so `conflict` is not a reason of the message
+# itself. The on-ramps' package defines the reasons of log files.
 REASONS = tuple(dict.fromkeys((*(r.value for r in (*Reason, *LineReason, *FileReason)), "conflict")))
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
@@ -115,7 +115,7 @@ class RefusedQuery:
 
     Attributes:
         from_s, to_s: Half-open range of the time of refusal, epoch seconds.
-        reason, kind, source, sender: Values that entries must have; None: any.
+        reason, kind, source, sender: Value that entries must have; None for any value.
     """
 
     from_s: int = 0
@@ -144,7 +144,7 @@ def refused_query(
     source: str | None = None,
     sender: str | None = None,
 ) -> RefusedQuery:
-    """Parse the query's parameters, which are text from a command line or URL.
+    """Parse the parameters of a query, which are text from a command line or URL.
 
     Raises:
         InvalidParametersError: The reason or kind does not exist, or a text is not a time. Carries every problem.
@@ -197,7 +197,7 @@ class Refused:
 
 
 def quarantine_of(region: ReadableRegion) -> QuarantineEntries:
-    """The quarantine of a region, read-only: retries fail before sending."""
+    """The quarantine of a region, read-only: a retry fails before anything is sent."""
     return QuarantineEntries(
         items=region.items,
         objects=region.objects,
@@ -211,12 +211,12 @@ def quarantine_of(region: ReadableRegion) -> QuarantineEntries:
 def refused_in(
     regions: Sequence[ReadableRegion], query: RefusedQuery, *, after: tuple[int, str, str, str] | None = None
 ) -> Iterator[Refused]:
-    """All entries of the query's time range, in the order of `place`; its other filters are ignored.
+    """All entries of the query's time range, in the order of `place`; the query's other filters are ignored.
 
-    Object keys are listed ahead, but objects are read lazily. `after` is the place of the last entry already read.
+    Object keys are listed ahead, but objects are read lazily. `after` is the `place` of the last entry already read.
 
     Raises:
-        UnavailableError: A region gives no answer; the error names it.
+        UnavailableError: A region does not respond; the error names the region.
     """
     known = query if after is None else replace(query, to_s=min(query.to_s, 1 - after[0]))
     merged = heapq.merge(*(_ordered(region, known) for region in regions), key=lambda each: each.place)
@@ -233,7 +233,7 @@ def _ordered(region: ReadableRegion, query: RefusedQuery) -> Iterator[Refused]:
 
 
 def refused_answer(regions: Sequence[ReadableRegion], found: Sequence[Refused], *, everywhere: bool) -> Answer:
-    """Entries in the form of `metering quarantine list`."""
+    """Convert entries to the answer of `metering quarantine list`."""
     parts = {
         region.region: quarantine_answer.entries_answer([each.entry for each in found if each.region == region.region])
         for region in regions

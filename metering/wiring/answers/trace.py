@@ -1,4 +1,4 @@
-"""A trace from a line of a report down to its batches."""
+"""A trace of a report's line down to the line's batches."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traced:
-    """The answer, the trace of each region, and whether everything agrees."""
+    """The answer, the trace of each region, and whether all sums agree."""
 
     answer: Answer
     traces: Sequence[Trace]
@@ -38,7 +38,7 @@ class Traced:
 
     @property
     def unsettled(self) -> bool:
-        """Whether all hours with differences still receive commits and may agree soon."""
+        """Whether all hours with differences still receive commits, and so may agree soon."""
         return all({h.hour_s for h in trace.hours if h.differences} <= {*trace.unsettled} for trace in self.traces)
 
 
@@ -53,7 +53,7 @@ def trace_of(
 ) -> Traced:
     """Trace a report line (a query of `TraceParameters`) in one or several regions.
 
-    If `everywhere`, rows name their region; if `with_files`, objects are listed; `meter` counts the reads.
+    If `everywhere`, each row names its region; if `with_files`, objects are listed; `meter` counts the reads.
 
     Raises:
         OperationFailedError: The report line has too many batches.
@@ -78,7 +78,7 @@ def trace_of(
 
 
 def checked_batch_id(text: str) -> str:
-    """Return a valid batch id.
+    """Check a batch id, and return it.
 
     Raises:
         InvalidParametersError: The id is malformed.
@@ -100,7 +100,7 @@ def batch_of(
     afford: Callable[[int], None] = lambda _hours: None,
     meter: Meter = UNCOUNTED,
 ) -> Answer | None:
-    """History of a batch in a region; None if the caller may not see any of its rows.
+    """All facts about a batch in a region; None if the caller may not see any of the batch's rows.
 
     Args:
         region: The region.
@@ -108,7 +108,7 @@ def batch_of(
         now_s: The time now.
         within_s: Booked hours to search for rows of the batch, if its marker may have expired.
         role: Decides which details are shown.
-        accounts: The accounts that the caller may see; empty: all. Given ones limit the rows for every role.
+        accounts: The accounts that the caller may see; empty for all. If given, they limit the rows for every role.
         afford: Called with the number of hours to read; may raise to stop the read.
         meter: Called for each hour read.
 
@@ -138,7 +138,7 @@ def _refused(region: ReadableRegion, batch_id: str) -> tuple[Entry, ...]:
 
 
 def not_found(region: ReadableRegion, batch_id: str) -> tuple[str, str]:
-    """Error and advice for a batch that was not found but may exist."""
+    """Build the error, with advice, for a batch that was not found but may exist."""
     days = region.settings.marker_life_s // DAY_S
     return (
         f"No marker tells of batch {batch_id}.",

@@ -1,4 +1,4 @@
-"""Usage totals of one or several regions, and their freshness: what is complete, held back and last verified."""
+"""Usage totals of one or several regions, and the totals' freshness: what is complete, held back and last verified."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Everywhere:
-    """The query covers all regions together: the answer names them.
+    """The query covers all regions together, so the answer names these regions.
 
     Attributes:
-        left_out: Parts of the service that regions lack, by region.
+        left_out: For each region, the parts of the service that the region lacks.
     """
 
     left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -39,13 +39,13 @@ class Everywhere:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageFound:
-    """An answer, and what to print beside it.
+    """An answer, and what is printed in addition.
 
     Attributes:
-        rows: All rows, in order, before `top` cuts them.
+        rows: All rows, in order, before `top` is applied.
         missing: Filter values that were not found.
-        booked_s: Range of hours with any rows; None if not to be shown.
-        lacks: Usage not rolled up yet, so not in the rows.
+        booked_s: Range of hours that have rows; None if the range must not be shown.
+        lacks: Usage that the rows lack because it is not rolled up yet.
     """
 
     answer: Answer
@@ -70,14 +70,14 @@ def usage_of(
     """Answer a query about usage.
 
     Args:
-        regions: Regions to read; their totals are merged.
+        regions: Regions to read; the regions' totals are merged.
         query: The question.
         now_s: Current time, epoch seconds.
-        complete: Time through which the regions' counts are complete. Read this time first: later reads then cover it.
-        named_beginning: The caller named a start; a note tells if all data is later.
-        everywhere: The query covers all regions of the stage.
-        only_own: The caller may see only the accounts of the query: reveal nothing about others.
-        most_rows: Maximum number of rows summed before `top` cuts them; None: any number.
+        complete: Time through which the regions' counts are complete. Read this time first, so that reads cover it.
+        named_beginning: Whether the caller named a start; if so, a note states if all data is later.
+        everywhere: Set if the query covers all regions of the stage.
+        only_own: The caller may see only the query's accounts: reveal nothing about others.
+        most_rows: Maximum number of rows that are summed before `top` is applied; None for no limit.
         meter: Counts everything that is read.
 
     Raises:
@@ -99,9 +99,9 @@ def usage_of(
 
 
 def final_key(regions: Sequence[ReadableRegion], query: UsageQuery, *, now_s: int) -> str | None:
-    """Cache key of an answer that can never change; None if it can.
+    """Cache key of an answer that can never change; None if the answer can change.
 
-    An answer never changes if it covers closed months only, which are frozen. Each ledger is read once.
+    An answer never changes if it covers only closed months, because closed months are frozen. Each ledger is read once.
 
     Raises:
         UnavailableError: A ledger does not answer; the error names the region.
@@ -120,12 +120,12 @@ def final_key(regions: Sequence[ReadableRegion], query: UsageQuery, *, now_s: in
 
 
 def hours_to_read(regions: Sequence[ReadableRegion], query: UsageQuery, *, now_s: int) -> list[int]:
-    """The hours of the lake that an answer reads, repeated for each region with rows in them.
+    """The lake hours that an answer reads; an hour is repeated for each region that has rows in the hour.
 
     The lake is only listed; rows are not read.
 
     Raises:
-        UnavailableError: A region gives no answer; the error names it.
+        UnavailableError: A region does not respond; the error names the region.
     """
     if query.accounts and not query.details:
         return []
@@ -133,12 +133,12 @@ def hours_to_read(regions: Sequence[ReadableRegion], query: UsageQuery, *, now_s
 
 
 def read_warnings(regions: Sequence[ReadableRegion], query: UsageQuery, *, now_s: int) -> list[str]:
-    """Warnings to print before a slow query, in sentences.
+    """Warnings, in full sentences, to print before a slow query.
 
-    The HTTP API has the same limits, but counts an hour only once for all regions.
+    The HTTP API has the same limits, but counts an hour once, not once for each region.
 
     Raises:
-        UnavailableError: A region gives no answer; the error names it.
+        UnavailableError: A region does not respond; the error names the region.
     """
     hours = most_hours(query, now_s=now_s) * len(regions)
     if hours > ReadBudget().hours:
@@ -161,10 +161,10 @@ def _hours_of(region: ReadableRegion, query: UsageQuery, now_s: int) -> Sequence
 
 
 def _own_missing(query: UsageQuery, seen: Seen) -> list[MissingName]:
-    """Filter values that were not found. Similar values may be another account's, so they are not searched for.
+    """Filter values that were not found. Similar values are not searched: they may be another account's.
 
-    No further read is needed: all usage of the query's accounts has been read. With details, the answer read only rows
-    that pass the filters, so other values in the range are unknown.
+    No further read is needed: all usage of the query's accounts has been read. If the query has details, only rows that
+    pass the filters were read, so other values in the range are unknown.
     """
     cut = bool(query.details)
     return [
@@ -177,14 +177,14 @@ def _own_missing(query: UsageQuery, seen: Seen) -> list[MissingName]:
 def _booked_s(
     sources: Sequence[ReportSource], query: UsageQuery, now_s: int, *, empty: bool, named: bool
 ) -> tuple[int, int] | None:
-    # Only an explicit beginning can be before all data.
+    # Only a start that is stated explicitly can be before all data.
     if empty or (named and begins_before_all(sources, query)):
         return booked_range_s(sources, now_s=now_s)
     return None
 
 
 def stored_completeness(regions: Sequence[ReadableRegion]) -> Complete:
-    """Time through which all of the regions are complete, read from the ledger alone, without measuring.
+    """Time through which all of the regions are complete, read only from the ledgers, without a new measurement.
 
     Raises:
         UnavailableError: A ledger does not answer; the error names the region.
@@ -197,10 +197,10 @@ def stored_completeness(regions: Sequence[ReadableRegion]) -> Complete:
 
 
 def measured_completeness(regions: Sequence[connection.RegionConnection]) -> Complete:
-    """Time through which all regions are complete; reads queues if the watch has not measured recently.
+    """Time through which all regions are complete; the queues are read if the watch has not measured recently.
 
     Raises:
-        UnavailableError: A region gives no answer; the error names it.
+        UnavailableError: A region does not respond; the error names the region.
     """
     known: dict[str, Complete] = {}
     for region in regions:
@@ -210,7 +210,7 @@ def measured_completeness(regions: Sequence[connection.RegionConnection]) -> Com
 
 
 def in_short(complete: Complete) -> Complete:
-    """Completeness for outsiders: since when usage is held back, without names of the service's parts."""
+    """Completeness as shown to outsiders: since when usage is held back, without the names of internal parts."""
     held = tuple(
         HeldBack(what="usage that is not counted yet", since_s=each.since_s, cure="Ask again later.", usual=each.usual)
         for each in complete.held_back_by
@@ -219,7 +219,7 @@ def in_short(complete: Complete) -> Complete:
 
 
 def stored_of(region: ReadableRegion) -> Complete:
-    """Time through which one region is complete, without measuring.
+    """Time through which one region is complete, without a new measurement.
 
     Raises:
         UnavailableError: The region's ledger does not answer.
@@ -233,7 +233,7 @@ def stored_of(region: ReadableRegion) -> Complete:
     return complete_of(watch.Completeness.from_item(item), now_s=now_s, region=region.region, stage=region.stage)
 
 
-# Canaries are sent every few minutes, and each gets its verdict some minutes later.
+# Canaries are sent every few minutes, and each canary gets its verdict some minutes later.
 _CANARIES = 20
 _COLUMNS = ListedRows(
     copied("region", priority=KEEP), timed("complete_through", priority=KEEP), prose("held_back_by")
@@ -242,7 +242,7 @@ _PROVED = ListedRows(timed("reconciled"), integer("differences"), short("canary"
 
 
 def freshness_of(regions: Sequence[ReadableRegion], *, now_s: int, in_full: bool = True) -> Answer:
-    """Freshness of regions, one row each, from the last reports of watch, reconciler and canary.
+    """Freshness of regions, one row for each, from the last results of watch, reconciler and canary.
 
     `in_full` adds what holds completeness back, its cure and the latest checks; otherwise only since when.
 

@@ -32,7 +32,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Box:
-    """Position of a widget or of one of its parts, in pixels."""
+    """Position of a widget, or of an area in a widget, in pixels."""
 
     x: float
     y: float
@@ -77,7 +77,7 @@ def _widget(kind: str, properties: Mapping[str, Any], box: Box, alarm_names: Map
 
 
 def _curves(rows: Sequence[Sequence[Any]]) -> list[Curve]:
-    """Visible lines. In a row, `.` repeats a value of the row before; a row may be an expression over ids of rows."""
+    """Visible lines. In a row, `.` repeats the value above; a row may be an expression over the ids of rows."""
     known: dict[str, list[float]] = {}
     found: list[tuple[dict[str, Any], str | None]] = []
     before: list[str] = []
@@ -184,7 +184,7 @@ def _number(curve: Curve, box: Box) -> list[str]:
 
 
 def _alarms(names: Sequence[str], box: Box) -> list[str]:
-    """Firing alarms come first, as in the widget's own order."""
+    """Firing alarms come first, as in CloudWatch's alarm widget."""
     ordered = sorted(names, key=lambda name: (not name.endswith(_FIRING), name))
     columns = 4
     width = box.width / columns
@@ -201,7 +201,7 @@ def _alarms(names: Sequence[str], box: Box) -> list[str]:
 def _text_widget(markdown: str, box: Box) -> list[str]:
     parts = []
     y = box.y + 24
-    # Commands are not wrapped, so the wrapping must not see their spaces.
+    # Commands are not wrapped, so the code that wraps lines must not see their spaces.
     shown = _CODE.sub(lambda piece: piece[0].replace(" ", "\0"), markdown)
     for paragraph in shown.split("\n\n"):
         lines = textwrap.wrap(paragraph, width=int(box.width / 7), break_on_hyphens=False, break_long_words=False)
@@ -223,7 +223,7 @@ def _span(piece: str) -> str:
 
 
 def _top(curves: Sequence[Curve], lines: Sequence[float], *, stacked: bool) -> float:
-    """Upper end of an axis, above every value and every threshold."""
+    """Upper end of an axis: a number above every value and every threshold."""
     columns = list(zip(*(curve.values for curve in curves), strict=True))
     highest = max((sum(column) if stacked else max(column) for column in columns), default=0.0)
     needed = max([highest, *lines]) * 1.1 or 1.0

@@ -1,4 +1,4 @@
-"""Invented figures of three hours: an aggregator stops at 10:40, its alarms fire, and it is started again at 11:25."""
+"""Invented figures of three hours: an aggregator stops at 10:40, alarms fire, and the aggregator restarts at 11:25."""
 
 import ast
 import math
@@ -20,7 +20,7 @@ _TRAFFIC = {
     "ConsumedWriteCapacityUnits": 86_000.0, "ConsumedReadCapacityUnits": 21_000.0, "Invocations": 900.0,
     "ConcurrentExecutions": 9.0,
 }  # fmt: skip
-# Metrics that grow while nothing is processed, each with its normal value and its growth per step.
+# Metrics that grow while nothing is processed, each with its normal value and its increase per step.
 _WAITING = {
     "OldestBatchAge": (4.0, STEP_MIN * MINUTE_S), "ApproximateAgeOfOldestMessage": (4.0, STEP_MIN * MINUTE_S),
     "CanaryAge": (160.0, STEP_MIN * MINUTE_S),
@@ -52,7 +52,7 @@ def _value(metric: str, label: str, step: int, *, dead_letters: bool, seed: int)
     if dead_letters or metric == "DeadLetters":
         return 3.0 if step >= _STARTED else 0.0
     if metric == "CompleteThroughAge":
-        # The dead letters hold completeness back, even after the rest has caught up.
+        # The dead letters hold completeness back, even after all other work has caught up.
         return 95.0 * ripple + STEP_MIN * MINUTE_S * max(step - _STOPPED, 0)
     if metric in _WAITING:
         rest, growth = _WAITING[metric]
@@ -89,7 +89,7 @@ def _at(node: ast.expr, known: Mapping[str, Sequence[float]], step: int) -> floa
 
 
 def readable(value: float) -> str:
-    """Label text of a number on an axis."""
+    """Axis label of a number."""
     for limit, suffix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
         if abs(value) >= limit:
             return f"{value / (limit if limit != 1e4 else 1e3):.3g}{suffix}"

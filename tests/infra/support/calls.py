@@ -7,7 +7,7 @@ from metering.fleet.stage import TUNABLES
 from metering.stores.objects import ROLLUP_PLANS_PREFIX, ObjectStore
 from metering.stores.writes import Action, Check, Delete, ItemStore, Key, Put, Table, Update
 
-# The usage table's name contains the generation.
+# The usage table's name contains its generation.
 USAGE_TABLE = f"Usage{TUNABLES['usage_generation']}Table"
 _TABLES = {Table.LEDGER: "LedgerTable", Table.USAGE: USAGE_TABLE}
 _READS = {"get": "GetItem", "get_many": "BatchGetItem", "query": "Query", "scan": "Scan"}
@@ -34,7 +34,7 @@ class Call(NamedTuple):
 
 
 class _Heard:
-    """A store that wraps another and records its calls by name and arguments."""
+    """A store that wraps another store and records the name and arguments of each call."""
 
     def __init__(self, store: object, note: Callable[..., None]) -> None:
         self._store, self._note = store, note
@@ -48,7 +48,7 @@ class _Heard:
 
 
 def heard_items(store: ItemStore, calls: set[Call]) -> ItemStore:
-    """An `ItemStore` that wraps another."""
+    """An `ItemStore` that wraps another and records the permissions that its calls need."""
 
     def note(name: str, first: Any, key: Any = "", **_: object) -> None:
         if name in _READS:
@@ -63,7 +63,7 @@ def heard_items(store: ItemStore, calls: set[Call]) -> ItemStore:
 
 
 def heard_objects(store: ObjectStore, calls: set[Call]) -> ObjectStore:
-    """An `ObjectStore` that wraps another."""
+    """An `ObjectStore` that wraps another and records the permissions that its calls need."""
 
     def note(name: str, first: Any, *_: object, version_id: str | None = None, **_options: object) -> None:
         for key in first if name == "delete" else [first]:

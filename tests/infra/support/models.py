@@ -6,7 +6,7 @@ from typing import Any
 
 
 def holds(condition: dict[str, dict[str, Any]], context: dict[str, str]) -> bool:
-    """Whether a condition is true, by IAM's reference, for the operators in these policies."""
+    """Whether a policy condition is true according to IAM's reference; knows only the operators in these policies."""
     return all(
         _one_holds(operator, context.get(key), listed(expected))
         for operator, keys in condition.items()
@@ -39,14 +39,14 @@ def listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-# Small model of S3's lifecycle rules, because no emulator applies them.
+# A small model of S3's lifecycle rules, because no emulator applies such rules.
 #
-# Covers what our rules use: prefix, minimum size, expiration, transitions. Days count from the object's creation.
+# Covers what our rules use: prefix, minimum size, expiration, transitions. Days are counted from the object's creation.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fate:
-    """Day of an object's deletion, and day and storage class of each transition. `deleted_day` is None for never."""
+    """Day an object is deleted on, and day and storage class of each transition. `deleted_day` None means never."""
 
     deleted_day: int | None
     moves: tuple[tuple[int, str], ...]
@@ -89,7 +89,7 @@ class Place:
     pseudo: dict[str, str] = field(default_factory=lambda: dict(PSEUDO))
 
     def text(self, value: Any) -> str:
-        """The string that a template value resolves to; a reference to a resource becomes its logical id."""
+        """The string that a template value resolves to; a reference to a resource becomes the resource's logical id."""
         if isinstance(value, str):
             return value
         [(function, argument)] = value.items()

@@ -22,7 +22,7 @@ STAGE_NAMES = tuple(sorted(STAGES))
 
 Resource = dict[str, Any]
 
-# The same release in each snapshot, whatever the checkout's version.
+# Every snapshot has the same release, whatever the checkout's version.
 RELEASE = Release(version="1.2.3", data_format=1, commit="0123456789ab")
 
 
@@ -60,7 +60,7 @@ class Synthesised:
 def app_of(
     config: StageConfig, *, given: GivenSettings | None = None, region: str | None = None, account: str | None = None
 ) -> tuple[App, Region]:
-    """An app with a stage's stacks, always with plain sources as code, so that tests need no network."""
+    """An app with a stage's stacks; the functions' code is the plain sources, so that tests need no network."""
     app = new_app(tempfile.mkdtemp(prefix="metering-test-"))
     given = given or GivenSettings(like=config.stage)
     return app, build(
@@ -72,10 +72,10 @@ def app_of(
 def synthesised(
     stage: str, region: str | None = None, account: str | None = None, overrides: str = "{}", own: str = "{}"
 ) -> Synthesised:
-    """The stage's templates; `overrides` (given settings) and `own` (settings that the region decides) are JSON."""
+    """Templates of a stage; `overrides` (given settings) and `own` (settings that the region decides) are JSON."""
     settings = planned(Asked(stage=stage, options=flat(json.loads(overrides))), None)
     config = config_of(stage, settings.given, json.loads(own))
-    # The version changes with each release, and does not matter to a template.
+    # The version changes with each release, and a template does not depend on it.
     given = settings.given.model_copy(update={"version": "1.2.3"})
     _, stacks = app_of(config, given=given, region=region, account=account)
     parts = {part: stack for part in PARTS if (stack := getattr(stacks, part)) is not None}

@@ -1,4 +1,4 @@
-"""Checks of a history: its reported completeness each minute; at rest, what readers of the region see."""
+"""Checks of a history: each minute, its reported completeness; at rest, what readers of the region see."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Findings:
-    """Violations, and counts of dangerous situations that ended well.
+    """Violations, and the number of dangerous situations that ended well.
 
     Attributes:
-        lost: Contents sent but without verdict and not in flight, or accepted but not fully visible.
+        lost: Sent contents that have no verdict and are not in flight, or are accepted but not fully visible.
         doubled: Contents that are visible or counted more than once.
         unexpected: Contents that are visible or counted, but were never accepted.
         recovered: Number of contents that were delivered more than once.
@@ -85,7 +85,7 @@ def check(world: World, rows: list[PlainRow]) -> Findings:
 
 
 def lake_rows(world: World) -> list[PlainRow]:
-    """Every row below `lake/`, as an engine reads it that just lists the prefix."""
+    """Every row below `lake/`, as read by an engine that only lists the prefix."""
     rows: list[PlainRow] = []
     for key in world.objects.keys("lake/"):
         body = world.objects.peek(key)
@@ -124,7 +124,7 @@ def _check_content(world: World, content: SentContent, seen: set[int], findings:
 
 
 def _accepted_as(world: World, content: SentContent) -> list[SentContent]:
-    """The content and its retries, as far as accepted."""
+    """Those of the content and its retries that are accepted."""
     retries = [each for each in world.contents.values() if each.retries is content]
     return [
         each for each in (content, *retries) if world.watch.accepted.get(each.batch_id, ("",))[0] == each.content_hash
@@ -141,7 +141,7 @@ def _booked_right(world: World, row: PlainRow, sent: PlainRow) -> bool:
 
 
 def _possible(world: World, content: SentContent) -> list[set[int]]:
-    """Positions of rows that admission could have admitted, for each SentTimestamp of the content's messages."""
+    """For each SentTimestamp of the content's messages: positions of the rows that admission could have admitted."""
     return [
         {n for n, row in enumerate(content.rows) if ADMISSION.refusal(row.start_s, sent_ms) is None}
         for sent_ms in world.queue.sent_times.get(content.name, [])
@@ -163,7 +163,7 @@ def _check_refused(world: World, content: SentContent, seen: set[int], findings:
 
 
 def _beside_rows(world: World, content: SentContent) -> str:
-    """Key of a batch's refused records if its marker, rebuilt from rows, does not name it."""
+    """Key of a batch's refused records, for a marker that was rebuilt from rows and so does not name this key."""
     commit_id = world.watch.accepted[content.batch_id][1]
     return next((key for key in world.objects.keys("quarantine/") if commit_of_refused_records(key) == commit_id), "")
 
@@ -195,7 +195,7 @@ def _check_markers(world: World, rows: list[PlainRow], findings: Findings) -> No
 
 
 def _check_foreign(world: World, content: SentContent, foreign: list[SentBy], findings: Findings) -> None:
-    """Check that each forbidden sender of a content got a refusal, and had no other effect."""
+    """Check that each forbidden sender of a content got a refusal, and that the sending had no other effect."""
     for sender in foreign:
         if not world.watch.has_verdict(content, sender) and not world.queue.holds(content.name):
             findings.lost.append(f"{content.name} of {sender}: no refusal")
@@ -204,7 +204,7 @@ def _check_foreign(world: World, content: SentContent, foreign: list[SentBy], fi
 
 
 def _check_verdict(world: World, content: SentContent, findings: Findings) -> None:
-    """I1: a content is accepted, conflict or rejected, exactly one; or still queued, or a dead letter."""
+    """I1: a content is exactly one of accepted, conflict and rejected, or it is still queued or a dead letter."""
     accepted = world.watch.accepted.get(content.batch_id)
     is_accepted = accepted is not None and accepted[0] == content.content_hash
     is_conflict = world.peek(conflict_key(content.batch_id, content.content_hash)) is not None
@@ -215,7 +215,7 @@ def _check_verdict(world: World, content: SentContent, findings: Findings) -> No
     if content.retries is not None and world.watch.is_metered_elsewhere(content):
         return
     if accepted is not None and content.batch_id in world.watch.rebuilt:
-        # The original can no longer be known, so this counts as a flagged duplicate.
+        # The original can no longer be known, so this copy counts as a flagged duplicate.
         return
     # A rejected marker can be replaced when other content is accepted; the quarantine object stays. A reference to a
     # deleted object is a duplicate of the accepted batch.
@@ -226,13 +226,13 @@ def _check_verdict(world: World, content: SentContent, findings: Findings) -> No
     findings.lost.append(f"{content.name}: no verdict")
 
 
-# More than any history uses: the ledger's number is read, too, and the larger one counts.
+# More shards than any history uses: the ledger's number is read, too, and the larger number counts.
 _SHARDS = 3
 _RETENTION_S = 14 * DAY_S
 
 
 class _Depth:
-    """A queue that only reports its depth."""
+    """A queue that reports only its depth."""
 
     def __init__(self, messages: Mapping[str, Message]) -> None:
         self._count = len(messages)
@@ -242,7 +242,7 @@ class _Depth:
 
 
 class _Facts:
-    """Queue facts of an emulator, which reports no message age."""
+    """Queue facts as on an emulator, which reports no message age."""
 
     def oldest_age_s(self) -> None:
         return None
@@ -261,7 +261,7 @@ class CompletenessCheck:
         self._world = world
 
     def during(self, start_ms: int, length_ms: int) -> None:
-        """Measure each minute of the given time."""
+        """Measure completeness in each minute of the given period."""
         for at_ms in range(start_ms, start_ms + length_ms, MINUTE_MS):
             self._world.scheduler.at(at_ms, self.look)
 
@@ -298,7 +298,7 @@ class CompletenessCheck:
             sender = queue.sender_of(message)
             first_ms = queue.senders[message.body][sender]
             if content is not None and (content.name, sender) in self._world.watch.decided:
-                # The first copy got a verdict, which may have expired since. A later copy counts separately.
+                # The first copy got a verdict, which may have expired by now. A later copy is counted separately.
                 first_ms = message.sent_at_ms
             if content is None or not oldest_ms < first_ms < through_s * 1000:
                 continue
@@ -306,7 +306,7 @@ class CompletenessCheck:
                 raise ViolationError(f"complete through {through_s}, and {message.body} of {first_ms} has no verdict")
 
     def _check_commits(self, through_s: int) -> None:
-        """Check that no earlier commit awaits the roll-up: usage reports lack waiting commits (P27)."""
+        """Check that no earlier commit waits for the roll-up, because usage reports omit waiting commits (P27)."""
         world = self._world
         waits = {str(item["sk"]) for item in world.items.everything(Table.LEDGER) if str(item["pk"])[:2] == WAITING}
         for content in world.contents.values():
@@ -319,7 +319,7 @@ class CompletenessCheck:
 
 
 _SHARE = 0.06
-# Batches with older hours get no marker again, because theirs may have expired.
+# Batches with older hours get no marker again, because their markers may have expired.
 _SURELY_MARKED_S = 45 * DAY_S
 
 
@@ -327,7 +327,7 @@ class MarkerLoss:
     """Losses of one history.
 
     Args:
-        seed: Seed of a history. Losses have their own random stream, so that the rest of the history stays the same.
+        seed: Seed of a history. Losses have a separate random stream, so that the rest of the history does not change.
     """
 
     def __init__(self, world: World, seed: int, world_settings: Settings, *, shards: int) -> None:
@@ -338,7 +338,7 @@ class MarkerLoss:
         self.happens = self._chance.random() < _SHARE
 
     def lose(self) -> None:
-        """Delete some accepted markers. No worker runs, as it would meter copies again."""
+        """Delete some accepted markers. No worker runs, because it would meter copies again."""
         lost = [each.batch_id for each in self._markers() if self._chance.random() < 0.6]
         for batch_id in lost:
             self._world.watch.lose_marker(batch_id)
@@ -366,7 +366,7 @@ class MarkerLoss:
             raise ViolationError(f"markers of {sorted(self._world.watch.markers_lost)} stay lost")
 
     def send_copies(self) -> None:
-        """Resend every message ever sent under the ids of rebuilt markers."""
+        """Resend every content that was ever sent under the id of a rebuilt marker."""
         for content in self._world.contents.values():
             if content.batch_id in self._world.watch.rebuilt and self._world.queue.sent_times.get(content.name):
                 self._world.queue.send(content.name, content.sender_id)
@@ -379,12 +379,12 @@ class MarkerLoss:
 
 
 def check_trace(world: World, *, shards: int) -> None:
-    """Trace one account over all time, and one of its hours separately.
+    """Trace one account over all time, and one hour of that account separately.
 
-    The tracer reads the stores directly, as simulated processes cannot run its threads.
+    The tracer reads the stores directly, because simulated processes cannot run its threads.
 
     Raises:
-        ViolationError: The trace's sums differ, or the hour does not agree.
+        ViolationError: The sums of the trace differ from usage, or the hour's trace differs from the whole trace.
     """
     view = LakeView(items=world.items, objects=world.objects, reader=PlainLake(world.objects), shards=shards)
     reading = UsageReading(world.items)
@@ -415,6 +415,6 @@ def check_trace(world: World, *, shards: int) -> None:
     clock = ManualClock(world.scheduler.now_ms)
     figures = Figures.counted(items=world.items, view=view, clock=clock, marker_life_s=STAGE.marker_life_s)
     look = OneHour(figures=figures).look(max(hours), now_s=now_s)
-    # Usage of a closed month can be wrong in the table, and is not repaired.
+    # In the table, usage of a closed month can be wrong, and is not repaired.
     if look.check is not None and not look.check.agrees and month_of(max(hours)) not in world.watch.frozen:
         raise ViolationError(f"one hour: {look.check.differences[:2]}")

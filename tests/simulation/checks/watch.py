@@ -1,4 +1,4 @@
-"""Checks after every write of a history, on the state that any reader could see at that time."""
+"""Checks after every write of a history, on the state that any reader could see at that moment."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def missing_objects(objects: MemoryObjectStore, manifest: str) -> Iterator[str]:
 
 
 _USAGE = Table.USAGE
-# Markers live for 50 days by the clock of their worker, and clocks are wrong by minutes.
+# Markers live for 50 days by their worker's clock, and clocks are wrong by minutes.
 _SHORTEST_LIFE_MS = 50 * DAY_S * 1000 - 10 * MINUTE_S * 1000
 
 
@@ -52,7 +52,7 @@ class ViolationError(AssertionError):
 
 
 class _Shown(NamedTuple):
-    """Objects made visible by a published file list or a pointer, unless item `unless` of the hour supersedes it."""
+    """Objects that a published file list or a pointer makes visible, unless the hour has the item `unless`."""
 
     keys: tuple[str, ...]
     unless: str
@@ -69,10 +69,10 @@ class Watch:
 
     Attributes:
         accepted: Batch id -> (content hash, commit id, time) of every verdict that was ever durable.
-        visible_since: Hour -> resource id -> time since when its row is readable.
-        booked: Rows of commits in the order of commitment: the time, and the rows.
+        visible_since: Hour -> resource id -> time at which its row became readable.
+        booked: Time and rows of each commit, in the order of the commits.
         markers_lost: Batches whose marker was lost.
-        decided: Contents and senders with an acknowledged message, and so with a verdict.
+        decided: Contents with senders of which a message was acknowledged, so that a verdict exists.
         rebuilt: Batches whose lost marker was rebuilt, without a hash.
     """
 
@@ -87,15 +87,15 @@ class Watch:
         self.frozen: set[str] = set()
         self.closing: set[str] = set()
         self._world = world
-        # Aliases that were ever durable: like verdicts, they may have expired by the end.
+        # Aliases that were durable at any time: like verdicts, they may have expired by the end.
         self._aliases: set[Key] = set()
-        # Object key -> partition of an hour -> resource ids of rows there. Objects are never overwritten.
+        # Object key -> partition of an hour -> resource ids of the object's rows there. Objects are never overwritten.
         self._rows: dict[str, dict[str, list[str]]] = {}
-        # Hour's partition -> waiting commit -> its staging object.
+        # Partition of an hour -> waiting commit -> its staging object.
         self._waiting: dict[str, dict[str, str]] = {}
         # Key of a waiting entry -> the hours in that entry.
         self._waits_in: dict[Key, tuple[str, ...]] = {}
-        # Hour's partition -> sort key -> the objects that it makes visible.
+        # Partition of an hour -> sort key -> the objects that the item with this key makes visible.
         self._hours: dict[str, dict[str, _Shown]] = {}
 
     def written(self, action: Put | Update | Delete) -> None:
@@ -117,7 +117,7 @@ class Watch:
             self._waiting_written(action, key)
 
     def _waiting_written(self, action: Put | Update | Delete, key: Key) -> None:
-        """A waiting entry makes its rows visible until other lists do."""
+        """A waiting entry makes its rows visible until another list makes them visible."""
         if isinstance(action, Put):
             waiting = Waiting.from_item(action.item)
             hours = self._waits_in[key] = tuple(f"H#{hour_label(hour_s)}" for hour_s in waiting.totals)
@@ -167,7 +167,7 @@ class Watch:
             self.decided.add((content.name, sender))
 
     def has_verdict(self, content: SentContent, sender: SentBy = NOBODY) -> bool:
-        """Whether a content has a durable verdict, or a forbidden sender its own refusal."""
+        """Whether a content has a durable verdict or, if the sender is forbidden, the sender's refusal is durable."""
         if not self._world.senders.may_send(content, sender):
             return self._world.objects.peek(self._world.senders.refusal_key(content, sender)) is not None
         accepted = self.accepted.get(content.batch_id)
@@ -208,7 +208,7 @@ class Watch:
         seen: list[str] = []
         hour = self._hours.get(pk, {})
         waiting = {f"{POINTER_PREFIX}{commit_id}": key for commit_id, key in self._waiting.get(pk, {}).items()}
-        # A waiting commit with a pointer is counted once.
+        # If a waiting commit has a pointer, it is counted once.
         for keys, unless in (*hour.values(), *(_Shown((key,), "") for sk, key in waiting.items() if sk not in hour)):
             if unless not in hour:
                 for key in keys:
@@ -247,7 +247,7 @@ class Watch:
         self.accepted[batch_id] = (str(item["hash"]), str(item["commit_id"]), self._world.scheduler.now_ms)
 
     def _check_sender(self, batch_id: str, item: Item) -> None:
-        """Check that only an id's owner gets a marker for it."""
+        """Check that only the owner of a batch id gets a marker for that id."""
         sender = str(item.get("sender", ""))
         owners = self._world.senders.owners
         if sender and batch_id in owners and owners[batch_id] != sender.partition(":")[0]:

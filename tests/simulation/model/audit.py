@@ -1,4 +1,4 @@
-"""Model of comparison, repair, refill and report (P25, P28, P37, P38, P41)."""
+"""Model of the comparison, repair and refill of usage, and of reports (P25, P28, P37, P38, P41)."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ from tests.simulation.model.world import (
 ACCOUNTS = ("a", "b")
 _LOOKS = 6
 UsagePlace = tuple[str, str]
-# Called with the corrected item, and the step at which the pass began.
+# The function is called with the corrected item, and with the step at which the pass began.
 Repaired = Callable[[UsagePlace, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """An observed usage item, and what it lacks according to the rows."""
+    """A usage item as read, and what the item lacks according to the rows."""
 
     place: UsagePlace
     item: Item | None
@@ -66,12 +66,12 @@ class Look:
 
     @property
     def settled(self) -> bool:
-        """Whether all runs in the item were done before the rows were read."""
+        """Whether all runs recorded in the item were done before the rows were read."""
         return all(self.done.get(shard, 0) >= number for shard, number in runs_in(self.item).items())
 
 
 def rows_of(hour: int) -> Steps[dict[tuple[str, str], int]]:
-    """Rows of an hour from published files and pointers, summed by account and kind (P25 without waiting commits)."""
+    """Rows of an hour, from published files and pointers, summed by account and kind (P25 without waiting commits)."""
     for _ in range(_LOOKS):
         files = yield from query("ledger", f"H{hour}", "1#")
         pointers = yield from query("ledger", f"H{hour}", "2#")
@@ -136,7 +136,7 @@ def look_at(hour: int, setting: Setting) -> Steps[list[Look]]:
 
 
 def reconcile(hour: int, setting: Setting, found: Callable[[Look], None]) -> Steps[None]:
-    """Report each settled item that differs from the rows."""
+    """Report each settled usage item that differs from the rows."""
     for look in (yield from look_at(hour, setting)):
         if look.missing and (look.settled or not setting.keeps("P37 only settled items")):
             found(look)
@@ -157,7 +157,7 @@ def repair(hour: int, setting: Setting, found: Callable[[Look], None], repaired:
 def _put_right(
     look: Look, busy: set[UsagePlace], setting: Setting, found: Callable[[Look], None], repaired: Repaired
 ) -> Steps[None]:
-    """Correct an item (P38), and remove odd attributes, at once even if the correction must wait (P49)."""
+    """Correct a usage item (P38); remove its odd attributes at once, even if the correction must wait (P49)."""
     waits = not look.settled and setting.keeps("P38 number does not fall")
     waits = waits or (look.place in busy and (setting.keeps("P49 numbers wait for runs") or not look.by_hand))
     if waits or not look.odd.keys().isdisjoint({*look.missing, "v"}):
@@ -173,7 +173,7 @@ def _put_right(
 
 
 def planned_since(done: dict[int, int]) -> Steps[set[UsagePlace]]:
-    """Usage items in plans of unfinished runs, whose share the rows may or may not include."""
+    """Usage items in plans of unfinished runs; the rows may or may not include the shares of these runs."""
     busy: set[UsagePlace] = set()
     for shard, number in done.items():
         for sk, run in (yield from query("ledger", f"RU{shard}")):
@@ -190,7 +190,7 @@ def planned_since(done: dict[int, int]) -> Steps[set[UsagePlace]]:
 
 
 def take_away(look: Look) -> Action:
-    """Update that only removes foreign attributes (P49). Run numbers are kept."""
+    """An update that only removes the odd attributes (P49). Run numbers are kept."""
     gone = {name: value for name, value in look.odd.items() if not name.startswith("n")}
 
     def may(met: Item | None) -> bool:
@@ -208,7 +208,7 @@ def take_away(look: Look) -> Action:
 def correct(look: Look, numbers: dict[int, int], setting: Setting, repaired: Repaired) -> Action:
     def may(met: Item | None) -> bool:
         if not odd(met).keys().isdisjoint({*look.missing, "v"} | odd(met).keys() - look.odd.keys()):
-            # An update fails if it adds to a non-number.
+            # An update fails if it adds to a value that is not a number.
             return False
         if setting.keeps("P38 revision") and (met or {}).get("v") != (look.item or {}).get("v"):
             return False
@@ -258,7 +258,7 @@ def _raise(chain: str, epoch: int) -> Steps[None]:
 
 
 def _take_back(shard: int) -> Steps[None]:
-    """Undo the placing of waiting commits by a planned roll-up run; the next run places them."""
+    """Undo the placing of commits that still wait, if a roll-up run is planned; the next run places them."""
     run = yield from newest(f"U{shard}")
     if run is None or run[1]["state"] != "planned":
         return
@@ -271,7 +271,7 @@ def _take_back(shard: int) -> Steps[None]:
 
 
 def fill(hour: int, setting: Setting) -> Steps[None]:
-    """Fill an hour of an empty usage table: claim numbers of kinds, then repair the hour."""
+    """Fill an hour of an empty usage table: claim numbers for the hour's kinds, then repair the hour."""
     rows = yield from rows_of(hour)
     for account in ACCOUNTS:
         yield from claim(account, {kind for its_account, kind in rows if its_account == account}, setting)

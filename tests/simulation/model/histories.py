@@ -1,4 +1,4 @@
-"""Random histories of the model, and the invariants of each."""
+"""Random histories of the model, and the invariants that each history must keep."""
 
 from __future__ import annotations
 
@@ -115,11 +115,11 @@ _EPOCH = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Course:
-    """Events of a history beside traffic.
+    """Events of a history, in addition to its traffic.
 
     Attributes:
-        lost: Probability of a loss of one or all usage items.
-        spoilt: Probability of a manual write into a usage item, or of a removed attribute.
+        lost: Number of losses, each of one usage item or of all of them.
+        spoilt: Number of manual writes, each of which sets or removes attributes of a usage item.
         restored: Whether the ledger is restored to an earlier time once.
     """
 
@@ -204,7 +204,7 @@ class History:
         return self.report(self.rng.choice(ACCOUNTS))
 
     def commit(self, shard: int) -> Steps[None]:
-        """One more commit, with its own digit."""
+        """One more commit, whose sums use an octal digit of their own."""
         if self.digits >= self.course.commits:
             return
         self.digits += 1
@@ -249,7 +249,7 @@ class History:
         self.damaged[place[1], place[2]] = self.world.steps
 
     def restore(self) -> None:
-        """Restore the ledger of an earlier time, with a new usage table, while all other processes are stopped."""
+        """Restore the ledger to an earlier time, with a new usage table, after all processes are stopped."""
         self.world.end_all()
         # For some days, the bucket keeps deleted versions of staging objects, and the runbook restores them.
         self.world.objects |= {key: kept for key, kept in self.world.ever.items() if key.startswith("staging/")}
@@ -279,18 +279,18 @@ class History:
         return any(("ledger", f"W{shard}", commit_id) in self.world.items for shard in range(self.setting.shards))
 
     def differs(self, look: Look) -> None:
-        """Check that a difference in a settled item comes from damage (P37)."""
+        """Check that a difference in a settled usage item was caused by damage (P37)."""
         if look.place not in self.damaged and self.mended.get(look.place, -1) < look.begun:
             raise BrokenError(f"P37: {look} differs, and nothing was lost")
 
     def repaired(self, place: UsagePlace, begun: int) -> None:
-        """Record a repair, which cures damage from before its look."""
+        """Record a repair, which ends the damage that was done before the repair read the item."""
         if self.damaged.get(place, begun) < begun:
             del self.damaged[place]
             self.mended[place] = self.world.steps
 
     def check_item(self, place: Place) -> None:
-        """Check that an undamaged usage item equals the sums of all runs up to its numbers."""
+        """Check that an undamaged usage item equals the sums of all runs up to its run numbers."""
         if place[1:] in self.damaged:
             return
         item = self.world.items[place]
@@ -314,7 +314,7 @@ class History:
         return found
 
     def report(self, account: str) -> Steps[None]:
-        """Run a reader, and check its answer: all commits before its start, and perhaps later ones (P28)."""
+        """Run a reader, and check that its result has all commits before its start, and perhaps later commits (P28)."""
         before = {
             commit_id
             for commit_id in self.sent
@@ -330,7 +330,7 @@ class History:
         yield from as_of_now(account, self.setting, check)
 
     def check_report(self, account: str, answer: dict[tuple[int, str], int], before: set[str]) -> None:
-        """Check that a report has each commit at most once, and every earlier commit."""
+        """Check that a report counts each commit at most once, and counts every commit in `before`."""
         for commit_id, sums in self.sent.items():
             digit = max(sums.values())
             for hour, kind in {(key[1], key[2]) for key in sums if key[0] == account}:
@@ -347,7 +347,7 @@ class History:
                 raise BrokenError(f"P28: {account} {hour} {kind}: {value:o} of {known:o}")
 
     def drain(self) -> None:
-        """Finish, repair and compare everything without further faults."""
+        """Finish all processes, then run all jobs without faults, and compare everything."""
         world = self.world
         while world.can_step:
             world.step()
@@ -386,7 +386,7 @@ class History:
         return used
 
     def check_end(self) -> None:
-        """Check that no commit waits, and that usage by name equals the commits."""
+        """Check that no commit waits, and that usage by kind name equals the sums of the commits."""
         left = [place for place in self.world.items if place[1][0] in "W" and place[0] == "ledger"]
         if left:
             raise BrokenError(f"the end: {left} wait")
@@ -399,5 +399,5 @@ class History:
 
 
 def show(sums: dict[str, int]) -> dict[str, str]:
-    """Sums as octal text, with one digit per commit."""
+    """Sums as octal text; each commit has its own digit."""
     return {name: f"{value:o}" for name, value in sums.items()}

@@ -13,7 +13,7 @@ _HOURS = "hours"
 
 
 def commit(commit_id: str, sums: rules.Sums, shard: int) -> world.Steps[None]:
-    """A worker's commit: the object, then commit and waiting entry in one transaction (P15, P16)."""
+    """A worker's commit: first the object, then commit and waiting entry in one transaction (P15, P16)."""
     yield from world.put_object(f"staging/{commit_id}", sums)
     hours = frozenset(hour for _, hour, _ in sums)
     write = world.Write(
@@ -30,7 +30,7 @@ def commit(commit_id: str, sums: rules.Sums, shard: int) -> world.Steps[None]:
 
 
 def roll_up(shard: int, setting: rules.Setting, rng: random.Random, token: str) -> world.Steps[None]:
-    """One call of a shard's roll-up: resume the planned run or plan one, then work on it (P19 to P23)."""
+    """One call of a shard's roll-up: resume the planned run or plan a new run, then execute the run (P19 to P23)."""
     chain = f"U{shard}"
     run = yield from rules.newest(chain)
     if run is None or run[1]["state"] == "done":
@@ -46,7 +46,7 @@ def roll_up(shard: int, setting: rules.Setting, rng: random.Random, token: str) 
 
 
 def plan_rollup(shard: int, setting: rules.Setting, rng: random.Random) -> world.Steps[rules.RollupPlan | None]:
-    """A plan of the commits that wait now; None if there are none."""
+    """A plan for some of the commits that wait now; None if no commit waits."""
     waiting = yield from world.query("ledger", f"W{shard}")
     taken = waiting[: rng.randint(1, 4)]
     sums: list[rules.Sums] = []
@@ -76,10 +76,10 @@ def plan_rollup(shard: int, setting: rules.Setting, rng: random.Random) -> world
 
 
 def updates(plan: rules.RollupPlan, numbers: dict[str, dict[str, int]]) -> dict[tuple[str, str], dict[str, int]]:
-    """Additions of a plan to each usage item, by attribute.
+    """The additions of a plan to each usage item, by attribute.
 
     Raises:
-        BrokenError: A kind has no number, though its plan was put.
+        BrokenError: A kind in the plan's numbered part has no number.
     """
     made: dict[tuple[str, str], dict[str, int]] = {}
     for (account, hour), kinds in plan.numbered.items():
@@ -113,7 +113,7 @@ def add(place: tuple[str, str], sums: dict[str, int], shard: int, number: int) -
 
 
 def stops(item: world.Item | None, sums: dict[str, int], shard: int) -> bool:
-    """Whether a manual write left a non-number in an attribute of the update."""
+    """Whether a manual write left a non-number in an attribute that the update would change."""
     return not rules.odd(item).keys().isdisjoint({*sums, "v", f"n{shard}"})
 
 
@@ -179,7 +179,7 @@ def compact(shard: int, rng: random.Random, token: str) -> world.Steps[None]:
 
 
 def _plan(shard: int, rng: random.Random) -> world.Steps[rules.LakePlan]:
-    """A random plan of pairs that are pending and not waiting."""
+    """A random plan of pairs (commit and hour) that are pending and do not wait for the roll-up."""
     pending = yield from world.query("ledger", f"P{shard}")
     waiting = {sk for sk, _ in (yield from world.query("ledger", f"W{shard}"))}
     hours: dict[int, tuple[str, ...]] = {}

@@ -1,4 +1,4 @@
-"""Basics of the model: items, rules that a test can disable, chains of runs, numbers of kinds."""
+"""Basics of the model: items, rules (a test can disable each), chains of runs, and numbers of kinds."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from tests.simulation.model.world import (
 
 BUCKET = 2
 
-# Additions of a commit: (account, hour, kind) -> bytes. Each commit's bytes are a different octal digit, so a sum shows
-# which commits it contains, and how often.
+# What a commit adds: (account, hour, kind) -> bytes. The bytes of each commit are a different octal digit, so a sum
+# shows which commits it contains, and how often.
 Sums = dict[tuple[str, int, str], int]
 AccountHour = tuple[str, int]
 
@@ -125,7 +125,7 @@ def newest(chain: str) -> Steps[tuple[int, Item] | None]:
 
 
 def announce(chain: str, number: int, plan: object, token: str) -> Steps[None]:
-    """PUT a plan and announce it as the next run; refused if that run exists (P20)."""
+    """PUT a plan and announce it as the next run; the announcement is refused if that run exists (P20)."""
     key = f"runs/{chain}/{run_sk(number)}-{token}"
     yield from put_object(key, plan)
     run: Item = {"state": "planned", "plan": key}
@@ -141,11 +141,11 @@ def over(chain: str, number: int) -> Steps[bool]:
 
 
 def stop_if_over(chain: str, number: int, what: str) -> Steps[None]:
-    """Stop if the run is over, which would explain the unexpected state.
+    """If the run is over, which explains an unexpected state, stop.
 
     Raises:
         LateError: The run is over.
-        BrokenError: The run is not over, so the chain is damaged.
+        BrokenError: The run is not over, so the unexpected state is damage.
     """
     if (yield from over(chain, number)):
         raise LateError
@@ -174,7 +174,7 @@ CAP = ("ledger", "S", "kinds")
 
 
 def durable_cap(setting: Setting) -> Steps[int]:
-    """The cap in force: permanently that of the first claim (P45)."""
+    """The cap in force, which is permanently the cap of the first claim (P45)."""
     item = yield from get(*CAP)
     if item is None:
         with suppress(RefusedError):
@@ -186,7 +186,7 @@ def durable_cap(setting: Setting) -> Steps[int]:
 
 
 def claim(account: str, kinds: set[str], setting: Setting) -> Steps[dict[str, int]]:
-    """Return numbers of kinds, and claim missing ones; kinds beyond the cap get none (P45)."""
+    """Return the numbers of kinds, and claim missing numbers; kinds beyond the cap get no number (P45)."""
     for _ in range(8):
         cap = (yield from durable_cap(setting)) if setting.keeps("P45 the cap is one") else setting.cap
         known = yield from numbers_of(account)

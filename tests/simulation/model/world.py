@@ -1,8 +1,8 @@
-"""A small world of tables and objects, independent of the service, with all behaviour that P1 to P3 allow.
+"""A small model of tables and objects, independent of the service, with all behaviour that P1 to P3 allow.
 
-Processes are generators. Each process yields one call at a time; between two calls of a process, any other may run. A
-call's reply may be lost, with or without the call's effect; the effect may also come later, after the caller has ended.
-A transaction commits at one instant, but readers see its items change one by one (P2).
+Processes are generators. Each process yields one call at a time; between two calls of a process, any other process may
+run. A call's reply may be lost, with or without the call's effect; the effect may also occur later, after the caller
+has ended. A transaction commits at one instant, but readers see its items change one by one (P2).
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ Value = int | str | frozenset[int] | dict[int, int] | tuple[str, ...]
 Item = dict[str, Value]
 Place = tuple[str, str, str]  # table, partition, sort key
 T = TypeVar("T")
-# Calls of a process one by one, then its result.
+# Calls of a process one at a time, then its result.
 Steps = Generator["Read | Write", object, T]
 
 
 class UnknownError(Exception):
-    """No reply: the call was applied, was not, or will be."""
+    """No reply: the call was applied, was not applied, or will be applied later."""
 
 
 class RefusedError(Exception):
-    """A condition failed; `items` has the items found."""
+    """A condition failed; `items` has the items as found, one per action."""
 
     def __init__(self, items: list[Item | None]) -> None:
         super().__init__("refused")
@@ -37,15 +37,15 @@ class RefusedError(Exception):
 
 
 class ConflictError(Exception):
-    """Another transaction is changing an item of the write: repeat the write."""
+    """Another transaction is changing an item of the write; the caller should repeat the write."""
 
 
 class LateError(Exception):
-    """The process stops: its work is over, or a call's outcome stayed unknown. Whoever comes next resumes."""
+    """The process stops: its work is over, or a call's outcome is still unknown. Whoever comes next resumes."""
 
 
 class BrokenError(AssertionError):
-    """A guarantee of the rules does not hold."""
+    """A guarantee that the rules make does not hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One action of a write: its condition on an item, and the resulting item (None: deleted)."""
+    """One action of a write: the condition on an item, and the function that makes the new item (None: deleted)."""
 
     place: Place
     demand: Callable[[Item | None], bool]
@@ -66,14 +66,14 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One write of one item, or a transaction over several."""
+    """One write: of one item, or a transaction over several items."""
 
     actions: tuple[Action, ...]
 
 
 @dataclass(slots=True)
 class _Landing:
-    """A committed transaction whose items still change one by one."""
+    """A committed transaction whose changes are still applied item by item."""
 
     left: list[Action]
     places: frozenset[Place]
@@ -136,13 +136,13 @@ class World:
         return not self._landings
 
     def end_all(self) -> None:
-        """Every process ends, and so does every delayed call. What is decided, lands."""
+        """End every process, and drop every delayed call. What is decided, lands."""
         self._actors.clear()
         self._late.clear()
         self.land_all()
 
     def land_all(self) -> None:
-        """Apply all work in progress: committed transactions and late calls."""
+        """Apply everything that is in progress: committed transactions and delayed calls."""
         while self._landings or self._late:
             self._land(self.rng.randrange(len(self._landings))) if self._landings else self._come_late()
 
@@ -186,7 +186,7 @@ class World:
             self._apply(call, actor, lost=self.rng.random() < self.faults.lost_after)
 
     def _kill(self, actor: _Actor, call: Read | Write) -> None:
-        """Kill a process: in half of the cases its last write is not sent, else its reply is lost."""
+        """Kill a process: in half of the cases its last write is not sent, else the reply to that write is lost."""
         self._actors.remove(actor)
         actor.process.close()
         if isinstance(call, Write) and self.rng.random() < 0.5:
@@ -239,7 +239,7 @@ _ATTEMPTS = 4
 
 
 def again(call: Read | Write) -> Steps[object]:
-    """Repeat a call while its outcome is unknown, and finally stop the process (P3).
+    """Repeat a call while its outcome is unknown; after the last attempt, stop the process (P3).
 
     Raises:
         RefusedError: A condition failed. An earlier attempt may have been applied.
@@ -278,7 +278,7 @@ def query(table: str, pk: str, prefix: str = "") -> Steps[list[tuple[str, Item]]
 
 
 def put_object(key: str, content: object) -> Steps[None]:
-    """Put an object if its key is free. Puts take effect at once and never fail."""
+    """Put an object, unless its key exists. Puts take effect at once and never fail."""
 
     def store(world: World) -> object:
         world.ever.setdefault(key, content)

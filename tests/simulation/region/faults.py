@@ -1,4 +1,4 @@
-"""Faults of single calls, and the deciders that choose them."""
+"""Faults of single calls, and the deciders that choose the faults."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ TRANSACTION_FAULTS = (*WRITE_FAULTS, Fault.CONFLICT, Fault.ACTION_THROTTLED)
 
 
 class Decider(Protocol):
-    """Decides which calls fail, and how. `histogram` counts the faults that really happened."""
+    """Decides which calls fail, and how. `histogram` counts the faults that were applied."""
 
     histogram: Counter[str]
 
@@ -53,12 +53,12 @@ class Decider(Protocol):
 
 
 class RandomFaults:
-    """Faults by chance. Faults have numbers, so that a rerun can omit some.
+    """Faults by chance. Faults are numbered, so that a rerun can omit some of them.
 
     Args:
         seed: Decides all of it.
-        rate: Share of calls that fail.
-        dropped: Numbers of faults to leave out.
+        rate: Share of calls that get a fault.
+        dropped: Numbers of the faults to omit.
     """
 
     def __init__(self, seed: int, *, rate: float, dropped: Collection[int] = ()) -> None:
@@ -82,7 +82,7 @@ class RandomFaults:
         return fault
 
     def later_ms(self) -> int:
-        # Delays from zero to days, half of them a few seconds at most.
+        # Delays from zero to days; half of them are a few seconds at most.
         return int(10 ** (self._random.random() * 8.4))
 
     def pause_ms(self) -> int:
@@ -90,11 +90,11 @@ class RandomFaults:
 
 
 class ScriptedFaults:
-    """Faults from a script, and a record of every call.
+    """Faults from a script, and a record of every call of one process.
 
     Args:
         script: Call number of `process` (from 0) -> fault of the call.
-        process: Name of the process whose calls count.
+        process: Name of the process whose calls are counted and recorded.
     """
 
     def __init__(self, process: str, script: Mapping[int, Fault], *, later_ms: int = HOUR_MS) -> None:

@@ -1,4 +1,4 @@
-"""Invoices in a simulated region: the production parts over the stores of one process, whose every call can fail."""
+"""Invoices in a simulated region: production code over the stores of one process, any of whose calls can fail."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ if TYPE_CHECKING:
 
 PAYER = "111111111111"
 _REGION = "us-west-2"
-# Usage types of the scenario's contents.
+# Usage types that occur in the scenario's contents.
 SCENARIO_TYPES = tuple(f"USW2-DataTransfer-Out-Bytes-{number}" for number in range(3))
 _PRICES = ("0.09", "0.08", "0.0713")
 _EPOCH_MS = 30 * MINUTE_MS
 
 
 class FrozenUsage:
-    """A `UsageSource` of one region with closed months, through the stores of a process."""
+    """A `UsageSource` that reads the closed months of one region through the stores of a process."""
 
     regions = (_REGION,)
     left_out: dict[str, str] = {}  # noqa: RUF012  # no region is ever left out
@@ -113,7 +113,7 @@ def problems(process: Process, invoice_id: str) -> list[str]:
 
 
 def put_prices(objects: ObjectStore, first: str, usage_types: Iterable[str] = SCENARIO_TYPES) -> None:
-    """Put a version of the price book, with price `first` in its first tier."""
+    """Put a version of the price book whose first tier has the price `first`."""
     tiers = (("10240", first), *US_TIERS[1:])
     types = {f"SKU{number}": usage_type for number, usage_type in enumerate(sorted(usage_types))}
     sold = [product(sku, usage_type, tiers) for sku, usage_type in types.items()]
@@ -147,7 +147,7 @@ class Billing:
             self._world.scheduler.spawn(body, delay_ms=self._chance.randrange(_EPOCH_MS))
 
     def check(self, process: Process) -> None:
-        """Check at rest that all is invoiced, each document is exact, and each byte is billed once.
+        """Check a region at rest: all usage is invoiced, each document is exact, and each byte is billed once.
 
         Raises:
             ViolationError: One of these conditions does not hold.
@@ -156,7 +156,7 @@ class Billing:
             return
         self._bill(process)
         store = InvoiceStore(process.objects)
-        # A month with late rows of a month that is still closing cannot be invoiced before that close.
+        # If a month has late rows of a month that is still closing, it cannot be invoiced before that close.
         months = [month for month in sorted(self._world.watch.frozen) if store.inputs(month) is not None]
         documents = [each for month in months for each in store.list(month)]
         for each in documents:
@@ -178,7 +178,7 @@ class Billing:
         put_prices(self._world.objects, self._chance.choice(_PRICES), types)
 
     def _bill(self, process: Process) -> None:
-        """Invoice each closed month in order, and credit changed prices."""
+        """Invoice each closed month, in order, and issue credit notes for changed prices."""
         for month in sorted(self._world.watch.frozen):
             with suppress(IssueRefusedError):
                 for issued in issuer(process).issue(Asked(month=month)):
@@ -196,7 +196,7 @@ REGION = "us-west-2"
 
 
 class ProcessAlerts:
-    """Topics of one process; calls to them can fail like others."""
+    """Topics as one process uses them; calls to the topics can fail like other calls."""
 
     def __init__(self, process: Process, topic: MemoryAlerts) -> None:
         self._process = process
@@ -207,7 +207,7 @@ class ProcessAlerts:
 
 
 def set_budgets(items: ItemStore, clock: Clock) -> None:
-    """Set a budget that one byte crosses, and one out of reach."""
+    """Set two budgets: a single byte crosses the first, and no usage can reach the second."""
     store = BudgetStore(items=items, clock=clock)
     for name, amount in (("crossed", "1 bytes"), ("far", "999999999999999 EB")):
         store.set(budget_of(name, amount=amount, thresholds=["actual 100%"], scope=Scope(region=REGION)))

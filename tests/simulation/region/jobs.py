@@ -1,4 +1,4 @@
-"""Production jobs as simulated processes, built as in a function and restarted after a kill."""
+"""Production jobs as simulated processes, built as in a Lambda function and restarted after a kill."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ OPERATOR = "operator"
 
 
 class IngestQueue:
-    """`Queue` of one process, for sending."""
+    """`Queue` of one process, only for sending."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
@@ -193,7 +193,7 @@ def aggregator(process: Process, world_settings: Settings) -> Aggregator:
 
 
 def reader(process: Process) -> BatchReader:
-    """The reader of contents; it checks senders if the stage does."""
+    """The reader of contents, which checks senders if the stage checks senders."""
     contents = ContentReader(process.objects, process.world.contents)
     if not process.world.senders.judged:
         return contents
@@ -388,7 +388,7 @@ def deadline(process: Process, time_ms: int) -> DeadlineAt:
 
 
 class Worker:
-    """An event source mapping with its function: receives messages, invokes, and deletes the handled ones."""
+    """An event source mapping and its function: receives messages, invokes the function, deletes handled messages."""
 
     def __init__(self, process: Process, world_settings: Settings, *, messages: int, immortal: bool) -> None:
         self.busy = False
@@ -399,7 +399,7 @@ class Worker:
         self._function: Aggregator | None = None
 
     def redeploy(self, world_settings: Settings) -> None:
-        """Deploy other settings, from the next invocation on; a running one is unaffected."""
+        """Deploy other settings, for the next invocation on; a running invocation is unaffected."""
         self._settings = world_settings
         self._function = None
 
@@ -443,7 +443,7 @@ class Worker:
 
 
 def job(process: Process, run: Callable[[], object], *, lives: int = 3) -> Callable[[], None]:
-    """A job with at most `lives` invocations, each after a kill; the next job continues unfinished work."""
+    """A job that is invoked again after a kill, at most `lives` times in all; the next job continues its work."""
 
     def body() -> None:
         for _ in range(lives):

@@ -1,4 +1,4 @@
-"""The ports of one simulated process: each call takes time, and can fail in every way that AWS's calls can."""
+"""The ports of one simulated process: each call takes time, and can fail in every way in which AWS's calls can fail."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Process:
         self._check()
 
     def wait(self, duration_ms: int) -> None:
-        """Let time pass within a call."""
+        """Let simulated time pass during a call."""
         self._wait(duration_ms)
 
     def token(self) -> str:
@@ -74,7 +74,7 @@ class Process:
         self.dies_at_ms = NEVER_MS
 
     def kill(self) -> None:
-        """Die here. Handlers and context managers may still run, but their calls fail."""
+        """Die here. Exception handlers and context managers may still run, but their calls fail."""
         self._dead = True
         raise KilledError
 
@@ -95,12 +95,12 @@ class Process:
         raise UnavailableError(call, fault, may_have_applied=False)
 
     def turn_pages(self, call: str) -> None:
-        """Sometimes return an empty page before the last one."""
+        """Sometimes make the extra call of an empty page, which is not the last page."""
         while self.world.pages.random() < _EMPTY_PAGES:
             self.read(call, lambda: None)
 
     def write(self, call: str, apply: Callable[[], T], *, actions: Sequence[Action] = ()) -> T:
-        """Make a call with an effect; its reply may be lost."""
+        """Make a call that has an effect; the call's reply may be lost."""
         self._check()
         fault = self._decide(self.name, call, TRANSACTION_FAULTS if actions else WRITE_FAULTS)
         self._wait(1 + int(self._chance() * 30))
@@ -134,7 +134,7 @@ class Process:
         raise UnavailableError(call, fault, may_have_applied=fault is not Fault.THROTTLED)
 
     def _throttled(self, actions: Sequence[Action]) -> MeteringError:
-        """Error if one action is throttled: only the others' conditions are checked."""
+        """Error of a transaction with one throttled action: only the conditions of the other actions are checked."""
         place = int(self._chance() * len(actions))
         code = _THROTTLES[place % len(_THROTTLES)]
         return self.world.items.refusal(actions, {place: code}) or ThrottledError("items.transact", code)
@@ -152,7 +152,7 @@ class Process:
 
 
 def _quietly(apply: Callable[[], object]) -> None:
-    """Apply a call and lose its reply."""
+    """Apply a call and drop its reply."""
     try:
         apply()
     except MeteringError:
@@ -222,14 +222,14 @@ class ProcessItems:
                     self._watch.written(action)
 
         self._process.write("items.transact", apply, actions=actions)
-        # After the reply, the caller sees the whole transaction.
+        # After the reply, the caller sees all effects of the transaction.
         self._landing.wait_for(actions, self._process.wait)
 
     def _get(self, table: Table, key: Key) -> Item | None:
         return self._landing.item(table, key, self._store.get(table, key))
 
     def _one_by_one(self, call: str, items: Iterator[Item]) -> Iterator[Item]:
-        """Each item is read at its own time."""
+        """Read each item at its own simulated time."""
         while True:
             self._process.turn_pages(call)
             item = self._process.read(call, partial(next, items, None))

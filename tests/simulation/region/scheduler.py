@@ -1,7 +1,7 @@
 """A scheduler of greenlets over simulated time: one seed, one order of events.
 
-Before each port call of a process, others may run. Random latencies determine the order of events; there is no other
-source of concurrency.
+Before each port call of a process, other processes may run. Random latencies determine the order of events; there is no
+other source of concurrency.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Scheduler:
         self._processes: list[greenlet] = []
 
     def __getstate__(self) -> tuple[None, dict[str, object]]:
-        """For copying a region at rest: no event is pending, and no process is running."""
+        """State for a copy of a region at rest: no event may be pending, and no process may be running."""
         if self._heap or not all(process.dead for process in self._processes):
             raise ValueError("a region can be kept only when nothing is to happen in it any more")
         times = {"now_ms": self.now_ms, "_until_ms": self._until_ms, "_number": self._number}
@@ -51,7 +51,7 @@ class Scheduler:
         due_ms = self.now_ms + delay_ms
         heap = self._heap
         if due_ms <= self._until_ms and (not heap or heap[0][0] > due_ms):
-            # No other event is due earlier, so greenlets need not be switched.
+            # No other event is due earlier, so switching greenlets is unnecessary.
             self.now_ms = due_ms
             return
         self._number += 1
@@ -59,7 +59,7 @@ class Scheduler:
         self._hub.switch()
 
     def run_until(self, until_ms: int) -> None:
-        """Run everything due up to a time, and set the clock to it."""
+        """Run every event that is due up to a time, and set the clock to that time."""
         self._hub = getcurrent()
         self._until_ms = until_ms
         heap = self._heap
@@ -70,7 +70,7 @@ class Scheduler:
         self.now_ms = until_ms
 
     def run_while(self, busy: Callable[[], bool], *, limit_ms: int) -> bool:
-        """Run while `busy()`, at most for `limit_ms`; return whether the end was reached."""
+        """Run events while `busy()`, at most for `limit_ms`; return whether `busy()` became false."""
         self._hub = getcurrent()
         self._until_ms = self.now_ms + limit_ms
         heap = self._heap

@@ -1,4 +1,4 @@
-"""One simulated region: stores, queue, clock, randomness and watch. The region itself makes no faults."""
+"""One simulated region: its stores, queue, clock, random streams and watch. The region itself causes no faults."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.simulation.sent.traffic import SentContent
     from tests.support.memory.items import MemoryItemStore
 
-# Share of transactions that become visible gradually, and the longest delay of the first item.
+# Share of transactions that become visible gradually, and the longest delay until the first item is visible.
 _SHARE = 0.3
 _LONGEST_MS = 60
 
@@ -37,7 +37,7 @@ class _Before(NamedTuple):
 
 
 class Landing:
-    """Transactions that readers see partially. The store has already applied them."""
+    """Transactions whose changes readers see item by item. The store has already applied them."""
 
     def __init__(self, store: MemoryItemStore, scheduler: Scheduler, chance: random.Random) -> None:
         self._store = store
@@ -47,7 +47,7 @@ class Landing:
 
     @contextmanager
     def of(self, actions: Sequence[Action]) -> Iterator[None]:
-        """Apply a transaction in the block; afterwards readers see old items for a while."""
+        """Around a block that applies a transaction: readers still see old items for a while afterwards."""
         if len(actions) == 1 or self._chance.random() >= _SHARE:
             yield
             return
@@ -65,11 +65,11 @@ class Landing:
             wait(until_ms - self._scheduler.now_ms)
 
     def written(self, action: Put | Update | Delete) -> None:
-        """Forget an item's old version, because a later write hides it for good."""
+        """Discard an item's old version, because a later write replaces that version for all readers."""
         self._before.pop((action.table, action.key), None)
 
     def item(self, table: Table, key: Key, item: Item | None) -> Item | None:
-        """Currently visible version of an item whose final state is `item`."""
+        """The version of an item that readers see now; `item` is the final version."""
         before = self._before.get((table, key))
         if before is None:
             return item
@@ -81,12 +81,12 @@ class Landing:
     def seen(
         self, table: Table, items: Iterator[Item], belongs: Callable[[Key], bool], descending: bool
     ) -> Iterator[Item]:
-        """Items of a query, each as visible when it is read."""
+        """Items of a query, each in the version that is visible when the item is read."""
         last: Key | None = None
         while True:
             item = next(items, None)
             key = None if item is None else Key(str(item["pk"]), str(item["sk"]))
-            # Items that the transaction deletes are still visible until then.
+            # Until then, items that the transaction deletes are still visible.
             for gone in self._gone(table, last, key, belongs, descending):
                 seen = self.item(table, gone, None)
                 if seen is not None:
@@ -130,12 +130,12 @@ class Message:
 
 
 class SimulatedQueue:
-    """The ingest queue. `messages` are in flight, `dead` are dead letters: not lost."""
+    """The ingest queue. Neither `messages` (queued or in flight) nor `dead` (dead letters) are lost."""
 
     def __init__(self, scheduler: Scheduler, chance: random.Random, histogram: Counter[str]) -> None:
         self.messages: dict[str, Message] = {}
         self.dead: dict[str, Message] = {}
-        # Every SentTimestamp that a body ever had, including redrives: admission may have used any of them.
+        # Every SentTimestamp that a body has ever had, including redrives: admission may have used any of these times.
         self.sent_times: dict[str, list[int]] = {}
         self.delivered: dict[str, int] = {}
         # Body -> original sender -> time of the first message. If senders are not checked, all senders are equal.
@@ -158,15 +158,15 @@ class SimulatedQueue:
         self._wake()
 
     def park(self, wake: Callable[[], object]) -> None:
-        """Register `wake` to be called when a message is sent."""
+        """Register `wake`, to be called once when a message is sent."""
         self._parked.append(wake)
 
     def next_visible_ms(self) -> int | None:
-        """Time of the next visible message; None for an empty queue."""
+        """Time at which the next message becomes visible; None if the queue is empty."""
         return min((message.visible_at_ms for message in self.messages.values()), default=None)
 
     def receive(self, limit: int) -> list[Delivery]:
-        """Receive some messages in any order."""
+        """Receive some messages, in any order."""
         now_ms = self._scheduler.now_ms
         found = [m for m in self.messages.values() if m.visible_at_ms <= now_ms]
         if self.odd and len(found) < len(self.messages) and self._chance.random() < 0.03:
@@ -196,7 +196,7 @@ class SimulatedQueue:
         return acknowledged
 
     def hide(self, seconds: Mapping[str, int]) -> None:
-        """Hide messages for the given seconds, by message id."""
+        """Set the visibility timeouts of messages: seconds by message id."""
         for message_id, hidden_s in seconds.items():
             if message_id in self.messages:
                 self.messages[message_id].visible_at_ms = self._scheduler.now_ms + hidden_s * 1000
@@ -205,7 +205,7 @@ class SimulatedQueue:
         dead, self.dead = self.dead, {}
         for message in dead.values():
             if self.judged:
-                # Sent by an operator's command, which states the original sender.
+                # Sent by an operator's command, which states who the original sender was.
                 self.send(message.body, OPERATOR, statement(judged_sender(self._delivery(message), SERVICES)))
             else:
                 self.send(message.body, message.sender_id)
@@ -253,8 +253,8 @@ class World(MemoryStores):
     Attributes:
         limits: Maximum number of actions in a transaction. With a small limit, small batches need several commits, and
             placing a commit needs several transactions.
-        short_until_ms: Time until which the tables lack write capacity and throttle most writes.
-        listen: Called with each new process, to wrap its ports.
+        short_until_ms: Until this time, the tables lack write capacity and throttle most writes.
+        listen: Called with each new process, so that a test can wrap the ports of the process.
     """
 
     def __init__(
@@ -269,8 +269,8 @@ class World(MemoryStores):
         self.faults = faults
         self.limits = limits
         self.scheduler = Scheduler(now_ms)
-        # One random stream per purpose, so that removing a fault or a batch from a failing history changes the rest as
-        # little as possible.
+        # One random stream per purpose, so that if a fault or a batch is removed from a failing history, the rest
+        # changes as little as possible.
         self.latency = random.Random(f"latency {seed}")
         self.names = random.Random(f"names {seed}")
         self.pages = random.Random(f"pages {seed}")
@@ -288,11 +288,11 @@ class World(MemoryStores):
         self._processes: list[Process] = []
 
     def __getstate__(self) -> dict[str, object]:
-        """State for copies of a region at rest. Earlier processes are omitted."""
+        """State for a copy of a region at rest. Earlier processes are omitted."""
         return {**vars(self), "_processes": []}
 
     def now_ms(self) -> int:
-        """True time (S3 stamps objects with it)."""
+        """True time, which S3 uses as the modification time of objects."""
         return self.scheduler.now_ms
 
     def sleep_ms(self, duration_ms: int) -> None:
@@ -316,7 +316,7 @@ class World(MemoryStores):
         return self.items.peek(Table.LEDGER, key)
 
     def expire(self, chance: random.Random) -> int:
-        """TTL: delete some of the expired items, as DynamoDB deletes them at any later time."""
+        """TTL: delete some of the expired items, because DynamoDB may delete them at any later time."""
         now_s = self.scheduler.now_ms // 1000
         due = [
             Key(str(item["pk"]), str(item["sk"]))
@@ -338,7 +338,7 @@ class World(MemoryStores):
         return len(due)
 
     def end(self) -> None:
-        """Free all objects now: uncollected garbage would evict the next history from the CPU cache."""
+        """Free all objects now, because uncollected garbage would evict the next history from the CPU cache."""
         self.scheduler.end()
         for process in self._processes:
             vars(process).clear()

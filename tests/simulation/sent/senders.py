@@ -1,7 +1,6 @@
 """Registered producers of a history, and foreign senders that use the producers' batch ids.
 
-The owner of a batch is the sender of its first content. A table of owners decides, without production code, who may
-send.
+The owner of a batch is the sender of its first content. A table of owners, not production code, decides who may send.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _RETRIED = "retry "
 
 
 class SentBy(NamedTuple):
-    """Original sender of a message, and whether an operator sent it from quarantine."""
+    """Original sender of a message, and whether an operator retried the message from quarantine."""
 
     role: str
     retried: bool
@@ -47,7 +46,7 @@ def sent_by(sender_id: str, stated: str) -> SentBy:
 
 
 class Senders:
-    """The owners of batches in a history; without effect if its stage checks no senders."""
+    """The owners of batches in a history; no effect if the stage of the history does not check senders."""
 
     def __init__(self, seed: int, *, judged: bool | None = None) -> None:
         self._seed = seed
@@ -119,7 +118,7 @@ class Senders:
 
     @staticmethod
     def _forged(traffic: Traffic, content: SentContent, sender: str) -> SentContent:
-        """Other content with the same id, which the owner may not have used yet."""
+        """Other content under the same batch id, which its owner may not have used yet."""
         name = f"{content.name}.forged"
         rows = tuple(row._replace(resource_id=f"{name}/{n}") for n, row in enumerate(content.rows))
         forged = replace(
@@ -128,7 +127,7 @@ class Senders:
         return traffic.contents.setdefault(name, forged)
 
     def stated(self, sending: Sending, content: SentContent) -> str:
-        """A sender's statement. Foreign senders may state the owner, too."""
+        """A sender's statement. Foreign senders may claim that the owner sent the message."""
         if not self.judged:
             return ""
         if content.retries is not None:
@@ -137,7 +136,7 @@ class Senders:
         return f"{owner}:x" if sending.sender_id.startswith(_STRANGER) else ""
 
     def may_send(self, content: SentContent, sender: SentBy) -> bool:
-        """Whether a sender owns a content."""
+        """Whether a sender may send a content, as the owner of its batch id."""
         if not self.judged:
             return True
         first = content.retries or content

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentContent:
-    """A content that a producer made for a batch id.
+    """One content of a batch id, as a producer made it.
 
     Attributes:
         rows: Rows, booked in their own hours. Resource ids contain batch, content and position: all rows differ.
-        refused: Reason if the whole batch is refused, else empty.
-        location: Object key in the message; empty if the message has the records.
-        retries: Original content of a retry with the same records and another id; else None.
+        refused: Reason of refusal if the whole batch is refused, else empty.
+        location: Object key in the message; empty if the message itself has the records.
+        retries: For a retry: the original content, with the same records under another id; else None.
     """
 
     name: str
@@ -48,7 +48,7 @@ class SentContent:
 
 
 def retry_of(content: SentContent, way: str = "") -> SentContent:
-    """A retry of a content, under a new id. Another `way` gives another id."""
+    """A retry of a content, under a new id. A different `way` gives the retry a different id."""
     batch_id = f"retry:{content.name}{way}"
     return SentContent(
         name=batch_id,
@@ -63,7 +63,7 @@ def retry_of(content: SentContent, way: str = "") -> SentContent:
 
 
 class ContentReader:
-    """A `BatchReader` whose messages are names of contents."""
+    """A `BatchReader` of messages whose bodies are names of contents."""
 
     def __init__(self, objects: ObjectStore, contents: dict[str, SentContent]) -> None:
         self._objects = objects
@@ -92,7 +92,7 @@ def _refused(content: SentContent, delivery: Delivery, reason: str, *, missing: 
         source_id="",
         sequence=None,
         sender_id=delivery.sender_id,
-        # Unreadable records have no content hash, so the body's hash is used instead.
+        # Unreadable records have no content hash, so the hash of the body is used instead.
         content_hash=f"body-{content.name}" if missing else content.content_hash,
         hash_version=0 if missing else 1,
         problems=((reason, ""),),
@@ -174,7 +174,7 @@ class Traffic:
             if number in dropped:
                 self._undo(*before)
         for content in list(self.contents.values()):
-            # Mostly batches in conflict; occasionally batches without a conflict, because any message can claim one.
+            # Most are batches in conflict; a few are batches without a conflict, because any message can claim one.
             share = 0.7 if f"{content.batch_id}.1" in self.contents else 0.04
             if retries.random() < share:
                 self._retry(content, retry_of(content), retries)
@@ -244,7 +244,7 @@ class Traffic:
             from_location,
             to_location,
             usage_type,
-            # A third of the sizes are so large that the sum of two exceeds 2^63 (I8).
+            # A third of the sizes are so large that the sum of two of them exceeds 2^63 (I8).
             2**62 + int(chance.random() * 1000) if chance.random() < 0.33 else int(chance.random() * 10**9),
             start_s,
         )
@@ -261,13 +261,13 @@ class Traffic:
             self.sendings.append(Sending(later, after_ms, content.name, content.sender_id))
 
     def _retry(self, content: SentContent, retry: SentContent, chance: random.Random) -> None:
-        """Mix messages of a retry with copies under the original id, which may still be in flight."""
+        """Mix messages of a retry with copies under the original id, because such copies may still be in flight."""
         self.contents[retry.name] = retry
         for _ in range(1 + int(chance.random() * 3)):
             epoch = int(chance.random() * self._epochs)
             self.sendings.append(Sending(epoch, int(chance.random() * 2 * _SEND_MS), retry.name, retry.sender_id))
             if chance.random() < 0.5:
-                # The retried content also arrives late, under its own id.
+                # The content that was retried also arrives late, under its own id.
                 later = epoch + int(chance.random() * (self._epochs - epoch))
                 self.sendings.append(
                     Sending(later, int(chance.random() * 2 * _SEND_MS), content.name, content.sender_id)

@@ -1,7 +1,7 @@
 """LocalStack's DynamoDB on moto's in-memory tables: `PROVIDER_OVERRIDE_DYNAMODB=moto`. It runs inside LocalStack.
 
-LocalStack's own provider downloads a Java program; moto alone loses concurrent acknowledged transactions. This module
-adds one lock around all calls, rollback of transactions, ClientRequestToken and table ids.
+LocalStack's own provider downloads a Java program; moto alone loses acknowledged transactions that are concurrent. This
+module adds one lock around all calls, rollback of transactions, ClientRequestToken and table ids.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from moto.dynamodb.models.dynamo_type import DynamoType
 from moto.dynamodb.models.table import Table
 
 _LOCK = threading.RLock()
-# DynamoDB remembers a token for this long (API reference, TransactWriteItems).
+# DynamoDB remembers an idempotency token for this long (API reference, TransactWriteItems).
 _TOKEN_S = 600
 
 
@@ -87,7 +87,7 @@ def _described(table: Any, base_key: str = "TableDescription") -> Any:
 
 
 def _copied(table: Any, memo: dict[int, Any]) -> Any:
-    """Copy of a table; in a transaction the table itself, as moto copies each table before one."""
+    """A copy of a table; in a transaction the table itself, because moto copies every table before a transaction."""
     if _Transaction.at_work:
         return table
     clone = Table.__new__(Table)
@@ -124,7 +124,7 @@ def _patch_moto() -> None:
 
 
 def _place(backend: Any, operation: dict[str, Any]) -> tuple[dict[Any, Any], Any] | None:
-    """The dictionary and key under which moto stores an operation's item."""
+    """The dictionary and the key under which moto stores the item of an operation."""
     table = backend.tables.get(operation.get("TableName", "").rsplit("/", 1)[-1])
     named = operation.get("Key") or operation.get("Item") or {}
     if not table or table.hash_key_attr not in named:

@@ -1,4 +1,4 @@
-"""LocalStack's functions as local processes with the project's Python: `LAMBDA_RUNTIME_EXECUTOR=process`.
+"""LocalStack runs functions as local processes with the project's Python: `LAMBDA_RUNTIME_EXECUTOR=process`.
 
 This module runs inside LocalStack, in LocalStack's own environment. `FUNCTIONS_PYTHON` is the functions' interpreter.
 """
@@ -71,7 +71,7 @@ class ProcessExecutor(RuntimeExecutor):  # type: ignore[misc]  # as above
         self.executor_endpoint.wait_for_startup()
 
     def _spawn(self, announce: str) -> None:
-        """Start the process. Only the process keeps the listening socket, and it ends when LocalStack does."""
+        """Start the process. Only the process keeps the listening socket; the process ends when LocalStack ends."""
         python = os.environ.get("FUNCTIONS_PYTHON") or sys.executable
         alive_read, alive_write = os.pipe()
         with socket.create_server((_HOST, 0)) as server, self._log.open("ab") as log:
@@ -138,7 +138,7 @@ class ProcessExecutor(RuntimeExecutor):  # type: ignore[misc]  # as above
                 self._process.wait(_GRACE_S)
             except subprocess.TimeoutExpired:
                 self._process.kill()
-        # LocalStack may be shutting down, and its endpoint closed.
+        # LocalStack may be shutting down, with its endpoint closed.
         with suppress(Exception):
             self.executor_endpoint.shutdown()
 
@@ -162,4 +162,4 @@ class ProcessExecutor(RuntimeExecutor):  # type: ignore[misc]  # as above
 
     @classmethod
     def cleanup_version(cls, _function_version: Any) -> None:
-        """Do nothing: no state exists per version."""
+        """Do nothing, because no state exists per function version."""

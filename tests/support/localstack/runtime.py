@@ -1,4 +1,4 @@
-"""The process of a function, started by `executor`: uses the project's Python and the standard library only.
+"""The process of a function, started by `executor`: uses the project's Python, and only the standard library.
 
     python runtime.py LISTEN_FD ALIVE_FD ready|again
 
@@ -68,7 +68,7 @@ class Runtime:
         return True
 
     def tell(self, status: str, body: bytes = b"{}") -> None:
-        """Report that the environment is ready, or failed."""
+        """Report that the execution environment is ready or has failed."""
         self._post(f"/status/{ENV['LOCALSTACK_RUNTIME_ID']}/{status}", body)
 
     def invoke(self, invocation: dict[str, str]) -> None:
@@ -192,6 +192,6 @@ def main(listen_fd: int, alive_fd: int, announce: str) -> int:
 
 if __name__ == "__main__":
     listens, alive, announced = sys.argv[1:]
-    # As in Lambda, the function has no command-line arguments.
+    # As in Lambda, the function gets no command-line arguments.
     sys.argv = sys.argv[:1]
     sys.exit(main(int(listens), int(alive), announced))

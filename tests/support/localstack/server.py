@@ -1,9 +1,9 @@
-"""LocalStack without Docker, started and stopped by its pid.
+"""LocalStack without Docker; the process is started, and stopped by its pid.
 
     python -m tests.support.localstack.server up PORT      prints its endpoint, or why this machine cannot have it
     python -m tests.support.localstack.server down PORT
 
-If LocalStack is missing, the exit code is 1 under `CI`. Otherwise the exit code is 3, with the reason.
+If LocalStack is missing, the exit code is 1 under `CI`. Otherwise the exit code is 3, and the reason is printed.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Running:
 
 
 def why_not() -> str:
-    """Install LocalStack; return why that is impossible, or an empty text."""
+    """Install LocalStack; return why it cannot be installed, or an empty text."""
     return "" if install(LOCALSTACK) else f"this machine has no Python {LOCALSTACK.python}"
 
 
@@ -74,19 +74,19 @@ def start(port: int) -> Running:
     except BaseException:
         end_tree(process.pid, grace_s=0)
         raise
-    # The process lives on, and `stop` ends it by its pid.
+    # The process continues to run, and `stop` ends it by its pid.
     process.returncode = 0
     return Running(endpoint=endpoint, pid=process.pid)
 
 
 def stop(pid: int) -> None:
-    """Stop LocalStack and its functions. LocalStack's data is in memory only, and so is lost."""
+    """Stop LocalStack and its functions. LocalStack's data is lost, because it is only in memory."""
     end_tree(pid, grace_s=_GRACE_S)
 
 
 @contextmanager
 def running(port: int) -> Iterator[Running]:
-    """A LocalStack for one test run."""
+    """A LocalStack that runs during the block."""
     found = start(port)
     try:
         yield found

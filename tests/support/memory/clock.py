@@ -1,4 +1,4 @@
-"""Clock, deadlines, names, counters and alerts of a simulated region."""
+"""Clock, deadlines, random names, counters and alerts of an in-memory region."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ UNHURRIED = Allowance(until=EndlessTime(), final=False)
 
 
 class SeededEntropy:
-    """`Entropy` that gives the same names in the same order for the same seed."""
+    """`Entropy` that returns the same names in the same order for the same seed."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
@@ -87,7 +87,7 @@ class SentAlert:
 
 
 class MemoryAlerts:
-    """`Alerts` that stores each alert, in order of sending."""
+    """`Alerts` that stores each alert, in the order of sending."""
 
     def __init__(self) -> None:
         self.sent: list[SentAlert] = []

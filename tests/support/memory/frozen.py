@@ -38,7 +38,7 @@ def merge(parts: Iterable[Mapping[UsageKey, Total]]) -> dict[UsageKey, Total]:
 
 
 def of_day(key: UsageKey) -> UsageKey:
-    """The key, moved to the first hour of its day."""
+    """A usage key with the first hour of its day instead of its hour."""
     return key._replace(hour_s=key.hour_s - key.hour_s % DAY_S)
 
 
@@ -112,7 +112,7 @@ def encode_usage(rows: Iterable[tuple[UsageKey, Total]]) -> bytes:
 
 
 def decode_usage(body: bytes, key: str) -> _Rows:
-    """Inverse of `encode_usage`; `key` is the object's."""
+    """Inverse of `encode_usage`; `key` is the key of the object, for errors."""
     try:
         values = cast("list[tuple[UsageKey, Total]]", marshal.loads(body))  # noqa: S302 - what this process wrote itself
         return [(UsageKey(*key), Total(*total)) for key, total in values]
@@ -128,12 +128,12 @@ def _file(rows: Iterable[tuple[UsageKey, Total]]) -> ports.UsageFile:
 def _of_accounts(
     rows: Iterable[tuple[UsageKey, Total]], accounts: Collection[str] | None
 ) -> Iterator[tuple[UsageKey, Total]]:
-    """The rows of some accounts, or of all if `accounts` is None."""
+    """The rows of some accounts, or of all accounts if `accounts` is None."""
     return (row for row in rows if accounts is None or row[0].account_id in accounts)
 
 
 def _day_batches(rows: Iterable[tuple[UsageKey, Total]]) -> Iterator[ports.DayBatch]:
-    """Batches of daily sums, from rows sorted by `row_place`."""
+    """Daily sums in batches, from rows sorted by `row_place`."""
     days = by_day(rows)
     while part := list(islice(days, _BATCH_ROWS)):
         yield _batch(part)
@@ -172,7 +172,7 @@ def _batch(rows: list[tuple[UsageKey, Total]]) -> ports.DayBatch:
 def freeze(
     objects: ObjectStore, files: ports.FrozenFiles, month: str, hours: Mapping[int, Mapping[UsageKey, Total]]
 ) -> FrozenMonth:
-    """Put the objects of a closed month with the usage in `hours`. The month's lake files exist only as names."""
+    """Put the objects of a closed month whose usage is `hours`. Its lake files are not put."""
 
     def put(key: str, file: ports.UsageFile) -> FrozenRows:
         assert objects.put(key, file.content, if_absent=True)
@@ -191,6 +191,6 @@ def freeze(
 
 
 def lake_files(hour_s: int, usage: Mapping[UsageKey, Total]) -> tuple[LakeFile, ...]:
-    """One file with the rows of an hour's usage."""
+    """The one lake file (not put) that has the rows of an hour's usage."""
     total = sum_totals(usage.values())
     return (LakeFile(key=lake_file_key(hour_s, 0, 1, 0), rows=total.records, bytes=total.bytes),)

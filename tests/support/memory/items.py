@@ -1,7 +1,7 @@
-"""DynamoDB in memory, with its conditions, cancellation reasons and isolation as far as the protocol needs them.
+"""DynamoDB in memory: its conditions, cancellation reasons and isolation, as far as the protocol needs them.
 
-A transaction is atomic for writers. A query reads each item at its own time, so it can see half of a transaction, as in
-DynamoDB. Items are replaced, never changed in place, so an item that was read does not change.
+A transaction is atomic for writers. As in DynamoDB, a query reads each item at a separate time, so a query can see half
+of a transaction. Items are replaced, never changed in place, so an item does not change after it was read.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MAX_MAGNITUDE = 10**38
 
 
 def holds(condition: writes.Condition, item: writes.Item | None) -> bool:
-    """Whether a condition holds for an item, or for a missing one."""
+    """Whether a condition holds for an item; None is a missing item."""
     attributes = _EMPTY if item is None else item
     if isinstance(condition, writes.Absent):
         return condition.attribute not in attributes
@@ -37,7 +37,7 @@ def holds(condition: writes.Condition, item: writes.Item | None) -> bool:
         return found == condition.value and isinstance(found, bool) == isinstance(condition.value, bool)
     if isinstance(condition, writes.LessThan):
         found = attributes.get(condition.attribute)
-        # A comparison with a value of another type is false in DynamoDB.
+        # In DynamoDB, a comparison with a value of another type is false.
         return isinstance(found, int) and not isinstance(found, bool) and found < condition.value
     if isinstance(condition, writes.AnyOf):
         return any(holds(part, item) for part in condition.conditions)
@@ -63,7 +63,7 @@ class _Partition:
             del self.sort_keys[bisect_left(self.sort_keys, sk)]
 
     def next_in(self, low: str, high: str, *, descending: bool, after: str | None) -> str | None:
-        """Next sort key with `low <= sk < high` in the current partition, or None."""
+        """The next sort key in the partition with `low <= sk < high`, or None."""
         keys = self.sort_keys
         if descending:
             index = bisect_left(keys, high if after is None else after) - 1
@@ -84,11 +84,11 @@ class MemoryItemStore:
     """`ItemStore` of dictionaries.
 
     Args:
-        on_call: Called before each call with the call's name (`items.transact`), and before each item of a query after
-            the first with `items.query.next`; likewise for `items.get_many` and `items.scan`. If the callback raises,
-            the caller gets the error, and nothing is applied.
-        on_reply: Called after a write was applied. If the callback raises, the reply is lost.
-        empty_pages: Number of empty pages before the next item of a query or a scan, or before its end. Each is a call:
+        on_call: Called with the call's name (`items.transact`) before each call, and with `items.query.next` before
+            each item of a query after the first; likewise for `items.get_many` and `items.scan`. If the callback
+            raises, the caller gets the error, and nothing is applied.
+        on_reply: Called with the call's name after a write was applied. If it raises, the reply is lost.
+        empty_pages: Number of empty pages before the next item, or the end, of a query or a scan. Each is a call:
             `items.query.page`, `items.scan.page`.
         throttled: Returns the cancellation code of an action in a transaction, such as `ThrottlingError`; empty for
             none.
@@ -192,7 +192,7 @@ class MemoryItemStore:
         self.on_reply("items.transact")
 
     def refusal(self, actions: Sequence[writes.Action], codes: Mapping[int, str]) -> TransactionCanceledError | None:
-        """The error for a transaction in the current state, or None; not counted as a call."""
+        """The error that a transaction would get in the current state, or None; not counted as a call."""
         reasons: list[tuple[str, writes.Item | None] | None] = []
         for place, action in enumerate(actions):
             item = self.peek(action.table, action.key)
@@ -205,7 +205,7 @@ class MemoryItemStore:
         return TransactionCanceledError(reasons) if any(reasons) else None
 
     def peek(self, table: writes.Table, key: writes.Key) -> writes.Item | None:
-        """Return an item without counting a call: for checkers."""
+        """Return an item, for checkers; not counted as a call."""
         partition = self._tables[table].get(key.pk)
         return None if partition is None else partition.items.get(key.sk)
 
@@ -218,7 +218,7 @@ class MemoryItemStore:
             del self._tables[table][key.pk]
 
     def everything(self, table: writes.Table) -> Iterator[writes.Item]:
-        """Yield every item without counting a call: for checkers."""
+        """Yield every item, for checkers; not counted as a call."""
         for partition in self._tables[table].values():
             yield from partition.items.values()
 
@@ -260,7 +260,7 @@ def _after(action: writes.Action, found: writes.Item | None) -> writes.Item | No
 
 
 def _checked_bytes(targets: Sequence[tuple[writes.Table, writes.Key]], after: Sequence[writes.Item | None]) -> int:
-    """Total size of the items, after a check that each is small enough."""
+    """Total size of the items; first checks that no item is too large."""
     sizes = [0 if item is None else item_bytes(item) for item in after]
     for (_, key), size in zip(targets, sizes, strict=True):
         if size > MAX_ITEM_BYTES:
@@ -269,7 +269,7 @@ def _checked_bytes(targets: Sequence[tuple[writes.Table, writes.Key]], after: Se
 
 
 def _own_attributes(attributes: writes.Item) -> dict[str, writes.Value]:
-    """Deep copy, unaffected by later changes of the original."""
+    """A deep copy, which later changes of the original do not affect."""
     own = dict(attributes)
     for name, value in own.items():
         if isinstance(value, _CONTAINERS):
@@ -284,7 +284,7 @@ def _own(value: writes.Value) -> writes.Value:
 
 
 def _check_values(action: writes.Action) -> None:
-    """Raise for values that DynamoDB rejects before it reads the item."""
+    """Raise an error for values that DynamoDB rejects before it reads the item."""
     if isinstance(action, writes.Put):
         _check_all(action.item.values())
     elif isinstance(action, writes.Update):

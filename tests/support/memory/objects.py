@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 class MemoryRanges(Ranges):
-    """Stream over an in-memory object.
+    """A stream over an in-memory object.
 
     Args:
         size_bytes: Size of the opened version.
-        read: Returns the opened version's content; raises if the object was deleted or replaced.
-        end: Part that the open call read: its first position, and the object's whole content.
+        read: Returns the content of the opened version; raises an error if the object was deleted or replaced.
+        end: Range that the open call has already read: its first position, and the content of the whole object.
     """
 
     def __init__(self, size_bytes: int, read: Callable[[], bytes], *, end: tuple[int, bytes] | None = None) -> None:
@@ -66,15 +66,15 @@ class MemoryObjectStore:
 
     Args:
         clock: Clock for the modification times of objects.
-        on_call: Called before each call with the call's name (`objects.put`), before each listed object after the first
-            with `objects.list.next`, and before each range that a stream reads with `objects.open.next`. If the
+        on_call: Called with the call's name (`objects.put`) before each call, with `objects.list.next` before each
+            listed object after the first, and with `objects.open.next` before each range that a stream reads. If the
             callback raises, the caller gets the error.
-        on_reply: Called after a write was applied. If the callback raises, the reply is lost.
+        on_reply: Called with the call's name after a write was applied. If it raises, the reply is lost.
         read_ahead_bytes: Minimum number of bytes that a stream reads at once.
-        empty_pages: Number of empty pages before the next object of a listing, or before its end. Each page is a call,
+        empty_pages: Number of empty pages before the next object, or the end, of a listing. Each page is a call,
             `objects.list.page`.
-        versioned: Keep a replaced or deleted object as a version.
-        hides_missing: Answer 403 for a missing key, as S3 does to a role that may not list.
+        versioned: Whether a replaced or deleted object remains as a version.
+        hides_missing: Return 403 for a missing key, as S3 does for a role that may not list the bucket.
     """
 
     def __init__(
@@ -168,20 +168,20 @@ class MemoryObjectStore:
         self.on_reply("objects.delete")
 
     def versions(self, key: str) -> tuple[str, ...]:
-        """Version ids of an object, oldest first, not counted as a call; empty if unversioned."""
+        """Version ids of an object, oldest first; empty if the bucket is not versioned; not counted as a call."""
         return tuple(version_id for name, version_id in self._versions or {} if name == key)
 
     def peek(self, key: str) -> bytes | None:
-        """Content of an object without counting a call: for checkers."""
+        """Content of an object, for checkers; not counted as a call."""
         stored = self._objects.get(key)
         return None if stored is None else stored.body
 
     def keys(self, prefix: str = "") -> tuple[str, ...]:
-        """Keys below `prefix` in order, without counting a call: for checkers."""
+        """Keys below `prefix`, in order, for checkers; not counted as a call."""
         return tuple(key for key in self._keys if key.startswith(prefix))
 
     def remove(self, key: str) -> None:
-        """Remove an object without a call: for lifecycle rules, and for tests that damage a bucket."""
+        """Remove an object, for lifecycle rules and for tests that damage a bucket; not counted as a call."""
         if self._objects.pop(key, None) is not None:
             del self._keys[bisect_left(self._keys, key)]
 

@@ -1,4 +1,4 @@
-"""SQS in memory, with visibility timeouts, receive counts and dead-letter queue; and event settings of buckets."""
+"""SQS in memory, with visibility timeouts, receive counts and dead-letter queues; and event settings of buckets."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class MemoryQueue:
     """`Queue` that delivers messages in the order of sending.
 
     Args:
-        dead: Dead-letter queue for messages after `max_receives`; without one, messages stay forever.
-        moves_by_itself: Whether the queue has `start_redrive`, which moves all messages to `source` at once.
+        dead: Dead-letter queue for messages after `max_receives`; if None, messages stay in the queue forever.
+        moves_by_itself: Whether `start_redrive` works: it then moves all messages to `source` at once.
         source: Queue to which `start_redrive` moves messages.
-        on_call: Called with each call's name before the call. If the callback raises, the caller gets the error.
+        on_call: Called with the call's name before each call. If the callback raises, the caller gets the error.
     """
 
     def __init__(
@@ -122,13 +122,13 @@ class MemoryQueue:
         return "task-1"
 
     def bodies(self) -> list[str]:
-        """Bodies of all messages, including hidden ones, without counting a call: for checkers."""
+        """Bodies of all messages, including hidden messages, for checkers; not counted as a call."""
         return [message.body for message in self._messages.values()]
 
     def put_dead(
         self, message_id: str, body: str, sent_at_ms: int, receives: int, sender_id: str, stated_sender: str = ""
     ) -> None:
-        """Take a dead letter from another queue. The message keeps its id, its age and its attribute."""
+        """Receive a dead letter from another queue. The message keeps its id, its SentTimestamp and its attribute."""
         self._messages[message_id] = _Message(
             message_id=message_id,
             body=body,

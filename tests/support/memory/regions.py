@@ -1,4 +1,4 @@
-"""Account with in-memory regions: one class for the account API, CloudFormation, CDK, probe and deployed regions."""
+"""An account with in-memory regions: one class for the account API, CloudFormation, CDK, probe and deployed regions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _ignore(_call: str) -> None:
 
 
 class MemoryAccount:
-    """Account that implements every port of `metering.fleet.ports` except `RegionStates`.
+    """An account that implements every port of `metering.fleet.ports` except `RegionStates`.
 
     Attributes:
         listed: Opt-in status of each region that the account API lists.
@@ -39,12 +39,12 @@ class MemoryAccount:
         failures: Reasons for the failures of the next deployments into a region, in order.
         found: Stacks by region and name.
         deployed: Deployments that succeeded, in order.
-        canaries: Number of good results that a region has after a canary run.
+        canaries: Number of good canary results that a region has after a canary run.
         canary_runs: Number of canary runs by region.
         waiting: Batches without a verdict by region, as returned by `in_flight`.
         retained: Resources that a stack's deletion retains, by the stack's name.
         objects: Number of objects in the data bucket by region.
-        formats: Data format by region; this version's by default.
+        formats: Data format by region; by default, the format of this version.
         outputs: Outputs of the stacks of the next deployments.
         kept: Stored region states, by the region of the ledger.
     """
@@ -114,7 +114,7 @@ class MemoryAccount:
         return [name for name in TYPES if not any(_TYPES_OF.get(part, "-") in name for part in deployment.left_out)]
 
     def deploy(self, deployment: Deployment) -> None:
-        """Deploy the stacks in order. A failure leaves its stack rolled back, as a failed first creation does."""
+        """Deploy the stacks in order. A stack that fails is left rolled back, as after a failed first creation."""
         for name in STACKS.in_order:
             if name == STACKS.api and "api" in deployment.left_out:
                 continue
@@ -229,7 +229,7 @@ class MemoryRegionStates:
 
 
 class MemoryFleet:
-    """A stage whose account lists some regions with their opt-in status. `said` has the messages to people."""
+    """A stage in an account that lists some regions with their opt-in status. `said` has the messages for people."""
 
     def __init__(self, listed: Mapping[str, str], *, rules: RolloutRules, no_pager: bool = False) -> None:
         self.account = MemoryAccount(dict(listed))
@@ -254,7 +254,7 @@ class MemoryFleet:
 
 
 class MemoryProducerRoles:
-    """Roles of one region, by producer name. Each created role gets a unique id of its own."""
+    """Roles of one region, by producer name. Each created role gets its own unique id."""
 
     def __init__(self) -> None:
         self.roles: dict[str, ProducerRole] = {}

@@ -1,9 +1,9 @@
-"""Rows, codec and reader without Parquet and without JSON records: for simulations and fast tests.
+"""Rows, codec and reader without Parquet or JSON records, for simulations and fast tests.
 
 A delivery's body is JSON: `{"batches": [<batch>, …]}`, made by `plain_body`. A batch is `{"batch_id", "source_id",
 "sequence", "rows": [[account_id, usage_type, from, to, bytes, start_s], …]}`. Rows with negative bytes or outside the
-admission window are refused. In place of rows, `{"refuse": <reason>}` refuses the whole batch, and `{"object": <key>}`
-reads the rows from the object `key`; `retry_of` is as in a real message.
+admission window are refused. Instead of rows, a batch can have `{"refuse": <reason>}`, which refuses the whole batch,
+or `{"object": <key>}`, which reads the rows from the object `key`; `retry_of` is as in a real message.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class PlainRecord(NamedTuple):
     start_s: int
 
     def row(self, batch_id: str, position: int) -> PlainRow:
-        """Make a row of a batch, booked in the record's own hour; rows of a region are unique."""
+        """Make a row of a batch, booked in the record's own hour; no two rows of a region are equal."""
         return PlainRow(
             booked_s=hour_of(self.start_s),
             batch_id=batch_id,
@@ -97,7 +97,7 @@ class PlainBatch(TypedDict, total=False):
 
 
 def plain_body(*batches: PlainBatch) -> str:
-    """Body of a message with `batches`, which may be empty."""
+    """Body of a message with `batches`; without batches, the message is empty."""
     return json.dumps({"batches": batches}, separators=(",", ":"))
 
 
@@ -107,7 +107,7 @@ def plain_hash(records: Iterable[PlainRecord]) -> str:
 
 
 class PlainRowCodec:
-    """A `RowCodec` of tuples. A batch's rows are a tuple of `PlainRow`, booked in their own hours."""
+    """A `RowCodec` of tuples. The rows of a batch are a tuple of `PlainRow`, each booked in its own hour."""
 
     def encode(self, batches: Sequence[ports.StagedBatch]) -> bytes:
         rows: list[tuple[object, ...]] = []
@@ -246,7 +246,7 @@ class PlainLake:
         takes_all = not query.where and query.times is None
         for source in sources:
             for row in decode_rows(self._objects.get(source.key)):
-                # A lake file has only rows of one hour. A row of another hour must be visible to the test.
+                # A lake file has only rows of one hour. If a row is of another hour, the test must see it.
                 if source.staged and row.booked_s != source.hour_s:
                     continue
                 if takes_all or _is_asked_for(row, source.hour_s, query):
@@ -287,7 +287,7 @@ def _value(row: PlainRow, column: str) -> str | int:
 
 
 class TotalsAlone:
-    """Base of a `LakeReader` whose class implements `totals` only. Reads of batches raise an error."""
+    """Base class for a `LakeReader` that itself implements only `totals`. Reads of batches raise an error."""
 
     def totals(self, sources: Sequence[RowSource], query: ports.RowQuery) -> dict[ports.Group, Total]:
         raise NotImplementedError

@@ -1,1 +1,1 @@
-"""Whole networks: traffic by journeys, its true usage, and log files as AWS would write them."""
+"""Whole networks: traffic made of journeys, its true usage, and its log files as AWS would write them."""

@@ -1,7 +1,7 @@
-"""The true charge of one side of a hop: account and usage type. An independent table, based on AWS's price pages.
+"""The true charge of one side of a hop: account and usage type. The table is independent, from AWS's price pages.
 
 The table shares nothing with the rules of the service (`metering/onramps/rules`, `metering/usage/usage_types.py`), so
-their agreement is evidence. Base changes on the price pages and the contract, not on those modules.
+if both agree, this is evidence. Derive changes from the price pages and the contract, not from those modules.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Movement(NamedTuple):
 
     Attributes:
         far: The other side, as precise as AWS has it: `region/zone`, `region`, `internet`, `cloudfront`, `unknown`.
-        usage_type: AWS's usage type; empty if no log determines it.
-        hidden: Log versions with insufficient fields, even with the whole inventory; `*` for all.
+        usage_type: AWS's usage type; empty if no log determines the type.
+        hidden: Log versions whose fields do not suffice, even with the whole inventory; `*` for all versions.
         holder_id: Account of unclassified bytes if the payer is unknowable; else empty.
     """
 
@@ -47,7 +47,7 @@ class Movement(NamedTuple):
 
     @property
     def charged(self) -> bool:
-        """Whether a bill lists the charge, or would if a log determined it."""
+        """Whether a bill lists the charge, or would list it if a log determined its type."""
         return self.usage_type != NOTHING
 
     @property
@@ -63,7 +63,7 @@ class Movement(NamedTuple):
 
 
 def within_vpc(own: Interface, other: Interface, direction: str) -> str:
-    """Usage type of a hop between interfaces of one VPC; empty in Local Zones, whose rules were not measured."""
+    """Usage type of a hop between interfaces of one VPC; empty in Local Zones, as their rules were not measured."""
     if own.local or other.local:
         return ""
     if own.zone_id == other.zone_id or {own.kind, other.kind} & _FREE:
@@ -74,7 +74,7 @@ def within_vpc(own: Interface, other: Interface, direction: str) -> str:
 def over_peering(own: Interface, other: Interface, direction: str, *, ipv6: bool) -> str:
     """Usage type of a hop over a peering connection; empty for IPv6 in one zone, where AWS's pages disagree.
 
-    Between zones, the type applies since April 2025; `at` gives the earlier one.
+    Between zones, the returned type applies since April 2025; `at` returns the earlier type.
     """
     if own.vpc.region != other.vpc.region:
         return other_region(own.vpc.region, other.vpc.region, direction)
@@ -84,7 +84,7 @@ def over_peering(own: Interface, other: Interface, direction: str, *, ipv6: bool
 
 
 def at(movement: Movement, hour_s: int) -> Movement:
-    """Billed form of a movement in an hour, in epoch seconds."""
+    """A movement as it is billed in an hour (in epoch seconds)."""
     head, peering, _ = movement.usage_type.partition(_PEERING)
     if not peering or hour_s >= PEERING_APART_FROM_S:
         return movement
@@ -92,7 +92,7 @@ def at(movement: Movement, hour_s: int) -> Movement:
 
 
 def with_outside(own: Interface, family: Family, direction: str) -> str:
-    """Usage type of a hop to or from a peer outside all VPCs; empty if no log determines it."""
+    """Usage type of a hop to or from a peer outside all VPCs; empty if no log determines the type."""
     region, way = own.vpc.region, _WAYS[direction]
     if family.location == "unknown":
         return ""
@@ -106,12 +106,12 @@ def with_outside(own: Interface, family: Family, direction: str) -> str:
 
 
 def regional(region: str) -> str:
-    """Usage type between zones, or by public addresses in a region; the same in both directions."""
+    """Usage type between zones, or by public addresses within a region; the same in both directions."""
     return f"{_BEFORE[region]}DataTransfer-Regional-Bytes"
 
 
 def free(region: str, direction: str) -> str:
-    """Usage type inside a zone, or of traffic free of charge."""
+    """Usage type of traffic inside a zone, and of other traffic that is free of charge."""
     return f"{_BEFORE[region]}C3DataTransfer-{_WAYS[direction]}-Bytes"
 
 

@@ -1,4 +1,4 @@
-"""The description of a network in EC2's form, without members that contexts do not use."""
+"""The description of a network in EC2's form, without the members that contexts do not use."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _DESCRIPTIONS = {
 
 
 def description(inventory: Inventory, flow_logs: FlowLogs, captured_s: int) -> dict[str, object]:
-    """Descriptions of the whole network by both accounts in both regions."""
+    """Description of the whole network, as both accounts see it in both regions."""
     places = sorted({(vpc.account_id, vpc.region) for vpc in inventory.vpcs.values()})
     return {
         "schema": "metering.description/1",
@@ -56,7 +56,7 @@ def _region(inventory: Inventory, flow_logs: FlowLogs, account_id: str, region: 
     seen = [
         each
         for each in inventory.interfaces
-        # A VPC's owner sees the participants' resources in the VPC.
+        # A VPC's owner sees the resources of participants in the VPC.
         if each.vpc.region == region and account_id in (each.account_id, each.vpc.account_id)
     ]
     logs = [log for log in flow_logs.logs if (log.account_id, log.region) == (account_id, region)]
@@ -101,7 +101,7 @@ def _type(each: Interface) -> str:
 
 
 def _elastic(each: Interface) -> bool:
-    """Whether a public address is elastic; AWS owns those of load balancers."""
+    """Whether a public address is elastic; AWS owns the addresses of application load balancers."""
     return each.kind is not Kind.ALB
 
 
@@ -162,6 +162,6 @@ def _attachments(inventory: Inventory, account_id: str, region: str) -> list[dic
             ],
         }
         for vpc in attached
-        # The transit gateway's owner sees all attachments, and a VPC's owner sees the VPC's own.
+        # The transit gateway's owner sees all attachments, and a VPC's owner sees only the VPC's own attachments.
         if vpc.region == region and account_id in (OWNER, vpc.account_id)
     ]

@@ -36,7 +36,7 @@ _NUMBERS = {
 
 @dataclass(slots=True)
 class Tally:
-    """Lines and stated bytes of a file by expected outcome."""
+    """Lines and stated bytes of a file, by expected outcome."""
 
     lines: dict[str, int] = field(default_factory=dict)
     bytes: dict[str, int] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogFile:
-    """One object of a log bucket; `movement` is set if all metered lines have the same one."""
+    """One object of a log bucket; `movement` is set if all metered lines have the same movement."""
 
     log: FlowLog
     bucket: str
@@ -73,7 +73,7 @@ class LogFile:
 def log_file(
     log: FlowLog, slot_s: int, number: int, lines: Sequence[Line], movement: Movement | None = None
 ) -> LogFile:
-    """A log file of a time slot. `number` distinguishes the files of one slot."""
+    """A log file of a time slot. `number` distinguishes files of one slot."""
     tally = Tally()
     for outcome, size_bytes, _ in lines:
         tally.add(outcome, size_bytes)
@@ -88,8 +88,8 @@ def log_file(
 
 
 def replica(file: LogFile) -> LogFile:
-    """A copy of a file with another bucket and prefix; text is recompressed into two gzip members."""
-    # The owner of a CloudFront file is in its key; the owner of a flow log file is in its name.
+    """A copy of a file under another bucket and prefix; text is recompressed into two gzip members."""
+    # A CloudFront file's owner is in its key; a flow log file's owner is in its name.
     name = file.key if "/CloudFront/" in file.key else file.key.rpartition("/")[2]
     body = file.body if file.log.parquet else in_two_members(gzip.decompress(file.body))
     return replace(file, bucket=f"replica-of-{file.bucket}", key=f"copied/{file.log.id}/{name}", body=body)

@@ -38,7 +38,7 @@ _RECOMMENDED = (
     "next-hop-interface-type"
 )
 RECOMMENDED = tuple(_RECOMMENDED.split())
-# Fields that differ between lines of one side of a hop.
+# Fields that differ between lines from one side of a hop.
 CHANGING = ("srcport", "dstport", "packets", "bytes", "start", "end", "action", "log-status")
 _TYPES = {
     Kind.NAT: "nat_gateway",
@@ -54,7 +54,7 @@ def fields_of(version: int) -> tuple[str, ...]:
 
 
 def version_of(fields: tuple[str, ...]) -> int:
-    """The version of lines with these fields: the highest version of a field."""
+    """The version of lines with these fields: the highest version of any of the fields."""
     return max(_VERSION_OF[name] for name in fields)
 
 
@@ -80,7 +80,7 @@ def values_of(side: Side, fields: tuple[str, ...]) -> dict[str, str]:
 
 
 def quiet_values_of(own: Interface, fields: tuple[str, ...]) -> dict[str, str]:
-    """Field values of a line without traffic (NODATA, SKIPDATA), which only names its interface."""
+    """Field values of a line without traffic (NODATA, SKIPDATA), which names only its interface."""
     known = _of_interface(own, fields)
     return {name: known.get(name, "-") for name in fields if name not in CHANGING}
 
@@ -126,7 +126,7 @@ class FlowLog:
     Attributes:
         resource_id: Logged resource: a VPC, a subnet or a regional NAT gateway.
         knows: The version whose fields the log has: `v2` to `v11`.
-        prefix: Key prefix of its files, empty or ending with a slash.
+        prefix: Key prefix of the log's files, empty or ending with a slash.
     """
 
     id: str
@@ -145,13 +145,13 @@ class FlowLog:
 
 @dataclass(frozen=True, slots=True)
 class FlowLogs:
-    """All flow logs of a network. At `changed_s`, the first full hour of the traffic, a metering policy changes."""
+    """All flow logs of a network. At `changed_s`, the first full hour of the traffic, the metering policy changes."""
 
     logs: tuple[FlowLog, ...]
     changed_s: int
 
     def of(self, interface: Interface) -> tuple[FlowLog, ...]:
-        """The logs that cover an interface, widest resource first, then oldest first."""
+        """The logs that cover an interface: those of the widest resource first, and per resource the oldest first."""
         if interface.resource_id:
             return tuple(log for log in self.logs if log.resource_id == interface.resource_id)
         resources = (interface.vpc.id, interface.subnet.id)
@@ -162,7 +162,7 @@ class FlowLogs:
 
     @staticmethod
     def authority(seen_by: tuple[FlowLog, ...], hour_s: int) -> FlowLog:
-        """The log with authority in an hour: of the widest existing at its start, the one with the highest version."""
+        """The authoritative log: of the widest logs that exist at the hour's start, the log of the highest version."""
         widest = [log for log in seen_by if log.resource_id == seen_by[0].resource_id]
         return max([log for log in widest if log.created_s <= hour_s], key=lambda log: int(log.knows[1:]))
 
@@ -170,7 +170,7 @@ class FlowLogs:
 def build_flow_logs(
     inventory: Inventory, style: str, first_s: int, fields: tuple[str, ...] = (), *, overlaps: bool = True
 ) -> FlowLogs:
-    """Flow logs in a style: `mixed`, or `v2` to `v11` for one format everywhere; `fields` replace its fields."""
+    """Flow logs in a style: `mixed`, or `v2` to `v11` for one format everywhere; `fields` replace the style's."""
     makers = {
         "main": _spec("v11"),
         "apps": _spec("v11"),
@@ -197,7 +197,7 @@ def build_flow_logs(
 
 
 def _gateway_logs(inventory: Inventory, created_s: int, *, overlaps: bool) -> list[FlowLog]:
-    """One log per gateway, and one of an attachment, whose traffic is also in the gateway's log."""
+    """One log per gateway, and with `overlaps` one log of an attachment, whose traffic the gateway's log has, too."""
     seen = {gateway_id(inventory.seed, region): region for region in (WEST, EAST)}
     if overlaps:
         seen[next(each.id for each in attachments(inventory) if each.name == "spoke")] = WEST
@@ -236,7 +236,7 @@ def _log(
     knows = knows if style == MIXED else style
     chosen = fields or (RECOMMENDED if knows == "v11" else fields_of(int(knows[1:])))
     if knows == "v5" and not fields:
-        # A custom format may have any order of fields.
+        # A custom format may have its fields in any order.
         chosen = tuple(random.Random(f"{inventory.seed}/{resource_id}").sample(chosen, len(chosen)))
     return FlowLog(
         id=made_id("fl", inventory.seed, resource_id, created_s, knows),

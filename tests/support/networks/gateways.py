@@ -1,9 +1,9 @@
 """Transit gateways of a network: their attachments, their logs, and their charges by account.
 
-Each region has a gateway; both are peered and have one owner. The western gateway has a metering policy with the traps
-of real ones: rules in order, by attachment, type, addresses and ports; one that begins and one that ends at a full hour
-while traffic flows; and a middlebox. The payer comes from an independent table, based on AWS's pages, that shares
-nothing with the service's rules.
+Each region has a gateway; the two gateways are peered and have the same owner. The western gateway has a metering
+policy with the traps of real policies: rules in order, by attachment, type, addresses and ports; a rule that begins and
+a rule that ends at a full hour while traffic flows; and a middlebox. The payer comes from an independent table, based
+on AWS's pages, that shares nothing with the service's rules.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ KNOWS = "v6"
 """The version of those fields. All of these logs have them, whatever the style of the network's."""
 
 VPC, VPN, PEERING, FIREWALL = "vpc", "vpn", "peering", "network-function"
-# A part of the spoke's addresses, and the port of all requests.
+# A part of the spoke's addresses, and the port that all requests use.
 _PART, _PORT = "10.2.16.0/20", "443"
 
 
 class Attachment(NamedTuple):
-    """An attachment of a gateway. `name` is the VPC or the kind, for use in journeys."""
+    """An attachment of a gateway. `name` is the VPC or the kind, by which journeys refer to it."""
 
     name: str
     id: str
@@ -48,7 +48,7 @@ class Attachment(NamedTuple):
 
 
 class Pass(NamedTuple):
-    """A flow's record at one attachment of a gateway."""
+    """The record that a flow leaves at one attachment of a gateway."""
 
     source: Attachment
     destination: Attachment
@@ -92,7 +92,7 @@ def attachments(inventory: Inventory) -> tuple[Attachment, ...]:
 def passes(
     inventory: Inventory, names: tuple[str, ...], packet: Packet, journey: str, *, answer: bool
 ) -> tuple[Pass, ...]:
-    """Records of a flow through gateways; `names` are pairs of attachments, entry and exit."""
+    """Records of a flow through gateways; `names` lists attachments in pairs of entry and exit."""
     by_name = {each.name: each for each in attachments(inventory)}
     found = []
     for source, destination in zip(names[::2], names[1::2], strict=True):
@@ -105,13 +105,13 @@ def passes(
 
 
 def billed(record: Pass, changed_s: int, hour_s: int) -> Movement:
-    """The charge of a record in an hour; at `changed_s` the policy changes."""
+    """The charge of a record in an hour; the metering policy changes at `changed_s`."""
     at, peer_region = record.at, record.at.peer_region
     hidden: tuple[str, ...] = ()
     if record.outward:
         usage_type = other_region(at.region, peer_region, "out") if peer_region else NOTHING
     elif at.kind == FIREWALL:
-        # The traffic came through another attachment before, which no field tells.
+        # The traffic previously came through another attachment, which no field states.
         usage_type, hidden = "", ("*",)
     else:
         usage_type = NOTHING if at.kind == PEERING else processed(at.region)
@@ -131,7 +131,7 @@ def billed(record: Pass, changed_s: int, hour_s: int) -> Movement:
 
 
 def _payer(record: Pass, *, changed: bool) -> str:
-    """Payer according to the western policy, before or after its change."""
+    """Payer according to the policy of the western gateway, before or after the change of that policy."""
     source, destination = record.source, record.destination
     if source.region != WEST:
         return source.owner_id
@@ -187,7 +187,7 @@ def _entry(number: int, payer: str, effective: str, state: str = "available", **
 
 
 def described(inventory: Inventory, account_id: str, region: str, changed_s: int) -> dict[str, object]:
-    """EC2's description for an account: a gateway's owner sees everything, others only their own attachments."""
+    """EC2's description for an account: a gateway's owner sees all attachments, other accounts only their own."""
     seen = [
         each
         for each in attachments(inventory)

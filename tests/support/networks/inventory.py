@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Kind(StrEnum):
-    """Owner kind of a network interface."""
+    """Kind of a network interface, by what uses the interface."""
 
     INSTANCE = "instance"
     DATABASE = "database"
@@ -55,11 +55,11 @@ class Vpc:
 
 
 class Interface(NamedTuple):
-    """A network interface, or one zone's part of a regional NAT gateway, which has no interface.
+    """A network interface, or the part of a regional NAT gateway in one zone (such a gateway has no interface).
 
     Attributes:
         account_id: The interface's owner, not always the owner of the VPC.
-        resource_id: Id of a gateway without an interface; else empty.
+        resource_id: Id of the gateway if it has no interface; else empty.
         pods: Address block for pods (prefix delegation); empty if absent.
         told_account_id: The account in logs: AWS reports `unknown` for some interfaces that it created itself.
     """
@@ -92,7 +92,7 @@ class Interface(NamedTuple):
 
     @property
     def log_resource(self) -> str:
-        """The resource on a bill: the instance, the gateway, else the interface."""
+        """The resource on a bill: the instance or the gateway if there is one, else the interface."""
         return self.instance_id or self.resource_id or self.id
 
 
@@ -106,7 +106,7 @@ class Packet(NamedTuple):
 
 
 class Family(NamedTuple):
-    """A kind of external peer, with its address blocks. `service`: AWS service in a version 5 log, or `-`."""
+    """A kind of external peer, with its address blocks. `service`: AWS service name in a version 5 log, or `-`."""
 
     name: str
     location: str
@@ -160,7 +160,7 @@ OWN_PUBLIC = {"us-west-2": "52.34.0.0/20", "us-east-1": "3.92.0.0/20"}
 
 
 def peer(rng: random.Random, family: str, most: int) -> Peer:
-    """A random peer of a family, from `most` addresses in each block."""
+    """A random peer of a family, one of `most` addresses in each block."""
     chosen = FAMILIES[family]
     return Peer(chosen, nth_address(rng.choice(chosen.blocks), 5 + 7 * rng.randrange(most)))
 
@@ -182,7 +182,7 @@ def _entries(ranges: tuple[tuple[str, str, tuple[str, ...]], ...]) -> list[tuple
     ]
 
 
-# The first account id begins with zero: as a number it would have eleven digits.
+# The first account id begins with a zero, so as a number it would have eleven digits.
 OWNER = "012345678901"
 PARTNER = "444455556666"
 WEST = "us-west-2"
@@ -193,7 +193,7 @@ _ZONES = 3
 _LETTERS = {OWNER: "abc", PARTNER: "cab"}
 _SUBNET_BITS = 4
 _UNTOLD = "unknown"
-# Instances that only some journeys use: instances with pods, and instances in a Local Zone.
+# Instances that only some journeys use: some have pods, and some are in a Local Zone.
 PODS, LOCAL = "pods", "local"
 
 
@@ -221,7 +221,7 @@ _OUTLINES = {
     "peer": _Outline(account_id=PARTNER, region=WEST, cidr="10.1.0.0/16", ipv6_cidr="2600:1f14:def:1200::/56"),
     "spoke": _Outline(account_id=PARTNER, region=WEST, cidr="10.2.0.0/16"),
     "east": _Outline(account_id=OWNER, region=EAST, cidr="10.3.0.0/16"),
-    # The same addresses as `main`, without a route there: an address alone does not identify its owner.
+    # The same addresses as in `main`, without a route to them: an address alone does not identify its owner.
     "twin": _Outline(account_id=PARTNER, region=EAST, cidr="10.0.0.0/16"),
     # This VPC has an internet-facing load balancer, and a subnet in a Local Zone.
     "edge": _Outline(account_id=OWNER, region=WEST, cidr="10.5.0.0/16", local=True),
@@ -261,7 +261,7 @@ class Inventory:
     def some(
         self, rng: random.Random, vpc: str, kind: Kind = Kind.INSTANCE, *, public: bool = False, zone: str = ""
     ) -> Interface:
-        """An interface of a kind in a VPC; `public` requires a public address, `zone` a zone id."""
+        """A random interface of a kind in a VPC; `public` requires a public address, `zone` a zone id."""
         return rng.choice([each for each in self._by_role[vpc, kind, public] if not zone or each.zone_id == zone])
 
     def pair(self, rng: random.Random, vpc: str, *, same_zone: bool) -> tuple[Interface, Interface]:
@@ -272,14 +272,14 @@ class Inventory:
                 return one, other
 
     def gateway(self, near: Interface, kind: Kind) -> Interface:
-        """The gateway interface for an instance's packets: one in the same zone, else the first."""
+        """The gateway interface for an instance's packets: an interface in the same zone, else the first interface."""
         gateways = self._by_role[near.vpc.name, kind, kind in _PUBLIC_KINDS]
         return next((each for each in gateways if each.zone_id == near.zone_id), gateways[0])
 
     def add(
         self, vpc: str, kind: Kind, subnet: Subnet, *, public: bool = False, account_id: str = "", role: str = ""
     ) -> Interface:
-        """Make an interface. With a `role`, only journeys that request this name use it."""
+        """Make an interface. With a `role`, only journeys that ask for this role use the interface."""
         owner, number = self.vpcs[vpc], len(self.interfaces)
         regional = kind is Kind.REGIONAL_NAT
         made = Interface(
@@ -306,7 +306,7 @@ class Inventory:
 
 
 def build_inventory(seed: int, instances: int) -> Inventory:
-    """The network with `instances` private instances per subnet, and a third as many public ones."""
+    """The network with `instances` private instances per subnet, and a third as many public instances."""
     inventory = Inventory(seed=seed)
     for name, outline in _OUTLINES.items():
         inventory.vpcs[name] = _vpc(seed, name, outline)
@@ -315,7 +315,7 @@ def build_inventory(seed: int, instances: int) -> Inventory:
             inventory.add(name, kind, _subnet(inventory.vpcs[name], tier, zone), public=tier == "public")
     for vpc in inventory.vpcs.values():
         _add_instances(inventory, vpc, instances)
-    # A participant: an instance of another account in a subnet that the VPC's owner shares.
+    # A participant is an instance of another account in a subnet that the VPC's owner shares.
     for zone in (2, 3):
         inventory.add("main", Kind.INSTANCE, _subnet(inventory.vpcs["main"], "private", zone), account_id=PARTNER)
     for zone in range(1, _ZONES + 1):

@@ -1,4 +1,4 @@
-"""Journeys of traffic: each makes the sides of all hops of a request and its response."""
+"""Journeys of traffic: each journey makes the sides of all hops of a request and its response."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ NOBODY_KNOWS = ("*",)
 
 
 class Side(NamedTuple):
-    """One interface's side of one hop.
+    """One side of a hop, as one interface sees it.
 
     Attributes:
         answer: Whether the side carries the response.
-        source: `srcaddr` of the line; `destination` likewise.
+        source: `srcaddr` of the line; `destination` is its `dstaddr`.
         path: `traffic-path`; empty on ingress.
-        next_hop: The next hop in the log; None if the log names none.
+        next_hop: The next hop in the log; None if the log names no next hop.
     """
 
     own: Interface
@@ -58,14 +58,14 @@ class Side(NamedTuple):
 
 @dataclass(slots=True)
 class Trip:
-    """The sides of a journey, added hop by hop: of the request, or of the response if `answer` is set."""
+    """The sides of a journey, added hop by hop: to the request, or to the response if `answer` is set."""
 
     name: str
     sides: list[Side | Pass] = field(default_factory=list)
     answer: bool = False
 
     def inside(self, sender: Interface, receiver: Interface, packet: Packet, *, told: bool = True) -> None:
-        """Add a hop within a VPC; `told`: whether logs name the next hop."""
+        """Add a hop within a VPC; `told` means that logs name the next hop."""
         seen_out = packet.destination in (receiver.address, receiver.ipv6)
         seen_in = packet.source in (sender.address, sender.ipv6)
         for own, other, direction, seen in ((sender, receiver, "out", seen_out), (receiver, sender, "in", seen_in)):
@@ -77,7 +77,7 @@ class Trip:
             self._add(own, packet, IN_VPC, other if told else None, moved)
 
     def through(self, inventory: Inventory, packet: Packet, *names: str) -> None:
-        """Add the records of a way through one or more transit gateways, by attachment names."""
+        """Add the records of a path through one or more transit gateways, given by attachment names."""
         self.sides += passes(inventory, names, packet, self.name, answer=self.answer)
 
     def peered(self, sender: Interface, receiver: Interface, packet: Packet) -> None:
@@ -91,7 +91,7 @@ class Trip:
             self._add(own, packet, path, None, moved)
 
     def public(self, sender: Interface, receiver: Interface) -> None:
-        """Add a hop between two interfaces of the network by public addresses."""
+        """Add a hop between two interfaces of the network that use public addresses."""
         here = sender.vpc.region == receiver.vpc.region
         for own, other, direction in ((sender, receiver, "out"), (receiver, sender, "in")):
             region = own.vpc.region
@@ -153,7 +153,7 @@ _PEERS = 900
 
 
 class Journey(NamedTuple):
-    """A kind of journey: `make` adds sides to a trip; `answer`: response bytes in percent of the request's."""
+    """A kind of journey: `make` adds sides to a trip; `answer` is the response's part of all bytes, in percent."""
 
     make: Callable[[Trip, Inventory, random.Random], None]
     answer: int
@@ -169,7 +169,7 @@ def _there_and_back(
     net: Inventory | None = None,
     gateways: tuple[str, ...] = (),
 ) -> None:
-    """Add the hops of a request and its response between two addresses along a chain of interfaces.
+    """Add the hops of a request and its response between two addresses, along a chain of interfaces.
 
     Hops between two VPCs use the transit gateway attachments `gateways`.
     """
@@ -243,13 +243,13 @@ def _network_balanced(trip: Trip, net: Inventory, rng: random.Random) -> None:
 
 
 def _client_kept(trip: Trip, net: Inventory, rng: random.Random) -> None:
-    """A network load balancer that preserves the client's address: the target sees an internal public peer."""
+    """A network load balancer that preserves client addresses: an internal one, yet the target sees a public peer."""
     node, target = net.some(rng, "main", Kind.NLB), net.some(rng, "main")
     _there_and_back(trip, (target, node), target.address, peer(rng, "internet", _PEERS).address)
 
 
 def _client_kept_outside(trip: Trip, net: Inventory, rng: random.Random) -> None:
-    """As `_client_kept`, with an internet-facing one."""
+    """As `_client_kept`, with an internet-facing load balancer."""
     node, target = net.some(rng, "edge", Kind.NLB, public=True), net.some(rng, "edge")
     client = peer(rng, "internet", _PEERS)
     trip.enters(node, client)
@@ -260,7 +260,7 @@ def _client_kept_outside(trip: Trip, net: Inventory, rng: random.Random) -> None
 
 
 def _pods(trip: Trip, net: Inventory, rng: random.Random) -> None:
-    """Between pods on two instances, whose addresses no interface lists."""
+    """Between pods on two instances; no interface lists the pods' addresses."""
     one, other = rng.sample([net.some(rng, PODS, zone=f"usw2-az{zone}") for zone in (1, 2, 3)], 2)
     here, there = nth_address(one.pods, rng.randrange(16)), nth_address(other.pods, rng.randrange(16))
     _there_and_back(trip, (one, other), here, there)
@@ -300,7 +300,7 @@ def _inspected(trip: Trip, net: Inventory, rng: random.Random) -> None:
 
 
 def _vpn(trip: Trip, net: Inventory, rng: random.Random) -> None:
-    """An on-premises network over a VPN attachment."""
+    """Between an instance and an on-premises network, over a VPN attachment."""
     one, there = net.some(rng, "main"), peer(rng, "on-premises", _PEERS)
     _there_and_back(
         trip, (one, net.gateway(one, Kind.TGW)), one.address, there.address, net=net, gateways=("main", VPN)
@@ -345,7 +345,7 @@ def _direct(vpc: str, family: str) -> Callable[[Trip, Inventory, random.Random],
 
 
 def _gateway_endpoint(family: str) -> Callable[[Trip, Inventory, random.Random], None]:
-    """S3 or DynamoDB through a gateway endpoint. The response could also come from a NAT gateway."""
+    """To S3 or DynamoDB through a gateway endpoint. The response could also come from a NAT gateway."""
 
     def make(trip: Trip, net: Inventory, rng: random.Random) -> None:
         one, there = net.some(rng, "main"), peer(rng, family, _PEERS)
@@ -364,7 +364,7 @@ def _on_premises(trip: Trip, net: Inventory, rng: random.Random) -> None:
 
 
 def _elastic(trip: Trip, net: Inventory, rng: random.Random) -> None:
-    """Between two instances of a region by elastic addresses: regional traffic, even in one zone."""
+    """Between two instances of a region by elastic addresses, which is regional traffic, even in one zone."""
     one, other = net.some(rng, "main", public=True), net.some(rng, "carrier", public=True)
     _by_public(trip, one, other)
 

@@ -1,4 +1,4 @@
-"""A network's traffic as a stream of log files. The true sums grow as files are made."""
+"""A network's traffic as a stream of log files. The sums of the true usage grow while files are made."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Sum(NamedTuple):
 
 
 class Hour(NamedTuple):
-    """A movement in an hour, in logs with the fields of version `knows`."""
+    """A movement in an hour, seen by logs with the fields of version `knows`."""
 
     hour_s: int
     knows: str
@@ -36,14 +36,14 @@ class Hour(NamedTuple):
 
 @dataclass(slots=True)
 class Truth:
-    """Exact sums of all traffic in a network's logs, counted once, and of repeated lines."""
+    """Exact sums of all traffic in a network's logs, each counted once, and sums of repeated (shadowed) lines."""
 
     tally: Tally = field(default_factory=Tally)
     shadowed: dict[str, Sum] = field(default_factory=dict)
     _sums: dict[Hour, list[int]] = field(default_factory=dict)
 
     def move(self, hour: Hour, size_bytes: int, lines: int = 1) -> None:
-        """Count a side of a hop once. A line with both directions counts with its first one."""
+        """Count a side of a hop once. A line with both directions counts as a line of its first direction."""
         entry = self._sums.setdefault(hour, [0, 0])
         entry[0] += size_bytes
         entry[1] += lines
@@ -61,7 +61,7 @@ class Truth:
         return sum(size_bytes for size_bytes, _ in self._sums.values())
 
     def hidden_bytes(self) -> int:
-        """Bytes whose log fields do not suffice to classify them, even with the whole inventory."""
+        """Bytes that the fields of their log do not suffice to classify, even with the whole inventory."""
         return sum(entry[0] for hour, entry in self._sums.items() if hour.movement.hides(hour.knows))
 
 
@@ -73,7 +73,7 @@ _WHOLE = (*_SHORT, "cs-method", "x-edge-result-type")
 # Edge -> its billing area. The airport of the last edge is in no list.
 _EDGES = {"LHR61-P2": "EU", "IAD89-C3": "US", "GRU3-C1": "SA", "NRT57-P3": "JP", "QQQ1-C1": ""}
 _FREE, _TO_ORIGIN, _UNTOLD = "DataTransfer-In-Bytes", "DataTransfer-Out-OBytes", ""
-# Method, result, and the usage as which AWS bills the request's bytes. A log does not tell who caused an error.
+# Method, result, and the usage under which AWS bills the request's bytes. A log does not show who caused an error.
 _REQUESTS = (
     ("GET", "Hit", _FREE),
     ("GET", "Miss", _FREE),
@@ -133,7 +133,7 @@ def requests(log: flow_logs.FlowLog, seed: int, number: int, first_s: int, last_
 
 
 def alone(request: Request, move: Move) -> Request:
-    """The request, with only this direction's bytes."""
+    """The request, with the bytes of only one direction."""
     values = request.text.split("\t")
     values[4 if move is request.moves[0] else 3] = "-"
     return Request(request.time_s, "\t".join(values), (move,))
@@ -158,7 +158,7 @@ def _movement(log: flow_logs.FlowLog, edge: str, traffic: str) -> Movement:
 
 
 def edge_file(log: flow_logs.FlowLog, hour_s: int, found: Sequence[Request], movement: Movement | None) -> LogFile:
-    """The log file of an hour; `movement`: the common one of all lines, if any."""
+    """The log file of an hour; `movement` is the movement of all lines, if they have the same."""
     tally = Tally()
     tally.add("header", lines=2)
     lines = [Line("metered", sum(move.bytes for move in each.moves), each.text) for each in found]
@@ -175,7 +175,7 @@ def edge_file(log: flow_logs.FlowLog, hour_s: int, found: Sequence[Request], mov
 SLOT_S = 5 * MINUTE_S
 _LONGEST_S = 10 * MINUTE_S
 _LEAST_BYTES, _MOST_BYTES = 2_000, 2_000_000
-# Number of a slot's interfaces without traffic.
+# Number of interfaces in a slot that have no traffic.
 _QUIET = 5
 _PERCENT = 100
 
@@ -185,19 +185,19 @@ class NetworkPlan:
     """The traffic to make. The same plan makes the same files on every machine.
 
     Attributes:
-        mix: Weight of each journey, by bytes. Journeys not listed do not occur.
+        mix: Weight of each journey, by bytes. Journeys that are not listed do not occur.
         lines: Approximate number of traffic lines to make.
         first_s: Start of the first 5-minute slot, in epoch seconds.
         style: Formats of the logs: `mixed`, or `v2` to `v11` for one format everywhere.
-        fields: Fields of all logs, if they differ from the style's.
+        fields: Fields of all logs, if they differ from the fields of the style.
         instances: Private instances in each subnet.
         variety: Number of different pairs of endpoints per journey.
         file_lines: Maximum lines per file; a slot has as many files as needed.
-        rejected: Rejected lines per 1,000; likewise `untold` (lines without optional metadata) and `equal` (equal lines
-            of two connections with the same bytes).
+        rejected: Rejected lines per 1,000; likewise `untold` (lines without optional metadata) and `equal` (two
+            connections with equal bytes, whose lines are equal).
         overlaps: Whether two logs cover some interfaces.
         apart: Whether each file has lines of only one kind of movement.
-        edge_requests: Number of requests that CloudFront logs over the whole time.
+        edge_requests: Number of requests that CloudFront logs in all slots together.
     """
 
     seed: int = 1
@@ -219,9 +219,9 @@ class NetworkPlan:
 
 
 class _Seen(NamedTuple):
-    """A side of a hop with its lines: a log, and a text with placeholders for changing values.
+    """A side of a hop, with its line in each log: a text with placeholders for changing values.
 
-    `moved` returns the side's movement in an hour. `rejectable`: not of a transit gateway.
+    `moved` returns the side's movement in an hour. `rejectable` is false for sides of a transit gateway.
     """
 
     answer: bool
@@ -249,7 +249,7 @@ class _Flow(NamedTuple):
         }
 
 
-# Lines of future files by log, and also by movement if movements are in separate files.
+# Lines of future files by log and, if movements are in separate files, by movement.
 _Piles = dict[tuple[str, "Movement | None"], list[Line]]
 
 
@@ -311,14 +311,14 @@ class Network:
                 yield self._told(log_file(log, slot_s, number, part, movement))
 
     def _travel(self, rng: random.Random, slot_s: int, name: str, piles: _Piles) -> int:
-        """Add one flow of a journey: a line for each side of each hop, in each log that covers the side."""
+        """Add one flow of a journey: for each side of each hop, a line in each log that covers the side."""
         size_bytes = rng.randint(_LEAST_BYTES, _MOST_BYTES)
         answered = size_bytes * JOURNEYS[name].answer // _PERCENT
         end_s = slot_s + rng.randrange(SLOT_S)
         flow = _Flow(end_s - rng.randrange(1, _LONGEST_S), end_s, rng.randint(32_768, 60_999))
         sides = self._routes[name][rng.randrange(self._plan.variety)]
         for side in sides:
-            # Each side counts its own bytes. The counts differ by acknowledgements and retransmissions.
+            # Each side of a flow counts its own bytes. The counts differ by acknowledgements and retransmissions.
             own_bytes = (answered if side.answer else size_bytes - answered) + rng.randrange(_PERCENT)
             rejected = rng.randrange(1_000) < self._plan.rejected and side.rejectable
             # Two connections between the same places may move the same at once: without ports, their lines are equal.
@@ -347,7 +347,7 @@ class Network:
         return piles.setdefault((log.id, kind), [])
 
     def _be_quiet(self, rng: random.Random, slot_s: int, piles: _Piles) -> None:
-        """Add lines for interfaces without traffic (NODATA) and for lost records (SKIPDATA)."""
+        """Add lines of interfaces without traffic (NODATA) or with lost records (SKIPDATA)."""
         for interface in rng.sample(self.inventory.interfaces, _QUIET):
             for log in self.flow_logs.of(interface):
                 if log.created_s > slot_s:
@@ -383,7 +383,7 @@ class Network:
         return _Seen(record.answer, False, partial(billed, record, self.flow_logs.changed_s), logs, texts)
 
     def _forgetful(self, side: Side, rng: random.Random) -> Side:
-        """The side, occasionally without metadata that a log gives only on a best-effort basis."""
+        """The side, occasionally without its next hop, which a log names only on a best-effort basis."""
         if side.next_hop is None or rng.randrange(1_000) >= self._plan.untold:
             return side
         hidden = side.movement.hidden
@@ -397,7 +397,7 @@ class Network:
 
 
 def _without_resource(movement: Movement) -> Movement:
-    """The kind of a movement. Movements without an interface have another kind."""
+    """The kind of a movement. Movements without an interface are a separate kind."""
     return movement._replace(resource_id="", interface_id="-" if movement.interface_id == "-" else "")
 
 

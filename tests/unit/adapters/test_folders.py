@@ -1,4 +1,4 @@
-"""A folder as an object store: the contract suite, and behaviour that only folders have."""
+"""A folder as an object store passes the contract suite, and has behaviour that only folders have."""
 
 import json
 import os

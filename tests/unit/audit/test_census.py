@@ -1,4 +1,4 @@
-"""Full scans in parts: exact despite concurrent writes, saved and resumed, in bounded memory."""
+"""Full scans in parts are exact despite concurrent writes, are saved and resumed, and use bounded memory."""
 
 import gzip
 import json
@@ -72,7 +72,7 @@ def test_what_comes_between_any_two_calls_of_a_scan_makes_no_hour_differ(deep: b
 
 
 def doubtful(world: World, state: CensusState) -> list[int]:
-    """Finish the count; return hours that differ at first sight, without a second look."""
+    """Finish the count; return the hours that differ in the count, before a second look confirms it."""
     world.jobs.reconciler.census.go_on(state)
     checks = Findings(state, world.jobs.figures.may_lack_markers).checks()
     return [hour_s for hour_s, (_, doubt) in checks.items() if doubt]
@@ -125,7 +125,7 @@ def test_items_that_cancel_out_are_no_hour_of_their_own(world: World, deep: bool
 
 @pytest.mark.parametrize("deep", [False, True])
 def test_an_hour_in_which_a_run_books_while_it_is_read_is_doubted(world: World, deep: bool) -> None:
-    """The run is unfinished: no list has its rows yet (P37)."""
+    """The run is unfinished: no list has the run's rows yet (P37)."""
     entry = next(entry for entry in usage_of(world.items) if entry.key.hour_s == HOUR)
     run = Update(table=Table.USAGE, key=entry.item_key, add={"v": 1}, set={"n0": max(entry.runs.values()) + 1})
     world.items.update(run)
@@ -138,7 +138,7 @@ def test_an_hour_whose_first_batches_come_while_markers_are_read_has_its_rows_co
 
     def come() -> None:
         if not world.usage() or not any(key.hour_s == new_s for key in world.usage()):
-            # So many that most parts of the table are still unread.
+            # So many items that most parts of the table are still unread.
             world.send(*[[record(3, start_s=new_s)] for _ in range(20)])
             world.compact_all()
 

@@ -1,4 +1,4 @@
-"""Objects below `drop/` without an S3 event are found by listing, and announced again."""
+"""Objects below `drop/` whose S3 event was lost are found by a listing, and announced again."""
 
 from dataclasses import replace
 from threading import Barrier
@@ -41,7 +41,7 @@ class World(WatchedRegion):
         return DropCheck(items=self.items, objects=self.objects, clock=self.clock, bucket=BUCKET)
 
     def watched(self, *holds: Hold) -> None:
-        """Store a measurement of the watch with `holds`."""
+        """Store a measurement of the watch in which `holds` hold completeness back."""
         now_s = self.clock.now_ms() // 1_000
         through_s = min([now_s, *(hold.since_s for hold in holds)])
         self.put(Completeness(through_s=through_s, held_by=holds, measured_s=now_s))
@@ -59,13 +59,13 @@ class World(WatchedRegion):
         return self
 
     def registered(self) -> Self:
-        """A stage that refuses unregistered senders."""
+        """Make the stage one that refuses unregistered senders."""
         told = refused_sender_item("AROA:other", self.clock.now_ms() // 1_000)
         self.items.put(Put(table=Table.LEDGER, item=told))
         return self
 
     def refuse(self, dropped: LostDrop) -> None:
-        """Quarantine the announcement of an object, refused because of its sender."""
+        """Quarantine the announcement of an object, as refused because of the announcement's sender."""
         batch = quarantined(
             "",
             content_hash="ab",
@@ -129,7 +129,7 @@ def test_what_holds_no_message_back_hides_no_lost_object(world: World, holder: H
 
 
 def test_an_announcement_that_is_in_quarantine_for_its_sender_is_not_lost() -> None:
-    """A forbidden batch gets no marker, because senders must not decide others' ids."""
+    """A forbidden batch gets no marker, because a sender must not decide the batch ids of others."""
     world = World().registered()
     world.refuse(world.drop("a.ndjson", announced=False))
     assert world.later(HOUR_S).run().lost == ()
@@ -160,7 +160,7 @@ def test_of_quarantine_only_what_may_tell_of_an_object_is_read_and_once() -> Non
     for n in range(3):
         world.refuse(LostDrop(key=f"drop/since{n}", etag="ab", put_s=START_S))
     assert world.later(HOUR_S).reads_of_a_run() == 3
-    # The day's pass is complete, and the data compared with the lost object is not read again.
+    # The pass of the day is complete, and the data that was compared with the lost object is not read again.
     assert world.later(HOUR_S).reads_of_a_run() == 0
     world.refuse(LostDrop(key="drop/later", etag="ab", put_s=START_S))
     assert world.later(MINUTE_S).reads_of_a_run() == 1

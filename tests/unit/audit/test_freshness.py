@@ -1,4 +1,4 @@
-"""Completeness of a report: each known fact can hold it back, and nothing else does."""
+"""Completeness of a report: each known fact can hold completeness back, and nothing else can."""
 
 import random
 from dataclasses import replace
@@ -101,7 +101,7 @@ def test_a_commit_that_waits_for_the_roll_up_holds_back_to_the_time_its_oldest_m
 
 
 def test_more_waiting_commits_than_are_read_keep_the_earlier_completeness(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The times of the unread commits are unknown."""
+    """The times of the commits that are not read are unknown."""
     monkeypatch.setattr(freshness_module, "WAITING_READ", 3)
     setup = Setup()
     setup.freshness.keep()
@@ -199,7 +199,7 @@ def test_everything_that_holds_it_back_is_named_the_earliest_first(setup: Setup)
 
 
 def test_what_holds_nothing_back_is_not_named_and_what_holds_back_is_never_left_out() -> None:
-    """In any state of a region, completeness reaches its upper bound if and only if nothing holds it back."""
+    """In any state of a region, completeness reaches its upper bound if and only if no fact holds it back."""
     rng = random.Random(7)
     for _ in range(300):
         setup = Setup()

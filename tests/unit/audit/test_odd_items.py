@@ -21,7 +21,7 @@ from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, World, record
 
 OTHER = "210987654321"
 PLACES = ("internet", "us-east-1/use1-az1", "us-east-1/use1-az4", "us-east-1/use1-az6")
-# Attributes that a manual write replaces in an item, and attributes that a manual write removes.
+# Attributes that a manual write replaces in an item, and attributes that it removes.
 WRITTEN: dict[str, dict[str, Any]] = {
     "an attribute that no release has": {"bytes": 777},
     "several of them": {f"mine{number}": number for number in range(50)},
@@ -44,7 +44,7 @@ TORN: dict[str, tuple[str, ...]] = {
     "without its numbers and its revision": ("n0", "v"),
     "without anything": ("b0", "r0", "v", "n0"),
 }
-# Damage that the figures alone do not show.
+# Damage that cannot be seen from the figures alone.
 ODD = {*WRITTEN, *TORN} - {"without its bytes"}
 
 
@@ -59,7 +59,7 @@ def key(world: World, account_id: str) -> Key:
 
 
 def damaged(form: str) -> tuple[World, dict[UsageKey, Total]]:
-    """A world with one account's item damaged and another's lost, and the correct table content."""
+    """A world in which one account's item is damaged and another account's item is lost, and the correct usage."""
     world = World()
     world.send([record(5)], [record(7, account=OTHER)])
     true = world.usage()
@@ -76,7 +76,7 @@ def spoil(world: World, form: str) -> None:
 
 
 def end_of(run: Callable[[], object]) -> str:
-    """Run a job; return its error text if damage stops it, else ""."""
+    """Run a job; return the error text if damage stops the job, else ""."""
     try:
         run()
     except LedgerCorruptError as error:
@@ -175,7 +175,7 @@ def test_an_item_whose_key_nobody_can_read_is_named_and_the_pass_goes_on() -> No
 
 
 def test_what_is_odd_goes_while_a_run_is_planned_and_is_corrected_when_the_run_is_over() -> None:
-    """A figure that is text stops the run, so a repair must not wait for it."""
+    """A figure that is text stops the run, so a repair must not wait for the run."""
     world = World()
     world.send([record(5)])
     spoil(world, "a figure that is text")
@@ -192,7 +192,7 @@ def test_what_is_odd_goes_while_a_run_is_planned_and_is_corrected_when_the_run_i
 
 
 def test_an_item_without_numbers_gets_none_while_a_run_that_names_it_is_planned() -> None:
-    """The run may have updated the item, so the missing number need not be that of a done run."""
+    """The run may have updated the item, so the missing number need not be the number of a done run."""
     world = World()
     world.send([record(5)])
     world.send([record(11)], rolled_up=False)
@@ -246,7 +246,7 @@ def lose_name(world: World, number: int, *, also_its_name: bool) -> None:
 
 
 def world_of_kinds() -> tuple[World, dict[UsageKey, Total]]:
-    """An account with three booked kinds and a waiting one, and another account."""
+    """An account with three booked kinds of usage, and another account; the correct usage."""
     world = World()
     world.send([record(5 + number, to=to) for number, to in enumerate(PLACES[:3])], [record(7, account=OTHER)])
     return world, world.usage()
@@ -269,7 +269,7 @@ def test_a_number_that_is_lost_with_its_name_pages_and_a_rebuild_puts_all_right(
     world.send([record(11, to=PLACES[3])], rolled_up=False)
     assert "`metering rebuild usage`" in end_of(world.roll_up), "it is held for a claim that is landing, without a page"
     assert [alert.severity for alert in world.alerts.sent] == ["page"]
-    # Everything else is compared: the account's other kinds, and other accounts.
+    # Everything else is compared: the account's other kinds, and all other accounts.
     found = world.jobs.reconciler.check(from_s=0, to_s=NOW_S + DAY_S, deep=True)
     assert [each.key.to_location for check in found.different for each in check.differences if each.key] == [PLACES[1]]
     assert any("N#000001 is missing" in text for text in found.markers.contradictions.texts())

@@ -119,7 +119,7 @@ def test_usage_items_of_a_closed_month_become_what_was_frozen_and_reports_stay()
     assert (result.repaired, result.unstable, result.damaged) == (2, (), ())
     assert set(result.closed) == {FIRST_S, AFTER_S - HOUR_S}
     assert world.usage() == before
-    # No bill is wrong, and a correction would count the same bytes twice.
+    # No bill is wrong, and a correction would count the same bytes a second time.
     query = UsageQuery(from_s=FIRST_S, to_s=AFTER_S + 30 * DAY_S, group_by=("month",))
     source = world.source()
     rows = report_rows([source], query, now_s=AFTER_S + 5 * DAY_S)
@@ -164,7 +164,7 @@ def test_a_month_that_cannot_be_closed_for_a_difference_is_repaired_and_then_clo
 
 
 def test_rebuilt_markers_of_a_widened_window_outlive_every_copy() -> None:
-    """With a window of 60 days, markers live 75: a copy on day 55 meets the marker rebuilt on day 52."""
+    """With a window of 60 days, markers live for 75 days: a copy on day 55 finds the marker rebuilt on day 52."""
     world = World(window_s=60 * DAY_S, marker_life_s=75 * DAY_S)
     [batch_id] = world.send([record(5)])
     sent_again = world.clock.now_ms()
@@ -185,7 +185,7 @@ def test_quarantine_of_a_commit_whose_item_may_have_expired_is_no_orphans(window
 
 
 def test_usage_that_is_lost_while_a_run_books_is_repaired_once_wherever_the_run_stands() -> None:
-    """After a repair that includes a run's placed rows, the run must not add them to the lost item again."""
+    """After a repair that includes the rows that a run has placed, the run must not add them to the lost item again."""
     number, left = 0, 0
     while True:
         world = world_with_traffic()
@@ -268,7 +268,7 @@ LOCATIONS = ("internet", "us-east-1/use1-az1", "us-east-1/use1-az4", "us-east-1/
 
 
 def world_beyond_the_cap() -> World:
-    """An account with four usage kinds, of which two got a number."""
+    """An account with four usage kinds, of which two have a number."""
     world = World(kinds_per_account=2)
     world.send([record(5 + n, to=to) for n, to in enumerate(LOCATIONS)])
     assert sorted(entry.number is None for entry in usage_of(world.items)) == [False, False, True, True]
@@ -301,7 +301,7 @@ def test_kinds_with_and_without_a_number_are_put_right() -> None:
 
 
 def test_a_kind_that_got_a_number_meanwhile_is_left_to_the_next_look() -> None:
-    """Another repair may have corrected the kind under its new number."""
+    """Another repair may already have corrected the kind under the kind's new number."""
     world = world_beyond_the_cap()
     [named, *_] = [entry for entry in usage_of(world.items) if entry.number is None]
     change(world.items, named, 7)
@@ -381,7 +381,7 @@ BATCHES = 40
 
 
 def world_of_batches() -> World:
-    """Batches with rows in one to three hours: in lake files, in staging, and waiting for the roll-up."""
+    """Batches with rows in one to three hours; the rows are in lake files, in staging, or waiting for the roll-up."""
     world = World()
     starts = (NOW_S, NOW_S - HOUR_S, NOW_S - 30 * HOUR_S)
     batches = [
@@ -446,7 +446,7 @@ def test_where_nothing_is_missing_rows_are_read_once_and_nothing_is_written() ->
 
 
 def test_a_marker_that_is_lost_after_an_hour_of_it_was_looked_up_comes_back_whole_or_not_yet() -> None:
-    """A look finds the marker at one hour of the batch, but not at the next."""
+    """A look finds the marker at one hour of the batch, but not at the batch's next hour."""
     number = 2
     whole = figures(marker_of(world_of_batches(), number))
     came_back = set()
@@ -482,7 +482,7 @@ def test_a_rejected_marker_of_a_batch_that_has_rows_is_replaced_and_an_accepted_
 
 
 def test_a_marker_that_comes_meanwhile_stays() -> None:
-    """Another process rebuilds the markers between two calls."""
+    """Another process rebuilds the markers between two calls of a rebuild."""
     lost = [marker_key("batch-3"), marker_key("batch-5")]
     for number in count(1, 13):
         world, calls = world_of_batches(), count(1)

@@ -209,14 +209,14 @@ def test_numbers_may_come_in_any_order_and_again() -> None:
     assert plus(seen, dict.fromkeys((0, 2, 4, 5, 6), 90), 9) == SeenSequences(last=7, last_ms=70)
 
 
-# Looks at one hour and at the hours of a day: equal, different, too large, too old, or changing.
+# Checks of one hour and of the hours of a day: equal, different, too large, too old, or changing.
 
 OTHER = "210987654321"
 DAY = [HOUR - 2 * HOUR_S, HOUR - HOUR_S, HOUR]
 
 
 def world_of_a_day() -> World:
-    """Three hours, in lake files of two runs and in staging."""
+    """Three hours of rows, in lake files of two runs and in staging."""
     world = World()
     for round_ in range(3):
         for hour_s in DAY:
@@ -257,7 +257,7 @@ def test_hours_of_many_keys_are_held_one_at_a_time(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(AccountDays, "_compared", counted)
     assert all(check.agrees for check in days_of(world).look(DAY).values())
-    # Each hour has two keys in files, and two in staging.
+    # Each hour has two keys in lake files, and two in staging.
     monkeypatch.setattr(incremental, "KEYS_AT_ONCE", 5)
     assert all(check.agrees for check in days_of(world).look(DAY).values())
     assert held == [3, 2, 1]

@@ -1,4 +1,4 @@
-"""The reconciler's ticks: full reads while cheap; otherwise new published files, and differences from a scan."""
+"""The reconciler's ticks: full reads while these are cheap; otherwise only new files, and differences of a scan."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -26,7 +26,7 @@ OLD_HOUR = HOUR - 20 * DAY_S
 
 
 def published(*hours: int, batches: int = 2) -> World:
-    """A region whose `hours` a run has published."""
+    """A region in which a run has published these `hours`."""
     world = World(scan_every_s=DAY_S)
     for hour_s in hours:
         world.send(*[[record(5, start_s=hour_s), record(7, start_s=hour_s)] for _ in range(batches)], source="edge")
@@ -92,7 +92,7 @@ def test_a_quick_pass_does_not_read_what_waits_in_other_hours() -> None:
 
 
 def test_an_hour_is_never_said_to_differ_wherever_a_run_of_the_roll_up_stands() -> None:
-    """A run's bookings that are not placed yet wait for the next look; all else in the hour is compared (P37)."""
+    """Bookings of a run that are not placed yet wait for the next look; all else in the hour is compared (P37)."""
 
     def waiting_world() -> World:
         world = published(OLD_HOUR)
@@ -235,7 +235,7 @@ def test_what_there_is_no_time_for_has_an_age_and_keeps_the_pass_from_having_fin
 
 
 def test_the_newest_hour_is_compared_first_and_nothing_waits_for_ever() -> None:
-    """Half of the time is reserved for the longest-waiting hours, so that newer ones do not starve them."""
+    """Half of the time is reserved for the hours that wait longest, so that newer hours do not starve them."""
     hours = [HOUR - 2 * HOUR_S - n * DAY_S for n in range(9)]
     world = published(*hours)
     world.items.on_call = lambda _call: world.clock.advance_s(9)
@@ -249,7 +249,7 @@ def test_the_newest_hour_is_compared_first_and_nothing_waits_for_ever() -> None:
 
 
 def test_an_hour_that_is_not_over_comes_last() -> None:
-    """Comparing the current hour is useless, because it changes continuously."""
+    """Comparing the current hour is useless, because the hour changes continuously."""
     world = published(HOUR, OLD_HOUR)
     newest, _ = world.jobs.reconcile_tick.checker._days({HOUR: 1, HOUR - 2 * HOUR_S: 1, OLD_HOUR: 1})
     assert newest == [(HOUR - 2 * HOUR_S,), (OLD_HOUR,), (HOUR,)]
@@ -411,7 +411,7 @@ STRANGER = "999999999999"
 
 
 def scanned_before() -> World:
-    """A region with a published hour of today and an old one, after a scan without differences."""
+    """A region with a published hour of today and an old published hour, after a scan without differences."""
     world = published(HOUR, OLD_HOUR)
     assert tick(world).different == 0
     return world
@@ -551,12 +551,12 @@ def test_runs_that_the_list_has_no_room_for_wait_since_they_were_published(monke
 
 
 def judged(world: World) -> ReconciliationResult:
-    """Run a scan during which a batch of an old hour arrives, and check the calls that judge the difference."""
+    """Run a scan during which a batch of an old hour arrives; check the calls that decide about the difference."""
     reconciler = world.jobs.reconciler
     state = reconciler.begin(from_s=OLD_HOUR - HOUR_S, to_s=NOW_S + DAY_S)
 
     def beside(now: CensusState) -> None:
-        """Send a batch after the old hour's rows were counted, and before its usage is read."""
+        """Send a batch after the rows of the old hour were counted, and before the usage of the old hour is read."""
         if (now.phase, now.done) == ("rows", 1):
             world.send([record(9, start_s=OLD_HOUR)])
 

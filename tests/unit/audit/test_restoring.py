@@ -1,4 +1,4 @@
-"""A restored ledger is detected before a run number is used twice, and continues with a new usage table."""
+"""A restored ledger is detected before any run number is used twice; it continues with a new usage table."""
 
 from collections.abc import Callable, Iterable
 from itertools import count
@@ -21,14 +21,14 @@ PEERS = ("internet", "eu-west-1", "cloudfront")
 
 
 class Restored(World):
-    """A region whose ledger was restored to a time before its last runs."""
+    """A region whose ledger was restored to a time before the last runs of both chains."""
 
     def __init__(self, *, planned: bool = False, placing: int = 0) -> None:
         """Runs of both chains.
 
         Args:
-            planned: Whether a lake run was planned, and had marked pointers.
-            placing: Number of the write at which a planned roll-up run was killed; 0 if not killed.
+            planned: Whether, at the backup, a lake run was planned and had marked pointers.
+            placing: Number of the write at which a planned roll-up run was killed; 0 if no run was killed.
         """
         super().__init__()
         self._traffic("a", PEERS[:2])
@@ -39,13 +39,13 @@ class Restored(World):
             self._traffic("q", PEERS[:2], rolled_up=False)
             self.killed_at(placing, self.roll_up)
         if planned:
-            # The lake's run is planned, and its pointers are marked.
+            # The run of the lake is planned, and its pointers are marked.
             assert self.dies_after(14, self.compact_all)
             newest = newest_run(self.items, lake_chain(0))
             assert newest is not None
             assert newest.state == "planned"
         before = list(self.items.everything(Table.LEDGER))
-        # The restore loses this time: a new kind gets the next number, and runs continue.
+        # The restore loses this period: a new kind gets the next number, and runs continue.
         self.roll_up()
         self._traffic("c", PEERS)
         self.compact_all()
@@ -66,7 +66,7 @@ class Restored(World):
         self.settings = self.settings.model_copy(update={"usage_generation": 3})
 
     def process(self) -> LakeJobs:
-        """The jobs of a new process."""
+        """The lake jobs, as in a new process."""
         return self.parts().jobs()
 
     def restore(self) -> None:
@@ -77,7 +77,7 @@ class Restored(World):
         return merge(view.hour_usage(hour_s) for hour_s in view.hours())
 
     def killed_at(self, number: int, run: Callable[[], object]) -> bool:
-        """Run `run`, and kill it at write `number` (from 0); return whether it was killed."""
+        """Call `run`, and kill it at write number `number` (from 0); return whether it was killed."""
         writes = {"items.put", "items.update", "items.delete", "items.transact", "objects.put"}
         return self.dies_after(number, run, writes)
 

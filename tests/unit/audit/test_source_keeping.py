@@ -1,4 +1,4 @@
-"""Sources: whatever numbers a source sends, its item stays small, others are tracked, and rulings of people apply."""
+"""Sources: whatever numbers a source sends, its item stays small, others are tracked, and people's rulings apply."""
 
 import tracemalloc
 
@@ -149,7 +149,7 @@ def test_a_source_expires_and_the_table_may_forget_it(setup: Setup) -> None:
 
 
 def test_a_number_that_is_no_credible_continuation_holds_nothing_back_and_is_named(setup: Setup) -> None:
-    """Any sender may use any source id, so one number of 2^62 must not freeze `complete_through` for 35 days."""
+    """Any sender may use any source id, so one number of 2^62 must not stop `complete_through` for 35 days."""
     setup.decide("edge", *range(10), 2**62)
     setup.scan()
     assert setup.scan() is None
@@ -211,7 +211,7 @@ def test_a_ruling_is_honoured_between_whole_passes_and_tells_of_no_gap_early(set
     assert setup.keeper.honour() is None
     setup.rule("edge", RulingKind.ACCEPT_GAP, (1, 4))
     assert setup.keeper.honour() == (NOW_S * 1000,)
-    # Numbers 6 and 7 may have arrived since: only a complete pass can tell.
+    # Numbers 6 and 7 may have arrived since then: only a complete pass can tell.
     assert setup.state("edge").gaps == ()
     assert setup.state("other").gaps == ((1, 1),)
     assert setup.keeper.honour() is None
@@ -257,7 +257,7 @@ def test_giving_the_same_ruling_again_makes_no_second_item(setup: Setup) -> None
 
 
 def test_silence_is_judged_when_everything_was_read_and_not_between(setup: Setup) -> None:
-    """A source that sends hourly is never silent, even between rare complete passes; a stopped source is."""
+    """A source that sends hourly is never silent, even between rare complete passes; a stopped source is silent."""
     setup.decide("stopped", 0)
     for day in range(4):
         setup.decide("hourly", *range(day * 24, day * 24 + 24))
@@ -325,5 +325,5 @@ def test_numbers_of_a_day_take_six_bytes_each() -> None:
     finally:
         tracemalloc.stop()
     assert len(seen) == 30_000
-    # Arrays allocate slightly more than their content needs.
+    # Arrays allocate slightly more memory than their content needs.
     assert taken < 30_000 * 6 * 1.15

@@ -21,7 +21,7 @@ MAX_RECEIVES = 5
 
 @dataclass(slots=True)
 class Message:
-    """A message in one of the queues. `first_sent_s` is the time of its first copy, before any redrive."""
+    """A message in one of the queues. `first_sent_s` is the time of the message's first copy, before any redrive."""
 
     message_id: str
     sent_s: int
@@ -33,7 +33,7 @@ class Message:
 
 
 class Depth:
-    """A queue that only reports its depth."""
+    """A queue that reports only its depth."""
 
     def __init__(self, messages: list[Message], *, dead: bool) -> None:
         self._messages = messages
@@ -44,7 +44,7 @@ class Depth:
 
 
 class Region(WatchedRegion):
-    """Two queues with SQS's age metric, which omits messages from the third receive on."""
+    """Two queues with SQS's age metric, which omits a message from its third receive on."""
 
     def __init__(self, *, has_age: bool = True) -> None:
         super().__init__(now_s=NOW_S)
@@ -77,7 +77,7 @@ class Region(WatchedRegion):
         return message
 
     def receive(self, message: Message, *, worker: bool = True) -> None:
-        """Receive once more; after too many receives it dies. `worker`: the worker starts."""
+        """Receive once more; too many receives make a dead letter. `worker`: the worker starts."""
         if message.receives >= MAX_RECEIVES:
             message.dead = True
             return
@@ -96,13 +96,13 @@ class Region(WatchedRegion):
         return self.send(first_sent_s=message.first_sent_s)
 
     def die(self, message: Message, *, worker: bool = True) -> None:
-        """Fail a message until it is a dead letter, during other traffic."""
+        """Fail a message until it is a dead letter, while other messages are sent."""
         for _ in range(MAX_RECEIVES + 1):
             self.receive(message, worker=worker)
             self.busy(VISIBILITY_S // MINUTE_S)
 
     def busy(self, minutes: int) -> None:
-        """Run the watch each minute, with traffic so that the queue is never empty."""
+        """Run the watch each minute, with so much traffic that the queue is never empty."""
         for _ in range(minutes):
             young = self.send()
             self.minute()
@@ -117,7 +117,7 @@ class Region(WatchedRegion):
 
     @property
     def oldest_s(self) -> int:
-        """Time at which the oldest content without a verdict was sent."""
+        """Time at which the oldest content that has no verdict was sent."""
         return min((message.first_sent_s for message in self.messages), default=self.now_s)
 
     @staticmethod
@@ -167,7 +167,7 @@ def test_a_message_holds_back_after_its_third_receive_although_its_age_is_told_n
 
 
 def test_a_noted_message_holds_back_while_a_backlog_drains_that_keeps_it_from_its_next_receive(region: Region) -> None:
-    """A noted message is received after all later ones; the queue's oldest reported age omits it."""
+    """A noted message is received after all later messages; the oldest age that the queue reports omits it."""
     message = region.send()
     backlog: list[Message] = []
     for _ in range(3):
@@ -223,7 +223,7 @@ def test_what_is_redriven_between_two_looks_holds_back_too(has_age: bool) -> Non
     letter = region.send()
     letter.dead = True
     region.minute()
-    # The watch was down, too.
+    # The watch was also down.
     region.clock.advance_s(HOUR_S)
     region.redrive(letter)
     for _ in range(40):

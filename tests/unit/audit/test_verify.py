@@ -1,4 +1,4 @@
-"""Verification of an in-memory region: passes if all is well, else names problems; plans and parts."""
+"""Verification of an in-memory region passes if nothing is wrong, else names the problems; also of plans and parts."""
 
 import json
 import tracemalloc
@@ -64,7 +64,7 @@ class Region(MemoryRegion):
         self._aggregator = build_aggregator(self.parts(), self.metrics, SERVICES if judged else None)
 
     def send(self, shipments: list[Shipment]) -> None:
-        """Send as a replay does; for objects in drop/, send S3's event notifications."""
+        """Send shipments as a replay does; for objects in drop/, send S3's event notifications."""
         sender = Sender(queue=self.ingest, objects=self.objects, bucket=BUCKET, threads=1)
         sender.send(shipments, self.lines.extend)
         self.ingest.send_many([self._announcement(each) for each in shipments if each.upload and not each.body])
@@ -267,7 +267,7 @@ def test_what_waits_for_the_roll_up_is_not_settled_and_no_difference() -> None:
 
 def test_usage_that_never_settles_is_not_proven_although_nothing_waits(made: Region) -> None:
     entry = usage_of(made.items)[0]
-    # An unfinished run: this item already has its bookings, but no file has them yet.
+    # An unfinished run: this item already has the run's bookings, but no file has them yet.
     made.items.update(Update(table=Table.USAGE, key=entry.item_key, set={newest_run_of(0): 10**9}))
     result = made.verify()
     assert (result.stable, result.passed) == (False, False)
@@ -276,7 +276,7 @@ def test_usage_that_never_settles_is_not_proven_although_nothing_waits(made: Reg
 
 
 class _Meanwhile(ManualClock):
-    """A clock that runs an action once, in a sleep that passes the action's time."""
+    """A clock that runs an action once, in the sleep that reaches the action's time."""
 
     def __init__(self, now_ms: int) -> None:
         super().__init__(now_ms)
@@ -354,7 +354,7 @@ CHECKED_S = HOUR + HOUR_S
 
 
 class PlannedRegion:
-    """Plans in a bucket, and markers of their batches."""
+    """Plans of log files in a bucket, and markers of the plans' batches."""
 
     def __init__(self) -> None:
         self.items = MemoryItemStore()
@@ -585,7 +585,7 @@ def test_what_is_visible_of_a_batch_was_sent_key_by_key(found: dict[str, Total],
 
 
 def held_bytes(*, keys: int) -> int:
-    """Memory of a manifest of 300 batches, in bytes."""
+    """Memory that a manifest of 300 batches uses, in bytes."""
 
     def lines() -> Iterator[SentBatch]:
         for number in range(300):

@@ -1,4 +1,4 @@
-"""Checks before a final close: usage in flight, missing, refused or different, and what blocks the close."""
+"""Checks before a final close: usage in flight, missing, refused or different; which of it blocks the close."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FIRST_S, AFTER_S = month_bounds_s(MONTH)
 
 
 class October:
-    """A healthy region, four days after the end of October."""
+    """A region without problems, four days after the end of October."""
 
     def __init__(self) -> None:
         self.world = World(now_s=AFTER_S - HOUR_S)

@@ -1,4 +1,4 @@
-"""Numbered documents are never replaced, and both of two writers' documents are kept."""
+"""Numbered documents are never replaced; if two writers write at once, both documents are kept."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_versions_are_counted_from_one_and_the_newest_is_the_greatest_number() -
     assert [each and each.number for each in made] == documents.numbers() == list(range(1, 12))
     newest = documents.newest()
     assert newest is not None
-    # Sorted as text, 9 would come after 11.
+    # If sorted as text, 9 would come after 11.
     assert (newest.number, json.loads(newest.body)["text"]) == (11, "11")
     assert objects.keys("prices/")[0] == "prices/aws-list/1.json"
 
@@ -92,7 +92,7 @@ def test_of_two_writers_at_once_the_second_one_makes_its_document_again_on_top_o
 
 
 class SendingTwice(MemoryObjectStore):
-    """Loses the reply to each put, so that the SDK's retry finds the object existing."""
+    """Loses the reply to each put, so that the SDK's retry finds that the object exists."""
 
     def put(self, key: str, body: bytes | Path, *, if_absent: bool) -> bool:
         super().put(key, body, if_absent=if_absent)
@@ -212,7 +212,7 @@ def test_versions_are_kept_and_the_same_content_writes_nothing() -> None:
         store.newest()
 
 
-# Hours, sizes and percentages in money documents are read back, and anything else is refused.
+# Hours, sizes and percentages in money documents are read back, and all other values are refused.
 @given(hours=st.integers(0, 70_000_000))
 def test_an_hour_is_read_as_it_was_written(hours: int) -> None:
     assert hour_of_text(hour_text(hours * HOUR_S)) == hours * HOUR_S
@@ -251,20 +251,20 @@ def test_gb_are_of_two_to_the_thirty() -> None:
     assert gb_text(1) == "0.000000000931322574615478515625"
 
 
-# Money in integers: what is rounded, where, and in which direction.
+# Money in integers: what is rounded, at which point, and in which direction.
 @pytest.mark.parametrize(("text", "price"), [("0.09", 900_000_000), ("1", 10**10), ("0.0000000001", 1), ("0", 0)])
 def test_a_price_is_a_decimal_text_of_at_most_ten_decimals(text: str, price: int) -> None:
     assert price_of(text) == price
 
 
 @pytest.mark.parametrize(("size", "price", "cost"), [
-    # Half of the last decimal rounds up, whether the digit before it is even or odd.
+    # Half of the last decimal place rounds up, whether the digit before it is even or odd.
     (GIB // 2, 1, 1),
     (GIB // 2, 3, 2),
     (GIB // 2, 5, 3),
     (GIB // 4, 1, 0),
     (3 * GIB // 4, 1, 1),
-    # The quantity is rounded first: 1 byte is 9.3 units of quantity.
+    # The quantity is rounded first: 1 byte equals 9.3 units of quantity.
     (1, 900_000_000, 1),
     (1, 10**10, 9),
     (0, 10**10, 0),
@@ -276,7 +276,7 @@ def test_a_line_is_rounded_half_up_and_its_reversal_cancels_it_out(size: int, pr
 
 def test_a_quantity_is_rounded_half_up() -> None:
     assert [quantity_of(size) for size in (1, GIB // 2, GIB, -1)] == [9, 5 * 10**9, 10**10, -9]
-    # Odd multiples of 2^19 bytes lie exactly between two units: 4,882,812.5.
+    # Odd multiples of 2^19 bytes lie exactly halfway between two units: 4,882,812.5.
     assert [quantity_of(size) for size in (2**19, -(2**19))] == [4_882_813, -4_882_813]
     assert line_cost(2**19, 10**10) == 4_882_813
 

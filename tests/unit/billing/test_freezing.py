@@ -1,4 +1,4 @@
-"""A month is frozen hour by hour: each object once, with the compared rows, and the manifest last."""
+"""A month is frozen hour by hour: each object is put once, with the compared rows, and the manifest is put last."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ def closed_bodies(world: World) -> dict[str, bytes]:
 
 
 def with_a_byte_more(world: World) -> bytes | Path:
-    """A file of the first hour, whose totals differ from the region's."""
+    """A file of the first hour whose totals differ from the totals of the region."""
     usage = {k: Total(t.bytes + 1, t.records) for k, t in october(world).items() if k.hour_s == FIRST_S}
     return world.jobs.frozen_files.hour_file(in_order(usage)).content
 
 
 def stopped(world: World) -> PeriodNotClosableError:
-    """Run a close that does not find its own object; return the error."""
+    """Run a close that finds an object other than its own; return the error."""
     with pytest.raises(PeriodNotClosableError) as refused:
         close(world)
     assert refused.value.cause is NotClosable.OBJECT_DIFFERS
@@ -83,7 +83,7 @@ def test_a_closed_month_is_its_hours_itself_by_account_and_by_day_and_a_manifest
         closed_month_key(MONTH),
     }
     assert world.frozen_usage(MONTH) == october(world)
-    # In one hour, one key has more bytes than an int64 holds.
+    # In one hour, one key has more bytes than an int64 can hold.
     assert Total(2**63, 2) in world.frozen_usage(MONTH).values()
     manifest = json.loads(world.objects.get(closed_month_key(MONTH)))
     assert "usage" not in manifest
@@ -128,7 +128,7 @@ def test_an_hour_that_is_there_with_other_rows_stops_the_close_and_pages() -> No
 
 
 class Shifted(TotalsAlone):
-    """A reader that moves a byte to another key, with unchanged hourly totals."""
+    """A reader that moves one byte to another key, so that hourly totals do not change."""
 
     def __init__(self, reader: LakeReader) -> None:
         self._reader = reader
@@ -143,7 +143,7 @@ class Shifted(TotalsAlone):
 
 
 def shifted_closer(world: World) -> tuple[PeriodCloser, PeriodCloser]:
-    """Closers that compare with a shifted reader; the second also freezes with one."""
+    """Two closers that compare with a shifted reader; the second closer also freezes with a shifted reader."""
     closer, shifted = world.jobs.closer, Shifted(world.jobs.view.reader)
     figures = replace(closer.reconciler.figures, totals=CountedTotals(shifted))
     compared = replace(closer, reconciler=replace(closer.reconciler, figures=figures))
@@ -160,7 +160,7 @@ def test_totals_beside_a_file_that_are_not_the_compared_ones_are_counted_from_it
 
 
 class Forgetful(LakeView):
-    """A view that omits one of the compared hours."""
+    """A view of the lake that omits one of the compared hours."""
 
     def hours(self, *, from_s: int = 0, to_s: int | None = None) -> list[int]:
         return super().hours(from_s=from_s, to_s=to_s)[1:]

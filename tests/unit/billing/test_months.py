@@ -98,7 +98,7 @@ def world_of_four_shards() -> World:
 
 
 def as_one_shard(world: World) -> World:
-    """A process that assumes one shard, as commands once did."""
+    """A process that assumes one shard, as commands once assumed."""
     world.settings = world.settings.model_copy(update={"shards": 1})
     world.jobs = world.make_jobs()
     return world
@@ -113,7 +113,7 @@ def test_a_month_of_several_shards_is_frozen_whole_also_after_they_were_lowered(
 
 def test_hours_that_only_usage_and_markers_know_stop_the_close() -> None:
     world = as_one_shard(world_of_four_shards())
-    # Nothing shows that there were more shards.
+    # Nothing shows that there were more shards before.
     world.items.remove(Table.LEDGER, SHARDS_KEY)
     # Items with runs of an unknown shard never settle.
     with pytest.raises(PeriodNotClosableError, match="6 hours did not settle"):
@@ -160,7 +160,7 @@ MORE = Total(5 + 7 + 2**62 + 11 + 103, 6)
 
 
 def with_waiting(world: World) -> World:
-    """Send usage before the close, without a roll-up."""
+    """Send usage before the close, without a roll-up, so that the commit waits."""
     world.send([record(100, start_s=FIRST_S + 60), record(3, start_s=AFTER_S - 60)], rolled_up=False)
     return world
 
@@ -214,13 +214,13 @@ def test_two_closes_that_race_freeze_the_same() -> None:
 
 
 def test_a_close_ends_although_commits_of_other_months_never_stop() -> None:
-    """No new commit books into the month (P33), so the close waits only for the current commits."""
+    """No new commit books into the month (P33), so the close waits only for commits that exist already."""
     world = with_waiting(world_with_october())
     came = busy = 0
 
     def come(call: str) -> None:
         nonlocal came, busy
-        # Before each transaction that places a commit, another commit arrives. The limit ends a failing test.
+        # Before each transaction that places a commit, another commit arrives. The limit ends the test if it fails.
         if call == "items.transact" and not busy and came < 50:
             came, busy = came + 1, 1
             world.send([record(1, start_s=AFTER_S + 60)], rolled_up=False)
@@ -233,7 +233,7 @@ def test_a_close_ends_although_commits_of_other_months_never_stop() -> None:
 
 
 def counted_in(world: World) -> CensusState:
-    """The finished count of a close that died in its check."""
+    """The finished count of a close that was killed during its check."""
     kept: list[bytes] = []
 
     def keep(state: CensusState) -> None:

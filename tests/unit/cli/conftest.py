@@ -1,4 +1,4 @@
-"""Runs the command line thousands of times in one process; slow parts, tested elsewhere, run once."""
+"""Runs the command line thousands of times in one process; slow steps run once, because other tests cover them."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def nowhere(nobody: None, _region_is_named: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As `nobody`, with a region."""
+    """As `nobody`, but with a region."""
     monkeypatch.setenv("AWS_REGION", "us-east-1")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_tree() -> Iterator[None]:
-    """Build the command tree once, as a program does, because that takes longer than most command lines."""
+    """Build the command tree once, as a program does, because building it takes longer than most command lines."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(typer.testing, "_get_command", cache(get_command))
         yield

@@ -1,4 +1,4 @@
-"""`metering producers`, `token`, `sources` and `serve`: permission to send and query, and gaps in batch numbers."""
+"""`metering producers`, `token`, `sources` and `serve`: permissions to send and to query, and gaps in batch numbers."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_a_producer_that_nobody_registered_is_named(region: Lively, verb: str) -
 
 
 def with_a_conflict(region: Lively) -> Lively:
-    """A quarantined batch that can be sent again under its own id."""
+    """A quarantined batch that can be resent under its own batch id."""
     world = region.world
     world.send([{"account_id": "12"}])
     return region
@@ -331,7 +331,7 @@ def stage() -> Iterator[dict[str, Lively]]:
 
 
 def served(work: Callable[[str], None], *line: str) -> Result:
-    """Output of a serving command; `work` gets its address, then Ctrl-C stops it."""
+    """Output of a serving command: `work` is called with the server's address, then Ctrl-C stops the server."""
     troubles: list[BaseException] = []
 
     def interrupted(server: LocalServer) -> None:

@@ -30,7 +30,7 @@ YESTERDAY = HOUR - DAY_S
 
 @pytest.fixture(autouse=True)
 def region() -> Iterator[Lively]:
-    """Usage of two days, and some that no bill shows."""
+    """A region with usage of two days, and with usage that no bill shows."""
     lively = Lively()
     lively.world.send([record(1_000, start_s=HOUR), record(GIB + 1, start_s=YESTERDAY)])
     lively.world.send([record(50, start_s=HOUR, to="us-east-1/use1-az2"), record(7, start_s=HOUR, to="unknown")])

@@ -1,4 +1,4 @@
-"""`metering cost` as a command, over two regions: costs equal the invoice, and filters only remove rows."""
+"""`metering cost` as a command, over two regions: costs equal the invoice's, and filters only remove rows."""
 
 from __future__ import annotations
 
@@ -331,7 +331,7 @@ def cost_of(row: str, *line: str) -> dict[str, Decimal]:
 
 
 def moved(stage: TwoRegions) -> None:
-    """Move OTHER in November from PAYER to ALONE; October is invoiced, and has late rows."""
+    """Move OTHER from PAYER to ALONE in November; October is already invoiced, and has late rows."""
     put_payers(
         stage, (PAYER, Membership(PAYER, 0, None)), (PAYER, Membership(OTHER, 0, NOVEMBER_S)),
         (ALONE, Membership(OTHER, NOVEMBER_S, None)), (ALONE, Membership(ALONE, 0, None)),

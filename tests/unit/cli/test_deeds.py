@@ -1,4 +1,4 @@
-"""Deeds: place and effect are announced, a person agrees, the trail records them, and all commands declare them."""
+"""Deeds: place and effect are announced, a person agrees, the trail records the deed, and commands declare deeds."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ FAR_S = 4_102_444_800
 
 @dataclass
 class Answers:
-    """A person who gives `lines` as answers; None if nobody is present."""
+    """A person who answers with `lines`; if these are None, nobody is present."""
 
     lines: list[str] | None = None
     asked: list[str] = field(default_factory=list)
@@ -61,7 +61,7 @@ class Answers:
 
 @dataclass
 class Scene:
-    """A deed with its circumstances, person and output."""
+    """The circumstances of a deed: its person, its ledger and its output."""
 
     person: Answers
     agreed: bool = False
@@ -177,7 +177,7 @@ def test_a_deed_that_did_not_do_what_it_was_to_do_failed_although_no_error_ended
 
 
 class Refusing(MemoryItemStore):
-    """Refuses every write after the first ones."""
+    """Accepts `after` writes and refuses every later write."""
 
     def __init__(self, *, after: int, error: MeteringError | None = None) -> None:
         super().__init__()
@@ -316,7 +316,7 @@ def test_a_person_is_there_if_the_question_can_be_read_and_the_answer_typed(stdi
         os.close(theirs)
 
 
-# Every command is declared as reading or as changing, and on AWS no changing command runs without a question.
+# Every command is declared as either reading or changing, and on AWS no changing command runs without a question.
 
 READING = {
     "accounts", "alerts list", "anomalies", "audit", "batch show", "budget check", "budget forecast", "budget list",
@@ -344,9 +344,9 @@ THIS_MACHINE = {
     "demo", "local down", "local env", "local outputs", "local reset", "local status", "local up", "settings fields",
     "settings validate",
 }  # fmt: skip
-# Commands about the command line itself, which need no region.
+# Commands that concern the command line itself, and need no region.
 NOWHERE = {"help", "completion", "runbook", "logs format"}
-# Typed values for the arguments, by their metavar.
+# Values typed for the arguments, by their metavar.
 WORDS = {
     "YYYY-MM": "2026-10", "SOURCE": "edge", "NUMBERS": "3-4", "REGION": "eu-west-1", "BATCH": "edge-1",
     "SQL": "SELECT 1", "TOPIC": "times", "SHELL": "bash", "FILE": "metering.toml", "FUNCTION": "watch",
@@ -355,7 +355,7 @@ WORDS = {
     "LOGS": str(SAMPLE), "CONTEXT": "newest", "INVOICE": "123456789012-2026-10-1",
     "BUDGET": "egress", "[BUDGET]": "egress", "TOKEN": "5d41402abc4b2a76", "PRODUCER": "edge",
 }  # fmt: skip
-# Options that their command needs in order to do anything.
+# Options without which their command does nothing.
 OPTIONS = {
     "cost explain": (
         "--account", "123456789012", "--hour", "2026-11-01T00:00:00Z", "--usage-type", "DataTransfer-Out-Bytes",
@@ -440,7 +440,7 @@ def test_with_yes_a_deed_goes_to_aws(words: str, sent: list[str]) -> None:
 
 
 def functions_with_deeds(source: str) -> tuple[set[str], set[str]]:
-    """Functions declared with `changes=True`, and functions that do a deed, directly or in a function they call."""
+    """Functions declared with `changes=True`, and functions that do a deed, directly or by a call of a function."""
     functions = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
     declared = {
         each.name

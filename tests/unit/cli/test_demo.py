@@ -1,4 +1,4 @@
-"""`metering demo` and `replay`: acts with their times, and traffic sent only where it is harmless."""
+"""`metering demo` and `replay`: acts with their times, and traffic that is sent only where it does no harm."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_the_report_begins_with_the_largest_usage_types(capsys: pytest.CaptureFi
 
 
 def metered_demo(*, without: int = 0) -> Demo:
-    """A demo in whose region the real lines are metered, except for the first `without` batches."""
+    """A demo in a region that has metered the real lines, except the first `without` batches."""
     world = World()
     shipments = given_traffic(read_records([SAMPLE]), 20, NOW_S, admission=ADMISSION).shipments
     world.send(*(json.loads(shipment.body)["records"] for shipment in [*shipments][without:]))
@@ -188,7 +188,7 @@ def test_a_line_is_right_only_by_its_own_sku_rate_code_and_amounts() -> None:
     assert not is_right(line, replace(book, products=()))
 
 
-# `metering replay` sends the given traffic, and labels expectations as expectations.
+# `metering replay` sends the traffic that it is given, and labels expectations as such.
 
 REFUSED = "Stage dev in us-east-1 is not on an emulator"
 
@@ -268,7 +268,7 @@ DIED = UnavailableError("s3.PutObject", "EndpointConnectionError")
 
 
 def work(error: Exception, *, dies: pytest.MonkeyPatch | None = None) -> None:
-    """Work of a command; with `dies`, the emulator ends during it."""
+    """The work of a command, which fails with `error`; with `dies`, the emulator ends during the work."""
     with dead_emulator_told():
         if dies is not None:
             dies.setattr("metering.adapters.emulator.state.process_began", lambda _pid: None)
@@ -308,7 +308,7 @@ def test_another_error_stays_what_it_is_when_the_emulator_ends(monkeypatch: pyte
 def test_records_of_files_are_judged_by_the_stages_window(window_days: int, expected: str, tmp_path: Path) -> None:
     region = Lively(world=World(window_s=window_days * 86_400), emulated=True)
     old = record(1, start_s=NOW_S - 40 * 86_400)
-    # A record that the contract's window alone would refuse, or a record that it alone would admit.
+    # A record that only the contract's window would refuse, or a record that only the contract's window would admit.
     start_s = NOW_S - (40 if expected == "accepted" else 32) * 86_400
     file = tmp_path / "mine.ndjson"
     file.write_text(json.dumps({**old, "start": start_s, "end": start_s}) + "\n")

@@ -1,4 +1,4 @@
-"""The plan of a deployment, a failed region after it, and an uninstall with leftovers."""
+"""The plan of a deployment, the report of a failed region, and an uninstall with leftovers."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_a_first_deployment_that_would_page_nobody_says_so_before_it_begins() ->
     assert "pager" not in said(fleet(given=PAGER))
     assert "pager" not in said(fleet(no_pager=True))
     assert "pager" not in said(fleet("dev"))
-    # A running region may have manual subscribers; the last step of its deployment checks.
+    # A running region may have subscribers that were added manually; the last step of its deployment checks this.
     assert "pager" not in said(fleet(), there(stack("data"), stack("pipeline")))
 
 
@@ -181,7 +181,7 @@ def test_a_region_outside_the_rules_is_told_in_the_audit_trail_unless_it_stands(
 
 
 def row_of(state: RegionState, *names: str, outputs: Mapping[str, str] | None = None, **more: str) -> dict[str, object]:
-    """Row about a region with the stacks `names`."""
+    """The row of a table about a region with the stacks `names`."""
     account = MemoryAccount({})
     for name in names:
         status = StackStatus(name=name, **{"status": "CREATE_COMPLETE", **more}, outputs=outputs or {})
@@ -227,7 +227,7 @@ def test_the_reason_of_a_failure_is_not_said_again_at_the_end() -> None:
 
 def test_an_api_costs_its_alarms_and_counters_and_nothing_while_nobody_asks() -> None:
     without, with_it = (float(standing_usd(StageConfig.load("prod", {"api": api}))) for api in (False, True))
-    # Six alarms at 0.10 USD, five counters at 0.30 USD.
+    # Six alarms at 0.10 USD each, and five counters at 0.30 USD each.
     assert with_it - without == pytest.approx(2.10)
 
 
@@ -262,7 +262,7 @@ def test_a_line_that_deletes_on_an_emulator_names_its_endpoint(tmp_path: Path, m
     "region remove us-east-1", "audit",
 ])  # fmt: skip
 def test_a_command_is_refused_in_words(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    # A command that made any AWS call would report missing credentials.
+    # If a command made any AWS call, it would report missing credentials.
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     deployed = Deployed()
     FormatLedger(deployed.clients, NEWER.to_item())

@@ -43,14 +43,14 @@ if TYPE_CHECKING:
 
     from metering.reports.answer import Answer
 
-# Commands that read every region, and give their rows the column `region`.
+# Commands that read every region, and add the column `region` to their rows.
 MERGING = {
     "accounts", "alerts list", "audit", "batch show", "compare", "dlq list", "drops list", "errors", "logs list",
     "period list", "period show", "period verify", "producers list", "quarantine list", "quarantine show", "query",
     "reconcile",
     "report usage", "runbook", "sources", "status", "storage report", "token list", "trace", "verify",
 }  # fmt: skip
-# Commands about the fleet, which themselves read the fleet's regions.
+# Commands about the fleet, which read the fleet's regions themselves.
 OF_THE_FLEET = {
     "anomalies", "budget check", "budget forecast", "budget list", "budget remove", "budget set", "budget update",
     "cost", "cost explain", "deploy", "export cur", "export focus", "invoice credit", "invoice draft",
@@ -66,7 +66,7 @@ ONLY_AWAY = [record(400, account="333333333333")]
 
 
 class Fleet(TwoRegions):
-    """A home region, another region, and one that was never built."""
+    """A home region, a second region, and a region that was never built."""
 
     def silence(self, region: str, cause: UnavailableError) -> None:
         self.silent[region] = CommandFailedError("no answer")
@@ -146,7 +146,7 @@ def test_each_reader_has_the_rows_of_every_region_first_by_its_name(words: str, 
     assert result.exception is None or isinstance(result.exception, SystemExit)
     rows = [*csv.DictReader(io.StringIO(result.stdout))]
     header = result.stdout.split("\n")[0].split(",")
-    # A bill and the usage compared with it cover all regions. An account is listed once, wherever it has usage.
+    # A bill and the usage compared with it both cover all regions. An account is listed once, wherever it has usage.
     assert (header[0] == "region") == (words not in {"accounts", "compare"})
     if words not in {"accounts", "compare", "period show", "period verify", "reconcile", "sources", "errors"}:
         assert {row["region"] for row in rows} == {HOME, AWAY}, result.output
@@ -159,7 +159,7 @@ def test_the_accounts_of_all_regions_are_one_list(fleet: Fleet) -> None:
         "111111111111": ("20", 2), "222222222222": ("40", 2), "333333333333": ("400", 1),
     }  # fmt: skip
     assert "regions" not in ask("accounts", "--region", AWAY)
-    # If one region is missing, the list would be too short.
+    # If one region were missing, the list would be too short.
     fleet.regions[HOME].world.objects.delete([info.key for info in fleet.regions[HOME].world.objects.list("rated/")])
     told = refused("accounts", "--region", "all", "--format", "json")
     assert "The accounts of us-east-1 were not summed yet." in told
@@ -262,7 +262,7 @@ def test_a_page_refuses_options_that_it_has_no_use_for(option: tuple[str, ...], 
 
 
 def stopped_scan(fleet: Fleet, path: Path, *line: str) -> None:
-    """Run a command whose home region stops answering once a part of the ledger is counted and saved."""
+    """Run a command; its home region stops responding once a part of the ledger is counted and saved."""
 
     def fall_silent(call: str) -> None:
         if path.exists():

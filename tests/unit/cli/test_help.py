@@ -51,7 +51,7 @@ def test_no_line_is_wider_than_the_terminal(line: tuple[str, ...], width: int) -
 
 
 def commands_of(text: str) -> list[str]:
-    """The commands of a help page, as a shell would read them when pasted."""
+    """The commands of a help page, as a shell reads them after they are pasted."""
     return re.findall(r"^ +(metering .+)", re.sub(r"\\\n +", "", text), re.MULTILINE)
 
 
@@ -221,9 +221,9 @@ def test_a_shell_that_is_not_served_is_told() -> None:
     assert shlex.split(wrong.stderr.splitlines()[1])[-1] == "fish."
 
 
-# Help imports nothing heavy, and a family only if it is named.
+# Help imports nothing heavy, and imports a command family only if it is named.
 
-# The slowest imports: each takes longer than the complete help.
+# The slowest imports, each of which takes longer than the complete help.
 HEAVY = (
     "aws_cdk", "boto3", "botocore", "duckdb", "localstack_client", "numpy", "pyarrow", "pydantic", "urllib3",
 )  # fmt: skip
@@ -238,7 +238,7 @@ STARTED = ((), ("--version",), *((family.name,) for family in FAMILIES))
 
 
 def imported(*arguments: str) -> tuple[int, list[str], list[str]]:
-    """Exit code of a command line, and its imports: heavy modules and command groups."""
+    """Exit code of a command line, and which heavy modules and which command groups it imports."""
     done = subprocess.run(
         [sys.executable, "-c", _RUN.format(heavy=HEAVY), *arguments],
         text=True, capture_output=True, check=True, timeout=60,
@@ -265,7 +265,7 @@ def test_the_help_of_all_commands_imports_no_family() -> None:
 
 
 def cpu_s(command: list[str]) -> float:
-    """CPU time of a process: the minimum of several runs, because other processes disturb it."""
+    """CPU time of a process: the minimum over several runs, because other processes disturb the measurement."""
     taken = []
     for _ in range(5):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -277,7 +277,7 @@ def cpu_s(command: list[str]) -> float:
 
 @pytest.mark.parametrize("line", [("--help",), ("--version",), ("verify", "--help")], ids=" ".join)
 def test_help_takes_little_more_cpu_than_the_library_that_it_needs(line: tuple[str, ...]) -> None:
-    """Limit: twice the import of Typer with its rendering library (0.11 s here), to stay below 0.3 s."""
+    """The limit is twice the import time of Typer with its rendering library (0.11 s here), to stay below 0.3 s."""
     program = str(Path(sys.executable).with_name("metering"))
     least = cpu_s([sys.executable, "-c", "import typer, typer.main, typer.rich_utils"])
     assert cpu_s([program, *line]) < 2 * least + 0.08
@@ -297,6 +297,6 @@ def test_every_module_of_commands_is_listed() -> None:
     }
     listed = {family.place.partition(":")[0] for family in FAMILIES}
     sources = [(ROOT / folder / f"{place.replace('.', '/')}.py").read_text() for place in listed]
-    # If a module adds commands to another module's family, the other module imports it.
+    # If a module adds commands to the family of another module, that other module imports it.
     added = {module for module in modules if any(f"commands.{module} import" in source for source in sources)}
     assert modules == listed | added

@@ -227,7 +227,7 @@ def test_a_real_run_sends_messages_keeps_the_context_and_leaves_a_line_in_the_tr
     assert sent == first["files"]["metered"]
     assert len(session.here.objects.keys("context/")) == 1
     assert len(session.here.objects.keys("plans/")) == first["files"]["metered"] + first["files"]["empty"]
-    # The same files again with the stage's contexts: the totals are the same, and nothing is new.
+    # The same files are metered again with the stage's contexts: the totals are the same, and nothing is new.
     real(session, tmp_path / "logs")
     again = json.loads(capsys.readouterr().out)
     assert again["files"]["repeated"] == first["files"]["metered"]
@@ -313,7 +313,7 @@ def test_accounts_that_are_listed_are_billed_and_counted_as_others(bucket: Path)
     assert answer["balance"]["metered_bytes"] == "5000007"
     assert answer["other_accounts"]["billed_bytes"] == "5000000"
     assert [each["reason"] for each in answer["refused"]] == ["account_not_allowed"]
-    # Without a context, `shared-subnets` allows only the account in the file's name.
+    # Without a context, `shared-subnets` allows only the account that the file's name states.
     answer = json.loads(dry(str(bucket), "--accounts", "shared-subnets", "--format", "json").stdout)
     assert answer["balance"]["metered_bytes"] == "7"
 
@@ -332,7 +332,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def sums_by_hand(files: Iterable[Path]) -> dict[str, int]:
-    """Sums for flow logs by header column, for S3 logs by position after the request."""
+    """Sums over log files: for flow logs by header column, for S3 logs by position after the request."""
     sums = {"lines": 0, "metered_bytes": 0, "rejected_bytes": 0}
     for path in files:
         lines = path.read_text().splitlines()
@@ -403,7 +403,7 @@ def _edge(folder: Path) -> None:
 
 
 def said(*words: str) -> tuple[int, str]:
-    """Exit code and complete output of a dry run, on one line."""
+    """Exit code of a dry run, and its complete output as one line."""
     result = dry("--format", "table", *words)
     return result.exit_code, " ".join(result.output.split())
 

@@ -45,7 +45,7 @@ def prices(out: str = "0.09") -> PriceBook:
 
 
 def billed() -> TwoRegions:
-    """Two regions with prices, a payer of two accounts, and their usage of October."""
+    """Two regions with prices, a payer of two accounts, and usage of these accounts in October."""
     made = TwoRegions()
     PriceStore(made.home.world.objects).put(prices())
     members = tuple(Membership(account, 0, None) for account in (PAYER, OTHER))
@@ -220,7 +220,7 @@ def test_an_object_of_a_closed_month_that_changed_is_named_and_the_exit_code_is_
 
 
 class Tags(HTMLParser):
-    """Names of all elements, and references outside the page."""
+    """Names of all elements of a page, and its references to anything outside the page."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""`compact`, `reconcile`, `verify` and `trace`: steps before the work, and scans resumed after a stop."""
+"""`compact`, `reconcile`, `verify` and `trace`: steps before the work, and scans that are resumed after a stop."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_commits_that_never_stop_do_not_keep_it_from_compacting() -> None:
 
     def come(call: str) -> None:
         nonlocal came, busy
-        # Before each transaction that places a commit, another commit arrives. The limit ends a failing test.
+        # Before each transaction that places a commit, another commit arrives. The limit ends the test if it fails.
         if call == "items.transact" and not busy and came < 50:
             came, busy = came + 1, 1
             world.send([record(1)], rolled_up=False)
@@ -95,7 +95,7 @@ def test_figures_are_called_by_what_has_them_and_keep_their_first_names() -> Non
     assert {column.name for column in answer.columns} >= {*row}
 
 
-# If the other side is neither usage nor markers, the ledger's figure is the expected one.
+# If the other side is neither usage nor markers, the ledger's figure is the one that is expected.
 @pytest.mark.parametrize("name", ["markers", "ledger"])
 def test_a_figure_is_never_called_by_what_does_not_have_it(name: str) -> None:
     found = Difference(between=f"{name}/rows", hour_s=0, expected=Total(1, 2), found=Total(3, 4))  # type: ignore[arg-type]  # one of its texts
@@ -111,12 +111,12 @@ def test_places_are_counted_in_english(number: int, words: str) -> None:
     assert lake._places(number) == words
 
 
-# `metering verify` over several regions: they share one waiting time.
+# `metering verify` over several regions: all regions share one waiting time.
 
 
 @dataclass(slots=True, kw_only=True)
 class Waiting:
-    """Regions that settle after `each_s` if allowed that time."""
+    """Regions that each settle after `each_s`, if given that time."""
 
     each_s: int
     now_s: float = 0
@@ -142,7 +142,7 @@ def test_without_a_time_to_wait_no_region_is_waited_for() -> None:
 
 
 class LooksOnce:
-    """A region whose queue is empty at the first look."""
+    """A region whose queue is empty when it is first read."""
 
     def wait(self, _duration_s: int, tell: Callable[[QueueDepth], None]) -> bool:
         tell(QueueDepth(visible=0, in_flight=0, delayed=0))
@@ -156,7 +156,7 @@ def test_commits_that_never_stop_do_not_keep_the_roll_up_between_two_looks() -> 
 
     def come(call: str) -> None:
         nonlocal came
-        # Before each transaction that places a commit, another commit arrives. The limit ends a failing test.
+        # Before each transaction that places a commit, another commit arrives. The limit ends the test if it fails.
         if call == "items.transact" and came < 50:
             came += 1
             region.commit(f"d{came}", [row(1)])
@@ -166,7 +166,7 @@ def test_commits_that_never_stop_do_not_keep_the_roll_up_between_two_looks() -> 
     assert 0 < came < 10
 
 
-# A command's scan resumes after a stop, from the state in its file.
+# After a stop, a command's scan resumes from the state in the command's file.
 
 RANGE = (0, NOW_S + DAY_S)
 OURS = ScanOf(command="reconcile", region="us-east-1", stage="local")

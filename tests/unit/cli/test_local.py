@@ -1,4 +1,4 @@
-"""`metering local`: its own emulator, one already running, its page, and an emulator that ended."""
+"""`metering local`: an emulator that the command starts, an emulator that runs already, the page, an ended emulator."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ OUTPUTS = {
 
 @pytest.fixture
 def stacks(monkeypatch: pytest.MonkeyPatch) -> Stacks:
-    """The stacks of a test's emulator, which is this process."""
+    """The stacks of a test's emulator; this process is the emulator."""
     present = {name: dict(outputs) for name, outputs in OUTPUTS.items()}
 
     def read(clients: Clients, name: str) -> dict[str, str]:
-        # The machine has no credentials, but the emulator is still called.
+        # The machine has no credentials, but the emulator is called anyway.
         assert clients.access.access_key is not None
         assert clients.access.endpoint_url == ENDPOINT
         if name not in present:
@@ -158,13 +158,13 @@ def test_down_says_that_all_is_lost_and_help_says_that_nothing_can_be_kept(
     assert "nothing can be kept" in " ".join(type_("down", "--help")[0].split())
 
 
-# On an emulator that already runs, the stage is deployed and removed, and the emulator continues.
+# If an emulator already runs, the stage is deployed to it and removed from it, and the emulator continues to run.
 
 BUCKET = "AWS::S3::Bucket"
 
 
 class Emulator:
-    """A running emulator, and its stacks. Mutable.
+    """An emulator that already runs, and its stacks. Mutable.
 
     Attributes:
         states: Status of each stack.
@@ -233,7 +233,7 @@ def test_up_deploys_to_an_emulator_that_runs_and_later_commands_find_it(there: E
     assert Session(endpoint=None, region=None, stage=None).endpoint == there.endpoint
     assert json.loads(type_("status", "--format", "json")[0])["deployed"] is True
     assert f"export AWS_ENDPOINT_URL={there.endpoint}\n" in type_("env")[0]
-    # The emulator is already up, and stays unchanged.
+    # The emulator is already running, and stays unchanged.
     assert "Already up" in type_("up")[1]
     assert there.touched == ["deploy"]
 
@@ -253,7 +253,7 @@ def test_down_takes_the_stage_away_and_never_stops_the_emulator_and_it_can_be_pu
     assert load_state() is None
     type_("up", "--endpoint", there.endpoint)
     assert there.touched[-1] == "deploy"
-    # Without a stored state, the user names the emulator.
+    # If there is no stored state, the user names the emulator.
     forget_state()
     type_("down", "--endpoint", there.endpoint)
     assert there.states == {}
@@ -300,7 +300,7 @@ def test_a_stage_is_up_in_one_place_and_a_port_is_for_an_emulator_of_our_own(the
     assert "--port is for an emulator" in type_("up", "--endpoint", there.endpoint, "--port", "4000", code=2)[1]
     own = remember_emulator()
     assert "It is up at http://127.0.0.1:9, not at" in type_("up", "--endpoint", there.endpoint, code=1)[1]
-    # Another emulator than ours, which is neither stopped nor forgotten.
+    # An emulator other than ours, which is neither stopped nor forgotten.
     type_("down", "--endpoint", there.endpoint)
     assert load_state() == own
 
@@ -325,7 +325,7 @@ STATE = LocalState(endpoint=ENDPOINT, region="us-east-1", stage="local", pid=os.
 
 @pytest.fixture
 def ledger(monkeypatch: pytest.MonkeyPatch) -> MemoryItemStore:
-    """The stage's ledger, and its API's outputs."""
+    """The stage's ledger; also sets the outputs of the stage's API."""
     items = MemoryItemStore()
 
     def read(_clients: object, name: str) -> dict[str, str]:
@@ -425,7 +425,7 @@ def test_the_emulator_is_asked_without_any_credentials_of_an_account(
         ask(SILENT)
 
 
-# If an emulator is gone, the command says so, and what is lost; but not if AWS does not answer.
+# If an emulator is gone, the command reports this and what is lost; but not if AWS does not answer.
 
 GONE = "http://127.0.0.1:9"
 NO_ANSWER = UnavailableError("cloudformation.DescribeStacks", "connection refused")

@@ -1,4 +1,4 @@
-"""`metering logs`: gaps are named with the command that fills them, and repeats change nothing."""
+"""`metering logs`: each gap is named with the command that fills it; a repeated command changes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prices, payers, budgets and accounts as commands: imports with diffs, overrides, sums up to a given time."""
+"""Prices, payers, budgets and accounts as commands: imports with diffs, overrides, and sums up to a given time."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def offers(tmp_path: Path) -> list[Path]:
 
 
 def dearer(tmp_path: Path, begin: str) -> Path:
-    """A later file of us-east-1, with another first price."""
+    """A later offer file of us-east-1, with a different first-tier price."""
     content = offer_files.offer("us-east-1", version="20261015000000")
     term = content["terms"]["OnDemand"][VIRGINIA][f"{VIRGINIA}.JRTCKXETXF"]
     term["effectiveDate"] = begin
@@ -382,7 +382,7 @@ def budgeted() -> Iterator[TwoRegions]:
 
 
 def test_a_payers_budget_counts_the_usage_of_every_region_and_is_told_once(budgeted: TwoRegions) -> None:
-    """900 GB cost 72 USD: 800 GB at 0.09, and 100 GB free."""
+    """900 GB cost 72 USD: 100 GB are free, and 800 GB cost 0.09 USD each."""
     ask("budget", "set", "egress", "--payer", PAYER, "--amount", "72 USD", "--threshold", "actual 100%")
     ask("budget", "set", "home", "--payer", PAYER, "--in-region", HOME, "--amount", "100 USD")
     counted = ask("budget", "update", "--region", "all")
@@ -404,7 +404,7 @@ def lines_of(*line: str) -> str:
 
 
 def pending(budgeted: TwoRegions, size: int, *, account: str = PAYER) -> None:
-    """Usage that is accepted and rolled up, but in no lake file."""
+    """Send usage that is accepted and rolled up, but is in no lake file yet."""
     budgeted.home.world.send([record(size, start_s=NOW_S, account=account)])
 
 

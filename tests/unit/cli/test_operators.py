@@ -1,4 +1,4 @@
-"""Announcements of operators' commands before a change, and the audit line of each command."""
+"""The announcements of operators' commands before a change, and the audit line of each command."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_rebuild_names_the_figure_that_it_repaired_to_people_to_programs_and_i
     after = world.usage()[entry.key]
     change(world.items, entry, -3, 2)
     session = OperatorSession(world)
-    # The commands use the machine's clock, but the world has its own.
+    # The commands use the machine's clock, but the test world has its own clock.
     periods.rebuild_usage(session, "2026-11", "2026-12")
     out, err = capsys.readouterr()
     said = f"{after.bytes - 3:,} -> {after.bytes:,} bytes, {after.records + 2:,} -> {after.records:,} records"
@@ -209,12 +209,12 @@ def test_a_deed_that_was_killed_is_shown_as_begun_without_an_end(capsys: pytest.
 
 
 def sent(session: OperatorSession) -> list[str]:
-    """Sources of the messages that were sent again."""
+    """Sources of the messages that a retry sent."""
     return [json.loads(message.delivery.body)["source_id"] for message in session.here.ingest.receive(10)]
 
 
 def with_conflicts() -> World:
-    """Two sources, each with other content under an id used before."""
+    """Two sources, each of which has sent different content under an id used before."""
     world = World()
     for source in ("right", "wrong"):
         for size in (1, 2):
@@ -253,7 +253,7 @@ def test_what_chooses_among_batches_is_refused_beside_a_named_one(option: str) -
 
 
 def deliver(world: World, *bodies: str) -> None:
-    """Deliver messages unchanged, one invocation each."""
+    """Deliver messages unchanged, each in a separate invocation."""
     for number, text in enumerate(bodies):
         delivery = Delivery(
             message_id=f"n{number}", body=text, sent_at_ms=world.clock.now_ms(), receive_count=1, sender_id="sender"
@@ -267,7 +267,7 @@ def batch(size: float, batch_id: str = "q-1") -> str:
 
 
 def shown(world: World, name: str, capsys: pytest.CaptureFixture[str]) -> str:
-    """Output of `quarantine show` for an entry, even if it fails."""
+    """Output of `quarantine show` for an entry, even if the command fails."""
     capsys.readouterr()
     session = OperatorSession(world, form=Format.TABLE)
     session.wide = True
@@ -313,7 +313,7 @@ def test_an_id_that_nobody_sent_is_looked_for_in_no_object(capsys: pytest.Captur
 def test_a_refused_number_is_told_as_it_was_sent(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The message was once: not of its type: '125e-1'."""
+    """The message once read: not of its type: '125e-1'."""
     monkeypatch.setenv("COLUMNS", "400")
     world = World()
     deliver(world, batch(12.5))
@@ -414,7 +414,7 @@ def test_a_deep_look_at_log_files_is_no_command() -> None:
         dlq.list_(OperatorSession(World(), log_sources=True), deep=True, log_files=True)
 
 
-# A child process that answers as its message says, or misbehaves if the message says that.
+# A child process that answers as its message says, or misbehaves if its message says so.
 _CHILD = """
 import json, os, sys, time
 for line in sys.stdin:

@@ -91,7 +91,7 @@ def answers(draw: st.DrawFn) -> Answer:
 
 @given(answers(), st.sampled_from([40, 60, 80, 120, 200]))
 def test_no_line_is_wider_than_the_window_and_no_number_and_no_copied_text_is_cut(answer: Answer, width: int) -> None:
-    # An SQL text is not shortened even if it is not a number, because it could be one.
+    # An SQL text is not shortened even if it is not a number, because it could be a number.
     fixed = {column.name for column in answer.columns if column.kind == "text" and column.text in {"number", "time"}}
     if not any(len(str(row.get(name) or "")) > 30 for row in answer.rows for name in fixed):
         assert too_wide(lines_of(answer, width), width, answer) == []
@@ -262,7 +262,7 @@ def test_a_heading_is_never_cut() -> None:
 
 # Output of the writer in every format.
 
-# 140 PB a day for a year: beyond 2^63 after 66 days.
+# 140 PB a day for a year, which exceeds 2^63 after 66 days.
 YEAR_BYTES = 140 * 10**15 * 365
 COLUMNS = (
     Column(name="account_id"),

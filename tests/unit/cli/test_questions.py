@@ -1,4 +1,4 @@
-"""`report usage` and `query` as people use them: correct numbers, or a message why a number is missing."""
+"""`report usage` and `query` as people use them: correct numbers, or a message that says why a number is missing."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _place_and_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    """Usage in the previous hour, in lake and staging: 12 bytes of one account and 7 of another."""
+    """Usage in the previous hour, in lake files and staging: 12 bytes of one account and 7 bytes of another."""
     world = World(now_s=NOW_S)
     before_s = hour_of(NOW_S) - HOUR_S
     world.send([record(5, start_s=before_s + 1_800, resource="i-1"), record(7, start_s=before_s, account=OTHER)])
@@ -80,7 +80,7 @@ def test_an_account_that_is_not_there_is_said_with_the_nearest(ask: Ask) -> None
 
 
 def waiting_world() -> World:
-    """A region of two accounts; only usage of OTHER is rolled up."""
+    """A region with usage of two accounts; only the usage of OTHER is rolled up."""
     world = World(now_s=NOW_S)
     world.send([record(7, account=OTHER, start_s=NOW_S - 300)])
     world.send([record(41_943_040, start_s=NOW_S - 300)], rolled_up=False)
@@ -177,7 +177,7 @@ def test_an_empty_region_says_how_to_begin(ask: Ask) -> None:
 
 
 def test_the_old_trap_is_closed(ask: Ask) -> None:
-    """A range within an hour once gave 0 bytes and exit 0."""
+    """A range within an hour once returned 0 bytes with exit code 0."""
     before_s = hour_of(NOW_S) - HOUR_S
     within = {"start": rfc3339(before_s + 1_800), "end": rfc3339(before_s + 3_599)}
     with pytest.raises(InvalidParametersError, match=rfc3339(before_s)):

@@ -1,4 +1,4 @@
-"""Settings and regions on the command line: messages without a deployment, and the home region of a stage."""
+"""Settings and regions on the command line: messages if nothing is deployed, and the home region of a stage."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def said(result: Result) -> str:
 
 @pytest.fixture
 def rules(tmp_path: Path) -> Path:
-    """A settings file in the folder, with the stage's home region and rules."""
+    """A settings file in the folder, with the home region and the rollout rules of the stage."""
     file = tmp_path / "metering.toml"
     rollout = f'[stage.prod.rollout]\nhome = "{HOME}"\nallow = ["{HOME}", "eu-central-1"]\n'
     file.write_text(f"[stage.prod]\nmax_concurrency = 7\n{rollout}")
@@ -182,7 +182,7 @@ def test_a_file_that_cannot_be_read_is_said_and_a_named_region_needs_none(ruled:
 
 
 def test_the_home_region_knows_the_regions_of_the_stage_whichever_is_named(world: DeployedStage) -> None:
-    """With `--region`, budgets and served costs counted only that region, whose ledger lists no others."""
+    """With `--region`, budgets and served costs once counted only that region, whose ledger lists no other regions."""
     world.deploy(HOME, RULES)
     world.deploy(OTHER, RULES)
     stage = Session(endpoint=world.endpoint, region=OTHER, stage="prod").regions
@@ -271,7 +271,7 @@ def test_a_deployment_to_aws_without_a_terminal_and_without_yes_is_refused(comma
 
 
 def test_a_stage_of_the_file_that_is_for_emulators_never_reaches_aws(tmp_path: Path) -> None:
-    """A stage is identified by its base, whatever its name, before the first call (which lacks credentials here)."""
+    """Before the first call (which lacks credentials here), a stage is identified by its base, whatever its name is."""
     (tmp_path / "metering.toml").write_text('[stage.mine]\nlike = "local"\n')
     result = CliRunner().invoke(app, ["region", "plan", "--stage", "mine"])
     assert (result.exit_code, result.stdout) == (1, "")
@@ -283,7 +283,7 @@ def test_a_broken_file_is_said_by_every_command_that_deploys(tmp_path: Path, mon
     file.write_text("[stage.local]\nbatch_size = 0\n")
     for command in (("region", "add", "us-east-1", *NOWHERE), ("local", "up")):
         assert "metering.toml [stage.local]: batch_size is 0" in refused(*command)
-    # Also a file that the environment names.
+    # The same applies to a file that the environment names.
     file.rename(tmp_path / "other.toml")
     monkeypatch.setenv("METERING_SETTINGS", "other.toml")
     assert "other.toml [stage.local]: batch_size is 0" in refused("local", "up")

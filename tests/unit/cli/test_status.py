@@ -184,7 +184,7 @@ def test_every_command_of_a_page_names_the_region_and_the_stage(name: str) -> No
     ("arn:aws:cloudwatch:a;id:1:alarm:metering-prod-dead-letters",),
 ])  # fmt: skip
 def test_nothing_that_a_shell_would_run_gets_into_a_command(arguments: tuple[str, ...]) -> None:
-    """Anyone can fake an alert mail, and people paste its commands."""
+    """Anyone can fake an alert mail, and people paste the commands of such a mail."""
     code, out, err = run(*arguments)
     assert (code, out) == (2, "")
     assert "is not the name of a" in err

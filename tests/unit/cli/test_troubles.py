@@ -1,4 +1,4 @@
-"""The command line as users see it: an error gives a sentence and an exit code, never a partial file."""
+"""The command line as users see it: an error results in a sentence and an exit code, never in a partial file."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _no_metadata(nobody: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def small_disk(limit_bytes: int) -> Iterator[None]:
-    """Limit the size of this process's files, to simulate a full disk (EFBIG instead of ENOSPC)."""
+    """Limit the size of files that this process writes, to simulate a full disk (EFBIG instead of ENOSPC)."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, hard))
     try:
@@ -237,7 +237,7 @@ def test_of_a_url_only_what_stands_before_its_host_is_masked(text: str, shown: s
     assert without_password(text) == shown
 
 
-# Exit codes, streams, helpful errors.
+# Exit codes, output streams, helpful error messages.
 
 ROOT = Path(__file__).parents[3]
 
@@ -280,7 +280,7 @@ def test_every_problem_of_a_question_is_said_at_once_by_the_name_of_its_option()
 
 @pytest.mark.parametrize("arguments", [("region", "status"), ("dlq", "list")])
 def test_without_credentials_nothing_is_said_to_be_absent(arguments: tuple[str, ...]) -> None:
-    """Without endpoint and credentials, a failed query must not look like an empty result."""
+    """Without an endpoint and credentials, a failed query must not look like an empty result."""
     result = CliRunner().invoke(app, [*arguments, "--stage", "dev"], env={"AWS_EC2_METADATA_DISABLED": "true"})
     assert (result.exit_code, result.stdout) == (1, "")
     assert "AWS does not know who is asking" in result.stderr
@@ -346,12 +346,12 @@ def test_other_durations_are_refused(text: str) -> None:
         parse_duration(text, "--wait")
 
 
-# After Ctrl-C the command tells the truth and exits with 130, and everything that it sent is recorded.
+# After Ctrl-C, the command reports what is true and exits with 130, and everything that it sent is recorded.
 
 
 @pytest.fixture(autouse=True)
 def _heard() -> Iterator[None]:
-    """Enable Ctrl-C here and in new processes, because tests in the background ignore it."""
+    """Enable Ctrl-C here and in new processes, because tests that run in the background ignore Ctrl-C."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -383,7 +383,7 @@ def test_the_program_is_stopped_without_a_traceback_while_it_waits_for_an_answer
 
 
 def sending(queue: MemoryQueue, clock: ManualClock) -> RegionConnection:
-    """The parts of a region connection that a replay needs."""
+    """The attributes of a region connection that a replay needs."""
     names = SimpleNamespace(data_bucket="bucket")
     region = SimpleNamespace(region="us-east-1", ingest=queue, objects=MemoryObjectStore(clock), names=names)
     return cast("RegionConnection", region)
@@ -421,7 +421,7 @@ def test_a_replay_that_is_stopped_at_once_says_how_much_was_sent() -> None:
 
 
 class _StopsAfter(io.StringIO):
-    """A manifest whose reader stops after some lines."""
+    """A manifest that stops the replay after some lines."""
 
     def __init__(self, stopped: Event, *, lines: int) -> None:
         super().__init__()

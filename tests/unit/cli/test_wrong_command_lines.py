@@ -1,6 +1,6 @@
-"""Hundreds of wrong command lines from the command tree: each gives an error sentence with advice.
+"""Hundreds of wrong command lines, made from the command tree: each results in an error sentence with advice.
 
-The tree, and so this test, includes every new command.
+The command tree, and therefore this test, includes every new command.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LEAVES = leaves()
 
 
 def of_options(leaf: Leaf) -> Iterator[list[str]]:
-    """Invalid option values, and options that are misspelt or lack their value."""
+    """Command lines with invalid option values, and with options that are misspelt or lack their value."""
     for option in leaf.options:
         name = long_name(option)
         if len(name) > 4:
@@ -64,7 +64,7 @@ def wrong_values(metavar: str, option: typer.core.TyperOption) -> Iterator[str]:
 
 
 def of_places(leaf: Leaf) -> Iterator[list[str]]:
-    """Invalid places, and unwritable files."""
+    """Command lines with an invalid region, stage or endpoint, or with unwritable files."""
     names = {long_name(option) for option in leaf.options}
     if leaf.words in STARTS_AN_EMULATOR:
         return
@@ -97,7 +97,7 @@ LINES = [
     *([*leaf.words, *line] for leaf in LEAVES for make in (of_words, of_options, of_places) for line in make(leaf)),
     *of_groups(),
 ]
-# Command lines that people have typed in addition; none prompts.
+# More command lines that people have typed; none of them prompts.
 TYPED = """
 report usage --group-by colour
 report usage --group-by tier
@@ -189,10 +189,10 @@ compact --clean-after -1
 verify --from 2090-01
 reconcile --from 1969-12-31
 """
-# Inputs that are read before they are found wrong, so that the command exits with 1.
+# Inputs whose errors are found only when they are read, so that the command exits with 1.
 OF_A_FILE = ("replay --input /nowhere/at/all.ndjson", "replay --input /", f"replay --input {__file__}",
              f"verify --manifest {__file__}")  # fmt: skip
-# Environment variables that a user may have set, and with which a command cannot work.
+# Environment variables that a user may have set, and that make it impossible for a command to work.
 ENVIRONMENTS: dict[str, dict[str, str]] = {
     "an endpoint without a scheme": {"AWS_ENDPOINT_URL": "127.0.0.1:4566"},
     "an endpoint that does not answer": {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"},
@@ -215,7 +215,7 @@ def _own_directory(nobody: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def complaints(code: int, out: str, err: str) -> list[str]:
-    """Violations of the rules for a wrong command line."""
+    """Which rules for the result of a wrong command line are violated."""
     lines = err.splitlines()
     errors = [line for line in lines if line.startswith("Error: ")]
     found = {
@@ -279,7 +279,7 @@ def test_an_endpoint_that_is_dead_gives_no_answer_and_no_traceback(leaf: Leaf) -
 
 
 def broken(error: BaseException) -> typer.Typer:
-    """A command line with one command, which fails unexpectedly."""
+    """A program with one command, which fails with an unexpected error."""
     wrong = typer.Typer(cls=CommandGroup, pretty_exceptions_enable=False, add_completion=False)
     family = typer.Typer()
 
@@ -335,7 +335,7 @@ def test_a_poor_environment_is_no_trouble(environ: dict[str, str]) -> None:
 
 
 def test_the_sdk_needs_no_home_to_find_that_nothing_answers() -> None:
-    """This is one of few tests that wait for retries in a real process."""
+    """This test is one of the few that wait for retries in a real process."""
     kept = {"PATH": os.environ["PATH"], "METERING_LOCAL_DIR": os.environ["METERING_LOCAL_DIR"]}
     done = program("report", "usage", *NOWHERE, "--stage", "night", env=kept)
     assert complaints(done.returncode, done.stdout, done.stderr) == []

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Readable(WorldRegion):
-    """The attributes of a connection that answers use. Queues are not read after a measurement of the watch."""
+    """The attributes of a connection that answers use. After a measurement of the watch, queues are not read."""
 
     ingest: None = None
     dead_letters: None = None

@@ -1,4 +1,4 @@
-"""`metering.connect`: tables like the command line's Parquet, equal over stores and HTTP, and helpful errors."""
+"""`metering.connect` returns tables like the command line's Parquet, equal over stores and HTTP, and helpful errors."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_a_question_that_makes_no_sense_has_all_its_problems(api: ApiWorld, url:
     connection = over_stores(api.world) if over == "stores" else over_http(url)
     with pytest.raises(InvalidParametersError) as error:
         connection.usage(group_by=["acount", "wrong"], account=FIRST, sort="nothing")
-    # The API first checks the request against its document: the columns must exist.
+    # First, the API checks the request against its document: the columns must exist.
     found = [each.parameter for each in error.value.problems]
     assert found == (["group_by"] if over == "http" else ["group_by", "group_by", "sort"])
     assert str(error.value).startswith("group_by acount is not one of the columns.")

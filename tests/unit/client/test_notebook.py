@@ -1,4 +1,4 @@
-"""The documentation's notebook runs on an in-memory region, and gives the stored output.
+"""The documentation's notebook runs on an in-memory region, and its output equals the stored output.
 
 `python -m tests.unit.client.test_notebook` runs each cell of `docs/explore.ipynb` and stores its output, so that
 readers see real answers. The cell with the tag `connect` is replaced by the in-memory region.
@@ -36,7 +36,7 @@ def read() -> dict[str, Any]:
 
 
 def run(cells: list[Cell], connection: Connection) -> list[str]:
-    """Output of each cell: what it prints, and the last line's value as an interpreter shows it."""
+    """Output of each cell: what the cell prints, and the value of its last line as an interpreter shows it."""
     names: dict[str, object] = {"connection": connection}
     return [_shown(cell, names) if cell["cell_type"] == "code" else "" for cell in cells]
 
@@ -101,7 +101,7 @@ def test_the_notebook_is_of_the_form_that_tools_read() -> None:
     assert NOTEBOOK.read_text().endswith("\n")
 
 
-# Calls of the Python package on the pages can be made as written.
+# The calls of the Python package that the pages show can be made as written.
 
 _BLOCK = re.compile(r"^```python\n(.+?)^```", re.MULTILINE | re.DOTALL)
 _CALLED: dict[str, Callable[..., object]] = {
@@ -112,7 +112,7 @@ _CALLED: dict[str, Callable[..., object]] = {
 
 
 def wrong_calls(code: str) -> Iterator[str]:
-    """Calls in the code that do not fit our package's signatures."""
+    """Calls in the code that do not fit the signatures of our package."""
     for node in ast.walk(ast.parse(code)):
         if not isinstance(node, ast.Call):
             continue
@@ -120,7 +120,7 @@ def wrong_calls(code: str) -> Iterator[str]:
         if name.startswith(("metering.", "producer.", "connection.")) and name not in _CALLED:
             yield f"{name}: there is no such thing"
         elif name in _CALLED:
-            # A method is called without its object here.
+            # Here, a method is called without its object.
             given = [None] * (len(node.args) + (not name.startswith("metering.")))
             try:
                 inspect.signature(_CALLED[name]).bind(*given, **{word.arg or "": None for word in node.keywords})

@@ -1,4 +1,4 @@
-"""The aggregator over the in-memory ports: every verdict and every branch of the replies."""
+"""The aggregator over in-memory ports: every verdict, and every branch after a reply."""
 
 from dataclasses import replace
 from errno import ENOSPC
@@ -69,7 +69,7 @@ def test_duplicates_are_dropped_and_the_rest_goes_into_a_commit_of_its_own(world
     result = world.handle(*deliveries(6))
     assert result.counts == {Verdict.DUPLICATE: 3, Verdict.ACCEPTED: 3}
     assert len(world.commits()) == 2
-    # The first attempt's object stays, because only the cleaner deletes objects in staging.
+    # The object of the first attempt remains, because only the cleaner deletes objects in staging.
     assert len(world.objects.keys("staging/")) == 3
     world.assert_exact()
 
@@ -105,7 +105,7 @@ def test_other_content_goes_back_with_the_first_if_that_has_no_verdict(world: Sm
 
 def test_other_content_is_not_decided_before_the_first_though_the_store_is_back(world: SmallWorld) -> None:
     attempts = STAGE.attempts
-    # Call 0 puts the first batch's object; then the batch's transaction fails on every attempt.
+    # Call 0 puts the first batch's object; after that, the batch's transaction fails on every attempt.
     world.calls.before = dict.fromkeys(range(1, 1 + attempts), THROTTLED)
     first, other = delivery(batch(1), message="first"), delivery(batch(1, size=999), message="other")
     assert world.handle(first, other).retry == ("first", "other")
@@ -137,7 +137,7 @@ def test_a_conflict_between_senders_is_alerted_once_with_both(world: SmallWorld)
 
 
 def test_a_conflict_between_senders_is_alerted_although_the_invocation_breaks_off(world: SmallWorld) -> None:
-    """The conflict is already durable, so that a retry does not detect it as new."""
+    """The conflict is already durable, so a retry would not detect the conflict as new."""
     world.handle(delivery(batch(1), sender="alice"))
     transactions = count()
 
@@ -376,7 +376,7 @@ def test_a_message_that_kills_its_worker_keeps_no_other_from_its_verdict() -> No
     for receive_count in range(1, 5):
         with pytest.raises(KilledError):
             world.handle(*(replace(message, receive_count=receive_count) for message in messages))
-    # All were received together each time, and yet all others are metered before the last receive.
+    # All messages were received together each time, and yet all others are metered before the last receive.
     assert set(world.accepted()) == {f"b{number}" for number in range(100)} - {"b50"}
     world.assert_exact()
 
@@ -391,7 +391,7 @@ def test_from_the_third_receive_a_message_is_handled_alone_after_the_others() ->
 
 
 class _SlowReader:
-    """Exceeds the remaining time for messages with ids `slow…`, and then checks its allowance."""
+    """Takes longer than the remaining time for messages with ids `slow…`, and then checks the allowance."""
 
     def __init__(self, reader: BatchReader) -> None:
         self._reader = reader
@@ -442,7 +442,7 @@ def test_many_slow_messages_take_no_time_of_their_neighbours(receive_count: int)
     world = _slow_world()
     slow = [_slow(number, receive_count) for number in range(10)]
     good = [replace(each, receive_count=receive_count) for each in deliveries(10)]
-    # The worst order: the valid messages come last.
+    # This is the worst order, because the valid messages come last.
     result = world.handle(*slow, *good)
     assert set(world.accepted()) == {f"b{number}" for number in range(10)}
     assert world.clock.now_ms() - NOW_S * 1000 < 50_000, "the worker answers before it is stopped"
@@ -463,7 +463,7 @@ def test_a_slow_message_goes_back_until_it_was_too_slow_alone() -> None:
 def test_a_slow_message_is_not_refused_for_the_time_that_others_took() -> None:
     world = _slow_world()
     result = world.handle(*(_slow(number, 4) for number in range(8)))
-    # The first two deliveries had a fair share of the time; another invocation reads the others.
+    # The first two deliveries had a fair share of the time; another invocation reads the other deliveries.
     assert result.counts == {Verdict.REJECTED: 2, Verdict.PUT_BACK: 6}
 
 
@@ -478,7 +478,7 @@ def test_what_was_received_three_times_is_noted_before_anything_is_handled_and_n
 
 
 class _RelabelingReader:
-    """Labels hashes with an unknown version, to test its detection."""
+    """Labels hashes with an unknown version, to test that the version is detected."""
 
     def __init__(self, reader: BatchReader) -> None:
         self._reader = reader
@@ -539,7 +539,7 @@ def test_a_delivery_that_its_reader_fails_at_goes_back_alone_and_is_counted(erro
 
 
 def test_a_commit_that_was_planned_before_a_months_end_is_built_as_it_was_planned(world: SmallWorld) -> None:
-    """Two plans of one group: the month ends during the first transaction, and the second plan has no spare action."""
+    """One group has two plans: the month ends during the first transaction, and the second plan has no spare action."""
     ends_s = parse_hour("2026-12-01T00")
     world.clock.advance_s(ends_s - 1 - NOW_S)
     rows = [delivery(batch(number, start_s=ends_s - 1)) for number in range(200)]
@@ -646,7 +646,7 @@ def test_the_oldest_message_is_noted_first() -> None:
     assert [HeldMessage.from_item(item).message_id for item in world.stored(HELD_PK)] == ["old"]
 
 
-# The tally never acknowledges a message by omission.
+# The tally never acknowledges a message merely because it was omitted.
 
 ONE, TWO = delivery(batch(1)), delivery(batch(2), batch(3))
 

@@ -1,4 +1,4 @@
-"""Kills and lost replies at each single call of an invocation."""
+"""Kills and lost replies at each call of an invocation."""
 
 from collections.abc import Callable, Sequence
 
@@ -126,7 +126,7 @@ def test_two_workers_with_the_same_messages_count_them_once() -> None:
 
     def overlap(name: str) -> None:
         nonlocal started
-        # Between the first worker's object and its transaction, the second worker runs completely.
+        # The second worker runs completely between the first worker's object and the first worker's transaction.
         if name == "items.transact" and not started:
             started = True
             other.handle(messages[10:], DeadlineAt(clock=world.clock, at_ms=world.clock.now_ms() + 50_000))
@@ -138,7 +138,7 @@ def test_two_workers_with_the_same_messages_count_them_once() -> None:
 
 
 def _handle_killed(world: SmallWorld, messages: Sequence[Delivery]) -> None:
-    # Reads have no reply hook, so the worker survives there.
+    # Reads have no reply hook, so the worker is not killed there.
     try:
         world.handle(*messages)
     except KilledError:

@@ -1,4 +1,4 @@
-"""Packing is a pure function: each batch fits one commit, each commit one transaction (P14)."""
+"""Packing is a pure function: each batch fits into one commit, and each commit into one transaction (P14)."""
 
 from dataclasses import dataclass, field
 
@@ -63,7 +63,7 @@ def test_every_batch_is_in_exactly_one_commit_of_at_most_a_hundred_actions(
     sizes: list[tuple[int, int]], budget: Budget, originals: int
 ) -> None:
     batches = [
-        # Some retries have other retries as originals, and some have the other batches.
+        # Some retries have other retries as their originals, and some have the other batches.
         _batch(name, hours=hours, records=records, original=_original(name, originals))
         for name, (hours, records) in enumerate(sizes)
     ]
@@ -98,7 +98,7 @@ def test_ninety_eight_batches_of_this_month_are_one_commit_whatever_their_hours(
 
 def test_each_ended_month_takes_the_place_of_a_batch() -> None:
     plans = plan_commits([_batch(name, hours=840) for name in range(100)], budget=ROOMY, now_ms=NOW_S * 1000)
-    # 840 hours before the third of November extend into September.
+    # 840 hours before 3 November extend into September.
     assert {_actions(plan) - len(plan.batches) for plan in plans} == {2 + 2}
 
 
@@ -109,7 +109,7 @@ def test_a_batch_over_budget_is_a_commit_of_its_own() -> None:
 
 
 def _long_batch(number: int) -> Candidate:
-    """A batch with all hours of the window, maximal record totals, and maximal names."""
+    """A batch with all hours of the window, the largest record totals, and the longest names."""
     usage = {
         UsageKey(NOW_S - hour * HOUR_S, "a", UsageType("t"), Service("s"), "f", "t"): Total(10**18, 10**6)
         for hour in range(840)

@@ -1,4 +1,4 @@
-"""Retries by id and under new ids, with the message's copies, in every order: each content counts once."""
+"""Retries under the same and under new ids, with copies of the message, in every order: each content counts once."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,7 +26,7 @@ SETTINGS = settings()
 
 
 class Region(MemoryRegion):
-    """Worker, queue and operator's commands on one store, including JSON and Parquet."""
+    """Worker, queue and operators' commands on the same stores, with real JSON and Parquet."""
 
     def __init__(self) -> None:
         super().__init__(now_s=NOW_S, settings=SETTINGS)
@@ -102,7 +102,7 @@ def test_a_retry_whose_original_cannot_be_read_goes_back_and_takes_nothing_with_
 
 
 def conflicting(region: Region, *, sizes: tuple[int, int] = (5, 1_000)) -> tuple[str, str, str]:
-    """Accept `edge-1` and make a conflict; return the bodies of both contents and of the conflict's retry."""
+    """Accept `edge-1` and make a conflict; return the message bodies of both contents and of the conflict's retry."""
     first, other = (inline("edge-1", ((NOW_S, size),)).body for size in sizes)
     region.work(first)
     region.work(other)
@@ -120,7 +120,7 @@ def test_both_contents_count_once_in_whatever_order_messages_retries_and_their_c
     for order in permutations([first, other, other, retried, retried]):
         region = Region()
         region.work(*order, at_once=at_once)
-        # The first content under the id is metered; then people retry the other, and copies arrive late.
+        # The first content under the id is metered; then people retry the other content, and copies arrive late.
         for entry in region.entries.entries():
             retry(region, entry)
         region.work(*order, at_once=at_once)
@@ -146,7 +146,7 @@ def test_a_retry_under_a_new_id_is_refused_while_its_own_is_free_and_counts_once
 
 
 def test_a_content_that_was_retried_under_two_ids_counts_under_one() -> None:
-    """Two messages with the same content, unreadable when refused, are two entries."""
+    """Two messages with the same content are two entries, because the content was unreadable when they were refused."""
     region = Region()
     sent, lines = pointing("edge-1", "ingest/1.ndjson", ((NOW_S, 1_000),))
     region.work(inline("edge-1", ((NOW_S, 5),)).body)
@@ -161,7 +161,7 @@ def test_a_content_that_was_retried_under_two_ids_counts_under_one() -> None:
 
 
 def test_a_conflict_of_a_retry_is_retried_once_whatever_it_is_called() -> None:
-    """A pointer to a changing object has other content each time; each content counts once, under some id."""
+    """A message that refers to a changing object has new content each time; each content counts once, under some id."""
     region = Region()
     sent, one = pointing("edge-1", "ingest/1.ndjson", ((NOW_S, 1_000),))
     _, two = pointing("edge-1", "ingest/1.ndjson", ((NOW_S, 30_000),))
@@ -237,7 +237,7 @@ def test_the_original_that_changes_while_a_retry_is_committed_is_read_again() ->
 
 
 def test_retries_and_their_originals_are_no_two_writes_of_one_item() -> None:
-    """An invocation may include a retry and its original, two retries of a batch, and retries of retries."""
+    """One invocation may include a retry and its original, two retries of a batch, and retries of retries."""
     first, _, retried = conflicting(Region())
     region = Region()
     region.work(first)

@@ -1,4 +1,4 @@
-"""Throttles are not conflicts (P17): they cause no halving, no second object and no dead letter."""
+"""Throttles are not conflicts (P17): a throttle causes no halving, no second object and no dead letter."""
 
 from dataclasses import replace
 from typing import Any
@@ -31,7 +31,7 @@ def world() -> SmallWorld:
 
 
 def throttled_a_while_ago(world: SmallWorld, *sent: Delivery) -> None:
-    """Return messages to the queue because of a throttle, which then ends."""
+    """Let a throttle return messages to the queue, then end the throttle."""
     world.calls.refuse["items.transact"] = CANCELED
     world.handle(*sent)
     world.calls.refuse.clear()
@@ -209,7 +209,7 @@ def test_the_receives_of_a_message_last_longer_than_half_an_hour() -> None:
 
 
 class Stage:
-    """Workers on one queue, as the event source mapping runs them, and a table that is throttled for a while."""
+    """Workers on one queue, as the event source mapping runs them, and a table that can be throttled for a while."""
 
     def __init__(self, *, workers: int = 4) -> None:
         self.world = SmallWorld()

@@ -1,4 +1,4 @@
-"""`make engines` checks the engines' results, and fails if they are wrong; its DuckDB part runs here."""
+"""`make engines` checks the engines' results and fails if they are wrong; here, the check runs with DuckDB."""
 
 from collections.abc import Sequence
 from pathlib import Path

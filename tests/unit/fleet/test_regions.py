@@ -1,4 +1,4 @@
-"""Regions of a stage: waves, rules and states; built anew or after a kill at any call, upgraded, removed."""
+"""Regions of a stage: waves, rules and states; regions are built, also after a kill at any call, upgraded, removed."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_states_wait_in_memory_for_the_ledger_of_the_home_region() -> None:
 
 def test_regions_of_a_wave_save_their_states_at_the_same_time() -> None:
     class Slow(MemoryItemStore):
-        """Simulates that another region saves during a put."""
+        """Simulates that a second region saves its state during a put."""
 
         def put(self, action: Put) -> None:
             super().put(action)
@@ -164,7 +164,7 @@ def test_only_aws_is_examined_and_a_region_without_an_answer_is_unknown(
     assert "not deployed" in finding.detail
 
 
-# Regions are built from nothing, after a kill at any call, and after failures, and are removed again.
+# Regions are built from nothing, after a kill at any call and after failures, and are removed again.
 
 REGION = "ap-southeast-9"
 RULES = RolloutRules(bake_min=0, canaries=1, canary_wait_min=1, allow=("*",))
@@ -209,7 +209,7 @@ def test_what_the_doctor_finds_is_told_and_kept_and_does_not_stop_the_build(setu
         (REGION, "AWS differs here from what the service relies on: missing-key."),
         (REGION, f"What to do says: metering doctor --stage {STACKS.stage} --region {REGION}"),
     ]
-    # A later measurement replaces an earlier one.
+    # A later measurement replaces one that was made earlier.
     del found[0]
     again = replace(setup.manager, ports=ports).add(REGION, redeploy=True)
     assert [each.check for each in again.findings if each.check.startswith("doctor")] == ["doctor missing-key"]
@@ -331,7 +331,7 @@ def test_the_architecture_that_the_settings_name_is_that_of_every_region(setup: 
 
 
 def test_a_region_that_stopped_after_its_deployment_is_deployed_again_only_if_that_is_asked_for() -> None:
-    """Otherwise changed settings, such as a missing pager, would never be deployed."""
+    """Otherwise a changed setting, such as a pager that was missing, would never be deployed."""
     setup = Setup(rules=RULES.model_copy(update={"pager_needed": True}))
     setup.manager.add(REGION)
     setup.manager.add(REGION)

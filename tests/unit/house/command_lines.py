@@ -18,7 +18,7 @@ PAGES = sorted([*_FIRST, *(ROOT / "docs").rglob("*.md")])
 
 # Typer exports only some of its parser's errors.
 USAGE_ERROR: type[BaseException] = typer.BadParameter.__mro__[1]
-# A sentence may name an option or a command family without everything that a call needs.
+# A sentence may name an option or a command family without stating everything that a call needs.
 _INCOMPLETE = "MissingParameter"
 
 _FENCED = re.compile(r"^```[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -32,16 +32,16 @@ def whole_lines(text: str) -> list[str]:
 
 
 def mentions(text: str) -> list[str]:
-    """Commands within sentences, which may lack arguments."""
+    """Commands within sentences; such commands may lack arguments."""
     return [" ".join(line.split()) for line in _SPAN.findall(_FENCED.sub("", text))]
 
 
 def parsed(line: str, *, whole: bool = True) -> list[str]:
-    """Names of the command that a line resolves to.
+    """Words of the name of the command that a line resolves to.
 
     Args:
         line: Begins with `metering`.
-        whole: Whether the line must have all required arguments.
+        whole: Whether the line must contain all required arguments.
 
     Raises:
         KeyError: The command does not exist. typer's UsageError: An option does not exist, a value is wrong, or (if
@@ -66,7 +66,7 @@ def parsed(line: str, *, whole: bool = True) -> list[str]:
 
 
 def _ends_here(family: object, arguments: list[str], *, whole: bool) -> bool:
-    """Whether a line ends at a command group, which may work alone, as in `metering sources --gaps`."""
+    """Whether a line ends at a command group, which may run without a subcommand, as in `metering sources --gaps`."""
     if not arguments:
         assert not whole or getattr(family, "invoke_without_command", False), "a family of commands does nothing"
         return True

@@ -1,4 +1,4 @@
-"""Rooms stay within their READMEs' budgets, and the table of rooms is right; each check can fail."""
+"""Rooms stay within the budgets in their READMEs, and the table of rooms is correct; each of these checks can fail."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_the_table_beside_a_revision_has_gone_rooms_and_totals_at_its_end() -> N
     assert shown[2].endswith("|-100.0%")
 
 
-# Docstrings have no more of the three habits than their room's allowance, which only shrinks.
+# The docstrings of a room have no more of the three habits than the room's allowance, which only shrinks.
 
 
 def test_no_room_has_more_of_a_habit_than_it_is_allowed() -> None:
@@ -193,7 +193,7 @@ def test_a_habit_more_is_found_and_slack_once_allowances_are_tight() -> None:
 
 
 def test_a_draw_has_equal_parts_and_can_be_made_again() -> None:
-    """The same seed draws the same sentences; another seed draws others."""
+    """The same seed draws the same sentences; another seed draws other sentences."""
     drawn = words.draw(20261129, trees=("lambdas",))
     assert Counter(kind for kind, _, _ in drawn) == {"docstring": 10, "comment": 10, "document": 10, "help": 10}
     assert words.draw(20261129, trees=("lambdas",)) == drawn
@@ -201,7 +201,7 @@ def test_a_draw_has_equal_parts_and_can_be_made_again() -> None:
 
 
 def test_lists_tables_and_sections_are_no_part_of_a_sentence() -> None:
-    """A list item is a paragraph, and a table row is left out."""
+    """A list item is a paragraph of its own, and table rows are omitted."""
     text = (
         "Reads each hour once, and no more. Too short.\n\n| a | b c d e f |\n- the first item of a list\n"
         "- another item of this list\n\nRaises:\n    KeyError: if an hour has no rows."

@@ -44,7 +44,7 @@ def name(page: Path) -> str:
 
 
 def anchors(text: str) -> set[str]:
-    """Link targets of headings, by GitHub's rule."""
+    """Link targets of the headings in a text, by GitHub's rule."""
     headings = re.findall(r"^#+ (.+)$", _FENCED.sub("", text), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -91,7 +91,7 @@ _PATH = re.compile(r"(?:^|[`\s])((?:metering|lambdas|infra|tests|load_tests|docs
 @with_each(PAGES, name)
 def test_paths_in_sentences_exist(page: Path) -> None:
     text = page.read_text()
-    # Another test covers the code map's paths.
+    # The paths in the code map are covered by another test.
     text = text.split("\n## Code map\n")[0]
     assert missing([path.rstrip(".") for path in _PATH.findall(text)]) == []
 
@@ -117,7 +117,7 @@ def lost_paths(room: Path, text: str) -> list[str]:
     """Broken paths in a room's README.
 
     Paths may be relative to the room, a folder in it, the package or the project, and may omit a module's suffix. In
-    the README's reading list, each name is a path.
+    the README's reading order, each name is a path.
     """
     text = _FENCED.sub("", text)
     named = [name for name in _SPAN.findall(text) if "/" in name or _SUFFIX.search(name)]
@@ -172,7 +172,7 @@ def test_each_word_has_one_meaning() -> None:
 PROD = StageConfig.load("prod")
 _WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _NUMBER = rf"\b({'|'.join(_WORDS[2:])}|[2-9])"
-# "failed seven times", "seven receives", "7 failures"; but SQS ignores messages "received three times or more".
+# Matches "failed seven times", "seven receives", "7 failures"; but SQS ignores messages "received three times or more".
 _TIMES = re.compile(
     rf"(?:received|fails?|failed|be read|a log file|the queue,) {_NUMBER} times\b(?! or more)"
     rf"|{_NUMBER} (?:failed )?(?:receives|failures|tries)\b"
@@ -258,7 +258,7 @@ def test_make_targets_and_modules_exist(page: Path) -> None:
 
 
 def test_the_readme_and_the_runbooks_have_commands() -> None:
-    """Without commands, the tests above check nothing."""
+    """If these pages had no commands, the tests above would check nothing."""
     assert len(whole_lines((ROOT / "README.md").read_text())) >= 6
     assert sum(len(whole_lines(page.read_text())) for page in PAGES) > 60
     assert len(mentions((ROOT / "README.md").read_text())) >= 2
@@ -280,7 +280,7 @@ def test_only_a_sentence_may_leave_arguments_out() -> None:
         parsed("metering region")
 
 
-# The AWS CLI in the documentation: version 1 ignores `AWS_ENDPOINT_URL` for SQS, and would send to AWS.
+# The AWS CLI in the documentation: version 1 ignores `AWS_ENDPOINT_URL` for SQS, and would send messages to AWS.
 
 _SEND = re.compile(r"\baws\s[^`\n]*\bsqs send-message\b")
 
@@ -291,7 +291,7 @@ def test_every_line_that_sends_with_the_aws_cli_names_the_endpoint_and_the_pages
     assert [line for found in lines.values() for line in found if "--endpoint-url" not in line] == []
 
 
-# LocalStack in the tests: its absence is reported, and its page names the tested versions.
+# LocalStack in the tests: if it is missing, this is reported, and its page names the versions that were tested.
 
 PAGE = (ROOT / "docs" / "localstack.md").read_text()
 
@@ -399,7 +399,7 @@ def test_notice_has_every_licence_of_what_others_made() -> None:
     assert vendored
     for licence in vendored:
         assert " ".join(licence.read_text().split()) in notice
-    # A README next to third-party data names its licence, and NOTICE names the README's folder.
+    # A README next to third-party data states the licence of the data, and NOTICE names the README's folder.
     for readme in (ROOT / "metering").rglob("README.md"):
         if "CC BY" in readme.read_text():
             assert readme.parent.relative_to(ROOT).as_posix() in notice
@@ -458,7 +458,7 @@ def test_a_runbook_has_its_seven_parts_in_order_and_says_what_its_alarms_mean(na
 
 @with_each(RUNBOOKS)
 def test_every_command_of_a_runbook_waits_for_its_region_and_stage_and_switches_no_check_off(name: str) -> None:
-    """A command pasted from the page never acts on an unnamed stage."""
+    """A command that is pasted from the page always names its stage."""
     assert commands_of(name)
     for line in commands_of(name):
         assert parsed(line)
@@ -469,7 +469,7 @@ def test_every_command_of_a_runbook_waits_for_its_region_and_stage_and_switches_
 
 @with_each(RUNBOOKS)
 def test_a_runbook_ends_with_a_step_that_cures_and_its_check(name: str) -> None:
-    """A dry run changes nothing, so another command follows it. The expected result is below each block of commands."""
+    """A dry run changes nothing, so the last command is none. The expected result is below each block of commands."""
     text = text_of(name)
     last = dict(commands_by_part(text))
     assert "--dry-run" not in last["How to mitigate"]

@@ -1,4 +1,4 @@
-"""The tree of error classes equals its drawing, and every error can be pickled."""
+"""The tree of error classes equals its drawing in the docstring, and every error can be pickled."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ EXAMPLES: list[MeteringError] = [
 
 
 def drawn() -> dict[str, str]:
-    """Each error class in the docstring, with its parent."""
+    """Each error class that the docstring draws, with its parent class."""
     parents: dict[str, str] = {}
     path = ["MeteringError"]
     for line in re.findall(r"^    ([│ ]*[├└]── \w+)", errors.__doc__ or "", re.MULTILINE):

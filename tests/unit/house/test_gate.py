@@ -1,4 +1,4 @@
-"""The gates themselves: each failure condition is tested, and later parts run after a failure."""
+"""Tests of the gates: each failure condition makes a gate fail, and later parts run after a failure."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ PLAN = Plan(shares_s={"one": 60, "two": 30}, reserve_s={"later": 10}, promise_s=
 
 
 def ends_with(**codes: int) -> Callable[[str], list[str]]:
-    """Commands of parts: each exits with the given code, or with 0."""
+    """Commands of parts: each exits with the code given for the part, or with 0."""
     return lambda name: [sys.executable, "-c", f"raise SystemExit({codes.get(name, 0)})"]
 
 
 def times(*took_s: float) -> Callable[[], float]:
-    """A clock by which the parts take the given times, in order."""
+    """A clock by which the parts, in order, take the given times."""
     moments = iter([moment for took in took_s for moment in (0.0, took)])
     return lambda: next(moments)
 
@@ -123,7 +123,7 @@ def test_what_one_run_on_localstack_leaves_out_the_other_one_has() -> None:
 
 
 def chosen_of(config_args: list[str], *, marked: bool = True) -> set[str]:
-    """Cases that remain selected out of a thousand."""
+    """Which of a thousand test cases remain selected."""
     items = [
         SimpleNamespace(nodeid=f"tests/a.py::test[{number}]", get_closest_marker=lambda _: marked)
         for number in range(1_000)
@@ -172,7 +172,7 @@ def group_of(target: str) -> str:
     return group
 
 
-# Answers of two revisions are compared byte by byte, and documents by their guarantees.
+# The answers of two revisions are compared byte by byte, and their documents by what they guarantee.
 
 DOCUMENT = {
     "paths": {"/v1/usage": {"get": {"parameters": [{"name": "top", "schema": {"maximum": 50}}], "summary": "Usage"}}}
@@ -210,7 +210,7 @@ def test_the_place_of_a_parameter_in_its_list_says_nothing() -> None:
     assert facts([one, other]) == facts([other, one])
 
 
-# The browser of the tests, its installer, and runs without a browser, which must not pass.
+# The browser that the tests use, its installer, and runs without a browser, which must not pass.
 
 
 def machine(folder: Path, *programs: str) -> dict[str, str]:
@@ -243,7 +243,7 @@ def test_one_is_installed_only_where_nobody_must_be_asked(tmp_path: Path) -> Non
     assert commands(machine(tmp_path, "chromium"), root=True) == ()
 
 
-# The gate of exports: output without a verdict does not count as one, and each reason for failing is tried.
+# The gate of exports: output without a verdict does not count as a verdict, and each reason for failing is tried.
 
 REPORT = """<testsuites name="FOCUS Validations" tests="4" failures="1">
   <testsuite name="Id"><testcase name="InvoiceId-C-004-C :: CheckValue"><failure message="m"/></testcase></testsuite>

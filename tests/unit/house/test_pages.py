@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from metering.replay.synthesis import Shipment
 
-# The contract's examples get their stated verdicts, and its JSON Schemas agree with the reader.
+# The contract's examples get the verdicts that it states, and its JSON Schemas agree with the reader.
 
 CONTRACT = "".join(page.read_text() for page in sorted((ROOT / "docs" / "contract").glob("*.md")))
 _EXAMPLE = re.compile(
@@ -60,7 +60,7 @@ def told(verdict: str) -> Outcome:
 
 
 def read(body: str, stored: str = "") -> Outcome:
-    """The reader's result; `stored` is the object that the message refers to."""
+    """The reader's result for a message; `stored` is the object that the message refers to."""
     said = json.loads(body)
     location = said.get("location") or {"bucket": BUCKET, "key": "ingest/none"}
     objects = MemoryObjectStore(ManualClock(SENT_AT_S * 1000))
@@ -105,7 +105,7 @@ VALIDATOR = Draft202012Validator(SCHEMAS["batch"], registry=_REGISTRY)
 
 
 def metered_whole(body: dict[str, Any]) -> bool:
-    """Whether the reader accepts the message, and each of its records."""
+    """Whether the reader accepts the message and each of its records."""
     desk = Desk()
     location = body.get("location")
     if isinstance(location, dict) and isinstance(location.get("key"), str):
@@ -121,7 +121,7 @@ def test_a_schema_is_a_schema(schema: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(("body", "stored", "verdict"), EXAMPLES)
 def test_the_schema_takes_the_examples(body: str, stored: str, verdict: str) -> None:
-    """The schema cannot check the number of records, or an object."""
+    """The schema can check neither the number of records nor the content of an object."""
     said = json.loads(body)
     assert VALIDATOR.is_valid(said.get("data", said)), (stored, verdict)
 
@@ -157,7 +157,7 @@ RECORD_CHANGES = [
     ("usage_type", None),
     ("unknown", {"a": 1}),
 ]
-# Rules beyond a schema: order, distance and age of times, and times that no calendar has.
+# Rules that a schema cannot express: order, distance and age of times, and times that no calendar has.
 _BEYOND = frozenset(("end_before_start", "spans_over_an_hour", "too_late", "in_the_future"))
 
 
@@ -246,7 +246,7 @@ def test_schema_and_reader_agree_on_several_changes(
         assert not metered_whole(body)
 
 
-# The README's output is real.
+# The output in the README is real.
 
 README = (ROOT / "README.md").read_text()
 REGION = "us-east-1"
@@ -259,7 +259,7 @@ def proof_of_the_readme() -> str:
 
 
 def manifest_line(shipment: Shipment) -> SentBatch:
-    """Manifest line of a shipment; a dropped object gets its id when it is put."""
+    """Manifest line of a shipment; the batch id of a dropped object is known only when the object is put."""
     if shipment.sent.batch_id or shipment.body or shipment.upload is None:
         return shipment.sent
     name = sha256(shipment.upload.key.encode() + shipment.upload.body).hexdigest()
@@ -281,7 +281,7 @@ def batches_of(manifests: list[list[SentBatch]]) -> SentBatches:
 
 
 def proof(manifests: list[list[SentBatch]]) -> Verification:
-    """Result of a verification in which each id's first content is metered, because conflicts are sent last."""
+    """Result of a verification in which the first content of each id is metered, because conflicts are sent last."""
     sent = batches_of(manifests)
     first = (line for lines in manifests for line in lines if line.batch_id and line.content == 0)
     metered = [contents[0] for contents in sent.contents.values() if not contents[0].rejected]
@@ -356,7 +356,7 @@ def test_a_day_in_all_is_the_sum_of_its_lines_and_what_readme_and_guide_say() ->
     del lines["write units a batch, counted"]
     assert len(lines) == 6
     for place, total in enumerate(whole):
-        # Each line is rounded to cents.
+        # The cost of each line is rounded to cents.
         assert abs(sum(usd[place] for usd in lines.values()) - total) <= Decimal("0.02")
     said = round(whole[2])
     assert f"about [{said} USD a day](docs/scale.md#what-a-day-costs) in all" in README

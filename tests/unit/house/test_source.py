@@ -1,4 +1,4 @@
-"""Import contracts and cycles, one place for each key format, and SDK calls in adapters only."""
+"""Import contracts hold, without cycles; each key format is in one place; SDK calls are only in adapters."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def contracts() -> tuple[Contract, ...]:
 
 @cache
 def imports() -> grimp.ImportGraph:
-    """The imports of the production packages, including type-only ones."""
+    """The imports of the production packages, including type-only imports."""
     return grimp.build_graph(*PRODUCTION, include_external_packages=True, cache_dir=None)
 
 
@@ -145,7 +145,7 @@ def test_the_truth_of_generated_networks_is_independent_of_the_rules() -> None:
     assert imported == {"metering.replay.network", "metering.units"}
 
 
-# Shared spellings have a single definition: ledger keys are in the ledger, counters in one module.
+# Shared spellings have one definition: ledger keys are in the ledger, and counters are in one module.
 
 # These modules handle items of any shape: the port, its adapters, a store that computes items, a benchmark that reads
 # the table without our code, counters inside an emulator, and the rivals' tables.
@@ -233,7 +233,7 @@ _WIRING = _ROOTS[0] / "wiring"
 
 
 def _holds_clients(node: ast.expr) -> bool:
-    """Whether an expression has the name `clients`, or calls such a name: `self._clients(region)`."""
+    """Whether an expression has the name `clients`, or calls this name: `self._clients(region)`."""
     if isinstance(node, ast.Call):
         return _holds_clients(node.func)
     name = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
@@ -284,11 +284,11 @@ def test_wiring_may_hand_a_client_to_an_adapter_and_others_may_not() -> None:
     assert uses(handed, may_hand_over=False) == [1]
 
 
-# There are no import cycles between modules, and a cycle would be found.
+# There are no import cycles between modules, and if there were a cycle, it would be found.
 
 
 def circle(imports: Mapping[str, Set[str]]) -> list[str]:
-    """An import cycle of modules, with the first repeated at the end; empty without a cycle.
+    """An import cycle of modules, with the first module repeated at the end; empty if there is no cycle.
 
     Args:
         imports: Module -> the modules that it imports.

@@ -1,4 +1,4 @@
-"""Installation, workflows, tools with an environment of their own, and the exercise of CONTRIBUTING."""
+"""Installation, workflows, tools with separate environments, and the exercise in CONTRIBUTING."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import pytest
 from tests import ROOT, tools
 from tests.tools import PYTHONS, SUPPORTED, Tool, main, remove_older
 
-# `make install`: uses the requested Python, even after an install with another, and explains an invalid one.
+# `make install` uses the requested Python, even after an install with another version, and explains an invalid one.
 
 # Represents an interpreter that reports its version.
 PYTHON = "#!/bin/sh\necho {path}\n"
-# The shim of a version manager that has no version to run.
+# A version manager's shim that has no version to run.
 SHIM = "#!/bin/sh\necho 'pyenv: python3.12: command not found' >&2\nexit 127\n"
 UV = """#!/bin/sh
 echo "$@" >> uv.log
@@ -31,7 +31,7 @@ mkdir -p .venv/bin && ln -sf "$(command -v "$2")" .venv/bin/python
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A checkout whose installation only records the packages."""
+    """A checkout whose installation only records the packages that it would install."""
     for name in ("Makefile", "pyproject.toml", "uv.lock"):
         shutil.copy(ROOT / name, tmp_path / name)
     tools = tmp_path / "tools"
@@ -79,7 +79,7 @@ def test_a_python_that_does_not_run_is_told_in_a_sentence(checkout: Path, name: 
 
 
 def of_another_project(text: str) -> list[str]:
-    """Installation commands in a text whose package name belongs to another PyPI project."""
+    """Installation commands in a text that name `metering`, which is another project's package on PyPI."""
     return re.findall(r"(?:pip|uv|pipx|uvx)[^\n`]*(?:install|add|--from)\s+['\"]?metering\b[^\n`]*", text)
 
 
@@ -98,7 +98,7 @@ def test_advice_to_install_another_project_is_noticed() -> None:
     assert of_another_project("pip install transfer-metering, pip install . and make install, then metering demo") == []
 
 
-# `make lint` checks the workflows, which run the gate, and publish only on an explicit command.
+# `make lint` checks the workflows, which run the gate, and which publish only on an explicit command.
 
 WORKFLOWS = {path.stem: path.read_text() for path in (ROOT / ".github" / "workflows").glob("*.yml")}
 PINNED = re.compile(r"^[\w./-]+@[0-9a-f]{40} # v[\d.]+$")
@@ -227,7 +227,7 @@ MOST_FILES = 4
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """The tree with the patch applied."""
+    """A copy of the tree, to which the patch of the exercise is applied."""
     for tree in TREES:
         shutil.copytree(ROOT / tree, tmp_path / tree, ignore=shutil.ignore_patterns("__pycache__"))
     for file in FILES:

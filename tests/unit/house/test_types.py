@@ -1,4 +1,4 @@
-"""Types and repeats: strict mypy covers all code, no logic occurs twice, test ids do not depend on the clock."""
+"""Types and repeats: strict mypy covers all code, no logic is repeated, test ids do not depend on the clock."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Line(NamedTuple):
 
 
 class Repeat(NamedTuple):
-    """A run of equal lines in two places, each named by file and first line."""
+    """A sequence of equal lines in two places; each place is named by file and first line."""
 
     first: str
     second: str
@@ -51,7 +51,7 @@ class Repeat(NamedTuple):
 
 
 def repeats(folders: Iterable[Path], *, most: int = MOST_LINES) -> list[Repeat]:
-    """Runs of more than `most` equal lines, without runs that are part of longer ones."""
+    """Sequences of more than `most` equal lines, without those that are part of longer sequences."""
     modules = sorted(path for folder in folders for path in folder.rglob("*.py") if "cdk.out" not in path.parts)
     files = {module: logic_lines(module.read_text()) for module in modules}
     places: dict[tuple[str, ...], list[tuple[Path, int]]] = defaultdict(list)
@@ -75,7 +75,7 @@ def _overlap(first: tuple[Path, int], second: tuple[Path, int], most: int) -> bo
 
 
 def _begins(files: dict[Path, list[Line]], first: tuple[Path, int], second: tuple[Path, int]) -> bool:
-    """Whether the preceding lines differ."""
+    """Whether the lines before the two places differ."""
     if not first[1] or not second[1]:
         return True
     return files[first[0]][first[1] - 1].text != files[second[0]][second[1] - 1].text
@@ -92,7 +92,7 @@ def _repeat(files: dict[Path, list[Line]], first: tuple[Path, int], second: tupl
 
 
 def logic_lines(source: str) -> list[Line]:
-    """The counted lines of a module."""
+    """The lines of a module that count as logic."""
     tree = ast.parse(source)
     left_out = set(_left_out(tree))
     own = _own_names(tree)
@@ -116,7 +116,7 @@ def _left_out(tree: ast.Module) -> Iterator[int]:
 
 
 def _own_names(tree: ast.Module) -> dict[int, set[str]]:
-    """Line -> names of parameters and variables of the functions around it."""
+    """Line -> names of the parameters and variables of the functions that contain it."""
     own: dict[int, set[str]] = defaultdict(set)
     for function in ast.walk(tree):
         if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -136,7 +136,7 @@ _CODE_AND_REASON = re.compile(r"\[[a-z-]+(, ?[a-z-]+)*\]  # \w.*")
 
 
 def ignores_without_a_reason(text: str) -> list[str]:
-    """Comments that silence mypy without naming the error and the reason."""
+    """Comments that silence mypy without stating the error code and the reason."""
     return [found[0] for found in _IGNORE.finditer(text) if not _CODE_AND_REASON.fullmatch(found[1])]
 
 
@@ -169,7 +169,7 @@ def test_an_ignore_without_a_code_or_a_reason_is_noticed(comment: str) -> None:
     ("def test_it() -> None:\n    assert len(3) == 1\n", {"arg-type"}),
 ], ids=["typed", "untyped", "wrong"])  # fmt: skip
 def test_a_test_without_types_or_with_wrong_ones_is_an_error(tmp_path: Path, code: str, errors: set[str]) -> None:
-    """Check a project with one test, with our settings."""
+    """Check a project that has one test with mypy and our settings."""
     (tmp_path / PROJECT.name).write_text(PROJECT.read_text())
     for package in PACKAGES:
         (tmp_path / package).mkdir()
@@ -184,7 +184,7 @@ def test_a_test_without_types_or_with_wrong_ones_is_an_error(tmp_path: Path, cod
 
 
 def test_a_service_where_a_usage_type_belongs_is_an_error() -> None:
-    """Each ignore below represents an error: strict mypy reports unused ignores."""
+    """Each ignore below proves an error, because strict mypy reports unused ignores."""
     kind = UsageKind(UsageType("t"), Service("s"), "f", "g")
     line = UsageLine(0, "a", *kind, 5)  # type: ignore[arg-type]  # a line names the service first
     key = UsageKey(0, *line[1:6])  # type: ignore[arg-type]  # a key names the usage type first
@@ -194,10 +194,10 @@ def test_a_service_where_a_usage_type_belongs_is_an_error() -> None:
     assert UsageKind("t", "s", "f", "g") == kind  # type: ignore[arg-type]  # plain texts could be in any order
 
 
-# Production code contains no duplicated logic; and duplicates can be detected.
+# Production code contains no duplicated logic, and a duplicate would be detected.
 
 PRODUCTION = [ROOT / name for name in ("metering", "lambdas", "infra", "load_tests")]
-# Pairs of files that still share consecutive lines. No pair may be added.
+# Pairs of files that still have consecutive lines in common. No pair may be added to this list.
 KNOWN: set[tuple[str, str]] = set()
 LINES = [f"step_{number}(total)" for number in range(MOST_LINES)]
 
@@ -292,9 +292,9 @@ def test_a_name_by_the_clock_is_found() -> None:
 
 # Each setting of a stage has a single source: the code that uses it has no default for it.
 
-# Not settings, despite the same name: values that only one job or client uses, and the protocol's 72 hours.
+# These are not settings, despite the same name: values that only one job or client uses, and the protocol's 72 hours.
 _KEPT = {"reserve_ms", "attempts"}
-# Settings of a stage, by every argument name in use.
+# Settings of a stage, by every name of an argument for them.
 _DECIDED = {
     *(name.removeprefix("compact_").removeprefix("clean_").removeprefix("admission_") for name in Policy.model_fields),
     "commit_life_s",
@@ -303,7 +303,7 @@ _DECIDED = {
 
 
 def defaults() -> Iterator[str]:
-    """Arguments with a default of classes and functions in `metering`, as `Class.argument`."""
+    """Arguments with a default value, of classes and functions in `metering`, as `Class.argument`."""
     for module in pkgutil.walk_packages(metering.__path__, "metering."):
         for name, value in vars(importlib.import_module(module.name)).items():
             if getattr(value, "__module__", None) != module.name:

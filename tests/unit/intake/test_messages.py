@@ -351,7 +351,7 @@ def test_an_object_that_was_put_twice_quickly_is_read_by_the_version_that_was_an
     for size, etag, version in zip((1, 2), etags, desk.objects.versions("drop/a.ndjson"), strict=True):
         answer = desk.decoded(wrapped(notification("drop/a.ndjson", etag, version=version), way))
         assert [total.bytes for total in answer.usage.values()] == [size]
-        # The batch id does not contain the version id, which only says where to read.
+        # The batch id does not contain the version id, which only states where to read.
         assert answer.batch_id == drop_batch_id(BUCKET, "drop/a.ndjson", etag)
     desk.objects.delete(["drop/a.ndjson"])
     assert desk.decoded(wrapped(notification("drop/a.ndjson", etags[0], version="v0"), way)).records == 1

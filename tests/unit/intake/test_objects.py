@@ -79,7 +79,7 @@ def test_several_members_make_one_object(compression: str) -> None:
 @pytest.mark.parametrize("zeros", [512, 64 * 1024, 3 * 1024 * 1024])
 def test_zeros_behind_a_gzip_stream_fill_up_a_block_of_any_size(zeros: int) -> None:
     packed = PACK["gzip"](ndjson([record()]))
-    # The stream ends just before the end of a reader's step, so that the zeros continue after the step.
+    # The stream ends just before the end of one of the reader's steps, so that the zeros continue after the step.
     comment = b"\x1f\x8b\x08\x10" + bytes(6) + b"c" * (64 * 1024 - len(packed) - 32) + b"\0"
     desk = Desk(_LIMITS).put("ingest/x", comment + packed[10:] + bytes(zeros))
     assert desk.decoded(pointer("ingest/x", "ndjson", "gzip")).records == 1
@@ -308,7 +308,7 @@ def test_a_bomb_of_long_heads_is_refused_before_it_is_hashed() -> None:
 
 
 def zigzag(number: int, width: int) -> bytes:
-    """A number of Thrift's compact protocol in exactly `width` bytes."""
+    """A number in Thrift's compact protocol, encoded in exactly `width` bytes."""
     value = number << 1
     continued = [((value >> 7 * place) & 0x7F) | 0x80 for place in range(width - 1)]
     return bytes([*continued, value >> 7 * (width - 1)])
@@ -373,7 +373,7 @@ def test_gzip_of_the_standard_library_is_read_too() -> None:
     assert desk.decoded(pointer("ingest/x", "ndjson", "gzip")).records == 1
 
 
-# The table of formats is complete, and names of formats are known without the formats' libraries.
+# The table of formats is complete, and the names of formats are known without importing the formats' libraries.
 
 _RECORD = record(start=SENT_AT_S - 60, end=SENT_AT_S)
 _BODIES = {"ndjson": ndjson([_RECORD]), "parquet": parquet(pa.Table.from_pylist([_RECORD]))}

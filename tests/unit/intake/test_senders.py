@@ -1,4 +1,4 @@
-"""Ids that a producer owns by name, and the effective sender of a message."""
+"""Which ids a producer owns because of its name, and who the effective sender of a message is."""
 
 import json
 from decimal import Decimal

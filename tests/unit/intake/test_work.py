@@ -1,4 +1,4 @@
-"""Work and memory per object are bounded, even within every other limit."""
+"""Work and memory per object are bounded, even for objects within every other limit."""
 
 import gzip
 import io
@@ -30,11 +30,11 @@ from tests.support.stage import ADMISSION, LIMITS
 
 
 def record(**changes: object) -> dict[str, Any]:
-    """A record that is valid in every format, including Parquet, with integer times only."""
+    """A record that is valid in every format, including Parquet with only integer times."""
     return good_record(**({"start": SENT_AT_S, "end": SENT_AT_S} | changes))
 
 
-# Two seconds each at most, including the creation of the data.
+# Each takes two seconds at most, including the creation of the data.
 _QUICK = (
     "Parquet: 42 texts of 1,000 emoji in 50,000 combinations",
     "gzip of empty members",
@@ -65,7 +65,7 @@ def test_a_text_that_is_too_long_is_judged_before_it_is_kept(field: str, value: 
     answer, peak_bytes = peak_of(desk, pointer("ingest/x", "ndjson", "gzip", count=1_001))
     assert isinstance(answer, DecodedBatch)
     assert (len(answer.refused), len(answer.rows)) == (1_000, 1)
-    # The texts have 20 MB; evidence keeps 4 KiB of each.
+    # The texts have 20 MB; the evidence keeps 4 KiB of each text.
     assert peak_bytes < 16 * MIB
 
 
@@ -245,7 +245,7 @@ def test_empty_members_make_no_quadratic_work() -> None:
     began_s = time.process_time()
     with pytest.raises(BatchRefusedError, match="too_slow"):
         list(unpacked(io.BytesIO(gzip.compress(b"") * 300_000), "gzip", limit_bytes=MIB, work=work, seen=None))
-    # Pieces of 4 MiB would take 14 s.
+    # With pieces of 4 MiB, this would take 14 s.
     assert time.process_time() - began_s < 3
 
 
@@ -282,7 +282,7 @@ def test_whatever_is_sent_is_read_or_refused_within_the_budgets_and_the_same_eac
     for _ in range(2):
         began_s = time.process_time()
         answer, peak_bytes = peak_of(desk, pointer("ingest/x", "ndjson", compression, count=1))
-        # 20 KiB of difficult lines, 8 KiB of heads and blocks of 256 KiB; a zstd window is the largest part.
+        # 20 KiB of difficult lines, 8 KiB of heads, and blocks of 256 KiB; the largest part is a zstd window.
         assert peak_bytes < 16 * MIB
         assert time.process_time() - began_s < 2
         answers.append((answer.content_hash, answer.hash_version))

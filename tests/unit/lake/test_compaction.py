@@ -1,4 +1,4 @@
-"""Compaction changes no total; staging objects are deleted when allowed, and not before."""
+"""Compaction changes no total; staging objects are deleted as soon as allowed, and not before."""
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -98,7 +98,7 @@ def test_a_cleaner_writes_down_since_when_the_oldest_run_that_it_left_was_due() 
         done_s.append(world.clock.now_ms() // 1000)
     world.clock.advance_s(HOUR_S)
     now_s = world.clock.now_ms() // 1000
-    # The first run has time for nothing, the second for everything.
+    # The first run has no time for anything, the second has time for everything.
     for seconds, due_ms in ((10, (done_s[0] + HOUR_S) * 1000), (900, None)):
         world.jobs.cleaner.run(world.deadline(seconds))
         assert cleanings(world.items) == {"L0": Cleaning(chain="L0", looked_s=now_s, due_ms=due_ms)}
@@ -257,7 +257,7 @@ def test_a_roll_up_that_dies_at_any_call_never_makes_the_compactor_take_what_sti
 
 
 def planned(world: World) -> set[str]:
-    """Commits in the compactor's plans."""
+    """Commits that are in the compactor's plans."""
     plans = [Plan.from_json(world.objects.get(key), key) for key in world.objects.keys("runs/L0/")]
     return {commit_id for plan in plans for commit_id in plan.commits()}
 
@@ -293,7 +293,7 @@ def test_the_clock_is_looked_at_before_each_file_of_an_hour() -> None:
     assert sorted(file.bytes for file in world.files(HOUR)) == [1, 2, 3]
 
 
-# Orphans: fenced first, judged once when they are old enough, and again once a day.
+# Orphans are fenced first, judged once when they are old enough, and judged again once a day.
 
 
 def leave(world: World, number: int, date: str = "2026-11-24") -> str:
@@ -309,7 +309,7 @@ def passes(world: World) -> OrphanPasses:
 
 
 def judged(world: World, *, whole: bool = False, seconds: int = 900) -> int:
-    """Number of commits that one run of the cleaner reads."""
+    """Number of commits that one run of the orphan cleaner reads."""
     calls: list[str] = []
     world.items.on_call = calls.append
     world.jobs.orphans.run(world.deadline(seconds), whole=whole)
@@ -351,7 +351,7 @@ def test_an_orphan_whose_fence_has_no_sure_outcome_is_kept() -> None:
     world.items.on_reply = lose
     assert world.jobs.orphans.run(world.deadline()) == 0
     assert world.objects.keys("staging/") == (key,)
-    # The next call judges it again, not a day later: by then the fence is certain.
+    # The next call judges the orphan again, without waiting a day: by then, the fence is certain.
     assert world.jobs.orphans.run(world.deadline()) == 1
 
 
@@ -450,7 +450,7 @@ def test_a_commit_that_cannot_be_read_is_told_at_each_call_and_hinders_no_other(
     assert len(world.objects.keys("staging/")) == 2
 
 
-# Plans: due rows, their division into files, and the commits that are taken for the last time.
+# Plans: rows that are due, how they are divided into files, and commits that are taken for the last time.
 
 
 TODAY = NOW_S - NOW_S % HOUR_S

@@ -1,4 +1,4 @@
-"""Fourteen days of the real worker and compactor: late data makes few files, however long it arrives."""
+"""Fourteen days of the real worker and compactor: late data makes few files, for however long it arrives."""
 
 import statistics
 from collections.abc import Iterable, Iterator
@@ -15,14 +15,14 @@ from tests.support.stage import compaction
 
 DAYS = 14
 START_S = NOW_S - NOW_S % DAY_S
-# Ages of late rows from other days. Each hour gets rows every hour of its own day, every half day for 14 days, and then
-# until day 33: as at full scale, the policy's waits turn these into fewer files.
+# Ages of late rows that arrive on other days. Each hour gets rows every hour of its own day, then every half day for 14
+# days, and then until day 33: as at full scale, the policy's waits reduce these to fewer files.
 LATER_S = (*range(DAY_S, 14 * DAY_S + 1, 12 * HOUR_S), *range(15 * DAY_S, 34 * DAY_S, 2 * DAY_S))
 # 2 % are late.
 ON_TIME_ROWS = 49 * (12 + len(LATER_S)) // 4 * 4
-# At 50 million rows an hour, an hour fills four files of 12 million.
+# At 50 million rows an hour, the rows of an hour fill four files of 12 million.
 FILE_ROWS = ON_TIME_ROWS * 12 // 50
-# One row in this test represents this many at full scale.
+# One row in this test represents this many rows at full scale.
 ROWS_OF_A_ROW = 50_000_000 // ON_TIME_ROWS
 
 
@@ -63,7 +63,7 @@ def late_starts(hour_s: int) -> Iterator[int]:
 
 
 def parquet_bytes(rows: int) -> int:
-    """Size of a file of `rows` rows by the real codec and writer, from batches like those of `make load`."""
+    """Size of a file of `rows` rows that the real codec and writer make from batches like those of `make load`."""
     world = World()
     for batch in load_batches(rows):
         world.send(batch)
@@ -82,7 +82,7 @@ def test_fourteen_days_with_two_percent_late_over_35_days_make_at_most_forty_fil
         service.clock.advance_s(HOUR_S)
         for _ in range(4):
             service.send([hour_s] * (ON_TIME_ROWS // 4))
-        # Rows that arrive right after a run wait longest: no order gives more files.
+        # Rows that arrive right after a run wait longest: no other order gives more files.
         service.compact()
         service.send(late_starts(hour_s))
     hours = {hour_s: service.world.files(hour_s) for hour_s in service.view.hours()}

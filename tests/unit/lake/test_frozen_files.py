@@ -1,4 +1,4 @@
-"""Objects of closed months: exact for any number of bytes, in one order, read by row groups."""
+"""Objects of closed months are exact for any number of bytes, have one order, and are read by row groups."""
 
 import hashlib
 import io
@@ -131,7 +131,7 @@ def test_a_report_of_an_account_reads_its_row_groups_and_no_others() -> None:
 
 
 class CountedObjects(MemoryObjectStore):
-    """A store that counts the bytes of its streams."""
+    """A store that counts the bytes that are read from its streams."""
 
     reads: list[int] = []  # noqa: RUF012 - one store in one test
 
@@ -204,7 +204,7 @@ Row = tuple[UsageKey, Total]
 
 
 def rows_of_accounts(counts: Sequence[int]) -> list[Row]:
-    """Ordered rows; `counts` are the hours of each account."""
+    """Rows in order; `counts` has the number of hours of each account."""
     return [
         (
             UsageKey(
@@ -299,7 +299,7 @@ def test_months_that_were_frozen_without_an_index_are_read_as_before() -> None:
     rows = rows_of_accounts([9, 300, 2, 0, 60])
     frozen = closed(objects, rows)
     for key, of_file in ((closed_accounts_key(MONTH), rows), (closed_days_key(MONTH), list(by_day(rows)))):
-        # Earlier releases wrote such files: row groups of equal length regardless of accounts, and all names in each.
+        # Earlier releases wrote such files: row groups of equal length regardless of accounts, each with all names.
         body = io.BytesIO()
         with usage_writer(body) as writer:
             writer.write_table(usage_table(of_file), row_group_size=50)
@@ -315,7 +315,7 @@ def test_months_that_were_frozen_without_an_index_are_read_as_before() -> None:
 
 
 class _Ranges(io.BytesIO):
-    """A stream that counts reads as calls, except at its end, which was read when it was opened."""
+    """A stream that counts reads as calls, except reads of its end, which the opening call has read."""
 
     def __init__(self, content: bytes, last_bytes: int) -> None:
         super().__init__(content)
@@ -347,7 +347,7 @@ def test_an_accounts_report_is_two_reads_however_long_the_footer_is() -> None:
     assert footer_bytes > 1_000_000
     assert objects.stream.calls == 2
     assert len(list(files.days(frozen, ["000000000007"]))) == 1
-    # With so few rows, the days fit into the end that is read first.
+    # There are so few rows that the days fit into the end that is read first.
     assert objects.stream.calls == 1
 
 
@@ -356,7 +356,7 @@ def test_a_damaged_index_is_a_damaged_object() -> None:
     frozen = closed(objects, rows_of_accounts([5, 5]))
     key = closed_accounts_key(MONTH)
     content = bytearray(objects.get(key))
-    # The index's length comes before its mark, the end of the footer, and the file's last eight bytes.
+    # The length of the index comes before its mark, the end of the footer, and the last eight bytes of the file.
     content[-29:-25] = (7).to_bytes(4, "little")
     objects.put(key, bytes(content), if_absent=False)
     with pytest.raises(ObjectDamagedError, match=r"accounts\.parquet"):

@@ -1,4 +1,4 @@
-"""Lake files: every row once, sorted by account, read back exactly, by us and by independent engines."""
+"""Lake files have every row once, sorted by account; we and independent engines read them back exactly."""
 
 import ast
 import io
@@ -53,7 +53,7 @@ def content_of(merged: MergedFile) -> bytes:
 
 
 def staging(rows: Sequence[Row]) -> bytes:
-    """Write a staging object without our codec."""
+    """Write a staging object without the use of our codec."""
     rows = sorted(rows)
     columns: dict[str, list[object]] = {name: [] for name in STAGING_SCHEMA.names}
     for booked, account, resource, size, start, batch in rows:
@@ -133,7 +133,7 @@ def _reads_the_same(
         if account == "000000000002":
             by_batch[batch,] = by_batch.get((batch,), Total(0, 0)).plus(Total(size, 1))
     assert reader.totals(lake, only) == by_batch == reader.totals(staged, only)
-    # As many as a manifest names, most of which are in other objects.
+    # As many batches as a manifest names, most of which are in other objects.
     many = RowQuery(columns=("batch_id",), where=(("batch_id", frozenset(["b1", *(f"x{n}" for n in range(1_000))])),))
     of_one = [(row[2], 1) for row in expected if row[4] == "b1"]
     found = {("b1",): sum_totals(Total(*each) for each in of_one)} if of_one else {}
@@ -144,7 +144,7 @@ def _reads_the_same(
         rows = sorted((str(batch_id), total) for each in groups for (batch_id,), total in each)
         assert list(usage) == list(usage) == in_order(usage_of(HOUR, reader.totals(sources, USAGE_QUERY)))
         assert len(usage) == len(list(usage))
-        # A batch is returned once per source with rows of it, and its parts add up.
+        # A batch is returned once for each source that has rows of it, and its parts add up.
         assert len(groups) == len(sources)
         summed = {batch: sum_totals(total for each, total in rows if each == batch) for batch, _ in rows}
         assert summed == batches_of(reader.totals(sources, BATCH_QUERY))
@@ -219,15 +219,15 @@ def test_a_late_pair_costs_the_end_of_its_object_and_its_own_rows(rows: int) -> 
     assert "objects.get" not in calls
 
 
-# Row groups are read by the calling thread, in few reads, and equal Arrow's result.
+# The calling thread reads row groups, in few reads, and the result equals Arrow's.
 
 _ROOTS = (Path(metering.__path__[0]), Path(lambdas.__path__[0]))
-# Modules that open our own Parquet files; third-party files are opened by their packages, in the calling thread, too.
+# Modules that open our own Parquet files; third-party files are opened by their packages, also in the calling thread.
 _READS = {"read", "read_row_group", "read_row_groups", "iter_batches"}
 
 
 class _Watched(io.BytesIO):
-    """Records the reading threads and ranges."""
+    """Records the threads that read, and the ranges that they read."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__(content)
@@ -274,7 +274,7 @@ def test_only_the_calling_thread_reads_and_columns_side_by_side_are_one_read() -
     file.read(2, ["name", "noise", "bytes"])
     assert len(stream.reads) == 1
     file.read(2, ["name", "bytes"])
-    # The column in between is longer than the gap that is read through.
+    # The column in between is longer than the gap up to which columns are read together.
     assert len(stream.reads) == 3
     file.read_all()
     assert stream.threads == {threading.get_ident()}
@@ -303,7 +303,7 @@ def _threaded(source: str) -> list[int]:
             continue
         words = {word.arg: ast.unparse(word.value) for word in node.keywords}
         opens = node.func.attr == "ParquetFile" and words.get("pre_buffer", "False") != "False"
-        # A read with columns or groups is a call to Arrow; a stream's read has only a size.
+        # A read with columns or groups is a call to Arrow; a read of a stream has only a size.
         arrows = node.func.attr in _READS - {"read"} or (node.func.attr == "read" and "columns" in words)
         if opens or (arrows and words.get("use_threads") != "False"):
             found.append(node.lineno)
@@ -363,7 +363,7 @@ def test_every_file_is_read_once_whatever_its_size() -> None:
     assert list(read_each(lambda file: file.key, [], threads=2)) == []
 
 
-# Sums of many parts are exact, and more groups do not make them more expensive.
+# Sums of many parts are exact, and a larger number of groups does not make them more expensive.
 
 
 def part(first: int, count: int) -> pa.Table:
@@ -384,13 +384,13 @@ def test_parts_of_ever_new_groups_are_summed_again_only_when_they_have_grown(mon
 
     monkeypatch.setattr(Sums, "table", counted)
     for number in range(400):
-        # Half of the groups of each part are also in the part before.
+        # Half of the groups of each part are also in the previous part.
         made.add(part(number * 5, 10))
     found = made.totals()
     assert len(found) == 2_005
     assert found["b0",] == Total(2**32 + 1, 1)
     assert found["b700",] == Total(2 * (2**32 + 1), 2)
-    # 400 parts. A sum follows each 1.5-fold growth: about ten times, over a few times all groups in total.
+    # 400 parts. The parts are summed after each 1.5-fold growth: about ten times, over a few times all groups in total.
     assert len(summed) < 20
     assert sum(summed) < 6 * 2_005
     assert made.totals() == found
@@ -405,7 +405,7 @@ def test_a_part_without_rows_adds_nothing() -> None:
     assert made.totals() == {("b3",): Total(2**32 + 1, 1)}
 
 
-# Scratch folders of dead processes are removed, and those of living processes stay.
+# Scratch folders of dead processes are removed, and those of running processes remain.
 
 _HOLD = """
 import sys, time
@@ -420,7 +420,7 @@ with scratch_folder(Path(sys.argv[1])) as folder:
 
 
 def holder(place: Path) -> tuple[subprocess.Popen[str], Path]:
-    """A process that is still working, and its folder."""
+    """A process that still uses its scratch folder, and this folder."""
     process = subprocess.Popen([sys.executable, "-c", _HOLD, str(place)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     return process, Path(process.stdout.readline().strip())

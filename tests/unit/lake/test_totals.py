@@ -1,4 +1,4 @@
-"""Totals of lake files: made during the merge, put before the file, and never the cause of a wrong figure."""
+"""Totals of lake files are made during the merge, put before the file, and never make a figure wrong."""
 
 from collections.abc import Sequence
 
@@ -39,14 +39,14 @@ def totals_of(world: World, file: LakeFile) -> dict[UsageKey, Total]:
 
 
 class NoRows(TotalsAlone):
-    """A row reader that fails if used."""
+    """A row reader that fails the test if it is used."""
 
     def totals(self, sources: Sequence[RowSource], query: RowQuery) -> dict[Group, Total]:
         raise AssertionError(f"the rows of {sources} were read for {query}")
 
 
 def kept_totals_of(world: World, file: LakeFile) -> dict[UsageKey, Total]:
-    """Content of a file's totals object; row reads fail."""
+    """Content of a file's totals object; a read of rows would fail the test."""
     return dict(ParquetTotals(world.objects, NoRows()).of(file))
 
 

@@ -27,7 +27,7 @@ def waiting_world(**settings: int) -> World:
 
 
 def clean(world: World) -> None:
-    """Compact everything, and immediately delete the replaced objects."""
+    """Compact everything, and immediately delete the staging objects that this replaced."""
     world.compact_all()
     replace(world.jobs.cleaner, wait_s=0).run(world.deadline())
 
@@ -76,7 +76,7 @@ def test_placing_changes_no_state_and_publishing_does() -> None:
 
 
 def _meanwhile(world: World, number: int, work: Callable[[], object]) -> Callable[[str], None]:
-    """Run `work` between two calls of a reader."""
+    """A hook that runs `work` between two calls of a reader."""
     left = number
 
     def hook(_call: str) -> None:

@@ -1,4 +1,4 @@
-"""Input of functions: parts, a context, and events of an HTTP API or a function URL (payload format 2.0)."""
+"""Input of functions: dependencies, a context, and events of an HTTP API or a function URL (payload format 2.0)."""
 
 import base64
 import gzip
@@ -24,13 +24,13 @@ class Context:
 
 
 def started(work: W, service: str) -> Started[W]:
-    """A function's parts, with a log of its own."""
+    """A function's dependencies, with a separate log."""
     logger = Logger(service=f"test-{service}", stream=io.StringIO())
     return Started(work=work, metrics=EmfMetrics(service=service, stage="local"), logger=logger)
 
 
 def request(path: str, query: str = "", *, method: str = "GET", front: str = "http", **headers: str) -> dict[str, Any]:
-    """A request; underscores in header names stand for dashes.
+    """A request; underscores in header names become dashes.
 
     Args:
         path: Path, decoded.
@@ -68,7 +68,7 @@ def request(path: str, query: str = "", *, method: str = "GET", front: str = "ht
 
 
 def body_of(answer: dict[str, Any]) -> bytes:
-    """The body of an answer, as a client reads it."""
+    """The body of a response, as a client reads it."""
     body = base64.b64decode(answer["body"]) if answer["isBase64Encoded"] else str(answer["body"]).encode()
     packed = {name.lower(): value for name, value in answer["headers"].items()}.get("content-encoding") == "gzip"
     return gzip.decompress(body) if packed else body

@@ -20,7 +20,7 @@ from tests.unit.lambdas.api_requests import Context, body_of, request
 
 _NUMBERS = itertools.count()
 USAGE = "from=2026-11-01&to=2026-12-01&group_by=usage_type"
-# None of these is a known token.
+# None of these is a token that is known.
 SECRETS = ("mtr_0123456789abcdef_" + "5" * 64, "Basic dXNlcjpwYXNz", "Bearer", "Bearer a b", "bearer \x00", "é")
 
 
@@ -88,7 +88,7 @@ def test_every_form_comes_through_the_gateway_byte_for_byte(function: Function, 
     answer = function.answer(request("/v1/usage", asked, authorization="Bearer analyst", accept_encoding=packed))
     assert answer["statusCode"] == 200
     assert body_of(answer) == function.world.get(f"/v1/usage?{asked}", "analyst").content
-    # A gateway treats text as UTF-8, and would change any other byte.
+    # A gateway treats text as UTF-8, and would change all other bytes.
     assert answer["isBase64Encoded"] or form != "parquet"
 
 
@@ -111,7 +111,7 @@ def test_a_line_says_what_a_request_was_and_cost(function: Function, capsys: pyt
 def test_no_secret_and_no_question_is_written(
     function: Function, capsys: pytest.CaptureFixture[str], secret: str
 ) -> None:
-    """A token pasted into the path or the query by mistake is not logged either."""
+    """Not even a token that was pasted into the path or the query by mistake is logged."""
     events = [
         request("/v1/usage", f"{USAGE}&account={FIRST}", authorization=secret),
         request(f"/v1/{secret}", "", authorization=f"Bearer {secret}"),

@@ -1,4 +1,4 @@
-"""The lake's functions do one unit of work per tick, and a repeated tick changes nothing more."""
+"""The lake's functions do one unit of work per tick, and a repeated tick changes nothing."""
 
 import importlib
 import re
@@ -230,7 +230,7 @@ def test_a_tick_reconciles_and_writes_down_what_it_came_to() -> None:
         )
 
 
-# No function works with a ledger of unknown format: the invocation fails, and the messages return to the queue.
+# No function works with a ledger in an unknown format: the invocation fails, and the messages return to the queue.
 
 OWN = LedgerFormat(number=FORMAT_VERSION, written_by="0.1.0", usage_generation=settings().usage_generation)
 OLD = LedgerFormat(number=FORMAT_VERSION - 1, written_by="0.1.0", usage_generation=1)
@@ -240,7 +240,7 @@ FUNCTIONS = sorted(path.parent.name for path in Path(lambdas.__path__[0]).glob("
 
 @pytest.fixture
 def ledger(monkeypatch: pytest.MonkeyPatch) -> Iterator[FormatLedger]:
-    """The ledger of a region whose functions start in this process."""
+    """The ledger of a region; the region's functions start in this process."""
     for name, value in as_environment(settings().model_dump()).items():
         monkeypatch.setenv(name, value)
     clients = Clients(Access(region="eu-west-1", endpoint_url="http://127.0.0.1:9", access_key=("test", "test")))
@@ -264,7 +264,7 @@ def test_a_function_starts_on_a_ledger_of_its_format_and_not_on_a_newer_or_an_ol
         monkeypatch.setenv("METERING_LOG_SOURCES", "[]")
     ledger.item = NEWER.to_item()
     for _ in range(2):
-        # The failure is not cached: once the region is repaired, the function works again.
+        # The failure is not cached, so the function works again once the region is repaired.
         with pytest.raises(FormatTooNewError, match=re.escape(REFUSAL)):
             dependencies()
     ledger.item = OLD.to_item()
@@ -300,7 +300,7 @@ def test_a_new_process_that_gets_no_answer_gives_every_message_back_and_is_no_er
 
 
 def test_the_api_answers_nothing_of_a_ledger_that_it_does_not_know(ledger: FormatLedger) -> None:
-    """The client gets the function's error, not the gateway's, because the first request opens the ledger."""
+    """The client gets the function's error, not the gateway's, because only the first request opens the ledger."""
     event = request("/v1/health")
     ledger.item = NEWER.to_item()
     for _ in range(2):
@@ -316,7 +316,7 @@ def test_the_api_says_that_it_cannot_answer_now(ledger: FormatLedger) -> None:
 
 
 def test_the_aggregator_gives_every_message_back(ledger: FormatLedger) -> None:
-    """The function raises, so the mapping keeps all messages; only the data format was read from the ledger."""
+    """The function raises, so no message is deleted from the queue; only the data format was read from the ledger."""
     ledger.item = NEWER.to_item()
     with pytest.raises(FormatTooNewError):
         aggregate({"Records": [message("m")]}, Context())

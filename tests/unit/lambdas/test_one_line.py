@@ -1,4 +1,4 @@
-"""Each function logs one info line per unit of work. MiniStack waits 50 ms for a missing line."""
+"""Each function logs one info line per unit of work. MiniStack waits 50 ms if this line is missing."""
 
 import importlib
 import io
@@ -46,7 +46,7 @@ from tests.unit.operations import test_canary, test_watch
 
 
 def _never_asked() -> NoReturn:
-    """Fail: an invocation without throttles needs no such client."""
+    """Fail the test, because an invocation without throttles needs no such client."""
     raise AssertionError
 
 
@@ -65,7 +65,7 @@ def _api() -> api.Serving:
 
 
 CONTEXT = Context(200_000)
-# An invocation of each function. The argument adds metrics and a log to the function's work.
+# An invocation of each function. The argument adds metrics and a log to what the function does.
 INVOCATIONS: dict[str, Callable[[Callable[[Any], Started[Any]]], object]] = {
     "aggregator": lambda with_log: aggregator.handle({"Records": []}, CONTEXT, with_log(_aggregator())),
     "api": lambda with_log: api.handle(request("/v1/health"), CONTEXT, with_log(_api())),
@@ -88,7 +88,7 @@ def test_an_invocation_that_has_nothing_to_do_still_says_so_in_one_line(name: st
     assert not isinstance(answer, dict) or answer.get("statusCode", 200) == 200
     lines = [json.loads(line) for line in output.getvalue().splitlines()]
     assert [line["level"] for line in lines] == ["INFO"]
-    # The message is constant, and everything else is in fields.
+    # The message is constant, and all other information is in fields.
     assert not any(character.isdigit() for character in lines[0]["message"])
 
 
@@ -97,7 +97,7 @@ def test_no_function_is_left_out() -> None:
     assert folders == set(INVOCATIONS)
 
 
-# Counters of a function, as lines in its log.
+# A function's counters, as lines in its log.
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
@@ -143,14 +143,14 @@ def test_each_line_of_a_function_says_its_version(capsys: pytest.CaptureFixture[
     assert (said["service"], said["version"], said["messages"]) == ("a-function", package_version(), 1)
 
 
-# A function imports only what it uses, because every import lengthens each cold start.
+# A function imports only what it uses, because every import makes each cold start longer.
 
 
 # Libraries of the command line and of the deployment, including those of the extra `cli`.
 _NEVER = {"aws_cdk", "duckdb", "localstack_client", "rich", "typer"}
 _FUNCTIONS = sorted(path.parent.name for path in Path(lambdas.__path__[0]).glob("*/handler.py"))
-# These functions read and write only items; the Parquet libraries would double their cold start. The on-ramp imports
-# them for the first file, by its kind, and the API for the first request that reads rows.
+# These functions read and write only items; importing the Parquet libraries would double their cold start. The on-ramp
+# imports the libraries for the first file, by its kind, and the API for the first request that reads rows.
 _WITHOUT_ROWS = {"watch", "log_context", "onramp", "api"}
 
 
@@ -163,12 +163,12 @@ def test_a_function_imports_no_more_than_it_uses(name: str) -> None:
     assert ("pyarrow" not in imported) == (name in _WITHOUT_ROWS)
 
 
-# Functions make parallel calls, as many as `make scale` measures.
+# Functions make as many parallel calls as `make scale` measures.
 
 
 @pytest.fixture(params=["", "http://127.0.0.1:9"], ids=["aws", "emulator"])
 def threads_of(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], int]]:
-    """Number of threads of a function's jobs, started in this process."""
+    """Number of threads that the jobs of a function use; the function is started in this process."""
     for name, value in as_environment(settings().model_dump()).items():
         monkeypatch.setenv(name, value)
     access = Access(region="eu-west-1", endpoint_url=request.param or None, access_key=("test", "test"))

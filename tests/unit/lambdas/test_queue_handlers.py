@@ -46,7 +46,7 @@ def _parts(store: MemoryItemStore, queue: Queue = _NO_QUEUE, *, visibility_s: in
 
 @dataclass(frozen=True)
 class _Facts:
-    """Queue facts with the visibility timeout only."""
+    """Queue facts that have only the visibility timeout."""
 
     visibility_s: int
 
@@ -149,7 +149,7 @@ def test_a_queue_that_does_not_hide_changes_nothing_in_the_answer() -> None:
     assert response == {"batchItemFailures": [{"itemIdentifier": "m-1"}]}
 
 
-# The on-ramp function receives events of S3, counts verdicts, and returns a partial batch response.
+# The on-ramp function receives S3 events, counts verdicts, and returns a partial batch response.
 
 
 def parts_of(world: World) -> Started[Arrivals]:
@@ -265,7 +265,7 @@ def test_a_message_with_several_files_comes_back_whole_if_one_must_wait() -> Non
     assert answer == {"batchItemFailures": [{"itemIdentifier": "m-0"}]}
 
 
-# The log-context function: a context if due, and a search for missing files even after a failure.
+# The log-context function captures a context if one is due, and searches for missing files even after a failure.
 
 
 class Look:

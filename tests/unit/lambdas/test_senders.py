@@ -1,6 +1,6 @@
-"""Registered producers cannot send each other's data by any of the five ways into the aggregator.
+"""Registered producers cannot send each other's data by any of the five ways in which data reaches the aggregator.
 
-SenderIds are crafted, because emulators use the account id for all senders.
+The SenderIds are made up here, because emulators use the account id for all senders.
 """
 
 import json
@@ -67,7 +67,7 @@ def pointing_to(world: SendersWorld, key: str) -> str:
     return body_of("a/1", A_ACCOUNT, **location(key))
 
 
-# Messages that claim or take data of B or the service.
+# Messages that claim or use data of B or of the service.
 THEFTS: dict[str, Callable[[SendersWorld], str]] = {
     "account": lambda _: body_of("a/1", B_ACCOUNT),
     "batch-id": lambda _: body_of("b/1", A_ACCOUNT),
@@ -82,7 +82,7 @@ THEFTS: dict[str, Callable[[SendersWorld], str]] = {
 
 
 def refused(world: SendersWorld, sender: str, *, names: str = "", times: int = 1) -> None:
-    """Check that one batch is quarantined because of its sender, without other effects."""
+    """Check that one batch is quarantined because of its sender, and that the batch has no other effect."""
     (entry,) = world.entries()
     assert entry.batch is not None
     assert entry.batch.reason == "sender_not_allowed"
@@ -96,7 +96,7 @@ def refused(world: SendersWorld, sender: str, *, names: str = "", times: int = 1
 
 
 def mine_is_accepted(world: SendersWorld) -> None:
-    """Check that own batches of A and B are accepted after A's attempt."""
+    """Check that, after A's attempt, A's own batch and B's own batch are accepted."""
     world.deliver(body_of("b/1", B_ACCOUNT, source_id="b", sequence=1), f"{B}:i-0abc")
     world.deliver(body_of("a/1", A_ACCOUNT, 5), f"{A}:i-0abc")
     for batch_id in ("a/1", "b/1"):
@@ -109,10 +109,10 @@ def by_producer(world: SendersWorld, body: str) -> None:
 
 
 def by_redrive(world: SendersWorld, body: str) -> None:
-    """Make A's message a dead letter, as after worker crashes, and redrive it as operator."""
+    """Make A's message a dead letter, as after worker crashes, and redrive the message as operator."""
     world.dead.put_dead("m-dead", body, world.clock.now_ms() - 1000, 5, f"{A}:session")
     redriven = world.letters.redrive()
-    # SQS's redrive task would send the message in its own name.
+    # SQS's redrive task would send the message in the name of SQS.
     assert (redriven.task, redriven.moved) == (None, 1)
     assert [each.stated_sender for each in world.deliver_sent_again()] == [f"{A}:session"]
 
@@ -257,12 +257,12 @@ def test_refused_records_are_sent_again_for_their_producer(world: SendersWorld) 
     (sent,) = world.deliver_sent_again()
     assert sent.stated_sender == f"retry {A}:session"
     marker = world.marker(retry.retry_id)
-    # Judged as A's, and refused again for their remaining faults, not for their sender.
+    # The records are judged as A's, and are refused again for their remaining faults, not for their sender.
     assert (marker.verdict, marker.sender_id, marker.reason) == ("rejected", f"{A}:session", "invalid_from")
 
 
 def test_refused_records_of_a_dropped_object_are_sent_again_for_its_owner(world: SendersWorld) -> None:
-    # The time is an hour too early, so the record is valid later.
+    # The time is an hour too early, so the record becomes valid later.
     soon = record_of(B_ACCOUNT, 3) | {name: rfc3339(NOW_S + HOUR_S) for name in ("start", "end")}
     foreign = soon | {"account_id": A_ACCOUNT}
     lines = b"".join(json.dumps(each).encode() + b"\n" for each in (record_of(B_ACCOUNT, 5), soon))
@@ -326,7 +326,7 @@ def test_a_copy_of_what_was_accepted_stays_a_duplicate_when_its_sender_may_no_lo
     world.clock.advance_s(61)
     world.deliver(body, f"{A}:session")
     assert world.entries() == []
-    # From another sender it is a forgery, although nothing of it would be metered.
+    # If another sender sends it, it is a forgery, although nothing of it would be metered.
     world.deliver(body, f"{B}:session")
     (entry,) = world.entries()
     assert (entry.sender_id, entry.became) == (f"{B}:session", "not metered; it claimed a/1")
@@ -338,7 +338,7 @@ def test_two_senders_of_one_body_have_a_place_each_in_quarantine(world: SendersW
     for sender in ("AROAFORGER:x", "AROAOWNER:x", "AROAFORGER:y"):
         world.deliver(body, sender)
     assert {entry.sender_id.partition(":")[0] for entry in world.entries()} == {"AROAFORGER", "AROAOWNER"}
-    # The owner is registered afterwards. The owner's entry is retried, and the forger's stays refused.
+    # The owner is registered afterwards. The owner's entry is retried, and the forger's entry stays refused.
     world.register(registered_producer("c", "AROAOWNER", A_ACCOUNT))
     for entry in world.entries():
         world.quarantine.retry(entry)
@@ -348,7 +348,7 @@ def test_two_senders_of_one_body_have_a_place_each_in_quarantine(world: SendersW
 
 
 def in_one_invocation(world: SendersWorld, body: str, *senders: str) -> dict[str, int]:
-    """Number of verdicts of each kind for one body sent by several senders."""
+    """Number of verdicts of each kind, after several senders sent the same body."""
     deliveries = [
         Delivery(message_id=sender, body=body, sent_at_ms=world.clock.now_ms(), receive_count=1, sender_id=sender)
         for sender in senders

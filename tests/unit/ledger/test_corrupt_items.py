@@ -1,4 +1,4 @@
-"""Invalid items are named, never read as valid, and do not stop unrelated work."""
+"""Invalid items are reported, are never read as valid, and do not stop unrelated work."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -25,7 +25,7 @@ from tests.support.watched import WatchedRegion
 
 
 def change(world: World | SmallWorld | WatchedRegion, key: Key, **changes: Value) -> None:
-    """Write as a manual change or another version would."""
+    """Write attributes as a manual change or another version would write them."""
     world.items.update(Update(table=Table.LEDGER, key=key, set=changes))
 
 
@@ -145,7 +145,7 @@ def test_a_figure_that_cannot_be_read_leaves_out_the_heartbeat_and_no_other_figu
     assert Figure.SOURCE_GAPS.value in region.published
 
 
-# A glance at a marker equals the whole marker, or refuses it with the same message.
+# A glance at a marker gives the same as reading the whole marker, or refuses it with the same message.
 
 
 ITEM: dict[str, Any] = marker_of(
@@ -204,7 +204,7 @@ def test_hours_that_cannot_be_read_are_refused_too(hours: dict[str, Any]) -> Non
     assert said(MarkerGlance.of_item, item) == said(of_whole, item)
 
 
-# Ledger reads of a verification: markers and conflicts of its batches, but not the notes of retries.
+# What a verification reads of the ledger: markers and conflicts of its batches, but not the notes of retries.
 
 CONFLICT = conflict_of("b2")
 

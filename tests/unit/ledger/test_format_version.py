@@ -1,4 +1,4 @@
-"""Code older than the format of a ledger never touches the ledger."""
+"""Code that is older than the format of a ledger never changes the ledger."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +32,7 @@ NEWER = LedgerFormat(number=FORMAT_VERSION + 1, written_by="0.2.0", usage_genera
 
 
 def ledger(found: LedgerFormat | None = None) -> tuple[MemoryItemStore, list[str]]:
-    """A ledger, and its received calls."""
+    """A ledger that records the calls that it receives."""
     items = MemoryItemStore()
     if found is not None:
         items.put(Put(table=Table.LEDGER, item=found.to_item()))
@@ -102,7 +102,7 @@ def test_a_ledger_of_another_usage_table_is_refused_whoever_opens_it() -> None:
 
 
 class Racing(MemoryItemStore):
-    """Simulates a write by another process between read and write."""
+    """Simulates that another process writes between the read and the write."""
 
     def __init__(self, other: LedgerFormat) -> None:
         super().__init__()
@@ -158,7 +158,7 @@ def test_whoever_opens_the_tables_asks_for_the_format() -> None:
     assert [path for path, text in opening.items() if not any(ask in text for ask in asks)] == []
 
 
-# A mismatch of ledger and usage table is noticed before a number is given twice.
+# If ledger and usage table do not match, this is noticed before a number is given twice.
 
 
 def run(shard: int, number: int) -> Put:
@@ -197,7 +197,7 @@ def test_a_chain_that_its_usage_table_is_ahead_of_was_restored() -> None:
     mark_run(items, 1, 4)
     check_chains(items, range(2))
     items.put(run(1, 5))
-    # A run that was killed before it set its mark.
+    # The run was killed before it set its mark.
     check_chains(items, range(2))
     mark_run(items, 1, 6)
     with pytest.raises(GenerationError, match="has run 6 of chain U1, and the ledger does not know it"):

@@ -1,4 +1,4 @@
-"""Lowering or raising the number of shards abandons no data."""
+"""Neither a lower nor a higher number of shards abandons data."""
 
 import re
 from collections.abc import Callable
@@ -42,7 +42,7 @@ def test_one_shard_is_nothing_to_remember() -> None:
 
 
 class Racing(MemoryItemStore):
-    """Another worker's put precedes the first put; `lost` puts are applied, but their replies are lost."""
+    """Another worker's put precedes the first put; the first `lost` puts are applied, but their replies are lost."""
 
     def __init__(self, other: int, *, lost: int = 0) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The limits of load test and race: each limit can fail, and a value exactly at a limit passes."""
+"""The limits of load test and race: each limit can be missed, and a value exactly at a limit passes."""
 
 import json
 import re
@@ -75,7 +75,7 @@ def test_a_day_is_the_units_of_the_run_times_the_target() -> None:
     assert costs["DynamoDB writes: roll up"] == pytest.approx(0.3 * 12 * 0.625)
     twice = day_costs(replace(RUN, counts={**RUN.counts, "write UpdateItem A#": 600.0}))
     assert twice["DynamoDB writes: roll up"] == pytest.approx(2 * costs["DynamoDB writes: roll up"])
-    # Markers of fifty days: 12 million a day, with 100 extra bytes each.
+    # Markers of fifty days: 12 million per day, each with 100 extra bytes.
     assert costs[f"DynamoDB storage and restore points{ESTIMATED}"] > 50 * 12e6 * 700 / 2**30 * 0.45 / 30
 
 
@@ -120,7 +120,7 @@ def _result(name: str, *, rate: float, units: float, wrong: int = 0, kills: int 
 
 
 def _levels(**changes: tuple[float, float]) -> list[Level]:
-    """Levels for each number of keys, exactly at their limits; `changes` apply to 16 keys."""
+    """Levels for each number of keys, with values exactly at the limits; `changes` apply to 16 keys."""
     on_bars = {
         1: {"powertools": (100.0, 3.0), "transact": (100.0, 4.0), OURS: (100.0, 3.0)},
         5: {"powertools": (100.0, 7.0), "transact": (100.0, 12.0), OURS: (100.0, 3.5)},
@@ -169,12 +169,12 @@ def test_the_naive_sums_of_a_message_are_what_was_sent() -> None:
         for shipment in shipments_of(keys, 20, 1):
             sums = sums_of(json.loads(shipment.body))
             assert sum(each.bytes for each in sums) == sum(total.bytes for total in shipment.sent.totals.values())
-            # As many sums as the service has usage keys, so both sides group equally.
+            # There are as many sums as the service has usage keys, so both sides do the same grouping.
             assert len(sums) == len(shipment.sent.totals)
 
 
 def _minutes(cpu_s_a_minute: list[float], *, ticks_s: float = 0.0) -> Progress:
-    """Samples per second at 100 batches/s; each minute a job takes `ticks_s`; other CPU time is constant."""
+    """A sample each second at 100 batches/s; once a minute, a job takes `ticks_s`; other CPU time is steady."""
     samples, cpu_s = [], 0.0
     for second in range(1, 60 * len(cpu_s_a_minute) + 1):
         cpu_s += cpu_s_a_minute[(second - 1) // 60] / 60 + (ticks_s if second % 60 == 30 else 0.0)
@@ -194,7 +194,7 @@ def test_a_job_of_each_minute_is_in_both_minutes_that_are_compared() -> None:
     for steady_s in (60.0, 75.0, 95.0):
         found = flatness(_minutes([12.0] * 5, ticks_s=6.0), 30_000, steady_s)
         assert found == pytest.approx((steady_s, 3.0, 3.0))
-    # A quarter of a minute would have shown this.
+    # A window of a quarter of a minute would have shown this.
     progress = _minutes([12.0] * 5, ticks_s=6.0)
     assert progress.cpu_ms_a_batch(80, 100) > 2 * progress.cpu_ms_a_batch(100, 120)
 
@@ -215,7 +215,7 @@ def test_a_run_of_full_length_without_two_minutes_is_a_missed_bar_and_a_short_on
 
 
 def _run_of(planned_s: int, *sent_s: int, full: bool = False, took_s: int = 5) -> BookedRun:
-    """A run whose commits followed their messages by two seconds."""
+    """A run in which each commit followed its messages after two seconds."""
     done_at_ms = (planned_s + took_s) * 1_000
     commits = tuple(
         Booked(sent_at_ms=each * 1_000, created_at_ms=each * 1_000 + 2_000, visible_at_ms=done_at_ms) for each in sent_s
@@ -253,7 +253,7 @@ def test_the_roll_up_has_caught_up_when_a_run_is_done_that_was_not_full() -> Non
     assert caught_up_ms([_run_of(60, full=True)]) is None
 
 
-# The load test paces itself by the number of sent batches.
+# The load test sets its pace by the number of sent batches.
 
 
 def test_every_batch_of_a_group_is_counted_and_the_header_is_not() -> None:
@@ -268,7 +268,7 @@ def test_every_batch_of_a_group_is_counted_and_the_header_is_not() -> None:
     assert len([json.loads(line) for line in manifest.getvalue().splitlines()]) == 26
 
 
-# Conditions on a complete soak test: it has ended, and neither rate nor memory shows a trend.
+# Conditions for a complete soak test: it has ended, and neither its rate nor its memory shows a trend.
 
 LEG = Leg(first=0, batches=20_000, sending_s=30.0, settling_s=18.0, kills=15, overlaps=190, redriven=0, memory_mib=147)
 # Measured.

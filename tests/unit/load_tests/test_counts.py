@@ -1,4 +1,4 @@
-"""The emulator's counts equal DynamoDB's billing of the same calls by the developer guide's rules."""
+"""For the same calls, the emulator's counts equal what DynamoDB bills by the developer guide's rules."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ from tests.support.reading import Desk
 
 
 class Emulator(ModuleType):
-    """A fake of the part of MiniStack that counts calls."""
+    """A fake of MiniStack's DynamoDB module, whose calls are counted."""
 
     def __init__(self, answer: dict[str, Any], status: int = 200) -> None:
         super().__init__("dynamodb")
@@ -150,7 +150,7 @@ def test_counts_are_read_after_a_call_that_makes_the_emulator_write_them(tmp_pat
     assert calls == ["list"]
 
 
-# A region with many kinds sends the stated traffic, and the items of each account keep their size.
+# A region with many kinds sends the traffic that is stated, and the items of each account keep their size.
 
 LOAD = Load(scenario="load", accounts=500, most_units=3.2, most_usd=None, kinds=20_000)
 # Number of kinds per usage item (docs/decisions/0043-rollup.md).

@@ -1,4 +1,4 @@
-"""The scale harness's region is consistent at any size, and its projection reports violations."""
+"""The region of the scale harness is consistent at any size, and the harness's projection reports violations."""
 
 import time
 from dataclasses import replace
@@ -36,7 +36,7 @@ def region(accounts: int = 10, days: int = 12) -> Region:
 
 
 class World:
-    """Stores of a region with its files."""
+    """The stores of a generated region, with the region's files."""
 
     def __init__(self, made: Region, folder: Path, staging: Staging | None = None) -> None:
         templates = Templates(folder)
@@ -292,7 +292,7 @@ def test_memory_of_what_a_job_has_written_is_taken_out_and_that_of_its_work_is_n
     kept |= {number: bytes(1_000) for number in range(60_000)}
     assert deep_bytes(kept) == pytest.approx(60_000 * 1_100, rel=0.1)
     time.sleep(0.5)
-    # The first work needed the most memory, although the process is larger now.
+    # The first work needed the most memory, although the process is now larger.
     work_bytes = 150 * MIB
     time.sleep(0.5)
     assert watch.most_mib(kept) == pytest.approx(200, abs=5)

@@ -1,4 +1,4 @@
-"""Log files in tests: the result of a log kind for given content."""
+"""Log files in tests: the result that a kind of log returns for given content."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SETTINGS = ReadSettings()
 
 
 class Row(NamedTuple):
-    """A record of a file, in the contract's terms."""
+    """A record from a log file, with the fields of the contract."""
 
     account: str
     resource: str
@@ -33,7 +33,7 @@ class Row(NamedTuple):
 
 
 def log_of(key: str) -> tuple[LogKind, FileName]:
-    """The kind and the name of a known key."""
+    """The kind of log and the file name of a key that is recognised."""
     found = recognised(key)
     assert found is not None, key
     return found

@@ -37,7 +37,7 @@ def taken(
 
 @dataclass
 class World:
-    """Handler of arrivals with fakes that record their calls."""
+    """The handler of arrivals, with fakes that record the calls made to them."""
 
     says: Taken | Exception = field(default_factory=taken)
     context: Context | None = None
@@ -153,7 +153,7 @@ def test_an_object_that_is_gone_is_done_with_whatever_s3_calls_it() -> None:
 
     denied = World(says=UnavailableError("s3.HeadObject", "403"), context=a_context())
     denied.objects.delete([KEY])
-    # The key is a prefix of another key, which exists.
+    # The key is a prefix of another key, and that other key exists.
     denied.objects.put(f"{KEY}0", b"x", if_absent=False)
     assert denied.arrivals.take(found()).verdict == "vanished"
 
@@ -162,7 +162,7 @@ def test_an_object_that_is_gone_is_done_with_whatever_s3_calls_it() -> None:
     ("sqs.SendMessageBatch", True), ("s3.PutObject", True), ("s3.GetObject", False),
 ])  # fmt: skip
 def test_an_object_that_is_gone_once_it_was_read_or_cannot_be_read_now_is_taken_again(call: str, gone: bool) -> None:
-    """If plan and parts are already stored, the next delivery sends the parts without the file."""
+    """If plan and parts are already stored, the next delivery sends the parts without a read of the file."""
     world = World(says=UnavailableError(call, "no answer"), context=a_context())
     if gone:
         world.objects.delete([KEY])

@@ -1,4 +1,4 @@
-"""Content within limits: meaningless lines are cheap or refused; damaged files and zip bombs are refused."""
+"""Within the size limits, meaningless lines are cheap to read or refused; damaged files and zip bombs are refused."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ bytes = { column = "bytes", unit = "bytes" }
 start = { column = "at", format = "epoch_s" }
 """
 _TRANSIT = "version tgw-id tgw-attachment-id account-id region bytes start end log-status flow-direction"
-# Format -> the first lines of its file.
+# Format -> the first lines of a file in this format.
 _FORMATS = {
     "vpc-flow": f"{' '.join(V2)}\n",
     "transit gateway": f"{_TRANSIT}\n",
@@ -47,7 +47,7 @@ _FORMATS = {
     "csv": "account,host,way,from,to,bytes,at\n",
     "ndjson": "",
 }
-# Repeated content of a file: empty lines are counted, and anything else is not a log.
+# Repeated content of a file: empty lines are counted, and all other content is not a log.
 _NO_LOG = "too_many_bad_lines"
 _FULL_OF = {"line ends": (b"\n", ""), "blanks": (b" \n", _NO_LOG), "letters": (b"a\n", _NO_LOG)}
 _MEMBER_BYTES = 8_000
@@ -59,13 +59,13 @@ def _kind(form: str) -> LogKind:
 
 
 def _packed(head: str, pattern: bytes, size_bytes: int) -> bytes:
-    """A file of many gzip members that expands less than 250 times, the limit for any file."""
+    """A file of many gzip members that expands to less than 250 times its size, the limit for any file."""
     one = gzip.compress(pattern * (_MEMBER_BYTES // len(pattern)), mtime=0)
     return gzip.compress(head.encode(), mtime=0) + one * (size_bytes // _MEMBER_BYTES)
 
 
 def _verdict(form: str, stored: bytes) -> tuple[str, float]:
-    """Reason for refusing the whole file, or "", and CPU seconds used."""
+    """Reason for which the whole file is refused (or ""), and the CPU seconds used."""
     name = FileName(kind=_kind(form).name, identity="x", account_id="1" * 12, region="us-east-1", source="E1")
     began_s = time.process_time()
     try:
@@ -78,7 +78,7 @@ def _verdict(form: str, stored: bytes) -> tuple[str, float]:
 @pytest.mark.parametrize("form", _FORMATS)
 @pytest.mark.parametrize(("pattern", "reason"), _FULL_OF.values(), ids=_FULL_OF)
 def test_a_short_file_of_lines_that_say_nothing_is_done_at_once(form: str, pattern: bytes, reason: str) -> None:
-    """A file of 16 KB that expands to the size limit of any file."""
+    """A file of less than 34 KB that expands to almost 16 MiB, which any file may expand to."""
     stored = gzip.compress(_FORMATS[form].encode()) + gzip.compress(pattern * (16 * MIB // len(pattern) - 200))
     assert len(stored) < 34_000
     found, cpu_s = _verdict(form, stored)
@@ -103,7 +103,7 @@ def test_500_megabytes_of_lines_that_say_nothing_take_four_seconds_or_are_refuse
 
 
 def tell(form: str, file: str) -> None:
-    """Print the verdict on a file, its CPU time, and this process's peak memory."""
+    """Print the verdict on a file, the CPU time used, and the peak memory of this process."""
     found, cpu_s = _verdict(form, Path(file).read_bytes())
     peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     sys.stdout.write(f"{found},{cpu_s:.2f},{peak_kib}")
@@ -186,7 +186,7 @@ def test_a_small_log_of_equal_lines_may_grow_far() -> None:
 
 
 class _Endless(io.RawIOBase):
-    """A log with one line of 1 GB and another line, generated during the read."""
+    """A log with one line of 1 GB and one other line, which are generated while they are read."""
 
     def __init__(self) -> None:
         self._pieces = self._made()

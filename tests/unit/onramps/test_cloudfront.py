@@ -1,4 +1,4 @@
-"""CloudFront standard logs: both versions, all formats, and the edge's billing area."""
+"""CloudFront standard logs: both versions, all formats, and the billing area of the edge."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ VALUES = {
 
 
 def legacy_line(**changes: str) -> str:
-    """A line of all 33 fields, named with underscores."""
+    """A line of all 33 fields; names of keywords have underscores."""
     values = VALUES | {name.replace("_", "-"): value for name, value in changes.items()}
     return "\t".join(values.get(name, "-") for name in LEGACY_FIELDS)
 
 
 def owned(content: bytes | str, *, settings: ReadSettings = SETTINGS, parquet: bool = False) -> Measured:
-    """Measure a log file of a distribution with known owner."""
+    """Measure a log file of a distribution whose owner is known."""
     found = log_of(V2_KEY)
     return measured(content, kind=found[0], name=replace(found[1], parquet=parquet), settings=settings)
 
@@ -94,7 +94,7 @@ def test_version_2_in_json_has_a_row_a_line() -> None:
 
 
 def _sent(line: str) -> list[tuple[str, str, str, int]]:
-    """Metered records of a line, except for the edge's transfer to the viewer."""
+    """Metered records of a line, without the record of the edge's transfer to the viewer."""
     rows = records(owned(HEADER + line + "\n"))
     return [(row.usage_type, row.from_location, row.to_location, row.bytes) for row in rows if row.bytes != 4000]
 
@@ -212,7 +212,7 @@ def test_every_area_is_one_of_the_ten_of_the_bill_and_every_code_stands_in_one()
     assert all(re.fullmatch("[A-Z]{3}", code) for code in areas)
     found = [areas[code] for code in ["IAD", "YTO", "TLV", "HKG", "AKL", "BOM", "KIX", "DXB", "GRU", "NBO"]]
     assert found == ["US", "CA", "EU", "AP", "AU", "IN", "JP", "ME", "SA", "ZA"]
-    # The airport of an edge is its first three letters.
+    # The airport of an edge is the first three letters of the edge's name.
     assert [airport_of(edge) for edge in ("LHR61-P2", "IAD53", "NRT")] == ["LHR", "IAD", "NRT"]
     assert not any(map(airport_of, ("lhr61", "-", "", "LHRX")))
 

@@ -1,4 +1,4 @@
-"""Bills in three export types and three file types, compared with metered usage: equal or different."""
+"""Bills in three export types and three file types are compared with metered usage, and are equal or different."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_numbers_of_parquet_are_read_whatever_their_type(tmp_path: Path) -> None
     for number, ((amount, kind), (moment, time_kind)) in enumerate(zip(amounts, starts, strict=True)):
         columns = {name: pa.array([value]) for name, value in cur(Line(WHO, OUT, NOON_S, "1")).items()}
         columns |= {
-            # A crawler infers this type, which drops the leading zero.
+            # A crawler infers this type, and thereby drops the leading zero.
             "line_item_usage_account_id": pa.array([int(WHO)], pa.int64()),
             "line_item_usage_amount": pa.array([amount], kind),
             "line_item_usage_start_date": pa.array([moment], time_kind),
@@ -101,7 +101,7 @@ def read_row(folder: Path, row: dict[str, str], mark: bytes = b"") -> Bill:
 def test_names_of_columns_in_lower_case_and_columns_that_nobody_knows_are_no_matter(tmp_path: Path) -> None:
     row = {name.lower(): value for name, value in focus(Line(WHO, OUT, NOON_S, "1")).items()} | {"tags": 'a,"b"\nc'}
     assert read_row(tmp_path, row, b"\xef\xbb\xbf").bytes == {KEY: GIB}
-    # In FOCUS without a consumed quantity, the pricing quantity is used.
+    # If a FOCUS line has no consumed quantity, the pricing quantity is used.
     row = focus(Line(WHO, OUT, NOON_S, "1.5")) | {"ConsumedQuantity": "", "ConsumedUnit": "", "PricingUnit": "GiB"}
     assert read_row(tmp_path, row).bytes == {KEY: 3 * GIB // 2}
 
@@ -146,7 +146,7 @@ def test_usage_that_takes_bytes_back_is_counted_and_a_refund_of_money_is_not(tmp
 
 
 def test_each_line_is_rounded_to_whole_bytes_and_what_that_moves_is_said_exactly(tmp_path: Path) -> None:
-    # A tenth of a byte per line would add up to bytes if it were summed in GB.
+    # A tenth of a byte per line would add up to bytes if lines were summed in GB.
     lines = [Line(WHO, OUT, NOON_S, quantity_of(7)) for _ in range(100)]
     bill = read(*lines, tmp_path=tmp_path)
     assert bill.bytes == {KEY: 700}
@@ -277,7 +277,7 @@ def key(usage_type: str = "DataTransfer-Out-Bytes", day: str = DAY) -> LineKey:
 
 
 def test_the_real_bill_lines_are_what_their_records_are_metered_as(tmp_path: Path) -> None:
-    """Each real line of AWS is metered exactly, with the billed usage type and quantity."""
+    """Each line of a real AWS bill is metered exactly, with the billed usage type and quantity."""
     billed = list(csv.DictReader((SAMPLE.parent / "expected_lines.csv").read_text().splitlines()))
     names = ("account_id", "usage_type", "usage_hour", "quantity_gb")
     rows = ([each[name] for name in names] for each in billed)

@@ -1,4 +1,4 @@
-"""VPC flow logs as text and as Parquet: metered lines, and refused ones with their reasons."""
+"""VPC flow logs as text and as Parquet: metered lines, and refused lines with their reasons."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_fields_of_the_table_are_those_of_versions_2_to_11() -> None:
     assert {each.version for each in fields().values()} == {2, 3, 4, 5, 7, 8, 9, 10, 11}
     assert tuple(name for name, each in fields().items() if each.version == 2) == V2
     assert {each.attribute for each in fields().values()} == {"", *FlowHop._fields}
-    # A field that AWS will add is no obstacle.
+    # A field that AWS adds in the future is not a problem.
     names = ("new-field", *V2)
     assert read(text(line(names), names=names)).balance.metered == 1
 
@@ -120,7 +120,7 @@ def test_an_unknown_account_is_that_of_the_file_and_a_line_may_leave_its_owner_t
 def test_what_is_not_traffic_is_counted_and_not_metered() -> None:
     absent = dict.fromkeys(("srcaddr", "dstaddr", "bytes", "packets", "action"), "-")
     silent = (line(log_status=status, **absent) for status in ("NODATA", "SKIPDATA"))
-    # Traffic that VPC block public access rejects has no bytes.
+    # Traffic that VPC Block Public Access rejects has no bytes.
     found = read(text(line(action="REJECT", bytes="9"), line(action="REJECT", bytes="-"), *silent))
     balance = found.balance
     assert (balance.rejected, balance.rejected_bytes, balance.nodata, balance.skipdata) == (2, 9, 1, 1)
@@ -256,7 +256,7 @@ _HOP = FlowHop(
 
 
 def stored(*rows: dict[str, Any], types: dict[str, pa.DataType] | None = None, **options: Any) -> bytes:
-    """A Parquet file of rows; missing fields get usual values."""
+    """A Parquet file of these rows; fields that a row lacks get usual values."""
     types = types or {}
     columns = {}
     for name in _ROW:
@@ -286,7 +286,7 @@ def test_rows_are_read_as_aws_writes_them() -> None:
     }
     assert found.content == content
     assert (found.balance.lines, found.blocks[-1].read_bytes) == (3, len(content))
-    # Parquet is known by its content if the name says nothing.
+    # Parquet is recognised by its content if the file's name does not say it.
     assert read(content, nameless()).balance.metered == 3
 
 

@@ -128,7 +128,7 @@ class Sum(NamedTuple):
 
 
 def flows_by_hand(text: str) -> Sum:
-    """Sum lines, with fields by header column; lines without an `action` count as accepted."""
+    """Sum the lines of a flow log; the header names the columns; lines without an `action` count as accepted."""
     header, *lines = text.splitlines()
     names = header.split(" ")
     fitting = [dict(zip(names, line.split(" "), strict=True)) for line in lines if line.count(" ") + 1 == len(names)]
@@ -140,7 +140,7 @@ def flows_by_hand(text: str) -> Sum:
 
 
 def s3_by_hand(text: str) -> Sum:
-    """Sum lines, with sent bytes after status and error code."""
+    """Sum the lines of an S3 log; the sent bytes come after status and error code."""
     sizes = []
     for line in text.splitlines():
         after = line.partition('" ')[2].split(" ")

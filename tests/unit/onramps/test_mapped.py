@@ -1,4 +1,4 @@
-"""Any other log, by a mapping: validated with messages, exact, with a reason for each refused row."""
+"""Any other log, by a mapping, which is validated with messages; rows are exact, or refused with a reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""S3 server access logs: names, lines, transferred bytes, and their destination."""
+"""S3 server access logs: file names, lines, transferred bytes, and the destination of the bytes."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_what_was_sent_goes_out_and_what_was_put_comes_in() -> None:
     [("REST.PUT.OBJECT", "403"), ("REST.POST.UPLOAD", "200"), ("REST.HEAD.OBJECT", "200"), ("REST.PUT.ACL", "200")],
 )
 def test_the_size_of_an_object_that_did_not_come_in_is_not_metered(operation: str, status: str) -> None:
-    """The line that completes a multipart upload has the whole object's size, but each part has its own line."""
+    """The line that completes a multipart upload has the size of the whole object, but each part also has a line."""
     result = measured(line(operation=operation, sent="-", size="5000", status=status), PARTITIONED, context=CONTEXT)
     assert result.balance.nodata == 1
     assert not result.totals
@@ -207,7 +207,7 @@ def test_a_line_that_cannot_be_read_is_a_misfit_with_its_reason(text: str, reaso
 
 
 def test_only_a_whole_line_that_repeats_is_dropped_and_counted() -> None:
-    """Lines of one request share its id: a multi-object delete has one line per object."""
+    """Lines of one request share the request id: a multi-object delete has one line per object."""
     text = "\n".join([line(sent="10"), line(sent="11"), line(sent="10")])
     result = measured(text, PARTITIONED, context=CONTEXT)
     assert (result.balance.metered_bytes, result.balance.refused_bytes) == (21, 10)

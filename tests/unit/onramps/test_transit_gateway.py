@@ -1,4 +1,4 @@
-"""Transit gateway flow logs: recognised by fields, metered as processing and between regions, with payers."""
+"""Transit gateway flow logs are recognised by fields, and metered as processing and between regions, with payers."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_an_attachment_of_unknown_type_is_unclassified_with_a_reason_of_its_own(
 
 def test_what_leaves_for_a_gateway_of_another_region_is_metered_once_on_the_side_that_sends() -> None:
     result = measured(wide(line_of(**LEAVING)), KEY, context=KNOWN)
-    # In the contract's table, the usage type has the names of both regions.
+    # In the table of the contract, the usage type contains the names of both regions.
     assert records(result) == [Row(SENDER, "tgw-attach-peer", "out", WEST, EAST, "", 1000)]
     assert {share.usage_type for share in result.shares} == {"USW2-USE1-AWS-Out-Bytes"}
     assert not result.balance.rejected
@@ -238,7 +238,7 @@ def knowing(*policies: MeteringPolicy) -> Context:
 
 
 def payer(context: Context, **changes: str) -> str:
-    """Payer of traffic from a VPC of SENDER to one of RECEIVER through OWNER's gateway; empty if unknown."""
+    """Payer of traffic from a VPC of SENDER to a VPC of RECEIVER through OWNER's gateway; empty if unknown."""
     flow = {"tgw_pair_attachment_id": "tgw-attach-2", "tgw_dst_vpc_account_id": RECEIVER} | changes
     result = measured(wide(line_of(**flow)), KEY, context=context)
     [row] = records(result)
@@ -341,12 +341,12 @@ def test_entries_that_could_not_be_read_and_two_policies_make_the_payer_unknown(
 
 def test_behind_a_middlebox_only_addresses_are_known() -> None:
     boxed = {"middleboxes": ("tgw-attach-1",)}
-    # Traffic from the appliance came from another attachment before.
+    # Traffic that comes from the appliance came from another attachment before.
     assert payer(knowing(policy(**boxed))) == UNKNOWN
     assert payer(knowing(policy(rule(10, DESTINATION), **boxed))) == RECEIVER
     assert payer(knowing(policy(rule(10, GATEWAY, {"source_cidr": "10.2.0.0/16"}), **boxed))) == OWNER
     assert payer(knowing(policy(rule(10, GATEWAY, {"source_id": "tgw-attach-1"}), **boxed))) == UNKNOWN
-    # Traffic to the appliance goes on to another attachment.
+    # Traffic that goes to the appliance continues to another attachment.
     onward = {"middleboxes": ("tgw-attach-2",)}
     assert payer(knowing(policy(**onward))) == SENDER
     assert payer(knowing(policy(rule(10, DESTINATION), **onward))) == UNKNOWN

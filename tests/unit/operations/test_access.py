@@ -1,4 +1,4 @@
-"""Producers are registered with their roles, and tokens are created, listed and revoked."""
+"""Producers are registered with their roles; tokens are created, listed and revoked."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class Setup:
         self.book.add(name, accounts=accounts or None, trusted_arn=WORKLOAD, registered_by="arn:aws:iam::1:user/me")
 
     def met_canary(self, sender_id: str) -> None:
-        """Store a metered canary with `sender_id`."""
+        """Store a canary that was metered with `sender_id`."""
         self.items.put(Put(table=Table.LEDGER, item=CanaryRun(slot_s=NOW_S, sent_s=NOW_S).to_item()))
         marker: Marker = replace(accepted(canary_batch_id(NOW_S)), sender_id=sender_id)
         self.items.put(Put(table=Table.LEDGER, item=marker.to_item()))
@@ -311,7 +311,7 @@ def test_a_token_is_revoked_once_and_keeps_who_did_it_first() -> None:
     clock = ManualClock(1000 * MADE_S)
     tokens = book(clock=clock)
     made = tokens.create(role=Role.ANALYST, accounts=None, life_s=DAY_S, made_by=ARN)
-    # A full token is accepted as its id, because people have the full token at hand when one leaks.
+    # A full token is accepted in place of its id, because when a token leaks, people have the full token at hand.
     first = tokens.revoke(made.text, revoked_by="arn:first")
     clock.advance_s(9)
     second = tokens.revoke(made.stored.token_id, revoked_by="arn:second")
@@ -360,7 +360,7 @@ def test_tokens_of_before_keep_costs_and_new_ones_have_them_only_if_they_were_ma
     assert [made([ACCOUNT]).costs, made([ACCOUNT], costs=True).costs, made(None).costs] == [False, True, True]
     item = made([ACCOUNT]).to_item()
     assert not StoredToken.from_item(item).costs
-    # A release without this option wrote no such attribute.
+    # A release without this option did not write this attribute.
     del item["costs"]
     assert StoredToken.from_item(item).costs
     with pytest.raises(LedgerCorruptError):

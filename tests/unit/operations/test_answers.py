@@ -44,7 +44,7 @@ NOW_S = parse_hour("2026-11-24T13") + 1_800
 
 
 def well(*, watched: bool = True) -> WatchedRegion:
-    """A region at rest, just after its watch, canary and reconciler ran."""
+    """A region at rest, right after its watch, canary and reconciler have run."""
     region = WatchedRegion(now_s=NOW_S, region="eu-west-1", stage="prod")
     region.put(CanaryRun(slot_s=NOW_S, sent_s=NOW_S, verdict=CanaryVerdict.GOOD, settled_s=NOW_S))
     region.put(Reconciliation(finished_s=NOW_S, hours=1, differences=0))
@@ -98,7 +98,7 @@ def test_a_dead_letter_needs_a_person_and_holds_completeness_back(region: Watche
 
 
 def test_what_has_left_the_queue_since_the_watch_looked_is_told_as_of_then() -> None:
-    """Output once had `queue ok empty` next to `held back by 2 messages in the ingest queue`."""
+    """The output once had `queue ok empty` beside `held back by 2 messages in the ingest queue`."""
     region = well(watched=False)
     region.ingest.send_many(["x", "y"])
     region.watch.run()
@@ -119,7 +119,7 @@ def test_messages_in_the_queue_are_well_until_the_oldest_is_late(region: Watched
     assert region.line("queue").cure == "runbook oldest-batch"
 
 
-# The status reads the watch's other figures directly from the queues, or computes them from the note's age.
+# The status reads the other figures of the watch directly from the queues, or computes them from the note's age.
 _ELSEWHERE = {Figure.DEAD_LETTERS, Figure.OLDEST_BATCH_AGE, Figure.HEARTBEAT}
 _JUDGED = [spec for spec in ALARMS if spec.metric in set(Figure) - _ELSEWHERE]
 
@@ -271,7 +271,7 @@ def test_a_link_to_a_page_that_an_installed_package_lacks_becomes_its_words() ->
     assert text == "As docs/guide.md and [x](x.md) say."
 
 
-# Billing months: contents of a closed month by any column, the list of months, and the checklist for closing.
+# Billing months: the contents of a closed month by any column, the list of months, and the checklist for a close.
 
 OCTOBER, NOVEMBER = month_bounds_s("2026-10")
 CLOSED_S = NOVEMBER + 4 * DAY_S
@@ -372,7 +372,7 @@ def test_the_alternatives_are_computed_from_the_rows() -> None:
 
 
 def test_the_lake_costs_a_tenth_of_one_json_object_a_batch_or_less() -> None:
-    """Larger files are cheaper: docs/decisions/0010-lake-files.md has figures of 2 M such records."""
+    """Larger files are cheaper: docs/decisions/0010-lake-files.md has figures for 2 M such records."""
     world = World()
     for batch in load_batches(20_000):
         world.send(batch, rolled_up=False)

@@ -1,4 +1,4 @@
-"""The canary is good if counted exactly once in time, late if not in time, doubled if counted twice."""
+"""The canary is good if it is counted exactly once and in time, late if not in time, doubled if counted twice."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ REGION = "eu-west-1"
 
 
 class Rows(TotalsAlone):
-    """A `LakeReader` of usage types per object."""
+    """A `LakeReader` that knows only the usage types of each object."""
 
     def __init__(self) -> None:
         self.objects: dict[str, list[str]] = {}
@@ -75,7 +75,7 @@ class Setup:
         return self.canary.run(DeadlineAt(clock=self.clock, at_ms=self.clock.now_ms() + within_s * 1000))
 
     def accept(self, slot_s: int = SLOT_S, *, commit_id: str = "c1") -> None:
-        """Simulate the aggregator for the batch."""
+        """Simulate the aggregator, which accepts the canary's batch."""
         marker = marker_of(canary_batch_id(slot_s), commit_id=commit_id)
         key, total = f"staging/{commit_id}.parquet", Total(CANARY_BYTES, 1)
         commit = CommitRecord(

@@ -1,4 +1,4 @@
-"""Dead letters of batches and log files: listed without a receive, explained and redriven."""
+"""Dead letters of batches and log files are listed without a removal, explained and redriven."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ HOUR = NOW_S - NOW_S % HOUR_S
 
 
 class Reader:
-    """Reads `{"batch_id": …, "kind": …}`."""
+    """Reads messages of the form `{"batch_id": …, "kind": …}`."""
 
     def read(self, delivery: Delivery, *, admission: Admission, allowance: Allowance) -> BatchReading:
         del admission, allowance
@@ -128,7 +128,7 @@ def body(**changes: object) -> str:
 
 
 def glanced(text: str, marker: Marker | None = None) -> DeadLetter:
-    """Describe a dead letter without reading its records."""
+    """Describe a dead letter without a read of its records."""
     setup = Setup()
     setup.dead.put_dead("m", text, (NOW_S - 60) * 1000, 5, "AIDA1")
     if marker is not None:
@@ -273,7 +273,7 @@ FLOW_LOG = FlowLog(
 
 
 class LogSetup:
-    """A region whose dead-letter queue of log files has the given messages."""
+    """A region with a dead-letter queue of log files, to which a test adds messages."""
 
     def __init__(self, *, context: Context | None = None) -> None:
         self.clock = ManualClock(NOW_S * 1000)
@@ -350,7 +350,7 @@ def test_what_the_event_and_the_name_tell_is_said(body: str, said: str) -> None:
     assert LogSetup(context=captured()).why(body).startswith(said)
 
 
-# The audit trail: deeds that began, deeds that ended, and deeds without a recorded end.
+# The audit trail: deeds that have begun, deeds that have ended, and deeds whose end was not recorded.
 
 YEAR_S = 365 * DAY_S
 
@@ -406,7 +406,7 @@ def test_only_the_months_that_are_needed_are_read() -> None:
     assert len(calls) <= 2
 
 
-# Log lines are grouped into a few kinds of errors; other lines are left out.
+# Log lines are grouped into a few kinds of errors, and other lines are omitted.
 
 
 def line(text: str, at_ms: int = 1_000, *, function: str = "watch", request_id: str = "") -> LoggedLine:

@@ -1,4 +1,4 @@
-"""The watch: each figure comes from durable state, and a heartbeat only if all figures were measured."""
+"""The watch: each figure comes from durable state; a heartbeat is published only if all figures were measured."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_quiet_region_publishes_every_figure_and_its_heartbeat(region: Watched
         assert figures[Figure(name)] == 0
 
 
-# Notes written by jobs, and the resulting figures.
+# Notes that jobs write, and the figures that result from them.
 PASSED_ON: dict[str, tuple[list[Note], dict[Figure, int]]] = {
     "log sources": (
         [
@@ -236,7 +236,7 @@ def test_a_cleaner_that_does_not_look_any_more_has_left_something_since_its_last
 def test_a_cleaner_that_never_ran_has_left_something_since_the_compactor_last_looked(region: WatchedRegion) -> None:
     region.watch.run()
     region.clock.advance_s(27 * HOUR_S)
-    # Until now, an older version was running, which writes no such notes.
+    # Until now, an older version was running, and that version writes no such notes.
     region.put(*(LakeFigures(shard=shard, listed_s=NOW_S + 27 * HOUR_S) for shard in range(2)))
     assert region.watch.run()[Figure.CLEANING_OVERDUE_AGE] == 0
 

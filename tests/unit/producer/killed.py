@@ -1,9 +1,9 @@
 """A caller and its producer, killed at any line of the producer's code. Run as a program that forks and has no threads.
 
-`python -m tests.unit.producer.killed FOLDER KILLS` gives each world a folder of its own. A caller sends all its keys.
-The caller is killed (SIGKILL) at a line, restarts with all its keys, is killed again in every second world, and
-completes. The lines are spread over the whole run, so that 200 kills hit 200 different places. The queue is a file to
-which messages are appended, and the bucket is a folder.
+`python -m tests.unit.producer.killed FOLDER KILLS` makes worlds, each in a separate folder. A caller sends the records
+of all its keys. The caller is killed (SIGKILL) at a line, restarts with all its keys, is killed again in every second
+world, and finally completes. The lines are spread over the whole run, so that 200 kills hit 200 different places. The
+queue is a file, to which messages are appended; the bucket is a folder.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _CODE = str(Path(metering.producer.__file__).parent)
 
 
 class FileQueue:
-    """A queue in a file, one message per line, which survives its process."""
+    """A queue in a file, with one message per line; the file survives a kill of its process."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -61,7 +61,7 @@ def records_of(world: int, key: str, first: dict[str, str | int]) -> list[dict[s
 
 
 def call(folder: Path, world: int, first: dict[str, str | int]) -> None:
-    """The caller: send all keys, even those sent before."""
+    """The caller: send the records of all keys, even of those already sent."""
     outlet = Outlet(
         queue=FileQueue(folder / "queue"), objects=FolderLogStore(folder / "bucket"), bucket=BUCKET,
         clock=SystemClock(), entropy=SystemEntropy(),
@@ -89,7 +89,7 @@ class Steps:
 
 
 def run(folder: Path, world: int, first: dict[str, str | int], *, kill_at: int | None) -> int:
-    """Run the caller in a process of its own; returns the number of lines, or -1 if it was killed."""
+    """Run the caller in a separate process; returns the number of executed lines, or -1 if the process was killed."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -113,7 +113,7 @@ def run(folder: Path, world: int, first: dict[str, str | int], *, kill_at: int |
 
 
 def main(folder: Path, kills: int) -> None:
-    """Run worlds until this many processes were killed; prints `{"worlds", "kills", "lines"}`."""
+    """Run worlds until `kills` processes were killed; prints `{"worlds", "kills", "lines"}`."""
     first: dict[str, str | int] = json.loads((folder / "record.json").read_text())
     (folder / "0").mkdir()
     lines = run(folder / "0", 0, first, kill_at=None)
@@ -122,9 +122,9 @@ def main(folder: Path, kills: int) -> None:
         world += 1
         home = folder / str(world)
         home.mkdir()
-        # A second kill has another position: 997 is prime, so pairs of positions do not repeat.
+        # A second kill is at another position: 997 is prime, so pairs of positions do not repeat.
         places = [killed * lines // kills] + ([(997 * world) % lines] if world % 2 else [])
-        # A run with less to do than the first may end before its position is reached.
+        # If a run has less to do than the first run, it may end before its position is reached.
         killed += sum(run(home, world, first, kill_at=place) == -1 for place in places)
         run(home, world, first, kill_at=None)
     print(json.dumps({"worlds": world, "kills": killed, "lines": lines}))

@@ -20,7 +20,7 @@ _INVOCATION = 200
 
 
 def records_of(number: int, count: int, *, resource: str = "i-0abc") -> list[dict[str, str | int]]:
-    """Records for one key. Each record has its own account and size, so that losses and doubles show."""
+    """Records for one key. Each record has a unique account and size, so that lost and doubled records are seen."""
     return [
         record(1_000 * number + each + 1, account=f"{number:06d}{each:06d}", resource=resource) for each in range(count)
     ]
@@ -56,7 +56,7 @@ class Meter:
         self.world.roll_up()
 
     def metered(self) -> dict[str, tuple[int, int]]:
-        """Account -> bytes and records."""
+        """Account -> metered bytes and records."""
         found = [(key.account_id, (total.bytes, total.records)) for key, total in self.world.usage().items()]
         assert len(dict(found)) == len(found), "each account has one record, so one total"
         return dict(found)
@@ -67,5 +67,5 @@ class Meter:
 
 
 def expected(records: Iterable[dict[str, str | int]]) -> dict[str, tuple[int, int]]:
-    """Expected result of `Meter.metered` if each record counts once."""
+    """The result that `Meter.metered` should return: each record is counted once."""
     return {str(each["account_id"]): (int(each["bytes"]), 1) for each in records}

@@ -1,4 +1,4 @@
-"""Producer and caller are killed anywhere, and the caller sends all its keys again: each record is metered once."""
+"""Producer and caller are killed at any line, and the caller sends all its keys again: each record is metered once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def worlds(folder: Path, kills: int) -> Iterator[tuple[int, Path]]:
-    """Run the kills, and yield each world with its number."""
+    """Run the kills, and yield the number and the folder of each world."""
     (folder / "record.json").write_text(json.dumps(record(1)))
     done = subprocess.run(
         [sys.executable, "-m", "tests.unit.producer.killed", str(folder), str(kills)], cwd=ROOT, capture_output=True,
@@ -33,7 +33,7 @@ def worlds(folder: Path, kills: int) -> Iterator[tuple[int, Path]]:
 
 
 def meter_all(folder: Path, kills: int) -> Meter:
-    """Deliver all worlds' objects and then messages to one region, as in each world."""
+    """Deliver all worlds' objects, then all messages, to one region, since each world puts objects before messages."""
     meter = Meter()
     assert meter.outlet.bucket != BUCKET
     bodies: list[str] = []

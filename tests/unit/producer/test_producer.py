@@ -1,4 +1,4 @@
-"""A producer numbers, splits and sends records; a key always gives the same batches; each record counts once."""
+"""A producer numbers, splits and sends records; a key always results in the same batches; each record counts once."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_records_are_split_by_their_number(meter: Meter, tmp_path: Path) -> None
 
 
 def test_records_are_split_by_their_size_and_what_is_above_a_message_is_an_object(meter: Meter, tmp_path: Path) -> None:
-    # An unknown field makes a record large. The service ignores it.
+    # An unknown field is what makes a record large. The service ignores it.
     size = MIB - 1_000
     records = [{**each, "note": "x" * size} for each in records_of(1, BATCH_BYTES // size)] + records_of(2, 1)
     records[-1]["note"] = "x" * 100_000
@@ -121,7 +121,7 @@ def test_records_are_split_by_their_size_and_what_is_above_a_message_is_an_objec
 @pytest.mark.parametrize("over", [0, 1])
 @pytest.mark.parametrize("source_id", ["edge", "\U0001f4e6" * 128])
 def test_a_message_is_never_larger_than_the_queue_takes(tmp_path: Path, source_id: str, over: int) -> None:
-    """A batch at the size limit is sent inline or as an object, for any length of source and number."""
+    """A batch at the size limit is sent inline or as an object, whatever the lengths of source and number are."""
     from metering.producer.batches import INLINE_BYTES, record_lines, split
 
     half = [{**each, "note": ""} for each in records_of(1, 2)]
@@ -204,7 +204,7 @@ def test_a_record_that_cannot_be_written_is_named_and_nothing_is_sent(
     assert [position for position, _ in refused.value.problems] == [2, 5, 6]
     assert told in refused.value.problems[0][1]
     assert not meter.queue.bodies()
-    # The key is free, and no number is lost.
+    # The key can be used again, and no number is lost.
     assert producer.send(records_of(1, 2), key="a").first_sequence == (0 if numbered else None)
     producer.close()
 
@@ -229,7 +229,7 @@ def test_records_that_end_in_an_error_of_the_caller_are_not_sent_and_not_numbere
 
 
 class Outage:
-    """Calls to the queue or the bucket that fail while `on`."""
+    """Makes calls to the queue or the bucket fail while `on`."""
 
     on = True
 
@@ -300,7 +300,7 @@ def test_messages_that_the_queue_did_not_take_are_sent_again_and_only_they(meter
 
 
 def test_nothing_is_sent_before_it_is_in_the_journal_and_synced(meter: Meter, tmp_path: Path) -> None:
-    """With the data on disk at the first call, another machine can send everything."""
+    """With the data that is on disk at the first call, another machine can send everything."""
     (state, copy) = (tmp_path / "state", tmp_path / "copy")
 
     def copy_at_first_call(call: str) -> None:
@@ -314,7 +314,7 @@ def test_nothing_is_sent_before_it_is_in_the_journal_and_synced(meter: Meter, tm
     with meter.producer(state, patience_s=0) as producer:
         with pytest.raises(NotSentError):
             producer.send(records_of(1, 3), key="a")
-        # FULL: SQLite syncs its write-ahead file before a transaction counts (sqlite.org, pragma synchronous).
+        # FULL: SQLite syncs its write-ahead file before a transaction is committed (sqlite.org, pragma synchronous).
         assert producer._journal is not None
         database = producer._journal._database
         pragmas = [database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "journal_mode")]
@@ -354,7 +354,7 @@ def test_a_journal_of_a_newer_release_is_left_alone(meter: Meter, tmp_path: Path
 
 
 def test_keys_are_forgotten_when_they_are_of_no_use_any_more(meter: Meter, tmp_path: Path) -> None:
-    """Old keys' records are too old to be admitted, and a journal must not grow forever. Unsent batches stay."""
+    """Records of old keys are too old to be admitted, and a journal must not grow forever. Unsent batches stay."""
     with meter.producer(tmp_path) as producer:
         producer.send(records_of(1, 1), key="old")
     meter.queue.on_call = outage = Outage()
@@ -386,13 +386,13 @@ def test_threads_share_a_producer_and_leave_no_gap(meter: Meter, tmp_path: Path)
 
 @pytest.mark.parametrize("use", [
     lambda producer: producer.send([], key="a"), Producer.flush,
-    # Even reading the journal takes locks that belong to the parent.
+    # Even reading the journal takes locks, and these belong to the parent.
     lambda producer: producer.unsent, lambda producer: producer.next_sequence,
 ], ids=["send", "flush", "unsent", "next_sequence"])  # fmt: skip
 def test_a_producer_that_was_inherited_by_a_fork_is_refused(tmp_path: Path, use: Callable[[Producer], object]) -> None:
     producer = Meter().producer(tmp_path)
     assert producer._journal is not None
-    # As in a forked child, which has the object, but not the lock.
+    # This is as in a forked child, which has the object but not the lock.
     producer._journal.close()
     producer._process = -1
     with pytest.raises(OperationFailedError, match="made in another process"):

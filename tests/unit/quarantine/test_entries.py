@@ -1,4 +1,4 @@
-"""Quarantine entries: listing refused batches, and resending them by the contract's rule."""
+"""Quarantine entries: refused batches are listed, and resent by the contract's rule."""
 
 import hashlib
 import json

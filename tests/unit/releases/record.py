@@ -1,4 +1,4 @@
-"""Runs release 0.2.0, and records the state that it leaves. Not a test: it writes `release_0_2_0.json.gz`.
+"""Runs release 0.2.0, and records the state that the release leaves. Not a test: it writes `release_0_2_0.json.gz`.
 
     git worktree add --detach <release> bece5da6 && cd <release> && D=transfer_metering-0.2.0.dist-info && mkdir $D
     printf 'Metadata-Version: 2.1\nName: transfer-metering\nVersion: 0.2.0\n' > $D/METADATA
@@ -7,7 +7,7 @@
 Runs in the release's checkout, with this checkout's packages. The region has two shards; a closed month with a late
 row; hours that are compacted and cleaned, only compacted, or waiting; one planned run each of compactor and roll-up;
 refused, conflicting and duplicate batches; a commit without a transaction; notes of the reconciler. The file also has
-the release's own results of reads after its roll-up and compactor.
+the release's own results of reads after its roll-up and its compactor.
 """
 
 import base64
@@ -32,7 +32,7 @@ PEERS = ("internet", "us-east-1/use1-az4", "eu-west-1", "cloudfront", "ap-southe
 
 
 def dies_at(region: World, name: str, times: int, run: Callable[[], object]) -> None:
-    """Run `run`, and kill it at call `name` after `times` such calls."""
+    """Call `run`, and kill it at call `name`, after `times` earlier calls of this name."""
     left = times
 
     def die(call: str) -> None:
@@ -66,7 +66,7 @@ def deliver(region: World, batch_id: str, *records: dict[str, str | int], count:
 
 
 def traffic(region: World, base: int, *, rolled_up: bool = True) -> None:
-    """Meter four batches of all accounts in the last hours."""
+    """Meter four batches, each with a record of every account in the last hours."""
     now_s = region.clock.now_ms() // 1000
     for number in range(4):
         region.send(
@@ -80,7 +80,7 @@ def traffic(region: World, base: int, *, rolled_up: bool = True) -> None:
 
 
 def october(region: World) -> None:
-    """Make a closed month with a late row, and cleaned runs."""
+    """Make a closed month with a late row, and runs that are cleaned."""
     traffic(region, 1_000)
     traffic(region, 5_000)
     assert region.compact_all() >= 1
@@ -135,7 +135,7 @@ def rows_of(usage: Mapping[UsageKey, Total]) -> list[list[str]]:
 
 
 def read_at_rest(region: World) -> dict[str, Any]:
-    """Reads of lake, usage table and closed month, after roll-up and compactor."""
+    """Results of reads of lake, usage table and closed month, after roll-up and compactor."""
     region.roll_up()
     while region.compact_all():
         pass

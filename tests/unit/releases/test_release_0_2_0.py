@@ -1,4 +1,4 @@
-"""A region left by release 0.2.0 is read exactly, and work in it continues (`record.py` lists its content)."""
+"""A region that release 0.2.0 left is read exactly, and its work continues (`record.py` lists its content)."""
 
 import base64
 import gzip
@@ -25,7 +25,7 @@ def recorded() -> dict[str, Any]:
 
 @pytest.fixture
 def region() -> World:
-    """The region, an hour after the last call of that release."""
+    """The recorded region, an hour after the release's last call."""
     held, world = recorded(), World(now_s=0, shards=2)
     for table, name in ((Table.LEDGER, "ledger"), (Table.USAGE, "usage")):
         for attributes in held[name]:

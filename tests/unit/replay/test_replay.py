@@ -1,4 +1,4 @@
-"""A replay's messages are repeatable, its manifest follows the contract, and every message is sent."""
+"""The messages of a replay are repeatable, its manifest follows the contract, and every message is sent."""
 
 from __future__ import annotations
 
@@ -383,7 +383,7 @@ def test_a_rate_is_kept() -> None:
     assert time.monotonic() - began >= 0.2
 
 
-# The small network's file and its own count agree, although they are made in different ways.
+# The small network's file and its own count agree, although they are computed in different ways.
 
 FIRST_S = 1_795_617_000
 

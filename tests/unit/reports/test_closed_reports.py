@@ -1,4 +1,4 @@
-"""Reports from the lake agree with the usage table; those of closed months equal the frozen state."""
+"""Reports from the lake agree with the usage table; reports of closed months equal the frozen state."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ DETAILS = ((), ("resource_id",))
 
 
 def region() -> World:
-    """A world with October closed, its ledger and usage items damaged, and a late row for October."""
+    """A region with October closed, October's ledger and usage items damaged, and a late row for October."""
     world = World(now_s=NOVEMBER - HOUR_S)
     world.send([record(5, start_s=OCTOBER), record(2**62, start_s=OCTOBER, account=OTHER)])
     world.send([record(7, start_s=NOVEMBER - HOUR_S)])

@@ -1,4 +1,4 @@
-"""Costs by columns read hours only for order-dependent usage. Location filters keep exactly the matching rows."""
+"""Costs by columns read hours only for order-dependent usage. Location filters leave exactly the matching rows."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _BOOK = book(
     [product("US", "DataTransfer-Out-Bytes", US_TIERS), product("PAIR", _FLAT, [(None, "0.02")])],
     allowance("100", "US"),
 )
-# More payers than are walked together.
+# One payer more than are processed together.
 _CROWD = 401
 _TOGETHER = paid_by("999999999999", [f"{number:012}" for number in range(3)])
 
@@ -77,7 +77,7 @@ def _rated(
 
 
 def _crowd() -> _Watched:
-    """Self-paying accounts, each with 1 GB above its allowance, in two hours."""
+    """Accounts that pay for themselves, each with usage in two hours, 1 GB above its allowance."""
     lines = [
         used(size, hour, account=f"{number:012}", usage_type=usage_type)
         for number in range(_CROWD)

@@ -1,4 +1,4 @@
-"""Reports as of now: waiting usage counts once, for any query and at any progress of the roll-up."""
+"""Reports as of now: waiting usage is counted once, for any query and at any progress of the roll-up."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def world_that_waits() -> World:
 def test_usage_as_of_now_is_the_rows_at_every_step_of_the_roll_up() -> None:
     for world in dying(world_that_waits, World.roll_up, least=8):
         for query in QUESTIONS:
-            # Without accounts, rows of lake and staging are read.
+            # If no accounts are named, rows of the lake and of staging are read.
             assert rows(world, of_accounts(query)) == rows(world, query)
     for query in QUESTIONS:
         assert rows(world, of_accounts(query, now=False)) == rows(world, query)
@@ -63,7 +63,7 @@ def with_waiting(world: World, query: UsageQuery) -> tuple[list[UsageRow], NotRo
 
 
 def test_rows_and_what_waits_are_the_usage_as_of_now_at_every_step_of_the_roll_up() -> None:
-    """All usage is either in the rows or in the waiting sum."""
+    """All usage is either in the rows or in the sum of waiting usage."""
     query = replace(of_accounts(QUESTIONS[0], now=False), group_by=())
     for world in dying(world_that_waits, World.roll_up, least=8):
         [booked], lacks = with_waiting(world, query)

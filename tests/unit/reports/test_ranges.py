@@ -1,4 +1,4 @@
-"""Time ranges are parsed in the forms that people write."""
+"""Time ranges are parsed in all forms in which people write them."""
 
 from __future__ import annotations
 
@@ -231,7 +231,7 @@ def test_a_day_that_begins_within_an_hour_is_refused_with_its_two_hours() -> Non
     words = refused("2026-11-24", zone=ZoneInfo("Asia/Kolkata"), whole_hours=True)
     assert "2026-11-23T18:00:00Z and 2026-11-23T19:00:00Z" in words
     assert refused(last="7d", zone=ZoneInfo("Asia/Kolkata"), whole_hours=True).startswith("last 7d is not on the hour")
-    # Lord Howe's clocks are set back by half an hour: April begins on a full hour and ends between two.
+    # Lord Howe's clocks are set back by half an hour: April begins on a full hour and ends between two full hours.
     words = refused("2026-04", zone=ZoneInfo("Australia/Lord_Howe"), whole_hours=True)
     assert "from 2026-04 is not on the hour" in words
 
@@ -258,7 +258,7 @@ def test_days_of_a_zone_are_sums_of_hours_only_if_they_begin_on_one(
 def test_a_zone_that_is_none_is_refused_with_the_nearest() -> None:
     assert zone_of(None) is zone_of("UTC") is zone_of("utc") is UTC
     assert zone_of("Europe/Berlin") == BERLIN
-    # If no times are given, the month is that of the zone.
+    # If no times are given, the month is that of the time zone.
     assert shown(UsageParameters(zone="Europe/Berlin").query(now_s=NOW_S).from_s) == "2026-10-31T23:00:00Z"
     for name, near in (("europe/berlin", "Europe/Berlin"), ("Berlin", ""), ("../etc/passwd", ""), ("Europe", "")):
         with pytest.raises(InvalidParametersError) as error:

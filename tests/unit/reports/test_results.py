@@ -132,7 +132,7 @@ print(largest(600_000) - before)
 @pytest.mark.long
 def test_memory_does_not_grow_with_the_rows_of_a_result() -> None:
     done = subprocess.run([sys.executable, "-c", _LARGE], capture_output=True, text=True, check=True, timeout=120)
-    # As dicts, 540,000 rows of this kind take over 200 MiB.
+    # As dicts, 540,000 rows of this kind would take over 200 MiB.
     assert int(done.stdout) < 60, done.stdout
 
 

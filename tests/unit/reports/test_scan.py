@@ -1,4 +1,4 @@
-"""DuckDB gives correct results for any SQL, and a blocked read cannot hold up a query forever."""
+"""DuckDB returns correct results for any SQL, and a blocked read cannot delay a query forever."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from tests.support.lake_world import ACCOUNT, HOUR, World, ask_again_and_again, 
 from tests.unit.billing.test_months import FIRST_S, MONTH, world_with_october
 
 OTHER = "210987654321"
-# In the lake 1, 2 and 4 (two files), in staging 8 and 16.
+# In the lake are 1, 2 and 4 (two files); in staging are 8 and 16.
 ROWS, BYTES = 5, 31
 
 
@@ -86,7 +86,7 @@ def test_every_column_has_its_own_values(world: World) -> None:
 
 @contextmanager
 def opened(world: World) -> Iterator[list[str]]:
-    """Yield the object store calls in the block."""
+    """Yield a list of the object store calls that the block makes."""
     calls: list[str] = []
     world.objects.on_call = calls.append
     try:
@@ -175,7 +175,7 @@ def test_corrections_count_at_the_beginning_of_the_hour_that_they_are_booked_in(
 
 
 def blocked(world: World, call: str) -> Callable[[], None]:
-    """Block each call named `call` until the returned function is called."""
+    """Block each call with the name `call` until the returned function is called."""
     gate = threading.Event()
 
     def wait(name: str) -> None:
@@ -208,7 +208,7 @@ def test_control_c_ends_a_query_whose_read_blocks() -> None:
     world.send([record(1)])
     world.compact_all()
     free = blocked(world, "objects.open.next")
-    # If a script starts a process in the background, the process and its children ignore the signal.
+    # If a script starts a process in the background, the process and its children ignore Ctrl-C's signal.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     began = time.monotonic()
     timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT))
@@ -304,7 +304,7 @@ def test_a_query_over_many_files_and_slow_reads_ends() -> None:
 
 
 def test_duckdb_gets_our_rows_and_arrow_no_file_system() -> None:
-    """Arrow's scanner and DuckDB occasionally hang on a Python file system."""
+    """Arrow's scanner and DuckDB occasionally hang if they read through a Python file system."""
     banned = {"pyarrow.fs", "fsspec"}
     names = {"PyFileSystem", "FSSpecHandler", "FileSystemHandler", "FileSystemDataset", "SubTreeFileSystem"}
     for path in sorted(Path(metering.__file__).parent.rglob("*.py")):
@@ -452,7 +452,7 @@ def test_no_filter_changes_what_a_statement_answers(
     try:
         expected = table.execute(sql).fetchall()
     except duckdb.Error as error:
-        # Errors such as a text that is not a number: a fault of the statement, in both engines.
+        # Errors such as a text that is not a number are faults of the statement, in both engines.
         kind = str(error).partition(":")[0]
         with pytest.raises(QueryError, match=kind):
             lake.run(sql)

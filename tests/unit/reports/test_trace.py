@@ -1,4 +1,4 @@
-"""A report line is traced to its batches; three sums agree, or the answer names the differences."""
+"""A line of a report is traced to its batches; three sums agree, or the answer names the differences."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_a_closed_month_is_traced_by_its_frozen_totals_and_files() -> None:
     assert trace.equal
     assert trace.usage == trace.rows == trace.markers == Total(5 + 7 + 2**62 + 11, 4)
     assert [each.batch_id for each in trace.batches] == ["batch-0", "batch-1", "batch-2"]
-    # Late usage is on a line of November, marked as a correction.
+    # Late usage is on a line of November that is marked as a correction.
     november = traced(world, line(start="2026-11", now_s=now_s), now_s=now_s)
     assert november.equal
     assert [each.batch_id for each in november.batches] == ["batch-2", "batch-3"]
@@ -202,7 +202,7 @@ def test_what_is_accepted_between_two_readings_is_read_again() -> None:
     sent: list[str] = []
 
     def deliver(_call: str) -> None:
-        # The usage table was read, and before the rows are read another batch of the line is accepted.
+        # The usage table has been read; before the rows are read, another batch of the line is accepted.
         if len(sent) < 3:
             world.objects.on_call = lambda _call: None
             sent.extend(world.send([record(100)]))
@@ -311,7 +311,7 @@ def test_every_line_of_a_replayed_account_comes_down_to_what_was_sent() -> None:
 
 
 def _batches_of_lines(world: World, account: str) -> Mapping[str, Total]:
-    """Check the trace of each line of an account; return totals by batch."""
+    """Check the trace of each report line of an account; return the totals by batch."""
     found: dict[str, Total] = {}
     keys = {(each.key.usage_type, each.key.service, each.key.from_location, each.key.to_location)
             for each in usage_of(world.items) if each.key.account_id == account}  # fmt: skip

@@ -1,4 +1,4 @@
-"""Usage answers: ranked rows, missing names, completeness. Answers about producers and quarantine."""
+"""Answers about usage: ranked rows, missing names, completeness. Answers about producers and about quarantine."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_the_documents_are_what_they_were(name: str) -> None:
 
 
 def lines(complete: Complete, periods: dict[str, str], *, with_corrections: bool = False) -> list[str]:
-    """Text below a table's total."""
+    """Lines of text below the total of a table."""
     query = UsageParameters(start="2026-10", end="2026-11-03", with_corrections=with_corrections).query(now_s=ASKED_S)
     return list(usage_answer(query, [], as_of_s=ASKED_S, complete=complete, periods=periods).footer[1:])
 

@@ -1,4 +1,4 @@
-"""The HTML page for mail: balanced tags, exact sums, no injection from data, no external resources."""
+"""The HTML page for mail has balanced tags, exact sums, no injection from data, and no external resources."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_each_table_has_the_exact_total_to_the_last_digit() -> None:
     rows = [entry(size, account=f"{number:012}", target=f"region-{number}") for number, size in enumerate(sizes)]
     html = page(rows, accounts=2).html()
     total = sum(sizes)
-    # Heading, accounts, usage types, the only type, and the row of its region.
+    # Heading, accounts, usage types, the only usage type, and the row of its region.
     assert html.count(f">{total:,}<") >= 4
     assert f"{total:,} bytes in 3 records" in html
     assert f">{sizes[0]:,}<" in html

@@ -1,4 +1,4 @@
-"""A region with waiting commits of plain rows, without workers: input and result of the roll-up."""
+"""A region with waiting commits of plain rows, made without workers: the roll-up's input and its result."""
 
 from collections.abc import Callable, Iterable
 from typing import Self
@@ -31,7 +31,7 @@ def row(
     usage_type: str = "DataTransfer-Out-Bytes",
     booked_s: int | None = None,
 ) -> PlainRow:
-    """A row of `size` bytes; `booked_s` gives a booked hour other than its own."""
+    """A row of `size` bytes; `booked_s` sets a booked hour that differs from the row's own hour."""
     return PlainRow(
         booked_s=hour_of(hour_s) if booked_s is None else booked_s,
         batch_id="batch",
@@ -48,14 +48,14 @@ def row(
 
 
 class SmallRegion(MemoryRegion):
-    """In-memory stores, and processes that roll up."""
+    """In-memory stores, and the roll-ups of several processes on them."""
 
     def __init__(self, *, seed: int = 1) -> None:
         super().__init__(now_s=NOW_S, settings=settings(), seed=seed)
         self.committed: dict[UsageKey, Total] = {}
 
     def commit(self, commit_id: str, rows: Iterable[PlainRow], *, shard: int = 0) -> Waiting:
-        """Store a worker's commit for the roll-up: a staging object and a waiting entry."""
+        """Store what the roll-up reads of a worker's commit: a staging object and a waiting entry."""
         kept = list(rows)
         key = staging_key(commit_id, NOW_S)
         self.objects.put(key, encode_rows(kept), if_absent=True)
@@ -85,7 +85,7 @@ class SmallRegion(MemoryRegion):
         shards: int = 1,
         attempts: int = 4,
     ) -> Rollup:
-        """The roll-up of another process."""
+        """The roll-up, as in another process."""
         items = self.items if items is None else items
         objects = self.objects if objects is None else objects
         retrier = Retrier(clock=self.clock, entropy=self.entropy, attempts=attempts)
@@ -112,7 +112,7 @@ class SmallRegion(MemoryRegion):
         return [item for item in self.items.everything(Table.USAGE) if is_usage_item(item)]
 
 
-# Interrupts a roll-up process at one of its calls: the process dies, the reply is lost, or others work meanwhile.
+# Interrupts a roll-up process at one of its calls: the process dies, the reply is lost, or others work in the meantime.
 
 
 class KilledError(Exception):
@@ -120,9 +120,9 @@ class KilledError(Exception):
 
 
 class AtCall:
-    """Context manager that runs an action once, at call `number` (from 0) to a region's stores.
+    """Context manager that runs an action once, at call number `number` (from 0) to a region's stores.
 
-    Calls by the action itself are not counted. `done`: whether the call was reached.
+    Calls by the action itself are not counted. `done` says whether the call was reached.
     """
 
     def __init__(self, region: SmallRegion, number: int, do: Callable[[], object], *, reply: bool = False) -> None:

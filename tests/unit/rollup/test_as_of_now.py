@@ -1,4 +1,4 @@
-"""Usage as of now is exact at any progress of the roll-up, for accounts with commits in any state."""
+"""Usage as of now is exact at any progress of the roll-up, also for accounts with commits in any state."""
 
 from contextlib import suppress
 from functools import partial

@@ -1,4 +1,4 @@
-"""If a process dies, loses a reply, or shares its chain with another process, usage and lists stay exact."""
+"""If a process is killed, loses a reply, or shares its chain with another process, usage and lists stay exact."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,7 +22,7 @@ def _region() -> SmallRegion:
 
 
 def _settled(region: SmallRegion) -> None:
-    """Check that no commit waits, usage is exact, and each commit was placed once."""
+    """Check that no commit waits, that usage is exact, and that each commit was placed once."""
     assert region.usage() == region.committed
     assert list(waiting_in(region.items, 0)) == []
     assert {str(item["sk"]) for item in pending_in(region.items, 0)} == {"c1", "c2"}
@@ -31,7 +31,7 @@ def _settled(region: SmallRegion) -> None:
 
 
 def _each_call(work: Callable[[int], bool]) -> int:
-    """Run `work` with 0, 1, … until it returns False; return the count of calls."""
+    """Call `work` with 0, 1, … until it returns False; return the number for which it did."""
     return next(number for number in count() if not work(number))
 
 

@@ -1,4 +1,4 @@
-"""Roll-up in one process: bookings, placing and start of a run."""
+"""The roll-up in one process: bookings, placing of commits, and the start of a run."""
 
 import random
 from contextlib import suppress
@@ -72,7 +72,7 @@ def test_nothing_waits_and_nothing_is_written(region: SmallRegion) -> None:
 
 def test_a_full_run_takes_the_oldest_commits_and_the_next_follows_at_once(region: SmallRegion) -> None:
     for number in range(5):
-        # Ids decrease while times increase.
+        # The ids decrease while the times increase.
         region.commit(f"c{9 - number}", [row(number + 1)])
         region.clock.sleep_ms(1000)
     result = region.rollup(commits=2).run(region.deadline(), every_s=15)
@@ -149,7 +149,7 @@ def test_a_process_without_time_begins_nothing_and_the_next_goes_on(region: Smal
 
 
 class _Traffic:
-    """Adds a commit before each placing transaction. `most` ends a failing test."""
+    """Adds a commit before each transaction that places one. At most `most` are added, to end a failing test."""
 
     def __init__(self, region: SmallRegion, *, most: int = 50) -> None:
         self.came: list[str] = []
@@ -186,7 +186,7 @@ def test_a_call_for_what_waits_ends_in_each_shard_and_at_once_where_nothing_wait
 
 
 def test_a_run_that_has_placed_what_waited_is_brought_to_its_end() -> None:
-    """Until a run is done, its items are not settled (P37), and a comparison would wait."""
+    """Until a run is done, the run's usage items are not settled (P37), and a comparison would have to wait."""
     for number in count():
         region = SmallRegion()
         region.commit("c1", [row(1)])
@@ -240,7 +240,7 @@ def _tick(region: SmallRegion, *, every_s: int = 15, commits: int = 2_000) -> Ro
 
 
 def _busy(region: SmallRegion) -> None:
-    """Add a commit whenever another one is placed."""
+    """Add a commit whenever another commit was placed."""
     new = iter(range(100))
 
     def came(call: str) -> None:
@@ -263,7 +263,7 @@ def test_under_load_there_is_a_run_each_few_seconds_until_the_next_tick_begins(r
     assert _starts(region) == [0, 15, 30, 45]
     assert result.runs == 4
     assert region.clock.now_ms() - began_ms == 45_000
-    # The next tick keeps the rhythm, and does not begin with an extra run.
+    # The next tick continues in the same rhythm, and does not begin with an extra run.
     region.clock.sleep_ms(12_000)
     _tick(region).run(region.deadline())
     assert _starts(region) == [0, 15, 30, 45, 60, 75, 90, 105]
@@ -317,7 +317,7 @@ class WrongClock:
 
 
 def _waited_ms(region: SmallRegion, *, minutes: int) -> int:
-    """Waiting time of a new commit with a tick each minute, at most `minutes`."""
+    """How long a new commit waits for the roll-up, with a tick each minute, for at most `minutes`."""
     began_ms = region.clock.now_ms()
     region.commit("now", [row(1)])
     for minute in range(minutes):

@@ -1,4 +1,4 @@
-"""Leftovers of roll-up runs that ended long ago."""
+"""Leftovers of roll-up runs that ended long ago are deleted."""
 
 from contextlib import suppress
 from itertools import count
@@ -48,7 +48,7 @@ def test_plans_of_runs_that_are_over_for_a_day_go_also_those_that_no_run_names(r
     region.objects.put(lost_race, b"{}", if_absent=True)
     region.clock.sleep_ms(DAY_S * 1000)
     _run(region, 4)
-    # The plan's number is still free, and the process that put the plan may still announce it.
+    # The number of the plan is still free, and the process that put the plan may still announce it.
     not_taken = "runs/U0/000000000005-early.json"
     region.objects.put(not_taken, b"{}", if_absent=True)
     cleaned = _cleaner(region).run(region.deadline())
@@ -68,7 +68,7 @@ def test_all_run_items_but_the_newest_expire(region: SmallRegion) -> None:
     assert _cleaner(region).run(region.deadline()).plans == 2
     runs = list(newest_first(region.items, "U0"))
     assert [(run.number, run.expires_at_s) for run in runs] == [(3, None), (2, now_s + _LIFE_S), (1, now_s + _LIFE_S)]
-    # Once a newer run exists, the plan expires like the others.
+    # Once there is a newer run, the plan expires like the other plans.
     _run(region, 4)
     assert _cleaner(region).run(region.deadline()).plans == 1
     assert [run.expires_at_s is None for run in newest_first(region.items, "U0")] == [True, False, False, False]
@@ -156,11 +156,11 @@ def test_a_process_that_dies_between_items_and_plans_leaves_both_to_the_next() -
         assert len(_plans(region)) == 1
 
 
-# A contradiction of the protocol stops the chain and pages; no step is skipped, and other work continues.
+# A contradiction of the protocol stops the chain and pages somebody; no step is skipped, and other work continues.
 
 
 def _planned(region: SmallRegion) -> Run:
-    """Leave a planned run without any work done."""
+    """Leave a roll-up run that is planned, and of which no work is done."""
     for number in count():
         run = newest_run(region.items, "U0")
         if run is not None and run.state == "planned":
@@ -288,7 +288,7 @@ def test_a_store_that_gives_no_answer_ends_the_process_and_the_next_goes_on(regi
 
 
 def test_a_long_list_is_read_in_parts_and_no_commit_is_passed_over_for_ever(region: SmallRegion) -> None:
-    # 10 entries are read for each commit that a run may take.
+    # 10 entries are read for each commit that a run is allowed to take.
     for number in range(60):
         region.commit(f"{number:02d}", [row(1, account=f"{number:012d}")])
     result = region.rollup(commits=2).run(region.deadline())

@@ -1,4 +1,4 @@
-"""Parallel calls: results in order, no new call after an error, no call left running."""
+"""Parallel calls: results are in order, no call starts after an error, and no call is left running."""
 
 import threading
 import time
@@ -78,11 +78,11 @@ def test_things_are_taken_no_further_ahead_than_results_wait_in_memory() -> None
     assert taken <= 2 * 4
 
 
-# The retry policy: only unavailable calls are repeated, a bounded number of times, and only while allowed.
+# The retry policy: only unavailable calls are repeated, a limited number of times, and only while this is allowed.
 
 
 class Operation:
-    """Raises UnavailableError several times, then returns."""
+    """An operation that raises UnavailableError `failures` times, then returns."""
 
     def __init__(self, failures: int) -> None:
         self.calls = 0
@@ -170,7 +170,7 @@ def test_any_other_error_is_raised_at_once() -> None:
         ({}, 3),
         ({"k": "v", "n": [1]}, 3 + 3 + 2 + 3 + 1 + 2),
     ],
-    # Named by position: the text of a set has no fixed order, and workers of one run must agree on names.
+    # Cases are named by position: the text of a set has no fixed order, and the workers of one run must agree on names.
     ids=[f"value{number}" for number in range(15)],
 )
 def test_a_value_weighs_what_the_guide_says(value: Value, size: int) -> None:

@@ -1,4 +1,4 @@
-"""`metering compact`, `reconcile` and `storage report`: jobs of the lake run by hand, its size and its cost."""
+"""`metering compact`, `reconcile` and `storage report`: run the lake's jobs by hand, show the lake's size and cost."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _NAMELESS = b"\x1f\x8b"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScanOf:
-    """Owner of a scan, in the first line of its file."""
+    """Owner of a scan, as written in the first line of its file."""
 
     command: Literal["verify", "reconcile", "period close"]
     region: str
@@ -59,12 +59,12 @@ class ScanOf:
 
 
 class ScanFile:
-    """State of a scan in a file. Mutable: stores the time of the last save.
+    """A file that saves the state of a scan. Mutable: remembers the time of the last save.
 
     Args:
-        path: Path of the file; None: nothing is saved.
-        of: Whose scan it is. A scan of another owner is never resumed: another region has other rows, and a close needs
-            a scan that began after the month's bookings ended.
+        path: Path of the file; if None, nothing is saved.
+        of: Whose scan it is. Only the owner of a scan can resume it: another region has other rows, and a close needs a
+            scan that began after the month's bookings ended.
     """
 
     def __init__(self, path: Path | None, of: ScanOf) -> None:
@@ -78,10 +78,10 @@ class ScanFile:
         Args:
             items: Ledger of the region.
             deep: Whether rows are counted.
-            range_s: The requested range; None: everything.
+            range_s: The requested range; None for all hours.
 
         Raises:
-            WrongUsageError: The file has other content, or another scan.
+            WrongUsageError: The file contains something other than a scan, or another scan.
         """
         if self._path is None or not self._path.exists():
             return None
@@ -103,7 +103,7 @@ class ScanFile:
         return state
 
     def keep(self, state: CensusState, *, now: bool = False) -> None:
-        """Save the counts so far; unless `now`, at most every few seconds."""
+        """Save the counts so far, at most every few seconds; with `now`, immediately."""
         if self._path is None or not (now or time.monotonic() - self._saved_s >= _SAVED_EVERY_S):
             return
         self._saved_s = time.monotonic()
@@ -112,7 +112,7 @@ class ScanFile:
         beside.replace(self._path)
 
     def remove(self) -> None:
-        """Delete the file, because the scan is finished."""
+        """Delete the file after the scan has finished."""
         if self._path is not None:
             self._path.unlink(missing_ok=True)
 
@@ -121,7 +121,7 @@ _OTHER = "Name another file, or delete this one to begin anew."
 
 
 def _named(head: bytes) -> ScanOf | None:
-    """Owner of a scan, from the first line of a file; None if the line is not one."""
+    """Owner of a scan, from the first line of its file; None if the line names no owner."""
     try:
         return ScanOf(**json.loads(head))
     except (ValueError, TypeError):
@@ -148,7 +148,7 @@ _COMPACTED: answer.RowType[CompactionResult] = answer.RowType(
 
 @dataclass(frozen=True)
 class NoDeadline:
-    """A deadline that never expires: users interrupt a command themselves."""
+    """A deadline that never expires: users can interrupt a command themselves."""
 
     def remaining_ms(self) -> int:
         return 1 << 62
@@ -175,11 +175,11 @@ def compact_now(jobs: LakeJobs, *, due: bool = False, clean_after_s: int | None 
 
     Args:
         jobs: Jobs of the region.
-        due: Compact only the rows that the schedule would. All waiting commits are rolled up regardless.
-        clean_after_s: Clean up after runs that ended at least this long ago.
+        due: Compact only the rows that the schedule would compact now. All waiting commits are rolled up in any case.
+        clean_after_s: Clean up after runs that ended at least this many seconds ago.
 
     Raises:
-        LedgerCorruptError: The ledger contradicts the protocol; raised after all other work was done.
+        LedgerCorruptError: The ledger contradicts the protocol; the error is raised after all other work is done.
     """
     contradictions = Contradictions()
     with contradictions.noted():
@@ -213,7 +213,7 @@ def reconcile(
 ) -> None:
     """Compare markers, usage table and rows (lake and staging), hour by hour; exit 0 only if all are equal.
 
-    The biller's lists of accounts are also compared with the lake: their hours and their sum; with --deep, each
+    The biller's lists of accounts are also compared with the lake: each list's hours and sum; with --deep, each
     account.
     """
     now_s = int(time.time())
@@ -250,7 +250,7 @@ def reconcile(
 
 
 def _reconciled(reconciler: Reconciler, state: CensusState, file: ScanFile) -> ReconciliationResult:
-    """Finish the count, and examine differences."""
+    """Finish the count, and investigate differences."""
     with counting() as tell:
 
         def counted(now: CensusState) -> None:
@@ -274,7 +274,7 @@ def _show_last_pass(session: Session, now_s: int, *, others: bool) -> None:
 
 
 def _told(result: ReconciliationResult) -> Iterator[tuple[str, str]]:
-    """Sentences about a reconciliation, each with its style."""
+    """Sentences about a reconciliation, each with the style in which it is printed."""
     for check in result.different:
         yield f"{rfc3339(check.hour_s)} differs in {_places(len(check.differences))}; see above.", "bold red"
     if result.derived:
@@ -290,17 +290,17 @@ _DIFFERENCES = answer.ListedRows(
     answer.timed("hour", priority=answer.KEEP),
     answer.copied("between"),
     answer.copied("key", priority=answer.KEEP),
-    # Differences are shown as exact numbers, because rounded sizes would look equal.
+    # Differences are shown as exact numbers, because rounded sizes could look equal.
     answer.exact("usage_bytes", "markers_bytes", "rows_bytes", priority=answer.KEEP),
     answer.integer("usage_records", "markers_records", "rows_records"),
-    # The same figures again, with the names that comparisons use.
+    # The same figures are repeated under the names that comparisons use.
     answer.exact("expected_bytes", "found_bytes", priority=answer.ROOMY),
     answer.integer("expected_records", "found_records", priority=answer.ROOMY),
 ).columns
 
 
 def reconciliation_answer(result: ReconciliationResult) -> answer.Answer:
-    """List every difference; JSON has the counts of hours, too."""
+    """An answer that lists every difference; in JSON, it also has the numbers of hours."""
     different = [each for check in result.different for each in check.differences]
     return answer.Answer(
         columns=_DIFFERENCES,
@@ -326,7 +326,7 @@ def _difference_row(difference: verification.Difference) -> dict[str, answer.Cel
     }
     if difference.odd:
         return row
-    # Both totals under the names of their sources, and again as expected and found.
+    # Both totals are given under the names of their sources, and again as expected and found.
     sources = difference.between.split("/")
     totals = (difference.expected, difference.found)
     for name, total in zip((*sources, "expected", "found"), totals * 2, strict=True):
@@ -348,7 +348,7 @@ def storage_report(session: Session) -> None:
 
 
 def measure_storage(region: connection.RegionConnection, *, from_s: int = 0) -> own_costs.StorageReport:
-    """Measure the whole bucket, and all rows in the lake's hours from `from_s` on."""
+    """Measure the whole bucket, and all rows in hours of the lake from `from_s` on."""
     from metering.lake.parquet.codec import JsonBatchSizer
 
     reporter = own_costs.StorageReporter(
@@ -368,7 +368,7 @@ _STORAGE = answer.ListedRows(
 
 
 def storage_answer(report: own_costs.StorageReport) -> answer.Answer:
-    """The cost of this storage and of alternatives, with the prices used."""
+    """The cost of this storage and of its alternatives, with the prices that were used."""
     return _STORAGE.answer(
         [
             *((p.prefix, p.storage_class, p.objects, p.stored_bytes, _usd(p.usd_month), None) for p in report.prefixes),

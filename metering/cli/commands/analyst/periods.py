@@ -1,4 +1,4 @@
-"""`metering period` and `metering rebuild`: closed months, and items derived anew from the rows."""
+"""`metering period` and `metering rebuild`: closed months, and items recomputed from the rows."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ CorrectionsOption = Annotated[
     bool,
     switch(
         "--corrections",
-        "Also show rows that were booked later for closed months. This reads all rows since the first closed month.",
+        "Also show rows that were booked later for closed months. Reads all rows since the first closed month.",
     ),
 ]
 
@@ -80,8 +80,8 @@ def period_close(
 ) -> None:
     """Close a month for good, at the earliest 72 hours after its end. If a run stops, the next run resumes it.
 
-    A checklist of batches in flight, missing, refused or different is shown first. A blocking check prevents the close
-    and names a cure; --accept closes anyway, and is recorded in the audit trail.
+    Before that, it shows a checklist of batches that are in flight, missing, refused or different. A blocking check
+    prevents the close and says what to do; --accept closes anyway, which the audit trail records.
     """
     from metering.wiring.status import build_close
 
@@ -124,7 +124,7 @@ def period_list(session: Session, corrections: CorrectionsOption = False) -> Non
     def months_of(region: RegionConnection) -> Answer:
         months = region.jobs.closer.months()
         deeds = DeedTrail(items=region.items).between(0, now_s + DAY_S)
-        # Deeds are listed newest first: if two closes succeeded, the earlier one closed the month.
+        # Deeds are listed newest first, so if two closes succeeded, the earlier of them closed the month.
         by = {each.subject: each.who for each in deeds if each.what == "period close" and each.state is DeedState.OK}
         closed = [each.month for each in months if each.state == "closed"]
         later = corrections_since([report_source(region)], closed, now_s=now_s) if corrections else None
@@ -171,7 +171,7 @@ def period_verify(session: Session, month: MonthArgument) -> None:
 
 @contextmanager
 def removed_at_the_end(file: ScanFile) -> Iterator[None]:
-    """Remove the scan's file once the month is closed, or if totals differ, because a repair needs a new count."""
+    """Remove the scan's file after the month is closed, or if totals differ, because a repair requires a new count."""
     try:
         yield
     except freezing.PeriodNotClosableError as error:
@@ -219,8 +219,8 @@ def rebuild_usage(
 ) -> None:
     """Repair usage totals that differ from the rows or, in closed months, from the frozen totals.
 
-    The repair runs hour by hour, without stopping the service. Stopping it does no harm, and a second run completes it.
-    After a restore of the ledger, `--restored` fills the new usage table and restarts the functions' work.
+    The repair runs hour by hour, while the service keeps running. Stopping the repair does no harm, and a second run
+    completes it. After a restore of the ledger, `--restored` fills the new usage table and enables the functions again.
     """
     if restored:
         if start or end:
@@ -258,7 +258,7 @@ def _rebuild_restored(session: Session) -> None:
 
 
 def _repaired(result: UsageRebuild) -> str:
-    """Name the repaired figures, as many as fit into an audit-trail line."""
+    """Name the repaired figures, up to the length of an audit-trail line."""
     if not result.repaired:
         nothing = f"nothing to repair in {counted(result.hours, 'hour')}"
         return f"{nothing}; {counted(len(result.mended), 'item')} mended" if result.mended else nothing

@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
 query_app = typer.Typer()
 
-# A person still looks through a table of this many rows.
+# A person can still read a table of this many rows.
 TABLE_ROWS = 1_000
-# A table is laid out in memory, because its columns are as wide as their longest value.
+# A table is laid out in memory, because each column is as wide as its longest value.
 _MOST_TABLE_ROWS = 100_000
 _MOST_SQL_BYTES = MIB
 
@@ -73,13 +73,14 @@ def query(
         bool, options.switch("--with-canary", "Also show the canary's rows, which reports leave out.")
     ] = False,
     timeout: Annotated[
-        str, options.option("--timeout", "DURATION", "Give up after this time, such as 90s, 10m or 1h.")
+        str, options.option("--timeout", "DURATION", "Stop the query after this time, such as 90s, 10m or 1h.")
     ] = "10m",
 ) -> None:
     """Run SQL over `transfers` (every accepted record) and `usage` (exact totals), as of now, with DuckDB.
 
-    --from and --to select rows by the start of the transfer, to the second. A correction of a closed month counts at
-    the start of its booked hour. Results can be of any size: DuckDB spills to TMPDIR when memory runs out.
+    --from and --to select rows by the start of the transfer, with a precision of seconds. A correction of a closed
+    month counts at the start of the hour in which it is booked. A result can be of any size: DuckDB spills to TMPDIR
+    when memory is full.
     """
     from metering.reports.sql.query import QueryError, expect_one_statement, result_answer
 
@@ -108,11 +109,11 @@ def query(
 
 
 def query_answer(regions: Sequence[RegionConnection], sql: str, *, from_s: int, to_s: int, timeout_s: int) -> Answer:
-    """Run a query. Integers of any size are exact in every format.
+    """Run a query. Integers are exact in every format, whatever their size.
 
     Raises:
         QueryError: The statement is wrong.
-        QueryStoppedError: The query took longer than `timeout_s`.
+        QueryStoppedError: The query ran longer than `timeout_s`.
     """
     from metering.reports.sql.query import result_answer
 
@@ -147,7 +148,7 @@ def _statement(sql: str | None, file: Path | None) -> str:
 
 
 def _content(file: Path | None) -> bytes:
-    """Read a whole statement, or one byte more than the maximum length."""
+    """Read a whole statement, but at most one byte more than the maximum length."""
     if file is not None:
         with file.open("rb") as stream:
             return stream.read(_MOST_SQL_BYTES + 1)
@@ -157,8 +158,8 @@ def _content(file: Path | None) -> bytes:
 
 
 def _end(error: QueryError) -> NoReturn:
-    """Print DuckDB's message line by line, so that its caret stands below the wrong token."""
-    # stderr may be full; the exit code still reports the wrong query.
+    """Print DuckDB's message unwrapped, line by line, so that its caret is below the wrong token."""
+    # stderr may be full; the exit code reports the wrong query anyway.
     with suppress(OSError):
         say("Error: The query failed.", style="bold red")
         for line in str(error).split("\n"):
@@ -169,7 +170,7 @@ def _end(error: QueryError) -> NoReturn:
 
 
 def _cut(answer: Answer, limit: int | None, form: Format) -> Answer:
-    """Print the rows shown, and on stderr the number left out."""
+    """Limit the rows shown, and print on stderr the number of rows left out."""
     table, size = form is Format.TABLE, len(answer.rows)
     most = TABLE_ROWS if limit is None and table else limit or size
     if table and min(most, size) > _MOST_TABLE_ROWS:
@@ -215,9 +216,9 @@ def serve(
 ) -> None:
     """Serve the read-only HTTP API and the usage explorer on this machine, with your own credentials.
 
-    Nothing is deployed, and other machines cannot reach the server. It prints a link with a new token, which is valid
-    until the server stops. The server makes no call that changes anything, even if the credentials allow such calls.
-    With --region all, the regions are merged as in reports.
+    Nothing is deployed, and the server cannot be reached from other machines. The command prints a link with a new
+    token, which is valid until the server stops. The server makes no AWS call that changes anything, even if the
+    credentials allow such calls. With --region all, the regions are merged, as in reports.
     """
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
@@ -245,7 +246,7 @@ def _parts(session: Session, secret: str) -> ApiParts:
     opened: dict[str, RegionConnection] = {}
     regions = [_read_only(each, opened) for each in fleet.connections(session)]
     billing = _billing(session, opened)
-    # This import is slow, and not needed by a command that cannot reach its region.
+    # This import is slow, and a command that cannot reach its region does not need it.
     from metering.api.authentication import Limits, OneToken
     from metering.api.parts import ApiParts
     from metering.wiring.answers.usage import Everywhere
@@ -253,7 +254,7 @@ def _parts(session: Session, secret: str) -> ApiParts:
     return ApiParts(
         regions=regions,
         tokens=OneToken(secret=secret),
-        # The only user is the one who pays, so no rate limit is needed. The budgets of each request still apply.
+        # The only user is the person who pays, so no rate limit is needed. The budgets of each request still apply.
         limits=Limits(
             token_rate_per_s=1_000.0,
             token_burst=1_000,
@@ -268,9 +269,10 @@ def _parts(session: Session, secret: str) -> ApiParts:
 
 
 def _read_only(region: RegionConnection, opened: dict[str, RegionConnection]) -> RegionConnection:
-    """Open a region with read-only clients, once per region.
+    """Open a region with read-only clients; each region is opened only once.
 
-    The region's shared parts are built now, so that errors show early and no two threads build the same part.
+    The region's shared clients and stores are created now, so that errors appear early and no two threads create the
+    same one.
     """
     if region.region not in opened:
         made = opened[region.region] = region.read_only()

@@ -1,4 +1,4 @@
-"""`metering report`, `accounts` and `trace`: totals of usage, accounts with usage, and the batches of a total."""
+"""`metering report`, `accounts` and `trace`: totals of usage, accounts with usage, and the batches behind a total."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def check_page(session: Session, *, others: Mapping[str, object], top: int | Non
 
 
 def write_page(session: Session, query: UsageQuery, target: Path, *, now_s: int) -> None:
-    """Write the page of a query to a file, completely or not at all."""
+    """Write the HTML page of a query to a file, completely or not at all."""
     from metering.wiring.reports import build_freshness, report_source
 
     regions = connections(session)
@@ -94,7 +94,7 @@ def write_page(session: Session, query: UsageQuery, target: Path, *, now_s: int)
 
 
 def _command(session: Session, query: UsageQuery) -> str:
-    """The command that shows the page's total."""
+    """The command that prints the same total as the page."""
     words = ["metering", "report", "usage", "--region", session.region_name, "--stage", session.stage]
     words += ["--from", rfc3339(query.from_s), "--to", rfc3339(query.to_s)]
     filters = {f"--{name.replace('_', '-')}": values for name, values in query.filters().items()}
@@ -145,7 +145,7 @@ FromOption = Annotated[
 ]
 ToOption = Annotated[
     str | None,
-    option("--to", "TIME", "Not included. Default: the end of --from's day or month, or of this hour."),
+    option("--to", "TIME", "Not included. Default: the end of --from's day or month, or the end of the current hour."),
 ]
 CorrectionsOption = Annotated[
     bool, switch("--with-corrections", "Also show rows booked later for closed months, marked as corrections.")
@@ -166,7 +166,7 @@ HtmlOption = Annotated[
     option(
         "--html",
         "FILE",
-        "Write an HTML page to mail, with trend, accounts, regions, freshness and proof. It needs no network.",
+        "Write an HTML page to mail, with trend, accounts, regions, freshness and proof. The page needs no network.",
     ),
 ]
 ChartOption = Annotated[
@@ -195,8 +195,9 @@ def usage(
 ) -> None:
     """Show exact totals of usage, sorted by the grouping columns. A transfer counts in the UTC hour that it started in.
 
-    Totals are kept by the hour, so --from and --to must be on the hour. With --detail, the rows themselves are read,
-    and any second is allowed. With --tz, a day is a day of that time zone: the sum of its UTC hours.
+    Totals are stored by the hour, so --from and --to must be on the hour. With --detail, the command reads the rows
+    themselves, and --from and --to may be any second. With --tz, a day is a day in that time zone: the sum of the day's
+    UTC hours.
     """
     from metering.wiring.answers.usage import Everywhere, measured_completeness, read_warnings, usage_of
 
@@ -226,7 +227,7 @@ def usage(
         everywhere=everywhere,
     )
     session.write(found.answer, chart=_bars(found.rows, query) if chart else None)
-    # An empty table already states that it is empty.
+    # An empty table already says that there are no rows.
     told = session.chosen_format is output.Format.TABLE
     for text in _notes(query, found, told=told):
         say(text, style="yellow")
@@ -239,7 +240,7 @@ def _bars(rows: Sequence[usage_rows.UsageRow], query: UsageQuery) -> Chart:
 
 
 def _notes(query: UsageQuery, found: UsageFound, *, told: bool) -> Iterator[str]:
-    """Notes on the rows: unknown names, usage not rolled up yet, and hours with data."""
+    """Notes on the rows: unknown names, usage that is not rolled up yet, and hours that have data."""
     empty = not found.rows
     if empty and not told:
         begin, end = (time_range.shown(each_s, query.zone) for each_s in (query.from_s, query.to_s))
@@ -260,12 +261,12 @@ def _notes(query: UsageQuery, found: UsageFound, *, told: bool) -> Iterator[str]
 
 
 def _missing_note(name: usage_answer.MissingName, *, alone: bool) -> str:
-    """Reason why no row has a filter's value. `alone`: no other filter is set."""
+    """Reason why no row matches a filter's value. `alone`: whether this is the only filter."""
     what = FILTERS[name.parameter].noun
     if checks.of_canary(name.value):
         return f"The canary is left out unless its account is named: --account {checks.CANARY_ACCOUNT_ID}."
     if name.elsewhere and alone:
-        # Usage that is not rolled up yet is in the rows of the range, but not in a report on accounts.
+        # The rows of the range include usage that is not rolled up yet, but a report on accounts does not.
         return f"The {what} {name.value} has usage in this range that is not rolled up yet."
     if name.elsewhere:
         return f"The {what} {name.value} has usage in this range, but none with the other filters."
@@ -289,19 +290,25 @@ def accounts(
     session: Session,
     month: Annotated[str | None, option("--month", "YYYY-MM", "One billing month. Default: the current month.")] = None,
     account: Annotated[list[str] | None, option("--account", "ID", "Only this account; may be repeated.")] = None,
-    prefix: Annotated[str | None, option("--prefix", "DIGITS", "Only accounts whose id begins with this.")] = None,
+    prefix: Annotated[
+        str | None, option("--prefix", "DIGITS", "Only accounts whose id begins with this prefix.")
+    ] = None,
     sort: Annotated[
         str | None, option("--sort", "COLUMN", f"Sort by {', '.join(COLUMNS)}; COLUMN:desc for the largest first.")
     ] = None,
     top: Annotated[
         int | None,
-        option("--top", "N", "Only the first N accounts, by bytes unless --sort is given; the others become one sum."),
+        option(
+            "--top",
+            "N",
+            "Only the first N accounts, by bytes unless --sort is given; the other accounts become one sum.",
+        ),
     ] = None,
 ) -> None:
-    """List the accounts of a month: bytes, records, first and last hour. A single read returns any number of accounts.
+    """List the accounts of a month: bytes, records, first and last hour. One read returns the whole list.
 
-    The biller maintains this list, and the reconciler compares it with the lake. The list covers usage that was in the
-    lake at the biller's last run. For all usage as of now: metering report usage --group-by account_id
+    The biller maintains this list, and the reconciler compares it with the lake. The list covers the usage that was in
+    the lake at the biller's last run. To see all usage as of now: metering report usage --group-by account_id
     """
     from metering.wiring.answers.accounts import accounts_of
 
@@ -313,7 +320,7 @@ def accounts(
 
 trace_app = typer.Typer()
 
-# About ten seconds of work; the HTTP API refuses longer ranges.
+# Ranges up to this length take about ten seconds; the HTTP API refuses longer ranges.
 _QUICK_HOURS = 168
 LineFilters = Annotated[str | None, LINE_FILTERS]
 _TRACE_EXAMPLES = """Examples:
@@ -339,15 +346,18 @@ def trace(
     ] = None,
     end: Annotated[
         str | None,
-        option("--to", "TIME", "Not included. Default: the end of --from's day or month, or of this hour."),
+        option(
+            "--to", "TIME", "Not included. Default: the end of --from's day or month, or the end of the current hour."
+        ),
     ] = None,
     last: LastOption = None,
     **filters: LineFilters,
 ) -> None:
     """Show what a number of a report is made of: its hours, batches and files, and three sums that must be equal.
 
-    The three sums are those of the report, its rows, and the markers of the rows' batches. A marker expires after 50
-    days by default; then only two sums are compared. The command reads all rows of the range, so a month takes long.
+    The three sums come from the report, from its rows, and from the markers of the rows' batches. A marker expires
+    after 50 days by default; after that, only two sums can be compared. The command reads all rows of the range, so a
+    range of a month takes a long time.
     """
     from metering.reports.source import naming
     from metering.wiring.answers.trace import trace_of
@@ -370,7 +380,7 @@ def trace(
 
 
 def _judge(found: Traced, query: UsageQuery) -> None:
-    """Report that a line has no usage, and fail if its sums differ."""
+    """Report if a line has no usage, and fail if its sums differ."""
     if not any(each.hours for each in found.traces):
         [account] = query.accounts
         say(f"Nothing is booked on this line. To see the account's lines: metering report usage --account {account}")

@@ -1,4 +1,4 @@
-"""`metering demo`: runs the whole service on this machine, step by step from deployment to proof, and cleans up."""
+"""`metering demo`: runs the whole service on this machine, step by step from deployment to proof, then removes it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 _WINDOW_S = 36 * DAY_S
 _WAIT_S = 240
 _QUERY_S = 2 * MINUTE_S
-# The timeout for sending assumes this rate or more; no machine was slower.
+# The timeout for sending assumes at least this rate; no machine was slower.
 _SLOWEST_PER_S = 20
 BATCHES = 1_500
 RECORDS_PER_BATCH = 20
@@ -60,10 +60,10 @@ _SQL = (
 def demo_traffic(
     batches: int, records_per_batch: int, seed: int, now_s: int, bucket: str, admission: Admission
 ) -> list[Traffic]:
-    """The real lines, moved to the present, and synthetic traffic; totals depend only on the seed."""
+    """The real lines, shifted to the present, and synthetic traffic; the totals depend only on the seed."""
     from metering.replay.given import SAMPLE, given_traffic, read_records, synthetic_traffic
 
-    # Few usage keys per batch: the emulator takes most of the time, and most of that for usage keys.
+    # Few usage keys per batch: the emulator takes most of the demo's time, and spends most of it on usage keys.
     scenario = replace(SCENARIOS["mixed"], records_per_batch=records_per_batch, keys_per_batch=_KEYS_PER_BATCH)
     return [
         given_traffic(read_records([SAMPLE]), _REAL_BATCH, now_s, admission=admission),
@@ -79,7 +79,7 @@ def _deploy(demo: Demo) -> None:
 
 
 def _send(demo: Demo) -> None:
-    """Send all traffic, and conflicts last: an id's first content counts, so each run meters the same."""
+    """Send all traffic, and the conflicts last: the first content sent for an id counts, so totals are repeatable."""
     from metering.wiring.reports import build_verifier
 
     manifest = io.StringIO()
@@ -164,7 +164,7 @@ def _report(demo: Demo) -> None:
 
 
 def _show_lake(demo: Demo) -> None:
-    """Compact and reconcile the busy hours, and print the cost."""
+    """Compact and reconcile the hours that have traffic, and print the cost."""
     from metering.wiring.biller import connected_biller
 
     # Each of three hours has a third of the synthetic records. Each hour fills one lake file; other rows stay pending.
@@ -184,7 +184,7 @@ def _show_lake(demo: Demo) -> None:
     costs = storage_answer(seen("measuring", lambda: measure_storage(demo.region, from_s=since_s)))
     tell(next((line for line in costs.footer if line.startswith("Storage saved")), ""))
     if demo.keep:
-        # The biller makes the page's list of accounts, and its next scheduled run may be an hour away.
+        # The biller makes the list of accounts for the page, and the biller's next scheduled run may be an hour away.
         seen("summing accounts", lambda: connected_biller(demo.region, [demo.region]).run(NoDeadline()))
     if not equal:
         write_answer(reconciliation_answer(checks), Format.TABLE, None)
@@ -211,7 +211,7 @@ def _show_costs(demo: Demo) -> None:
 
 
 def show_proof(result: Verification, expected: dict[str, int]) -> None:
-    """Print the verdicts found next to the verdicts that the manifests expect."""
+    """Print the verdicts found beside the verdicts that the manifests expect."""
     from rich.console import Console
     from rich.table import Table as RichTable
 
@@ -290,7 +290,8 @@ demo_app = typer.Typer()
 def demo(
     session: Session,
     batches: Annotated[
-        int, typer.Option("--batches", min=1, help="Number of synthetic messages, sent in addition to the real ones.")
+        int,
+        typer.Option("--batches", min=1, help="Number of synthetic messages, sent in addition to the real messages."),
     ] = BATCHES,
     records_per_batch: Annotated[
         int, typer.Option(min=2, max=1_000, help="Records in each synthetic message.")
@@ -306,8 +307,8 @@ def demo(
 ) -> None:
     """Run the whole service on this machine: start an emulator, deploy, replay traffic, verify, report, and stop again.
 
-    It needs no AWS account and no container, takes about a minute, and leaves nothing behind, unless --keep is given.
-    If an act fails, the demo reports it and runs the next acts.
+    The demo needs no AWS account and no container, takes about a minute, and leaves nothing behind, unless --keep is
+    given. If a step fails, the demo reports the failure and continues with the next steps.
     """
     # The check fails before the first act begins.
     checkout_dir()
@@ -333,6 +334,6 @@ def demo(
 
 
 def _link(show: Demo) -> str | None:
-    """Return the link to the page, if the stage is deployed and stays up."""
+    """Return the link to the page, if the stage is deployed and is kept after the demo."""
     state = load_state(show.name) if show.keep and show.deployed is not None else None
     return None if state is None else local.page_link(state)

@@ -35,7 +35,7 @@ from metering.wiring import billing
 from metering.wiring.onramps import build_ingest
 from metering.wiring.reports import build_verifier
 
-# Longer than the month that the real lines cover.
+# This window is longer than the month that the real lines cover.
 _WINDOW_S = 36 * DAY_S
 _TOP = 5
 _PAYER = "999999999999"
@@ -49,7 +49,7 @@ _BY_RATE_CODE = ListedRows(
 
 
 def show_costs(demo: Demo) -> None:
-    """Price the real lines at AWS's rate codes, and again as if there were no other usage."""
+    """Price the real lines at AWS's rate codes, and again as if they were the only usage."""
     lines, book = billed_lines(), store.sample_book()
     metered = seen("reading what was metered", lambda: _metered(demo, lines))
     sent: Counter[tuple[str, ...]] = Counter()
@@ -81,7 +81,7 @@ def _key(line: BilledLine) -> tuple[str, ...]:
 
 
 def _metered(demo: Demo, lines: Iterable[BilledLine]) -> Counter[tuple[str, ...]]:
-    """Bytes that the usage table has for the bill's accounts, in hours moved to the present."""
+    """Bytes in the usage table for the bill's accounts, in the hours to which the lines were shifted."""
     query = UsageQuery(
         from_s=hour_of(demo.now_s - _WINDOW_S),
         to_s=hour_of(demo.now_s) + HOUR_S,
@@ -94,7 +94,7 @@ def _metered(demo: Demo, lines: Iterable[BilledLine]) -> Counter[tuple[str, ...]
 
 
 def is_right(line: BilledLine, book: PriceBook) -> bool:
-    """Whether the book finds the line's SKU and rate code, and computes AWS's quantity and cost."""
+    """Whether the book assigns the line's SKU and rate code, and yields AWS's quantity and cost."""
     product = payer_prices.find(book, Sold(line.service, line.usage_type))
     if not isinstance(product, Product) or product.sku != line.sku:
         return False
@@ -105,7 +105,7 @@ def is_right(line: BilledLine, book: PriceBook) -> bool:
 
 
 def _by_rate_code(lines: Iterable[BilledLine]) -> Answer:
-    """Sums of lines by usage type, rate code and price, highest cost first."""
+    """Sums of lines by usage type, rate code and price, with the highest cost first."""
     sums: dict[tuple[str, str, int], list[int]] = defaultdict(lambda: [0, 0])
     for line in lines:
         entry = sums[line.usage_type, line.rate_code, line.price]
@@ -123,7 +123,7 @@ def _by_rate_code(lines: Iterable[BilledLine]) -> Answer:
 
 
 def _draft(demo: Demo, lines: Iterable[BilledLine]) -> tuple[int, int]:
-    """Rate the months of the demo for one payer with all accounts of the lines: sums of cents, and of exact costs."""
+    """Rate the demo's months for one payer with all the lines' accounts; returns sums of cents and of exact costs."""
     accounts = frozenset(line.account_id for line in lines)
     payer = Payer(
         payer_id=_PAYER,
@@ -149,7 +149,7 @@ _WAIT_S = 240
 
 
 def meter_log(demo: Demo) -> None:
-    """Ingest the log of one VPC and a copy, and compare the totals with the byte count of the synthetic network."""
+    """Ingest a VPC's log and a copy of it, and compare the totals with the synthetic network's byte count."""
     first_s = (demo.now_s - _BEFORE_S) // SLOT_S * SLOT_S
     network = SmallNetwork(demo.seed, first_s)
     file = seen("making traffic", lambda: network.file(_LINES))
@@ -167,7 +167,7 @@ def meter_log(demo: Demo) -> None:
 
 
 def _taken(demo: Demo, file: LogFile) -> RunTotals:
-    """Ingest the file, and a recompressed copy in another folder."""
+    """Ingest the file, and a copy of it that is compressed again and stored in another folder."""
     region, totals = demo.region, RunTotals()
     ingest = build_ingest(region, bucket=region.names.data_bucket, window_s=region.settings.window_s, contexts=None)
     with TemporaryDirectory() as folder:
@@ -181,7 +181,7 @@ def _taken(demo: Demo, file: LogFile) -> RunTotals:
 
 
 def _counted_bytes(demo: Demo, first_s: int) -> int:
-    """Bytes of the network's accounts in the usage table."""
+    """Bytes in the usage table for the accounts of the synthetic network."""
     query = UsageQuery(
         from_s=hour_of(first_s - DAY_S), to_s=hour_of(demo.now_s) + HOUR_S, accounts=frozenset((OWNER, PARTNER))
     )

@@ -1,4 +1,4 @@
-"""Runs a demo: acts one after the other, each with a description and its duration."""
+"""Runs a demo: one act after another, each with a description and its duration."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ NEXT = (
 
 @dataclass(slots=True, kw_only=True)
 class Demo:
-    """State that the acts share. Mutable.
+    """State shared by the acts. Mutable.
 
     Attributes:
         region_name: Region to deploy to.
-        now_s: Start of the demo, epoch seconds; all traffic is earlier.
+        now_s: Start of the demo, epoch seconds; all traffic is before this time.
         batches, records_per_batch, seed: The made-up traffic.
-        deployed: The region, once it is deployed.
-        sent: Sent batches with their expected verdicts.
-        keep: Whether the stage stays up after the demo.
+        deployed: The deployed region; None before the deployment.
+        sent: Sent batches, with the verdicts that are expected for them.
+        keep: Whether the stage is kept after the demo.
     """
 
     region_name: str
@@ -62,7 +62,7 @@ class Demo:
 
     @property
     def name(self) -> str:
-        """Name under which the emulator's state is stored. A kept stage uses the name of `metering local`."""
+        """Name under which the state of the emulator is stored. A kept stage uses the name of `metering local`."""
         return "emulator" if self.keep else "demo"
 
     @property
@@ -85,7 +85,7 @@ class Act:
         name: One word.
         about: A sentence about it.
         play: Does it, and prints.
-        needed: Whether the other acts depend on this act.
+        needed: Whether the other acts cannot run without this act.
     """
 
     name: str
@@ -124,9 +124,9 @@ def perform(acts: Sequence[Act], demo: Demo) -> list[Played]:
 
 
 def show_end(played: Sequence[Played], took_s: float, *, link: str | None = None) -> None:
-    """Print the duration of each act and of the demo, and what to try next.
+    """Print the durations of the acts and of the whole demo, and suggest what to try next.
 
-    `link` opens the page of a stage that is still up; None if the stage was stopped.
+    `link` opens the page of a stage that was kept; None if the stage was stopped.
     """
     seconds = ", ".join(f"{each.name} {each.took_s:.0f}{' (failed)' if each.failed else ''}" for each in played)
     tell(f"\nSeconds: {seconds}. The demo took {took_s:.0f} s.")
@@ -143,7 +143,7 @@ def show_end(played: Sequence[Played], took_s: float, *, link: str | None = None
 
 
 def tell(text: str, style: str = "") -> None:
-    """Print a text on stdout, wrapped between words."""
+    """Print a text on stdout; lines break only between words."""
     from rich.console import Console
     from rich.text import Text
 
@@ -154,7 +154,7 @@ def limited(step: str, work: Callable[[], T], *, more_s: int = 0) -> T:
     """Run a step of the demo with a time limit.
 
     Raises:
-        CommandFailedError: The step took too long.
+        CommandFailedError: The step exceeded its time limit.
     """
     limit_s = _STEP_S + more_s
     future = in_thread(work)
@@ -168,6 +168,6 @@ def limited(step: str, work: Callable[[], T], *, more_s: int = 0) -> T:
 
 
 def seen(step: str, work: Callable[[], T]) -> T:
-    """Run a step that prints nothing, and show a spinner."""
+    """Run a step that prints nothing, while a spinner shows."""
     with command.spinner(step):
         return limited(step, work)

@@ -1,4 +1,4 @@
-"""`metering local`: the stacks in the embedded AWS emulator on 127.0.0.1, or in an emulator started separately."""
+"""`metering local`: the stacks in the built-in AWS emulator on 127.0.0.1, or in an emulator started separately."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ if TYPE_CHECKING:
     from metering.fleet.settings.regions import RegionSettings
     from metering.settings import GivenSettings
 
-    # Outputs by stack, in the order of deployment.
+    # Stack outputs, in the order in which the stacks are deployed.
     Outputs = Mapping[str, Mapping[str, str]]
 
 
 def checked(stage: str, options: SettingsOptions) -> GivenSettings:
-    """Settings of a new emulator, by the settings file and the options.
+    """Settings of a new emulator, from the settings file and the options.
 
     Raises:
-        WrongUsageError: The settings file or an option is wrong.
+        WrongUsageError: The settings file or an option is invalid.
     """
     from metering.fleet.settings.layers import planned
 
@@ -53,10 +53,10 @@ def checked(stage: str, options: SettingsOptions) -> GivenSettings:
 
 
 def deployed_by(state: LocalState) -> DeployedRegions:
-    """Deployed regions of the emulator.
+    """Regions deployed in the emulator.
 
     Raises:
-        CommandFailedError: The emulator does not answer, or the stage is not deployed in it.
+        CommandFailedError: The emulator does not respond, or the stage is not deployed in it.
     """
     from metering.adapters.aws.deployed_regions import DeployedRegions
 
@@ -65,10 +65,10 @@ def deployed_by(state: LocalState) -> DeployedRegions:
 
 
 def settings_to_keep(state: LocalState) -> GivenSettings:
-    """Settings that the emulator was deployed with, overlaid with the present settings file.
+    """Settings with which the emulator was deployed, overridden by the current settings file.
 
     Raises:
-        WrongUsageError: The settings file is wrong.
+        WrongUsageError: The settings file is invalid.
     """
     asked = asked_for(state.stage, SettingsOptions())
     try:
@@ -81,7 +81,7 @@ def settings_to_keep(state: LocalState) -> GivenSettings:
 
 
 def check_settings(state: LocalState, options: SettingsOptions) -> None:
-    """Compare the settings of the running emulator with the requested ones.
+    """Compare the settings of the running emulator with the requested settings.
 
     Raises:
         CommandFailedError: An option requests settings that differ from those of the emulator.
@@ -101,7 +101,7 @@ def check_settings(state: LocalState, options: SettingsOptions) -> None:
 
 
 def _settings_of(state: LocalState, asked: Asked) -> RegionSettings:
-    """Settings of the emulator's region, read now because the emulator may stop soon."""
+    """Settings of the emulator's region, read now because the emulator may be stopped soon."""
     from metering.fleet.settings.regions import RegionSettings
 
     settings = RegionSettings(asked=asked, home=state.region, deployed=deployed_by(state))
@@ -115,10 +115,10 @@ _KEYS = (*emulator.ROOT_KEYS, "AWS_SESSION_TOKEN", "AWS_CA_BUNDLE")
 
 
 def emulator_named(session: Session) -> str | None:
-    """The endpoint of a running emulator that `--endpoint` or the environment names; None if they name none.
+    """The endpoint of a running emulator named by `--endpoint` or the environment; None if neither names any.
 
     Raises:
-        CommandFailedError: No emulator answers at `--endpoint`.
+        CommandFailedError: No emulator responds at `--endpoint`.
     """
     named = checked_endpoint(session.named_endpoint)
     if named is not None:
@@ -141,9 +141,9 @@ def emulator_named(session: Session) -> str | None:
 
 
 def state_of(session: Session) -> LocalState | None:
-    """The emulator of a command: at `--endpoint`, else the emulator that `local up` recorded.
+    """The emulator of a command: the emulator at `--endpoint`, otherwise the emulator that `local up` recorded.
 
-    Without either, the emulator that the environment names.
+    If neither exists, it is the emulator that the environment names.
     """
     state = load_state()
     if session.named_endpoint is None and state is not None:
@@ -155,7 +155,7 @@ def state_of(session: Session) -> LocalState | None:
 
 
 def take_away(state: LocalState) -> None:
-    """Delete the stage's stacks with all their data. The emulator runs on.
+    """Delete the stage's stacks, with all their data. The emulator runs on.
 
     Raises:
         CommandFailedError: The endpoint is not an emulator.
@@ -186,7 +186,7 @@ def take_away(state: LocalState) -> None:
 
 
 def clear_remains(state: LocalState) -> None:
-    """Delete stacks whose creation never completed, left by a failed or stopped deployment."""
+    """Delete stacks whose creation never completed, because a deployment failed or was stopped."""
     from metering.adapters.aws.cloudformation import CloudFormationStacks
 
     clients = clients_of(state)
@@ -198,17 +198,17 @@ def clear_remains(state: LocalState) -> None:
 
 
 def gone(state: LocalState) -> str:
-    """Message about an emulator that no longer runs."""
+    """Message about an emulator that is no longer running."""
     if state.borrowed:
         return f"Nothing answers at {state.endpoint} any more."
     return f"The emulator (pid {state.pid}) is gone, and so is all that it held."
 
 
 def check_place(state: LocalState, named: str | None, port: int | None) -> None:
-    """Refuse an endpoint or port other than that of the running emulator.
+    """Refuse an endpoint or port that is not the running emulator's.
 
     Raises:
-        CommandFailedError: The stage is up at another endpoint or port.
+        CommandFailedError: The stage is running at another endpoint or port.
     """
     if named is not None and named != state.endpoint:
         raise CommandFailedError(
@@ -221,17 +221,17 @@ def check_place(state: LocalState, named: str | None, port: int | None) -> None:
 
 
 def clients_of(state: LocalState) -> Clients:
-    """Clients with the root key of the emulator, or the environment's keys if the emulator was started separately."""
+    """Clients with the emulator's root key or, if the emulator was started separately, the environment's keys."""
     from metering.adapters.aws.session import Access, Clients
 
     if state.borrowed:
         return Clients.from_env(os.environ, region=state.region, endpoint_url=state.endpoint)
-    # The emulator's own key is used, because its user needs no AWS account and the SDK would search for credentials.
+    # The emulator's own key is used: its user needs no AWS account, and the SDK would search for credentials.
     return Clients(Access(region=state.region, endpoint_url=state.endpoint, access_key=emulator.ROOT_KEY))
 
 
 def client_environment_of(state: LocalState) -> dict[str, str]:
-    """Environment variables of a client; with the environment's keys if the emulator was started separately."""
+    """Environment variables of a client; if the emulator was started separately, with the environment's keys."""
     own = {name: os.environ[name] for name in _KEYS if state.borrowed and name in os.environ}
     return {**emulator.client_environment(state.endpoint, None, region=state.region), **own}
 
@@ -259,7 +259,7 @@ def stands(state: LocalState) -> bool:
     """Ask the emulator whether the stacks are deployed.
 
     Raises:
-        UnavailableError: The emulator does not answer.
+        UnavailableError: The emulator does not respond.
     """
     from metering.adapters.aws.stacks import read_outputs
 
@@ -272,7 +272,7 @@ def stands(state: LocalState) -> bool:
 
 
 def outputs_of(state: LocalState) -> Outputs:
-    """Outputs by stack, in the order of deployment, without exports that only other stacks use."""
+    """Outputs by stack, in the order of deployment, without exports that are only for other stacks."""
     from metering.adapters.aws.stacks import read_outputs
 
     clients, stacks = clients_of(state), RegionStacks.of(state.stage)
@@ -299,7 +299,7 @@ def outputs_answer(found: Outputs) -> Answer:
 
 
 def environment(state: LocalState, found: Outputs) -> dict[str, str]:
-    """Environment variables of a client, with the names of the stage's queues, bucket and tables."""
+    """Environment variables of a client, and the names of the stage's queues, bucket and tables."""
     data = found[RegionStacks.of(state.stage).data]
     return {
         **client_environment_of(state),
@@ -309,7 +309,7 @@ def environment(state: LocalState, found: Outputs) -> dict[str, str]:
 
 
 def shell_lines(values: Mapping[str, str]) -> str:
-    """Shell lines that export the variables, and a comment about the AWS CLI."""
+    """Shell lines that export the variables, with a comment about the AWS CLI."""
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items()) + _AWS_CLI
 
 
@@ -318,17 +318,17 @@ def environment_answer(values: Mapping[str, str]) -> Answer:
     return ListedRows(copied("name", "value", priority=KEEP)).answer(values.items(), document={**values})
 
 
-# Longer than anybody lets an emulator run. When it stops, it loses all data.
+# Longer than anybody runs an emulator. When the emulator stops, it loses all data.
 _LIFE_S = 30 * DAY_S
 
 
 def page_link(state: LocalState) -> str | None:
-    """Make an operator's token, and return a link to the page with the token; None for a stage without an API.
+    """Make an operator's token, and return a link to the page that contains it; None for a stage without an API.
 
-    The token is in the fragment, which no browser sends to a server.
+    The token is in the URL's fragment, which browsers never send to a server.
 
     Raises:
-        UnavailableError: The emulator does not answer.
+        UnavailableError: The emulator does not respond.
     """
     from metering.adapters.aws.runtime import SystemClock
     from metering.adapters.aws.stacks import read_outputs, stack_outputs
@@ -385,10 +385,10 @@ def up(
     unset: UnsetOption = None,
     settings_file: FileOption = None,
 ) -> None:
-    """Start the emulator and deploy the stacks. Nothing changes if the stacks are already up.
+    """Start the emulator and deploy the stacks. Nothing changes if the stacks are already deployed.
 
-    Stacks that were deleted are deployed again, to the same emulator. If --endpoint or the environment names a running
-    emulator, the stacks are deployed to that emulator and none is started.
+    Stacks that were deleted are deployed again to the same emulator. If --endpoint or the environment names a running
+    emulator, the stacks are deployed to that emulator and no emulator is started.
     """
     options = SettingsOptions.of(settings, unset, settings_file)
     given = checked(session.stage, options)
@@ -417,9 +417,9 @@ def up(
 
 @command(local, "down")
 def down(session: Session) -> None:
-    """Stop the emulator and its functions. Its data is lost. Do nothing if no emulator is running.
+    """Stop the emulator and its functions. Its data is lost. If no emulator is running, nothing happens.
 
-    The emulator holds all data in memory, so nothing can be kept; `metering replay` with the same seed sends the same
+    The emulator holds all data in memory, so no data can be kept; `metering replay` with the same seed sends the same
     traffic again. If `local up` did not start the emulator, only the stage and its data are deleted, and the emulator
     keeps running.
     """
@@ -458,7 +458,7 @@ def status(session: Session) -> None:
 def env(session: Session) -> None:
     """Print the variables for using the emulator from a shell: endpoint, region, test credentials, resource names.
 
-    The output is lines for a shell, unless --format or --output is given.
+    The output is shell code, unless --format or --output is given.
     """
     state = _standing(session)
     values = environment(state, outputs_of(state))
@@ -478,8 +478,8 @@ def outputs(session: Session) -> None:
 def reset(session: Session) -> None:
     """Start over with no data: stop the emulator, start it on the same port, and deploy the stacks.
 
-    It keeps its settings. The settings file overrides the emulator's settings. An emulator that `local up` did not
-    start keeps running: the stage is deleted from it and deployed again.
+    It keeps its settings. The settings file has precedence over the emulator's settings. If `local up` did not start
+    the emulator, the emulator keeps running: the stage is deleted from it and deployed again.
     """
     state = load_state()
     if state is None or not is_running(state):
@@ -496,7 +496,7 @@ def reset(session: Session) -> None:
 
 
 def tell_what_next(state: LocalState) -> None:
-    """Print the next commands and links on stderr, even without a terminal; stdout has only data."""
+    """Print the next commands and links on stderr, even if it is no terminal; stdout contains only data."""
     if link := page_link(state):
         say(f"Explore usage: {link}")
     say("Next: metering replay --scenario mixed --batches 2000 --manifest m.json")
@@ -504,7 +504,7 @@ def tell_what_next(state: LocalState) -> None:
 
 
 def _standing(session: Session) -> LocalState:
-    """The running emulator, which must have the stacks deployed."""
+    """The running emulator; an error if the stacks are not deployed to it."""
     state = state_of(session)
     if state is None or not is_running(state) or not stands(state):
         raise CommandFailedError("Nothing is running and deployed here.", "To start it: metering local up")
@@ -514,21 +514,21 @@ def _standing(session: Session) -> LocalState:
 def start_local(
     region: str, stage: str, *, port: int | None = None, given: GivenSettings | None = None, name: str = "emulator"
 ) -> LocalState:
-    """Start the emulator on the given port or a free port, and deploy the stacks.
+    """Start the emulator on the given port, or on a free port, and deploy the stacks.
 
     Args:
         region: Region to deploy to.
         stage: Stage to deploy.
         port: Port of the emulator; None for a free port.
-        given: Settings that differ from the stage's base; None for no difference.
-        name: Name under which the emulator's state is stored.
+        given: Settings that differ from the stage's base; None if no setting differs.
+        name: Name under which the state of the emulator is stored.
 
     Raises:
         WrongUsageError: The port is taken.
-        OperationFailedError: The code is not a checkout of the project.
+        OperationFailedError: The code does not run from a checkout of the project.
         MeteringError: The emulator or the deployment failed; no emulator is left running.
     """
-    # The check fails before the emulator starts, not after.
+    # If the check fails, it fails before the emulator starts.
     checkout.checkout_dir()
     if port is not None and emulator.is_port_used(port):
         raise WrongUsageError(f"Port {port} is taken.", "Without --port, a free one is used.")
@@ -551,7 +551,7 @@ def start_local(
 
 
 def stop_leftovers(name: str = "emulator") -> None:
-    """Stop the emulator left running under `name` by an earlier start, and delete its state."""
+    """Stop the emulator that an earlier start under `name` left running, and delete its state."""
     state = load_state(name)
     if state is not None and state.pid is not None and is_running(state):
         emulator.stop(state.pid)
@@ -559,7 +559,7 @@ def stop_leftovers(name: str = "emulator") -> None:
 
 
 def _borrow(session: Session, endpoint: str, *, port: int | None, options: SettingsOptions) -> LocalState:
-    """Deploy the stacks to a separately started emulator, unless they exist there, and store its state."""
+    """Deploy the stacks to a separately started emulator, unless the stacks exist there, and store its state."""
     if port is not None:
         raise WrongUsageError(
             f"--port is for an emulator that this command starts, and one runs at {endpoint}.",
@@ -609,7 +609,7 @@ def _deploy(state: LocalState, given: GivenSettings | None, step: Callable[..., 
         environ={**os.environ, **client_environment_of(state)},
         progress=tell,
         given=given,
-        # A stage of an account leaves out the resources that an emulator lacks.
+        # A stage that belongs to an account leaves out the resources that an emulator lacks.
         arguments=() if bases.runs_on_emulator(state.stage) else ("--rehearsal",),
     )
 

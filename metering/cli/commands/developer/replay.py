@@ -40,12 +40,12 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class SentLog:
-    """A manifest to which the replay appends sent messages. Mutable.
+    """A manifest to which the replay appends the messages that it sent. Mutable.
 
     Attributes:
         file: The manifest.
-        missing: Sent messages that could not be written to the manifest.
-        error: The error that ended the writing.
+        missing: Sent messages that could not be recorded in the manifest.
+        error: The error after which nothing more could be written.
     """
 
     file: TextIO
@@ -53,12 +53,12 @@ class SentLog:
     error: OSError | None = None
 
     def begin(self, line: str) -> None:
-        """Write the first line. On failure, nothing may be sent."""
+        """Write the first line. If this fails, nothing may be sent."""
         self.file.write(line)
         self.file.flush()
 
     def add(self, group: Sequence[SentBatch]) -> None:
-        """Write sent messages to the manifest, or record them as missing."""
+        """Write sent messages to the manifest, or to `missing` if writing fails."""
         if self.error is None:
             whole = self.file.tell()
             try:
@@ -71,7 +71,7 @@ class SentLog:
             self.missing += group
 
     def while_it_works(self, shipments: Iterable[synthesis.Shipment]) -> Iterator[synthesis.Shipment]:
-        """Yield messages to send, until the manifest can no longer be written."""
+        """Yield messages to send, for as long as the manifest can be written."""
         for shipment in shipments:
             if self.error is not None:
                 return
@@ -93,7 +93,7 @@ class SentLog:
         )
 
     def _cut(self, whole: int) -> None:
-        """Remove a partly written line; truncating works even on a full disk."""
+        """Remove a partly written line; truncating a file works even on a full disk."""
         with suppress(OSError):
             self.file.seek(whole)
         with suppress(OSError):
@@ -118,7 +118,7 @@ def manifest_file(path: Path) -> Iterator[TextIO]:
 
 
 class _Unbuffered(io.TextIOBase):
-    """An unbuffered text file: all write errors occur in `write`, none later."""
+    """An unbuffered text file: `write` raises all write errors, and no error occurs later."""
 
     def __init__(self, file: io.FileIO) -> None:
         super().__init__()
@@ -223,8 +223,8 @@ def replay(
 ) -> None:
     """Send traffic to the ingest queue, and write a manifest of the messages with their expected verdicts.
 
-    The traffic is real records with --input, or a synthetic scenario with --scenario. Synthetic traffic is sent to
-    emulators only.
+    The traffic consists of real records (--input) or of a synthetic scenario (--scenario). Synthetic traffic is sent
+    only to emulators.
     """
     from metering.cli.deeds import Done
     from metering.replay.given import synthetic_traffic
@@ -305,7 +305,7 @@ def _of_files(
 
 
 def _emulated_region(session: Session) -> RegionConnection:
-    """Return the session's region, if synthetic traffic is allowed there."""
+    """Return the session's region, which must allow synthetic traffic."""
     if session.emulated:
         return session.region()
     if runs_on_emulator(session.stage):
@@ -330,12 +330,13 @@ def send_traffic(
 ) -> tuple[Counter[str], float]:
     """Send `traffic` with a progress bar and write its manifest. Returns messages by expected verdict, and seconds.
 
-    Once `stopped` is set, nothing more is sent. The hours of records that must be metered are added to `hours`.
+    After `stopped` is set, nothing more is sent. The hours of records that must be metered are added to the set
+    `hours`.
 
     Raises:
         CommandStoppedError: A second Ctrl-C ended the sending.
         SendingFailedError: The queue refused some messages, even after retries.
-        CommandFailedError: The manifest could not be written; the error names the messages missing from it.
+        CommandFailedError: The manifest could not be written; the error names the messages that are missing from it.
     """
     counts: Counter[str] = Counter()
     began_at_ms, bucket = time.time_ns() // 1_000_000, region.names.data_bucket
@@ -393,7 +394,7 @@ def _adapted(
 def _answer(
     traffic: Traffic, counts: Counter[str], took_s: float, manifest: Path, hours: Collection[int] = ()
 ) -> Answer:
-    """Show the messages sent, with the verdicts that the manifest expects."""
+    """Show the number of messages sent, by the verdict that the manifest expects."""
     sent = sum(counts.values())
     expected = {verdict: counts[verdict] for verdict in _VERDICTS}
     speed = (f"{took_s:.1f}", f"{sent / max(took_s, 0.001):.0f}")

@@ -1,4 +1,4 @@
-"""`metering budget` and `anomalies`: actual and forecast spend of budgets, and unusual days."""
+"""`metering budget` and `anomalies`: actual and forecast spend of budgets, and days of unusual usage."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def set_(
 ) -> None:
     """Set a budget for a payer, account, region or usage type; this replaces a budget of the same name.
 
-    Each threshold makes one alert per period, which is sent to the topic of its severity until SNS accepts it. After a
-    change of the amount, alerts are made again. The budget counts usage that matches all of the given fields.
+    Each threshold causes one alert per period, which is sent to the topic of its severity until SNS accepts it. If the
+    amount changes, the thresholds can cause alerts again. The budget counts the usage that matches all given fields.
     """
     from metering.billing.budgets.budget import Scope, budget_of
     from metering.reports.budgets import budgets_answer
@@ -100,7 +100,7 @@ def set_(
 def list_(session: Session) -> None:
     """List every budget with scope, amount and thresholds, and the time up to which its usage is counted.
 
-    To see the state of budgets: metering budget check
+    The state of budgets is shown by: metering budget check
     """
     from metering.reports.budgets import budgets_answer
     from metering.wiring.answers.accounts import connected_reach
@@ -113,7 +113,7 @@ def list_(session: Session) -> None:
 
 @command(budget, "remove", reads=True, changes=True, everywhere=True)
 def remove(session: Session, name: NameArgument) -> None:
-    """Remove a budget. Alerts already made stay, and unsent alerts are still sent."""
+    """Remove a budget. Alerts already made remain, and unsent alerts are still sent."""
     from metering.reports.budgets import budgets_answer
     from metering.wiring.biller import build_budgets
 
@@ -135,8 +135,8 @@ def remove(session: Session, name: NameArgument) -> None:
 def check(session: Session, name: Annotated[str | None, argument("[BUDGET]", "Only this budget.")] = None) -> None:
     """Show the state of budgets in this period: actual, forecast, crossed thresholds, and the alerts that were made.
 
-    All figures are as of the biller's last run, which counts what the compactor has published. To count now: metering
-    budget update
+    All figures are as of the biller's last run, which counted what the compactor had published by then. To update them
+    now: metering budget update
     """
     from metering.reports.budgets import standings_answer
 
@@ -149,8 +149,8 @@ def check(session: Session, name: Annotated[str | None, argument("[BUDGET]", "On
 def forecast(session: Session, name: NameArgument) -> None:
     """Forecast the total of a budget at the end of its period. The forecast is an estimate, with an 80 % interval.
 
-    Bytes are projected from the last four weeks, by day of the week, and rated through the payer's tiers. With less
-    than 14 days of history, the forecast uses the mean day; with less than 3 days, there is no forecast.
+    Bytes are projected from the last four weeks, by day of the week, and then rated in the payer's tiers. With less
+    than 14 days of history, the forecast is based on the mean day; with less than 3 days, there is none.
     """
     from metering.reports.budgets import standings_answer
 
@@ -166,8 +166,9 @@ def forecast(session: Session, name: NameArgument) -> None:
 def update(session: Session) -> None:
     """Run the biller's job now: count usage published since the last run, evaluate budgets, and send alerts.
 
-    The scheduled job does the same within an hour. Budgets are evaluated only in the home region. On an emulator the
-    command compacts first; on AWS the compactor does so within a day. To compact now: metering compact
+    The scheduled job does the same within an hour. Budgets are evaluated only in the home region. On an emulator, the
+    command compacts first; on AWS, the compactor publishes new usage within a day. To compact immediately: metering
+    compact
     """
     from metering.cli.commands.analyst.lake import NoDeadline, compact_now
     from metering.wiring.biller import connected_biller
@@ -221,9 +222,9 @@ def anomalies(
 ) -> None:
     """Show days on which an account used far more of a usage type than on that weekday in the eight weeks before.
 
-    Bytes are compared, because tiers and allowances make cost jump even when usage does not. For each of the most
-    expensive days, a command to show the day's three largest resources is given. Only whole days are compared, as of
-    the biller's last run.
+    Bytes are compared, because tiers and allowances can raise the cost sharply even if usage is steady. For each of the
+    most expensive days, the answer has a command that shows the day's three largest resources. Only complete days are
+    compared, as of the biller's last run.
     """
     from metering.billing.budgets.evaluation import anomalies_of
     from metering.reports.budgets import anomalies_answer

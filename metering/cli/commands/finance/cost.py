@@ -1,4 +1,4 @@
-"""`metering cost`, `compare` and `organization`: cost of usage, comparison with an AWS bill, and payers of accounts."""
+"""`metering cost`, `compare` and `organization`: costs of usage, comparison with AWS bills, and payers of accounts."""
 
 from __future__ import annotations
 
@@ -100,11 +100,11 @@ def cost(
 ) -> None:
     """Show the exact cost of usage, by the price book in force or as invoiced.
 
-    All regions of the stage are rated together, because a payer's tiers and allowances count over all of them. With
-    --region NAME, only usage of that region is shown, in the tiers that it has among all regions.
+    All regions of the stage are rated together, because a payer's tiers and allowances count usage of all regions. With
+    --region NAME, only usage of that region is shown, rated in the tiers that it reaches over all regions.
 
-    Usage without a price has no cost; its bytes are in the column unpriced_bytes. The column unrated_bytes has the
-    bytes of usage that a rule of the price book excludes as not sold here. Nothing is written.
+    Usage without a price has no cost; the column unpriced_bytes has its bytes. The column unrated_bytes has the bytes
+    of usage that is not sold here, according to a rule of the price book. Nothing is written.
     """
     from metering.reports.costs.rows import CostParameters
 
@@ -125,7 +125,7 @@ def cost(
 def cost_explain(
     session: Session,
     account: Annotated[str, option("--account", "ID", "The account.")],
-    hour: Annotated[str, option("--hour", "TIME", "The full hour, such as 2026-11-24T13:00:00Z.")],
+    hour: Annotated[str, option("--hour", "TIME", "The full hour of the usage, such as 2026-11-24T13:00:00Z.")],
     usage_type: Annotated[str, option("--usage-type", "TYPE", "The usage type.")],
     service: Annotated[str | None, option("--service", "CODE", "Only this service.")] = None,
     prices: PricesOption = None,
@@ -133,7 +133,7 @@ def cost_explain(
     """Explain the cost of an hour's usage: the payer's usage before the hour, prices, allowances, and the sum.
 
     The answer shows where allowances and tiers end in the payer's month, the price version in force, overrides, the
-    cost as arithmetic, and the command that shows the batches of the usage.
+    calculation of the cost, and the command that shows the batches of the usage.
     """
     from metering.cli.billing.costing import explanation_of
     from metering.reports.costs.explanation import explanation_answer
@@ -206,9 +206,9 @@ def compare(
 ) -> None:
     """Compare an AWS bill with metered usage, by account, usage type and day; it fails only with --tolerance.
 
-    Only data transfer of the bill's accounts is compared; all other lines are counted by the reason for omitting them.
-    With --region all, the usage of all regions is summed, because a bill covers all regions. Traffic within a zone and
-    unclassified traffic never appear on a bill, so they are listed separately.
+    Only the data transfer of the bill's accounts is compared; all other lines are counted, by the reason for which they
+    are omitted. With --region all, the usage of all regions is added up, because a bill covers all regions. Traffic
+    within a zone and unclassified traffic never appear on a bill, and are therefore listed separately.
     """
     from metering.onramps.bill import compare as put_beside
     from metering.reports.bills import Asked, comparison_answer, metered_bytes
@@ -251,7 +251,7 @@ def _tolerance(texts: Sequence[str]) -> Tolerance | None:
 def _wanted(
     by: str, accounts: Sequence[str], times: tuple[str | None, str | None], now_s: int
 ) -> tuple[Wanted, tuple[int, int]]:
-    """The filter for lines of the bill, and the range that the user named."""
+    """The filter for lines of the bill, and the time range that the user named."""
     from metering.onramps.bill_lines import Wanted
 
     for each in accounts:
@@ -263,7 +263,7 @@ def _wanted(
 
 
 def _read(files: Sequence[Path], wanted: Wanted) -> tuple[Bill, int]:
-    """Read the bill; return it with the number of files that do not belong to any bill."""
+    """Read the bill; returns the bill and the number of files that do not belong to any bill."""
     from metering.onramps.bill import bill_files, read_bill
 
     try:
@@ -276,7 +276,7 @@ def _read(files: Sequence[Path], wanted: Wanted) -> tuple[Bill, int]:
 
 
 def _range(bill: Bill, wanted: Wanted, asked_s: tuple[int, int]) -> tuple[int, int]:
-    """Whole days or months that the bill covers, limited to the requested range."""
+    """The whole days or months that the bill covers, limited to the requested range."""
     if bill.first_s is None or bill.last_s is None:
         first_s = hour_of(asked_s[0])
         return first_s, min(asked_s[1], first_s + HOUR_S)
@@ -319,11 +319,11 @@ def set_(
         Path, argument("FILE", "JSON file of payers, and of accounts with the hours in which each belongs to a payer.")
     ],
 ) -> None:
-    """Replace all payers and accounts, as the next version. A file that contradicts itself is refused.
+    """Replace all payers and accounts, as the next version. A file with contradictions is refused.
 
     The file has `payers` (id, name, issuer) and `accounts` (id, payer, from, to, name): an account belongs to a payer
-    from a full hour on, until `to` if given. An account without a payer is its own payer. Importing the same content
-    again writes nothing.
+    from the full hour `from` on, and only until `to`, if given. An account that belongs to no payer is its own payer.
+    Importing the same content again changes nothing.
     """
     from metering.billing.organization import read_organization
     from metering.reports.prices import organization_answer
@@ -359,7 +359,7 @@ def show(
     version: Annotated[int | None, option("--version", "N", "Default: the version in force.", min=1)] = None,
     payer: Annotated[str | None, option("--payer", "ID", "Only this payer.")] = None,
 ) -> None:
-    """Show payers and accounts, and from when to when each account belongs to its payer."""
+    """Show payers and accounts, and the time range in which each account belongs to its payer."""
     from metering.reports.prices import organization_answer
 
     found = _found(session, version)

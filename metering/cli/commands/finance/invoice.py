@@ -1,4 +1,4 @@
-"""`metering invoice` and `export`: drafts, invoices, credit notes, and charges in forms that tools read."""
+"""`metering invoice` and `export`: drafts, invoices, credit notes, and charges in formats that other tools read."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ _SHOWN = 3
 
 
 class Invoicing:
-    """The issuer of invoices, with a progress bar on stderr. Mutable.
+    """The issuer of invoices, which shows a progress bar on stderr. Mutable.
 
     Attributes:
-        issuer: Available inside the `with` block of `invoicing`.
-        buckets: Data buckets of the stage's regions.
+        issuer: Available only inside the `with` block of `invoicing`.
+        buckets: Data buckets of all regions of the stage.
     """
 
     issuer: Issuer
@@ -53,7 +53,7 @@ class Invoicing:
 
     @contextmanager
     def counted(self, what: str, documents: Iterable[T]) -> Iterator[Iterator[T]]:
-        """The documents, counted by a progress bar as they are made."""
+        """The documents; a progress bar counts each document when it is made."""
         with _count(what) as (bar, task):
             self._bar, self._hours = bar, bar.add_task("", total=None, visible=False)
             try:
@@ -62,7 +62,7 @@ class Invoicing:
                 self._bar = None
 
     def on_hour(self, region: str, done: int, of: int) -> None:
-        """Show how many hours of a region's open month are read."""
+        """Show how many hours of a region's open month have been read."""
         if self._bar is not None and self._hours is not None:
             what = f"of {of:,} hours of {region} read"
             self._bar.update(self._hours, description=what, completed=done, visible=done < of)
@@ -84,16 +84,16 @@ def _count(what: str) -> Iterator[tuple[Progress, TaskID]]:
 
 @contextmanager
 def counted(what: str) -> Iterator[Callable[[int], None]]:
-    """Show a counter on stderr; yields a function that adds to it."""
+    """Show a counter on stderr; yields a function that increases the counter."""
     with _count(what) as (bar, task):
         yield lambda more: bar.advance(task, more)
 
 
 class UntilRefused:
-    """Documents issued before the remaining ones were refused. Mutable.
+    """Documents that were issued before the remaining documents were refused. Mutable.
 
     Attributes:
-        refused: Why the remaining documents were refused; None if none was.
+        refused: Why the remaining documents were refused; None if no document was refused.
     """
 
     def __init__(self, issued: Iterable[Issued]) -> None:
@@ -111,10 +111,10 @@ class UntilRefused:
 
 @contextmanager
 def invoicing(session: Session, home: RegionConnection | None = None) -> Iterator[Invoicing]:
-    """Open the issuer of invoices over all regions of the stage; `left_out` names unreachable regions.
+    """Open the issuer of invoices for all regions of the stage; `left_out` names the regions that cannot be read.
 
     Raises:
-        CommandFailedError: The home region does not answer, or the stage is not deployed there.
+        CommandFailedError: The home region does not respond, or the stage is not deployed there.
     """
     from metering.wiring.billing import StageUsage, build_issuer
 
@@ -128,7 +128,7 @@ def invoicing(session: Session, home: RegionConnection | None = None) -> Iterato
 
 
 def checked_payer(text: str | None) -> str:
-    """The payer's account id, or an empty string for all payers.
+    """Account id of one payer, or an empty string for all payers.
 
     Raises:
         WrongUsageError: It is something else.
@@ -139,7 +139,7 @@ def checked_payer(text: str | None) -> str:
 
 
 def state_of(issuer: Issuer, invoice: Invoice) -> str:
-    """`issued`, or the steps left before the document counts."""
+    """`issued`, or the steps that are still required before the document counts."""
     return "issued" if issuer.is_issued(invoice) else "unfinished: run issue or credit again"
 
 
@@ -150,7 +150,7 @@ def draft_state(invoice: Invoice) -> str:
 
 
 def not_final(issuer: Issuer, month: str) -> list[str]:
-    """Regions that are missing from drafts of a month, or that have not closed it."""
+    """Regions that are missing from a month's drafts, or that have not closed the month."""
     usage = issuer.composer.usage
     closed = issuer.planner.closed(month)
     missing = [f"Left out, because it cannot be read: {region} ({why})." for region, why in usage.left_out.items()]
@@ -172,12 +172,12 @@ def run_export(
     strict: bool,
     resources: bool = False,
 ) -> None:
-    """Export a month, and print what was written.
+    """Export a month, and print what the export wrote.
 
     Raises:
         WrongUsageError: An option is invalid.
-        CommandFailedError: There is nothing to export, or with `strict` something has no price.
-        OperationFailedError: The target holds other files, or the export is wrong.
+        CommandFailedError: There is nothing to export, or (with `strict`) some usage has no price.
+        OperationFailedError: The target contains other files, or the export has errors.
     """
     from metering.hours import hour_of
     from metering.reports.exports.exporting import documents_of, export, export_answer, export_notes, source_of
@@ -231,7 +231,7 @@ def _lakes_of(session: Session) -> list[LakeView]:
 
 
 def _check_documents(documents: list[Invoice], month: str, payer_id: str, *, strict: bool) -> None:
-    """Refuse an export without documents, and with `strict` an export that omits usage without a price."""
+    """Refuse an export that has no documents or (with `strict`) omits usage without a price."""
     if not documents:
         whom = f"Payer {payer_id} has no charge" if payer_id else "Nobody has a charge"
         raise CommandFailedError(f"{whom} in {month}.", "Look at the usage: metering report usage")
@@ -252,7 +252,7 @@ def _check_place(text: str) -> None:
 
 
 def _refuse_own_bucket(text: str, own: frozenset[str]) -> None:
-    """Refuse a bucket of the service, because query engines and jobs treat every object there as the service's own."""
+    """Refuse a bucket of the service, because query engines and jobs treat every object in it as the service's own."""
     bucket = text.removeprefix(_S3).partition("/")[0]
     if text.startswith(_S3) and bucket in own:
         raise WrongUsageError(
@@ -262,7 +262,7 @@ def _refuse_own_bucket(text: str, own: frozenset[str]) -> None:
 
 
 def _destination_of(text: str, session: Session) -> Destination:
-    """Target of an export, as typed; a missing folder is created."""
+    """Target of an export, as the user typed it; a missing folder is created."""
     from metering.wiring.billing import bucket_destination, folder_destination
 
     if text.startswith(_S3):
@@ -284,7 +284,7 @@ BookOption = Annotated[
     option(
         "--prices",
         "BOOK",
-        "Price book: one that was imported, or `sample`, a few real prices to try things with. Default: the price "
+        "Price book: one that was imported, or `sample`, a few real prices for trials. Default: the price "
         "book of the month's invoices, or aws-list if there are none.",
     ),
 ]
@@ -316,10 +316,10 @@ _FOUND = {True: "issued", False: "issued before"}
     epilog="Examples:\n\n    metering invoice draft --month 2026-11 --payer 123456789012 --prices sample",
 )
 def invoice_draft(session: Session, month: MonthOption, payer: PayerOption = None, prices: BookOption = None) -> None:
-    """Show what the invoices of a month would be, as of now. Nothing is written.
+    """Show what the invoices of a month would be if they were issued now. Nothing is written.
 
-    A draft names regions that are missing or not closed, and usage without a price. It is never final. With --payer it
-    shows the lines of that payer; otherwise one row per payer.
+    A draft names regions that are missing or have not closed the month, and usage without a price. It is never final.
+    With --payer, the answer has that payer's lines; otherwise it has one row per payer.
     """
     from metering.billing.invoices.issuing import Asked
     from metering.reports.invoices import documents_answer, invoice_answer
@@ -351,11 +351,11 @@ def invoice_issue(
 ) -> None:
     """Issue the invoices of a month for good, once every region has closed it. If a run stops, the next run resumes it.
 
-    Issuing is refused while a region is open or cannot be read, so that no usage is left out silently. If a payer's
-    usage has no price, the payer is named and gets no invoice (exit code 1); all other payers get invoices. Once the
-    price is imported, the same command issues the missing invoices. All invoices of a month use the prices, overrides
-    and payers that were in force when the first one was issued. Mistakes found later are corrected by a credit note,
-    and late usage is put on a later invoice.
+    Issuing is refused while a region is open or cannot be read, so that no usage is silently omitted. If a payer's
+    usage has no price, the command names the payer and issues no invoice for it (exit code 1); all other payers get
+    invoices. After the price is imported, the same command issues the missing invoices. All invoices of a month use the
+    prices, overrides and payers that were in force when the first of them was issued. Mistakes found later are
+    corrected by credit notes, and late usage is billed on a later invoice.
     """
     from metering.billing.invoices.issuing import Asked
     from metering.reports.invoices import documents_answer
@@ -402,7 +402,7 @@ def invoice_issue(
     epilog="Examples:\n\n    metering invoice show 123456789012-2026-11-1 --format html --output invoice.html",
 )
 def invoice_show(session: Session, invoice_id: IdArgument) -> None:
-    """Show the lines of an invoice or credit note, in JSON the document. `--format html` makes a page to print."""
+    """Show the lines of an invoice or credit note, in JSON the document. `--format html` writes a page for printing."""
     from metering.reports.invoices import InvoicePage, invoice_answer
 
     with invoicing(session) as parts:
@@ -420,8 +420,8 @@ def invoice_show(session: Session, invoice_id: IdArgument) -> None:
 def invoice_verify(session: Session, invoice_id: IdArgument) -> None:
     """Recreate an invoice or credit note from its inputs and compare every byte; exit 0 only if all bytes are equal.
 
-    Each input is checked first: closed months with all their objects, prices, overrides, payers, and the documents that
-    precede a credit note. What changed is named.
+    Each input is checked first: closed months with all their objects, prices, overrides, payers, and (for a credit
+    note) the documents that precede it. What changed is named.
     """
     from metering.wiring.billing import build_verification
 
@@ -444,8 +444,9 @@ def invoice_verify(session: Session, invoice_id: IdArgument) -> None:
 def invoice_credit(session: Session, invoice_id: IdArgument, because: BecauseOption, prices: BookOption = None) -> None:
     """Rate an invoice again at present prices and payers, and permanently issue the difference as a credit note.
 
-    The difference from the invoice and its earlier credit notes is taken line by line, and may be negative or positive.
-    The invoice itself stays as it is. If there is no difference, as after a first credit note, crediting is refused.
+    The difference from the invoice and its earlier credit notes is computed line by line, and can be negative or
+    positive. The invoice itself does not change. If there is no difference, for example after a first credit note, the
+    command is refused.
     """
     from metering.billing.invoices.credits import Crediting
     from metering.reports.invoices import invoice_answer
@@ -532,9 +533,10 @@ def focus(
 ) -> None:
     """Export the charges booked in a month as FOCUS (CostAndUsage, and with 1.4 also InvoiceDetail and BillingPeriod).
 
-    Each line is checked when it is written, and all lines must add up exactly to the invoices. If a check fails, no
-    manifest.json is written: files without a manifest are not an export. Repeating an export changes nothing. A month
-    without issued invoices is exported as a marked draft, with the ids that its invoices will have.
+    Each line is checked when it is written, and all lines together must add up exactly to the invoices. If a check
+    fails, no manifest.json is written; files without a manifest are not an export. Repeating an export has no further
+    effect. If a month has no issued invoices, the export is marked as a draft, with the ids that the month's invoices
+    will have.
     """
     if version not in {"1.2", "1.4"}:
         raise WrongUsageError(f"There is no export of FOCUS {version}.", "It is one of 1.2, 1.4.")
@@ -566,8 +568,8 @@ def cur(
 ) -> None:
     """Export the charges booked in a month as AWS CUR 2.0: its 113 columns, in AWS's order.
 
-    Columns that do not apply to data transfer are present but empty. Checks and manifest are the same as in `export
-    focus`.
+    Columns that do not apply to data transfer are present, but empty. The checks and the manifest are the same as for
+    `export focus`.
     """
     run_export(
         session, kind="cur", version="2.0", month=month, output=output, payer=payer, grain=grain, form=files,

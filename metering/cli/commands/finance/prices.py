@@ -1,4 +1,4 @@
-"""`metering prices`: price books from AWS's offer files, in versions that never change; usage without a price."""
+"""`metering prices`: price books from AWS's offer files, in immutable versions; usage without a price."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _EXAMPLES = """Examples:
 
 
 class _Asked(NamedTuple):
-    """Payer or account, products and first hour, which identify an override."""
+    """Payer or account, products and first hour, which together identify an override."""
 
     payer: str
     account: str
@@ -94,8 +94,8 @@ def set_(
 ) -> None:
     """Override the prices of a payer or an account from a full hour on. Overlapping overrides are refused.
 
-    An override of the same products that begins at the same hour is replaced. An account's override takes precedence
-    over its payer's.
+    It replaces an override of the same products that begins at the same hour. An account's override has precedence over
+    its payer's override.
     """
     from metering.billing.documents import percent_of
     from metering.billing.money import price_of
@@ -121,9 +121,9 @@ def set_(
 def remove(
     session: Session, start: FromOption, payer: PayerOption = None, account: AccountOption = None, sku: SkuOption = None
 ) -> None:
-    """Remove an override for all hours; to end an override at an hour, set it again with --to.
+    """Remove an override completely; to end an override at an hour, set it again with --to.
 
-    Issued invoices keep the version of the overrides that they were made with.
+    Issued invoices keep the version of the overrides that applied when they were issued.
     """
     from metering.billing.prices.store import named
     from metering.wiring.billing import build_overrides
@@ -242,8 +242,8 @@ def import_(
 ) -> None:
     """Import price files as the next version of a book, after showing the differences from the book in force.
 
-    Prices of earlier hours stay the same. A product counts as gone if the file of its region no longer lists it.
-    Importing the same content again writes nothing. Descriptions in the files are not read.
+    An import does not change prices of earlier hours. A product counts as removed if the file of its region no longer
+    lists it. Importing the same content again changes nothing. Descriptions in the files are ignored.
     """
     from metering.cli.billing.imports import check_closed, plan, written
     from metering.reports.prices import changes_answer, counted, source_sentences
@@ -288,9 +288,11 @@ def show(
     ] = None,
     sku: Annotated[list[str] | None, option("--sku", "SKU", "Only this SKU; may be repeated.")] = None,
     at: Annotated[str | None, option("--at", "TIME", "Prices in force at this hour. Default: now.")] = None,
-    as_file: Annotated[bool, switch("--as-file", "Print the whole book as a file that `prices import` takes.")] = False,
+    as_file: Annotated[
+        bool, switch("--as-file", "Print the whole book as a file that `prices import` accepts.")
+    ] = False,
 ) -> None:
-    """Show the prices of a book in force at an hour, its allowances, and products that are not sold here."""
+    """Show a book's prices in force at an hour, its allowances, and the products that are not sold here."""
     from metering.reports.prices import book_answer
 
     at_s = hour_of(int(time.time())) if at is None else full_hour(at, "--at")
@@ -334,7 +336,7 @@ def diff(
     ] = None,
     new: Annotated[int | None, option("--new", "N", "Default: the version in force.", min=1)] = None,
 ) -> None:
-    """Show the changes of one version of a book: prices added, changed (old and new price), and gone.
+    """Show the changes made by one version of a book: prices added, changed (old and new price), and removed.
 
     To see what an import would change: metering prices import FILE… --dry-run
     """
@@ -368,8 +370,8 @@ def check(
 ) -> None:
     """Show which usage of a month has no price in a book, or all problems of price files. Exits with 1 if any is found.
 
-    --file takes the same files as `prices import`, and needs no AWS access. Usage that a rule of the book excludes as
-    not sold here (`unrated`) is shown, but does not fail the check.
+    --file takes the same files as `prices import`, and requires no access to AWS. Usage that is not sold here according
+    to a rule of the book (`unrated`) is shown, but does not fail the check.
     """
     if file:
         _check_files(session, checked_files(file))

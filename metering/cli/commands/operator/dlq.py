@@ -59,16 +59,17 @@ _LOG_FILES: RowType[DeadLogFile] = RowType(
 @command(dlq, "list", "metering dlq list --format table", reads=True, everywhere=True)
 def list_(
     session: Session,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Show at most this many.")] = 100,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Show at most this many dead letters.")] = 100,
     deep: Annotated[
         bool, switch("--deep", f"Read their records too, in a child process: up to {dead_letter_reader.LOOK_S} s each.")
     ] = False,
     log_files: Annotated[bool, switch("--log-files", "Instead, show log files that failed at every attempt.")] = False,
 ) -> None:
-    """Show dead letters, with facts known before their records are read. --deep predicts the result of a redrive.
+    """Show dead letters, with the facts that are known without reading their records.
 
-    Without --deep no record is read, because reading may have crashed the workers. The letters stay in the queue. Other
-    consumers cannot receive them while this command runs, and for some time after it was killed.
+    Without --deep, the command reads no records, because reading them may have crashed the workers. The dead letters
+    stay in the queue. Other consumers cannot receive them while this command runs, and for some time after the command
+    was killed.
     """
     if deep and log_files:
         raise WrongUsageError(
@@ -93,8 +94,10 @@ def _log_files_answer(region: RegionConnection, *, limit: int) -> Answer:
 @command(dlq, "redrive", "metering dlq redrive --max 1000 --rate 50", reads=True, changes=True)
 def redrive(
     session: Session,
-    maximum: Annotated[int | None, typer.Option("--max", help="Put back at most this many. Default: all.")] = None,
-    rate: Annotated[int | None, typer.Option("--rate", help="At most this many a second.")] = None,
+    maximum: Annotated[
+        int | None, typer.Option("--max", help="Redrive at most this many messages. Default: all.")
+    ] = None,
+    rate: Annotated[int | None, typer.Option("--rate", help="Redrive at most this many messages a second.")] = None,
     dry_run: Annotated[bool, switch("--dry-run", "Count the dead letters, but move nothing.")] = False,
     by_hand: Annotated[
         bool, switch("--by-hand", "Move messages one by one, instead of letting SQS move them.")
@@ -103,9 +106,9 @@ def redrive(
         bool, switch("--log-files", "Instead, redrive the events of log files, into their own queue.")
     ] = False,
 ) -> None:
-    """Put dead letters back into the ingest queue. Repeating or stopping it is safe: each batch id counts once.
+    """Redrive dead letters to the ingest queue. To repeat or stop the command is safe: each batch id counts once.
 
-    With --log-files it redrives log files that failed at every attempt. Each log file also counts only once.
+    With --log-files, the command redrives log files that failed at every attempt. Each log file, too, counts only once.
     """
     from metering.wiring.aggregator import need_operator
 
@@ -181,9 +184,9 @@ _LOST: Fields[LostDrop] = (
 
 @command(drops, "list", "metering drops list --since 2d", reads=True, everywhere=True)
 def list_drops(session: Session, since: _SinceOption = None) -> None:
-    """List objects below `drop/` that have no verdict yet; this scans the whole prefix `drop/`.
+    """List objects below `drop/` that have no verdict yet; this lists the whole prefix `drop/`.
 
-    Objects younger than 15 minutes, or possibly still in a queue, are not checked.
+    Objects that are younger than 15 minutes, or may still be in a queue, are not checked.
     """
     since_s = _since_s(since)
     session.write(fleet.everywhere(session, lambda region: _answer(_lost(region, since_s))))
@@ -191,7 +194,7 @@ def list_drops(session: Session, since: _SinceOption = None) -> None:
 
 @command(drops, "send", "metering drops send --since 2d", reads=True, changes=True)
 def send(session: Session, since: _SinceOption = None) -> None:
-    """Announce objects that S3 failed to announce. Each object becomes its batch, once."""
+    """Announce the objects that S3 failed to announce. Each object becomes one batch, however often it is announced."""
     since_s = _since_s(since)
     region = session.region()
     consequence = "What `metering drops list` lists is sent to the ingest queue, and metered."

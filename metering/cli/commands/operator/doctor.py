@@ -47,14 +47,15 @@ _CHECKS = ListedRows(
 def doctor(
     session: Session,
     thorough: Annotated[
-        bool, switch("--thorough", "Also run checks that cost up to a dollar, take minutes, or page people.")
+        bool,
+        switch("--thorough", "Also run checks that cost up to a dollar, take minutes, or page the people on call."),
     ] = False,
     only: Annotated[list[str] | None, option("--only", "CHECK", "Run only this check; may be repeated.")] = None,
 ) -> None:
     """Check that AWS behaves as the service expects: on the first day, and after a change of roles.
 
-    Each check answers ok, differs (with a cure) or unknown, because an emulator, or a caller without a permission,
-    cannot show everything. Exits with 1 if something differs.
+    Each check answers ok, differs (with a cure), or unknown if an emulator or a missing permission prevents the check.
+    The exit code is 1 if any check differs.
     """
     from metering.operations.doctor.bench import Verdict, examine
     from metering.operations.doctor.catalogue import CHECKS
@@ -106,14 +107,14 @@ _UNKNOWN = "unknown"
 def runbook(
     session: Session,
     name: Annotated[
-        str | None, argument("ALARM", "Name or ARN of an alarm, as an alert gives it. Default: list all.")
+        str | None, argument("ALARM", "Name or ARN of an alarm, as stated in an alert. Default: list all.")
     ] = None,
     raw: Annotated[bool, switch("--raw", "Print the Markdown source of the page, even on a terminal.")] = False,
 ) -> None:
     """Show what to do about an alarm: its runbook, with the region and the stage in every command.
 
-    Without a name it lists all alarms with their state and their runbook, active alarms first. The command also works
-    without a network, but then shows no alarm states.
+    Without a name, the command lists all alarms with their state and their runbook, active alarms first. The command
+    also works without a network, but then it shows no alarm states.
     """
     if name is None:
         _list(session)
@@ -142,7 +143,7 @@ def _place(session: Session, subject: runbooks.Subject) -> tuple[str, str]:
         raise WrongUsageError(
             f"The alarm is in {subject.region}, and --region names {session.named_region}.", "Leave --region out."
         )
-    # An alert is only a mail, so its stage and region go into a command only if they are valid names.
+    # An alert is only an e-mail, so its stage and region go into a command only if they are valid names.
     return checked_region(subject.region or session.stated_region), checked_stage(subject.stage or session.stage)
 
 
@@ -207,7 +208,7 @@ def _states_of(region: RegionConnection) -> dict[str, str]:
 
 
 def _states(session: Session) -> Mapping[str, str] | None:
-    """State of each alarm by its physical name; None if the region does not answer."""
+    """State of each alarm, by the alarm's physical name; None if the region does not respond."""
     from metering.adapters.aws.errors import refusals_explained
 
     try:

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 _WORTH = ListedRows(copied("field", priority=KEEP), prose("says", priority=KEEP, about="what it is for"))
 _MILLION = 1_000_000
 
-# Command group of this family; other modules add their commands.
+# The command group of this family; other modules add commands to it.
 logs = family("Log sources: the files that each delivered, and the files that are missing.")
 
 
@@ -89,8 +89,8 @@ def log_format(
     """Print the AWS command that creates a flow log with the recommended fields, and its cost per GB.
 
     The flow log has only ACCEPT traffic, because rejected traffic crosses no boundary, and no ports, because metering
-    does not use them and they multiply the lines. The format of a flow log cannot be changed: create a second one, then
-    delete the first.
+    does not use ports, and they multiply the lines. The format of a flow log cannot be changed: create a second flow
+    log, then delete the first.
     """
     if minutes not in {1, 10}:
         raise WrongUsageError(f"--minutes {minutes}: AWS aggregates over 1 minute or 10.", "Write --minutes 1 or 10.")
@@ -105,7 +105,7 @@ def log_format(
         hive=hive,
     )
     if transit_gateway is not None:
-        # A transit gateway has other fields, logs all of them by default, and aggregates over one minute.
+        # A transit gateway's flow log has other fields, logs all of them by default, and aggregates over one minute.
         line = f"{line.partition(' --max-aggregation-interval')[0]} --max-aggregation-interval 60"
         line = line.replace(" --traffic-type ACCEPT", "")
     found = None if compare is None else compare_format(compare)
@@ -121,7 +121,7 @@ def log_format(
 
 
 def _usd_a_gb(files: FileForm) -> dict[str, Decimal]:
-    """Prices per GB, by charge. Text is not converted."""
+    """Prices in USD per GB, by charge. Text is not converted."""
     from metering.operations.own_costs import FLOW_LOG_USD
 
     return {name: usd for name, usd in FLOW_LOG_USD.items() if files is FileForm.PARQUET or "Parquet" not in name}
@@ -205,8 +205,8 @@ def add_source(
 ) -> None:
     """Turn on notifications for new files in a log bucket, and show the entry to add to the stage's settings.
 
-    The command shows the change to the bucket's notifications and asks for confirmation. All other notifications stay:
-    the command reads them, turns on EventBridge, and checks that they did not change meanwhile.
+    The command shows the change to the bucket's notifications, and asks for confirmation. All other notifications stay:
+    the command reads them, turns on EventBridge, and checks that no other notification changed meanwhile.
     """
     bucket, prefix = _place_of(place)
     source = _source(session, bucket, prefix, accounts=accounts, name=name, kinds=kinds, key=key)
@@ -238,7 +238,7 @@ def add_source(
 
 
 def entry_text(stage: str, source: LogSource) -> str:
-    """The text of a log source's entry in a settings file."""
+    """The entry of a log source, as text for a settings file."""
     values = source.model_dump(mode="json", exclude_defaults=True)
     lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in values.items()]
     return "\n".join([f"[[stage.{stage}.log_sources]]", *lines]) + "\n"
@@ -284,7 +284,7 @@ def _check_region(session: Session, bucket: str, region: str) -> None:
 
 
 def _change(before: Mapping[str, object]) -> Sequence[str]:
-    """Lines of the new notification configuration, with `+` before each new line."""
+    """Lines of the new notification configuration; each added line begins with `+`."""
     after = {**before, _SWITCH: {}}
     old = json.dumps(before, indent=2, sort_keys=True).splitlines()
     new = json.dumps(after, indent=2, sort_keys=True).splitlines()
@@ -300,7 +300,7 @@ def _consequence(bucket: str, others: int, *, turned: bool, write: Path | None) 
 
 
 def _write_entry(path: Path, entry: str, stage: str) -> None:
-    """Add an entry to a settings file atomically."""
+    """Add an entry to a settings file, atomically."""
     from metering.cli.stages import settings_explained
     from metering.fleet.settings.layers import read
 
@@ -365,9 +365,9 @@ _OVERLAPS_NAMED = 1_000
 
 @command(logs, "list", "metering logs list --format table", reads=True, everywhere=True)
 def list_sources(session: Session) -> None:
-    """Show the state of log sources: sources in the settings, and sources ingested by hand.
+    """Show the state of log sources: those in the settings, and those whose files were ingested by hand.
 
-    The log-context function checks them every 5 minutes. To look now: metering logs coverage
+    The log-context function checks the sources every 5 minutes. To look now: metering logs coverage
     """
     from metering.onramps.coverage.job import delivers_to_s3
     from metering.reports.operators.log_answer import list_answer
@@ -404,9 +404,10 @@ def coverage(
 ) -> None:
     """Check each log source for gaps, refused lines and unclassified bytes.
 
-    A flow log writes a file every 5 minutes; a slot without a file counts as a gap once it is 30 minutes old.
+    A flow log writes a file every 5 minutes; if a slot has no file after 30 minutes, the slot counts as a gap.
 
-    A schedule makes the same check every 5 minutes, for all files that can still be metered; no file is read twice.
+    A scheduled job makes the same check every 5 minutes, for all files that can still be metered; no file is read
+    twice.
     """
     from metering.reports.operators.log_answer import coverage_answer
 
@@ -435,7 +436,7 @@ def coverage(
 
 
 def _overlaps(session: Session, from_s: int, to_s: int) -> list[Overlap]:
-    """A few resources that two flow logs metered in one hour."""
+    """A few resources whose traffic two flow logs metered in the same hour."""
     from metering.reports.operators.log_answer import overlaps
 
     view = session.region().view
@@ -457,9 +458,9 @@ def accept_gap(
         str, argument("SLOTS", "One slot by its time, a range FIRST/LAST, or `all` slots that are missing now.")
     ],
 ) -> None:
-    """Accept that the files of some slots never arrived. Accepted gaps no longer count, and do not hold back reports.
+    """Accept that the files of some slots never arrived. Accepted gaps no longer count, and no longer delay reports.
 
-    If such a file still arrives, it is metered as usual. The schedule applies this within 5 minutes.
+    If such a file still arrives, the file is metered as usual. The schedule applies the ruling within 5 minutes.
     """
     state = _known(session, source)
     first_s, last_s = _slots(slots, state)
@@ -473,9 +474,9 @@ def accept_gap(
 def forget(
     session: Session, source: Annotated[str, argument("LOG", "Flow log, as `metering logs coverage` names it.")]
 ) -> None:
-    """Stop reporting gaps and silence of a log source that has ended. Files that the source delivered stay metered.
+    """Stop reporting gaps and silence of a log source that has ended. Files that the source has delivered stay metered.
 
-    If the source delivers again, it is followed anew from that file on. The schedule applies this within 5 minutes.
+    If the source delivers again, it is tracked from that file on. The schedule applies the ruling within 5 minutes.
     """
     state = _known(session, source)
     missing = count(state.missing) + state.unlisted
@@ -506,7 +507,7 @@ def _rule(
         region.items.put(Put(table=Table.LEDGER, item=ruling.to_item()))
         done.result = f"{missing} missing slots are no gap any more"
     session.write(_RULING.one((state.source, kind, slots[0] or None, slots[1] or None, missing, ruling.by, now_s)))
-    say("The schedule applies this within 5 minutes. To apply it now: metering logs coverage")
+    say("The schedule applies the ruling within 5 minutes. To apply it now: metering logs coverage")
 
 
 def _known(session: Session, source: str) -> LogSourceState:

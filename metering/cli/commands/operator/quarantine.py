@@ -1,4 +1,4 @@
-"""`metering quarantine` and `batch`: what was refused, with its reasons, and one batch by its id."""
+"""`metering quarantine` and `batch`: what was refused and for which reasons, and one batch by its id."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 quarantine = family("Refused batches and records, with every reason. Nothing in quarantine is metered.")
 
 EntryArgument = Annotated[
-    str, argument("BATCH", "Batch id, key of a quarantine object, or identity or place of a log file.")
+    str, argument("BATCH", "Batch id, key of a quarantine object, or identity or location of a log file.")
 ]
 
 SourceOption = Annotated[str | None, option("--source", "SOURCE", "Only batches of this source_id.")]
@@ -55,7 +55,7 @@ def list_(
 ) -> None:
     """List refused batches, refused records of accepted batches, conflicts, and refused log files and lines.
 
-    The column `became` has the outcome of each entry: where it is metered now, or the verdict on its retry.
+    The column `became` has the outcome of each entry: where its content is metered now, or the verdict on its retry.
     """
     from metering.wiring.answers.operators import refused_answer, refused_in, refused_query
 
@@ -72,9 +72,10 @@ def list_(
 
 @command(quarantine, "show", "metering quarantine show edge-7f3a-000184", reads=True, everywhere=True)
 def show(session: Session, name: EntryArgument) -> None:
-    """Show one entry in full: each refused record with its reasons, or the message and its records as received.
+    """Show one entry in full: each refused record with its reasons, or else the message and its records as received.
 
-    For a conflict it shows the differences from the batch metered under the same id, as far as the ledger has them.
+    For a conflict, it also shows the differences from the batch metered under the same id, as far as the ledger has
+    them.
     """
     from metering.wiring.status import build_quarantine
 
@@ -119,7 +120,7 @@ def retry(
     start: Annotated[
         str | None, option("--from", "TIME", "With --reason, only entries refused from this time on.")
     ] = None,
-    end: Annotated[str | None, option("--to", "TIME", "With --reason, only entries refused before this.")] = None,
+    end: Annotated[str | None, option("--to", "TIME", "With --reason, only entries refused before this time.")] = None,
     source: SourceOption = None,
     sender: SenderOption = None,
     as_new_id: Annotated[
@@ -129,7 +130,8 @@ def retry(
 ) -> None:
     """Send refused batches again under their own ids, and refused records as new batches.
 
-    A second retry becomes a duplicate and does no harm. Fix the cause first; otherwise the content is refused again.
+    A second retry is judged a duplicate and does no harm. Fix the cause first; otherwise the service refuses the
+    content again.
     """
     from metering.wiring.aggregator import need_operator
     from metering.wiring.answers.operators import check_reason
@@ -147,7 +149,7 @@ def retry(
         from_s, to_s = time_range(start, end, default_s=(0, _FAR_S), now_s=int(time.time()))
         found = tool.entries(from_s=from_s, to_s=to_s)
         chosen = [e for e in found if reason in e.reasons and not e.retried_as and _is_of(e, source, sender)]
-    # Batches that cannot be sent are listed before the question, which asks only about the others.
+    # Batches that cannot be sent are listed before the question, which concerns only the other batches.
     planned = _retry_all(tool, chosen, as_new_id=as_new_id, dry_run=True)
     done = planned
     if planned and not dry_run:
@@ -170,7 +172,7 @@ def retry(
 
 
 def _retry_all(tool: QuarantineEntries, chosen: Sequence[Entry], *, as_new_id: bool, dry_run: bool) -> list[Retry]:
-    """Retry each entry, or only plan the retry, and name the entries that cannot be sent again."""
+    """Retry each entry, or only plan the retries, and name the entries that cannot be sent again."""
     done: list[Retry] = []
     for entry in chosen:
         try:
@@ -219,7 +221,7 @@ def show_batch(
 ) -> None:
     """Show the history of a batch: verdict, reason, hours, commit, files, conflicts, quarantine and retries.
 
-    Exits with 1 if the marker and the rows of the batch disagree.
+    The exit code is 1 if the marker and the rows of the batch disagree.
     """
     from metering.wiring.answers.trace import batch_of, checked_batch_id, not_found
 

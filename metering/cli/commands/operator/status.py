@@ -41,7 +41,7 @@ _EXAMPLES = """Examples:
     metering status --format json
 """
 
-# Finds the runbook in a cure that is not a command.
+# Finds the name of the runbook in a cure that is not a command.
 _RUNBOOK = re.compile(r"(?:^|, )runbook ([a-z-]+)")
 
 _STATUS = ListedRows(
@@ -53,8 +53,8 @@ _STATUS = ListedRows(
 def status(session: Session) -> None:
     """Show the state of a region: version, completeness, queues, jobs, canary, alarms, sources, months and pager.
 
-    Each line with a problem names its cure: a command, or a runbook. Exits with 1 if something needs a person now. With
-    --region all, every region of the stage is shown.
+    Each line with a problem names what to do: a command, or a runbook. Exits with 1 if something needs a person's
+    attention now. With --region all, the answer covers every region of the stage.
     """
     from metering.wiring.status import build_status
 
@@ -70,7 +70,7 @@ def status(session: Session) -> None:
 
 
 def _runbooks(found: list[RegionStatus], stage: str) -> tuple[str, ...]:
-    """Commands that show the runbooks named in the cures of `found`."""
+    """Commands that show the runbooks named in `found`."""
     named = [(each.region, name) for each in found for line in each.lines for name in _RUNBOOK.findall(line.cure)]
     return tuple(command_of(name, region=region, stage=stage) for region, name in dict.fromkeys(named))
 
@@ -115,7 +115,7 @@ def send_test(
     session: Session,
     severity: Annotated[str | None, typer.Option("--severity", help="page or ticket. Default: both.")] = None,
 ) -> None:
-    """Send a test alert through each topic, and show who receives it. Exits with 1 if no one is paged."""
+    """Send a test alert through each topic, and show who receives it. The exit code is 1 if nobody is paged."""
     if severity not in {None, "page", "ticket"}:
         raise failures.WrongUsageError(f"--severity {severity} is not a severity.", "Write page or ticket.")
     region = session.region()
@@ -202,7 +202,7 @@ def errors(
 ) -> None:
     """Show the errors that the functions logged, grouped by message, the newest message first.
 
-    The command searches CloudWatch Logs, at about 0.005 USD per GB of logs in the time range.
+    The command searches CloudWatch Logs, which costs about 0.005 USD per GB of logs in the time range.
     """
     span_s = parse_duration(since, "--since")
     now_s = int(time.time())
@@ -256,7 +256,8 @@ def audit(
 ) -> None:
     """Show what was changed or deleted by command, newest first: who, when, what, and how it ended.
 
-    The deed of a killed process has a start and no end. The home region's ledger has the deeds on regions.
+    If the process of a deed was killed, the deed has a start but no end. The home region's ledger contains the deeds on
+    regions.
     """
     now_s = int(time.time())
     from_s, to_s = time_range(start, end, default_s=(logged_errors.FIRST_MONTH_S, now_s + DAY_S), now_s=now_s)

@@ -84,8 +84,8 @@ def verify(
 ) -> None:
     """Check that nothing is lost or counted twice; exit 0 only if so.
 
-    Every batch must have one verdict (I1). Markers, usage table and visible rows must agree by hour and key; with a
-    manifest, also with the content that the sender put into each batch (I2).
+    Every batch must have exactly one verdict (I1). Markers, usage table and visible rows must be equal by hour and key;
+    with a manifest, they must also equal the content that the sender put into each batch (I2).
     """
     from metering.wiring.reports import build_verifier
 
@@ -121,7 +121,7 @@ def verify(
 def _verified(
     regions: list[RegionConnection], paths: Sequence[Path], wait_s: int, range_s: tuple[int, int]
 ) -> dict[str, verification.Verification]:
-    """Verify each region against the manifests of its replays: a batch id is unique within its region."""
+    """Verify each region against the manifests of its replays, because batch ids are unique only within a region."""
     from metering.wiring.reports import build_verifier
 
     sent = _read_manifests(paths, {region.region for region in regions})
@@ -172,12 +172,12 @@ def _tell_of_cut(path: Path, line: str) -> None:
 
 
 def rollup_of(region: RegionConnection) -> Rollup | None:
-    """The roll-up job on an emulator, to be run without waiting for the schedule; None on AWS."""
+    """On an emulator, the roll-up job, to be run without waiting for the schedule; None on AWS."""
     return region.jobs.rollup if region.emulated else None
 
 
 def wait_until_settled(verifier: Verifier, wait_s: int, *, region: str = "", rollup: Rollup | None = None) -> bool:
-    """Wait, and show how many batches are in flight. With `rollup`, commits are rolled up between polls."""
+    """Wait, and show how many batches are still in flight. With `rollup`, commits are rolled up after each poll."""
     if not wait_s:
         return False
     with spinner("waiting") as tell:
@@ -197,7 +197,7 @@ def wait_until_settled(verifier: Verifier, wait_s: int, *, region: str = "", rol
 
 
 def _rolled_up(rollup: Rollup) -> bool:
-    """Roll up. Return False if the caller may only read; the roll-up function then does it within a minute."""
+    """Roll up. Return False if the caller may only read; the roll-up function then follows within a minute."""
     from metering.adapters.aws.errors import refusals_explained
 
     try:
@@ -215,7 +215,7 @@ def wait_until_all_settled(
     rollups: Mapping[str, Rollup | None] | None = None,
     now_s: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Wait for one region after the other: at most `wait_s` in total, at least a second for each region."""
+    """Wait for one region after another: at most `wait_s` in total, but at least a second for each region."""
     until_s = now_s() + wait_s
     for region, verifier in verifiers.items():
         left_s = max(int(until_s - now_s()), 1) if wait_s else 0
@@ -223,7 +223,7 @@ def wait_until_all_settled(
 
 
 def verifications_answer(results: Mapping[str, verification.Verification]) -> Answer:
-    """The answers of several regions, one below the other. Their JSON is a region's, with sums of all regions."""
+    """The answers of several regions, one after another. The JSON is that of a region, with sums of all regions."""
     answers = {region: verification_answer(result) for region, result in results.items()}
     parts = regions_answer(answers)
     total = verification.sum_verifications(results.values())
@@ -233,7 +233,7 @@ def verifications_answer(results: Mapping[str, verification.Verification]) -> An
 
 
 def verification_answer(result: verification.Verification) -> Answer:
-    """The answer to `metering verify`, in its documented form."""
+    """The answer of `metering verify`, in its documented form."""
     return _VERIFIED.one(result, document=_document(result))
 
 
@@ -263,7 +263,7 @@ def _document(result: verification.Verification) -> dict[str, Json]:
 
 
 def explain(result: verification.Verification, *, region: str = "") -> None:
-    """Print each problem on stderr, or that everything is counted once; name the region if one is given."""
+    """Print each problem on stderr, or that everything is counted once; if a region is given, name it."""
     begun = f"{region}: " if region else ""
     for title, names in (("Lost", result.lost), ("Counted twice", result.doubled)):
         _say_some(f"{begun}{title}", names)
@@ -328,10 +328,11 @@ def _difference_text(difference: verification.Difference) -> str:
 
 
 def _read_manifests(paths: Sequence[Path], verified: Collection[str]) -> dict[str, verification.SentBatches]:
-    """Read the batches sent to each region. Each file is read only once, because it may be a pipe.
+    """Read the batches sent to each region. Each file is read only once, because a file may be a pipe.
 
     Raises:
-        WrongUsageError: A manifest is of a region that is not verified, so all of its batches would look lost.
+        WrongUsageError: A manifest belongs to a region that is not verified, so all of its batches would seem to be
+            lost.
     """
     sent: dict[str, verification.SentBatches] = {}
     for path in paths:

@@ -1,4 +1,4 @@
-"""`metering context`: captured descriptions of networks, in immutable versions, by which logs are classified."""
+"""`metering context`: captured descriptions of networks, in immutable versions, by which traffic is classified."""
 
 from __future__ import annotations
 
@@ -68,13 +68,13 @@ def capture(
         typer.Option("--into", "-o", metavar="DIR", help="Folder for the context. Default: the stage's bucket."),
     ] = None,
 ) -> None:
-    """Capture a context: a description of networks and flow logs, used to classify the traffic in logs.
+    """Capture a context: a description of networks and flow logs, by which the traffic in logs is classified.
 
     The command only reads from AWS: EC2's Describe actions in each region, for this account and each --role-arn, and
-    AWS's list of address ranges. With -o no stage is needed, and the calls go to AWS unless --endpoint is given.
+    AWS's list of address ranges. With -o, no stage is required, and the calls go to AWS unless --endpoint is given.
 
-    A context takes effect at the next full hour, and never changes. A context equal to the newest one is not stored
-    again.
+    A context takes effect at the next full hour, and is never changed. If a context equals the newest stored context,
+    it is not stored again.
     """
     from metering.adapters.description_files import described_by_file
     from metering.reports.operators.ingest_answer import captured_answer
@@ -115,7 +115,7 @@ def list_(session: Session, folder: FolderOption = None) -> None:
 def show(
     session: Session,
     which: Annotated[
-        str, argument("CONTEXT", "The hour from which the context holds, or the start of its name.")
+        str, argument("CONTEXT", "The hour at which the context takes effect, or the beginning of its name.")
     ] = "newest",
     folder: FolderOption = None,
 ) -> None:
@@ -130,7 +130,7 @@ def show(
 
 @contextmanager
 def _ranges_explained() -> Iterator[None]:
-    """Explain what to do if the address ranges cannot be fetched."""
+    """Explain what to do if the address ranges cannot be downloaded."""
     from metering.adapters.description_files import OPERATION
 
     try:
@@ -168,7 +168,7 @@ def _described_by_aws(
 
 
 def _kept(session: Session, description: Mapping[str, object], folder: Path | None) -> Captured:
-    """Store the context of a description; in a stage, only after the user's consent."""
+    """Store the context made from a description; in a stage, only with the user's consent."""
     from metering.onramps.context.store import capture_context, context_from
 
     now_s = int(time.time())

@@ -1,4 +1,4 @@
-"""`metering deploy`, `upgrade` and `uninstall`: the versions of a stage's regions, and the planned changes."""
+"""`metering deploy`, `upgrade` and `uninstall`: the versions of a stage's regions, and plans of changes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def check_formats(surveyed: Sequence[Surveyed]) -> None:
     """Refuse to deploy code that does not support the data format of a region.
 
     Raises:
-        CommandFailedError: A region's data format is not supported; the error states the cure.
+        CommandFailedError: The data format of a region is not supported; the error says what to do.
     """
     for each in surveyed:
         try:
@@ -64,7 +64,7 @@ def check_formats(surveyed: Sequence[Surveyed]) -> None:
 
 
 def plan_lines(fleet: Fleet, surveyed: Sequence[Surveyed], waves: int) -> Iterator[str]:
-    """Lines of the plan: the surveyed regions (at least one), and the number of waves."""
+    """Lines of the plan, from the surveyed regions (at least one) and the number of waves."""
     config = fleet.config
     yield f"{'Rehearsal of' if fleet.rehearsal else 'Deployment of'} stage {config.stage}, version {surveyed[0].own}:"
     for each in surveyed:
@@ -117,12 +117,12 @@ def from_to(surveyed: Surveyed) -> str:
 
 
 def deployed_version(surveyed: Surveyed) -> str:
-    """Deployed version, from the region's stacks if they state it."""
+    """Deployed version, as stated by the region's stacks if they do so."""
     return str(surveyed.deployed) if surveyed.deployed else f"{LAST_SILENT_VERSION} or older"
 
 
 def _lacks_pager(fleet: Fleet) -> bool:
-    """Whether the deployment would fail at its last step, because the settings of a new region have no pager."""
+    """Whether the deployment would fail at its last step, because a new region's settings have no pager."""
     paged = any(each.severity == "page" for each in fleet.config.subscriptions)
     return fleet.rules.pager_needed and not fleet.no_pager and not paged
 
@@ -164,9 +164,9 @@ def deploy(
 ) -> None:
     """Deploy this checkout to a region: opt in, bootstrap, preflight, deploy, canary, bake.
 
-    --region names a region, or all regions that the stage's rules allow. The default is the home region, which is
-    always deployed first. The command continues where an earlier run stopped. On an emulator, deploying a stage meant
-    for AWS is only a rehearsal.
+    --region names one region, or all regions that the stage's rules allow. The default is the home region, which is
+    always deployed first. The command resumes where an earlier run stopped. If a stage meant for AWS is deployed to an
+    emulator, this is only a rehearsal.
     """
     checkout_dir()
     options = stages.SettingsOptions.of(settings, unset, settings_file)
@@ -194,7 +194,7 @@ def deploy(
 
 
 def _planned(session: Session, fleet: Fleet) -> RolloutPlan:
-    """Regions to deploy to, in waves."""
+    """The regions to which this run deploys, in waves."""
     from metering.fleet.rollout import RolloutPlan
 
     home = fleet.home
@@ -207,7 +207,7 @@ def _planned(session: Session, fleet: Fleet) -> RolloutPlan:
 
 
 def _deploy(session: Session, fleet: Fleet, surveyed: Sequence[Surveyed], planned: RolloutPlan) -> list[RegionState]:
-    """Deploy to regions in order, and stop after a region that is not ready."""
+    """Deploy to regions in order; stop after a region that does not become ready."""
     if session.named_region == "all":
         return [*fleet.manager.reconcile(redeploy=True, plan=planned).built]
     states: list[RegionState] = []
@@ -254,9 +254,9 @@ def upgrade(
 ) -> None:
     """Bring the regions where the stage is deployed to the version of this checkout, newer or older.
 
-    Regions are changed wave by wave. The default is the home region; --region names another region, or all. A change to
-    an older version is a rollback, and is refused if that version does not support the data format. The command
-    continues where an earlier run stopped.
+    Regions are upgraded wave by wave. The default is the home region; --region names another region, or all regions. A
+    change to an older version is a rollback; it is refused if the older version does not support the data format. The
+    command resumes where an earlier run stopped.
     """
     options = stages.SettingsOptions.of(settings, unset, settings_file)
     fleet = deploying_fleet(session, options=options, no_pager=no_pager, verbose=verbose, names_home=False)
@@ -345,9 +345,9 @@ def uninstall(
 ) -> None:
     """Take the stage out of service in all its regions, the home region last, and list what remains.
 
-    Without --delete-data all data stays, and a later `metering deploy` uses it again. With --delete-data, resources
-    that the stage retains (prod: tables, bucket, key, queues, logs) stay outside of any stack: the list says how to
-    delete each. The command is refused while batches are in flight or in a dead-letter queue.
+    Without --delete-data, all data stays, and a later `metering deploy` uses it again. With --delete-data, resources
+    that the stage retains (prod: tables, bucket, key, queues, logs) remain outside of any stack: the list says how to
+    delete each of them. The command is refused while batches are in flight or in a dead-letter queue.
     """
     fleet = deploying_fleet(session)
     regions = fleet.uninstall.regions()

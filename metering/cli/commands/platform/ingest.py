@@ -1,4 +1,4 @@
-"""`metering ingest`: meters existing log files of AWS, or in a dry run prints the totals that they would add."""
+"""`metering ingest`: meters existing log files of AWS or, in a dry run, prints the totals that they would add."""
 
 from __future__ import annotations
 
@@ -92,12 +92,13 @@ def ingest(
 ) -> None:
     """Meter existing log files: each file once, no matter how often it is ingested.
 
-    A file is identified by the name that AWS gave it, or by its content. After Ctrl-C or a failure, the next run
-    resumes and counts nothing twice. With --dry-run nothing is metered, and no AWS account is needed.
+    A file is identified by the name that AWS gave it, or else by its content. After Ctrl-C or a failure, the next run
+    resumes the work and counts nothing twice. With --dry-run, nothing is metered, and no AWS account is required.
 
-    s3:// is read from AWS, even for a stage on an emulator, unless --endpoint is given.
+    Files on s3:// are read from AWS, even for a stage on an emulator, unless --endpoint is given.
 
-    Exits with 1 if a file is refused, or its content changed since it was metered: such content is not in the totals.
+    The exit code is 1 if a file is refused, or if its content changed since it was metered: such content is not in the
+    totals.
     """
     from metering.cli.ingesting import Choice, Unnamed, surveyed, targets_of
 
@@ -141,8 +142,8 @@ class _Told:
     Attributes:
         dry_run: Nothing was metered.
         detail: One row a file.
-        with_context: Whether a context classified the files' traffic.
-        overlap: Traffic that several flow logs logged; None if a context already checked this.
+        with_context: Whether the files' traffic was classified by a context.
+        overlap: Traffic that several flow logs recorded; None if a context already checks for such traffic.
     """
 
     dry_run: bool
@@ -152,7 +153,7 @@ class _Told:
 
 
 def _done(session: Session, choice: Choice, survey: Survey, *, subject: str, dry_run: bool, detail: bool) -> None:
-    """Process the files, and write the answer."""
+    """Process the files, and print the answer."""
     from metering.cli.ingesting import Ran, measuring, run, taking
     from metering.onramps.ingest.trial import Overlap
 
@@ -202,7 +203,7 @@ def _tell(session: Session, ran: Ran, told: _Told) -> None:
     if unclassified := hint(totals, with_context=told.with_context, dry_run=told.dry_run):
         say(unclassified)
     if not totals.balance.holds:
-        # An unequal balance is a defect: a reader and the rules count the same lines.
+        # A balance that differs is a defect, because a reader and the rules count the same lines.
         raise CommandFailedError("The balance of these files does not hold: lines or bytes are missing in it.")
     if not told.dry_run and totals.files["metered"]:
         say("To wait until it is in the totals: metering verify --wait 10m")
@@ -223,7 +224,7 @@ def _left_out(files: int) -> str:
 
 
 def _named_by(told: _Told) -> str:
-    """Text on where to find the files that are not in the totals."""
+    """Sentence that says where the files that are not in the totals are named."""
     if not told.dry_run:
         return "They are named in: metering quarantine list --kind file"
     return "Their problem stands in their rows." if told.detail else "To see each of them: --detail"
@@ -241,7 +242,7 @@ def _ingest(session: Session, choice: Choice) -> LogIngest:
 
 
 def _contexts(session: Session, choice: Choice) -> Timeline:
-    """Contexts of a dry run: from the folder, from a named stage, or none."""
+    """Contexts for a dry run: from the folder or, without one, from a named stage; otherwise none."""
     from metering.onramps.context.store import ContextStore, Timeline
     from metering.wiring.onramps import RememberedContexts, folder_contexts
 
@@ -253,7 +254,7 @@ def _contexts(session: Session, choice: Choice) -> Timeline:
 
 
 def _check_contexts(folder: Path | None) -> None:
-    """Refuse a folder without contexts, because classifying the files needs them."""
+    """Refuse a folder that has no contexts, because they are required to classify the files."""
     from metering.wiring.onramps import folder_contexts
 
     if folder is not None and not folder_contexts(folder).timeline().versions:
@@ -291,7 +292,7 @@ def _flow_log(text: str | None) -> str:
 
 
 def _since(text: str | None) -> int | None:
-    """The time of `--since`: a duration before now, or a time, date or month."""
+    """The time that `--since` states: as a duration before now, or as a time, date or month."""
     if text is None:
         return None
     now_s = int(time.time())

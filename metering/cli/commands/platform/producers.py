@@ -72,9 +72,10 @@ def add(
 ) -> None:
     """Register a producer in this region: create its role and its entry, and show the setup of its workload.
 
-    The role may send to the queue, and put objects below two prefixes of its own. Adding a producer again changes its
-    accounts or who may assume its role, or registers a recreated role's new id. If the stage's setting `producers` is
-    `registered`, batches of all other senders are refused; if it is `open`, senders are not checked.
+    The role may send to the queue, and put objects below two prefixes of the producer. Adding a producer again can
+    change its accounts and who may assume its role, and registers the new id of a recreated role. If the stage's
+    setting `producers` is `registered`, the service refuses batches of all other senders; if it is `open`, senders are
+    not checked.
     """
     from metering.operations.access import producer_problems
 
@@ -99,16 +100,16 @@ def add(
 
 @command(producers, "list", "metering producers list --format table", reads=True, everywhere=True)
 def list_(session: Session) -> None:
-    """List registered producers with their accounts and roles, and whether this stage checks senders against them."""
+    """List registered producers with their accounts and roles, and whether this stage checks senders."""
     session.write(everywhere(session, _everyone))
 
 
 @command(producers, "show", "metering producers show edge-7f3a", reads=True)
 def show(session: Session, name: NameArgument) -> None:
-    """Show a producer: its names, the setup of its workload, and problems that would get its batches refused.
+    """Show a producer: its names, the setup of its workload, and problems for which its batches would be refused.
 
-    It warns if the role was recreated, because SQS then reports another id; if the role trusts a deleted principal; and
-    if this endpoint gives all senders one id, as emulators do.
+    The command warns if the role was recreated, because SQS then reports another id; if the role trusts a deleted
+    principal; and if this endpoint gives all senders one id, as emulators do.
     """
     region = session.region()
     shown = _book(region).show(name)
@@ -121,8 +122,8 @@ def show(session: Session, name: NameArgument) -> None:
 def remove(session: Session, name: NameArgument) -> None:
     """Remove a producer from the registry, and delete its role. Batches that the producer sent before stay metered.
 
-    Drain the queue and retry the producer's quarantine first: if senders are checked, its remaining batches are refused
-    within a minute. The role is deleted with the last region in which the producer is registered.
+    First drain the queue, and retry the producer's quarantine: if senders are checked, batches that remain are refused
+    within a minute. The role is deleted when the producer is removed from the last region in which it is registered.
     """
     region = session.region()
     book = _book(region)
@@ -198,8 +199,8 @@ def create(
 ) -> None:
     """Make a token for the HTTP API of this region, and show it once.
 
-    The ledger stores only a hash of the secret, so nobody can show it again: make another token if it is lost. Clients
-    send the token as a header: Authorization: Bearer mtr_...
+    The ledger stores only a hash of the secret, so the secret cannot be shown again: create another token if it is
+    lost. Clients send the token as a header: Authorization: Bearer mtr_...
     """
     from metering.operations.access import token_problems
 
@@ -226,9 +227,9 @@ def create(
 
 @command(token, "list", "metering token list --format table", reads=True, everywhere=True)
 def list_tokens(session: Session) -> None:
-    """List tokens, the newest first, with what their holders may see. No secret is shown, because none is stored.
+    """List tokens, the newest first, with what their holders may see. Secrets are not shown, because none is stored.
 
-    Expired tokens stay in the list for some days.
+    Expired tokens remain in the list for some days.
     """
     session.write(everywhere(session, lambda region: tokens_answer(_token_book(region).list(), now_s=_now_s(region))))
 
@@ -237,9 +238,10 @@ def list_tokens(session: Session) -> None:
 def revoke(
     session: Session, token_id: Annotated[str, argument("TOKEN", "Id of the token: the part after mtr_.")]
 ) -> None:
-    """Revoke a token. The HTTP API refuses the token within a minute.
+    """Revoke a token. The HTTP API stops accepting the token within a minute.
 
-    A token that is already revoked stays as it is. A whole token is also accepted: its id is used.
+    If the token is already revoked, nothing changes. You may also give the whole token, from which the command takes
+    the id.
     """
     region = session.region()
     book = _token_book(region)
@@ -291,9 +293,9 @@ def sources(
 ) -> None:
     """Show the producers that number their batches: last number, last batch, and numbers that never arrived.
 
-    The figures are as old as the reconciler's last full scan of the markers. To scan now: metering reconcile
+    The figures date from the reconciler's last full scan of the markers. To scan now: metering reconcile
 
-    A number counts as missing if two scans at least 15 minutes apart did not find it.
+    A number counts as missing if two scans, at least 15 minutes apart, did not find it.
     """
     from metering.wiring.answers.operators import sources_of
 
@@ -311,7 +313,7 @@ def sources(
 
 
 def _notes(figures: SourceFigures) -> Iterator[tuple[str, str]]:
-    """Notes on the figures, each with its style."""
+    """Notes on the figures, each with the style in which it is printed."""
     if not figures.scanned_ms // 1000:
         yield "The reconciler has not done a full scan yet. To do it now: metering reconcile", ""
     else:
@@ -329,18 +331,19 @@ def accept_gap(
         str, argument("NUMBERS", "One number, a range FIRST-LAST, or `all` numbers that are missing now.")
     ],
 ) -> None:
-    """Accept that some numbers never arrived. Accepted gaps no longer count, and do not hold back reports.
+    """Accept that some numbers will never arrive. Accepted gaps no longer count, and no longer delay reports.
 
-    If a batch with such a number still arrives, it is metered as usual. The reconciler applies this at its next tick.
+    If a batch with such a number arrives after all, it is metered as usual. The reconciler applies this at its next
+    tick.
     """
     _rule(session, source, RulingKind.ACCEPT_GAP, _numbers(numbers))
 
 
 @command(sources_app, "forget", "metering sources forget edge-7f3a", reads=True, changes=True)
 def forget(session: Session, source: Annotated[str, argument("SOURCE", "The producer's source_id.")]) -> None:
-    """Forget a producer: its last number, gaps and silence. Batches that the producer sent stay metered.
+    """Forget a producer's last number, its gaps and its silence. Batches that the producer has sent stay metered.
 
-    If the producer sends again, its numbering starts with that batch. The reconciler applies this at its next tick.
+    If the producer sends again, its numbering begins with that batch. The reconciler applies this at its next tick.
     """
     _rule(session, source, RulingKind.FORGET, None)
 

@@ -50,7 +50,7 @@ _DEPLOYED = ListedRows(
 
 
 def need_home(fleet: Fleet) -> None:
-    """Build a missing home region first: it stores the state of all regions."""
+    """If there is no home region, build it first: it stores the state of all regions."""
     home = fleet.home
     if fleet.ports.stacks.describe(home, fleet.ports.builder.stacks().data) is None:
         fleet.say(home, "the home region is not built yet; it comes first")
@@ -62,14 +62,14 @@ def check_rules(fleet: Fleet, regions: Sequence[str], *, outside: bool) -> str:
 
     Args:
         fleet: The stage's regions.
-        regions: Regions to build or deploy to.
+        regions: Regions that are to be built or deployed to.
         outside: `--outside-rules` was given.
 
     Returns:
-        A sentence about regions outside the rules, with a leading space; empty without such regions.
+        A sentence about regions outside the rules, with a leading space; empty if there are none.
 
     Raises:
-        WrongUsageError: A region is outside the rules, and `outside` is false.
+        WrongUsageError: A region is outside the rules, but `outside` is false.
     """
     with stages.settings_explained():
         settings = fleet.settings.of(fleet.home)
@@ -95,10 +95,10 @@ def _stands(state: RegionState | None) -> bool:
 
 
 def fail_unless_ready(states: Sequence[RegionState]) -> None:
-    """Fail if a region is not ready. The reason was printed when the region failed.
+    """Fail if a region is not ready. The reason has already been printed, when the region failed.
 
     Raises:
-        CommandFailedError: A region is not ready; the error has the advice of the first such region.
+        CommandFailedError: A region is not ready; the error has the advice for the first such region.
     """
     first = next((state for state in states if state.phase is not Phase.READY), None)
     if first is not None:
@@ -106,7 +106,7 @@ def fail_unless_ready(states: Sequence[RegionState]) -> None:
 
 
 def tell_changes(fleet: Fleet, regions: Sequence[str]) -> str:
-    """Print the changes to the regions' settings, and return a sentence about them."""
+    """Print the changes to the regions' settings; returns one sentence about these changes."""
     lines = changes_of(fleet, regions)
     for line in lines:
         say(line, "yellow")
@@ -117,7 +117,7 @@ def tell_changes(fleet: Fleet, regions: Sequence[str]) -> str:
 
 
 def _unchanged(fleet: Fleet, regions: Sequence[str]) -> dict[str, list[str]]:
-    """Group regions with unchanged or new settings by the text to print."""
+    """Group regions, whose settings are unchanged or new, by the text to print about the settings."""
     found: dict[str, list[str]] = {}
     for region in regions:
         text = "nothing changes"
@@ -130,7 +130,7 @@ def _unchanged(fleet: Fleet, regions: Sequence[str]) -> dict[str, list[str]]:
 
 
 def write_states(session: Session, states: Sequence[RegionState]) -> None:
-    """Write the regions' states, but no table after a failure, because the reason was already printed."""
+    """Write the states of regions, but after a failure no table, because the reason was already printed."""
     form = chosen_format(session.form, session.output, terminal=sys.stdout.isatty())
     if form is Format.TABLE and any(state.phase is Phase.FAILED for state in states):
         return
@@ -146,7 +146,7 @@ def ended(states: Sequence[RegionState]) -> str:
 
 
 def deployed_row(fleet: Fleet, state: RegionState, *, detect: bool) -> dict[str, Cell]:
-    """Table cells about a region's stacks; for a region without a state, also about its problem.
+    """Table cells about a region's stacks; if the region has no recorded state, also about its problem.
 
     With `detect`, CloudFormation compares the stacks with their resources.
     """
@@ -169,7 +169,7 @@ def _found(fleet: Fleet, region: str, *names: str) -> list[StackStatus]:
 
 
 def _unnoted(state: RegionState, own: Sequence[StackStatus]) -> bool:
-    """Whether the region's stacks were deployed without writing its state, as by `local up` or the CDK."""
+    """Whether the region's stacks were deployed without recording its state, as `local up` or the CDK does."""
     return state.phase is Phase.ABSENT or (state.phase is Phase.REMOVED and _run(own))
 
 
@@ -180,7 +180,7 @@ def _run(own: Sequence[StackStatus]) -> bool:
 def _unknown(
     state: RegionState, own: Sequence[StackStatus], broken: Sequence[StackStatus], *, stage: str
 ) -> dict[str, Cell]:
-    """Table cells for a region with stacks whose state is missing or outdated."""
+    """Table cells for a region that has stacks, but whose recorded state is missing or outdated."""
     if broken:
         first = broken[0]
         again = "deleted and made again" if first.never_created else "deployed again"
@@ -198,7 +198,7 @@ def _unknown(
 def _release(stacks: Sequence[StackStatus]) -> dict[str, Cell]:
     if not stacks:
         return {"version": None, "data_format": None, "commit": None, "rehearsal": None}
-    # The functions' release counts: they are the code that runs. A region out of service has only its data stack.
+    # The functions' release is used, because it is the code that runs. A region out of service has only its data stack.
     telling = next((stack for stack in stacks if stack.name.endswith("-pipeline")), stacks[0])
     release = telling.release
     return {
@@ -238,7 +238,7 @@ def plan(
     unset: stages.UnsetOption = None,
     settings_file: stages.FileOption = None,
 ) -> None:
-    """Show which regions `reconcile` would build, in which waves, and why it skips others."""
+    """Show which regions `reconcile` would build, in which waves, and why it would skip others."""
     _write_plan(session, stages.SettingsOptions.of(settings, unset, settings_file), redeploy=False)
 
 
@@ -272,8 +272,8 @@ def add(
 ) -> None:
     """Build a region until it is ready: opt in, bootstrap, preflight, deploy, canary, bake.
 
-    The command continues where an earlier run stopped. A region that the account API does not list is built, too. A
-    region that the stage's rules exclude needs --outside-rules.
+    The command resumes where an earlier run stopped. A region is built even if the account API does not list it. A
+    region excluded by the stage's rules requires --outside-rules.
     """
     connecting.checked_region(name, every=False)
     if not dry_run:
@@ -318,7 +318,7 @@ def reconcile(
     redeploy: RedeployOption = False,
     verbose: stages.VerboseOption = False,
 ) -> None:
-    """Build all missing regions that the account has and the stage's rules allow, wave by wave."""
+    """Wave by wave, build all missing regions that the account has and the stage's rules allow."""
     options = stages.SettingsOptions.of(settings, unset, settings_file)
     if dry_run:
         _write_plan(session, options, redeploy=redeploy)
@@ -375,8 +375,8 @@ def status(
 def remove(session: Session, name: RegionArgument, dry_run: DryRunOption = False) -> None:
     """Take a region out of service: stop its intake, drain it, delete its pipeline, API and alarms. Its data stays.
 
-    The command is refused while batches are in flight or in the dead-letter queue, and for the home region while other
-    regions exist.
+    The command is refused while batches are in flight or in the dead-letter queue; for the home region, it is refused
+    while other regions exist.
     """
     connecting.checked_region(name, every=False)
     fleet = deploying_fleet(session)

@@ -1,4 +1,4 @@
-"""`metering settings`: a stage's deployed settings, the settings file, and the difference."""
+"""`metering settings`: a stage's deployed settings, the settings file, and the difference between them."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def show(
     toml: Annotated[bool, switch("--toml", "Print the given settings as a table of a settings file.")] = False,
     as_set: Annotated[bool, switch("--as-set", "Print the given settings as --set options.")] = False,
 ) -> None:
-    """Show the deployed settings of a stage, and the origin of each: default, base, file or set.
+    """Show the deployed settings of a stage, and where each came from: default, base, file or set.
 
-    The settings file is not read here; `metering settings diff` compares it with the deployed values.
+    The command does not read the settings file; `metering settings diff` compares the file with the deployed values.
     """
     fleet = fleet_of(session)
     found = _deployed(fleet, _regions(session, fleet))
@@ -74,7 +74,7 @@ def diff(
     file: stages.FileOption = None,
     check: Annotated[bool, switch("--check", "Exit with 1 if anything differs.")] = False,
 ) -> None:
-    """Show which settings the next deployment of a region would change, and change nothing."""
+    """Show which settings the next deployment of a region would change; this changes nothing."""
     from metering.fleet.settings.regions import consequences, differences
 
     fleet = deploying_fleet(session, options=stages.SettingsOptions.of(given, unset, file))
@@ -134,14 +134,14 @@ def fields(session: Session) -> None:
 
 
 def _regions(session: Session, fleet: Fleet) -> list[str]:
-    """The region of `--region`, or all regions that hold data according to the home region."""
+    """The region of `--region`, or all regions that hold data according to the home region's records."""
     if session.region_name != "all":
         return [session.region_name]
     return fleet.regions.holding_data
 
 
 def _deployed(fleet: Fleet, regions: Sequence[str]) -> dict[str, Planned]:
-    """Settings of each deployed region; warnings about them go to stderr."""
+    """Settings of each deployed region; warnings about the settings go to stderr."""
     found: dict[str, Planned] = {}
     for region in regions:
         with fleet.reaching_home():
@@ -174,7 +174,7 @@ def _source(each: Planned, name: str) -> str:
 
 
 def _text(value: object) -> str:
-    """A value in the form used in a settings file or with `--set`."""
+    """A value as it is written in a settings file or with `--set`."""
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value)

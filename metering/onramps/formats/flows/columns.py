@@ -25,7 +25,7 @@ NUMBERS = ("bytes", "start", "end")
 STATUS = "log-status"
 ACTION = "action"
 _OWNERS = ("interface-id", "resource-id", "instance-id")
-# Names of future fields have this form, too, as in versions 2 to 11.
+# Names of future fields will have this form, too, like those of versions 2 to 11.
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
 _TRANSIT_GATEWAY = "tgw-id"
 
@@ -142,7 +142,7 @@ def parsed(data: bytes, layout: Layout, letters: frozenset[bytes]) -> tuple[Rows
     Returns:
         The rows; and for lines with a wrong field count, index of the line in `data` -> field count.
     """
-    # Arrow also accepts hexadecimal numbers, and trims tabs.
+    # Arrow would also accept hexadecimal numbers and trim tabs.
     if b"\t" not in letters and not _may_have_hexadecimal(data, letters):
         try:
             table, misfits = _table(data, layout, pa.int64())
@@ -160,7 +160,7 @@ def parsed(data: bytes, layout: Layout, letters: frozenset[bytes]) -> tuple[Rows
 def rows_with(
     column: pa.DictionaryArray, chosen: Callable[[str], bool], *, null: bool = False
 ) -> pa.BooleanArray | None:
-    """Mask of rows with a chosen text, and with `null` of rows without text; None if no row matches."""
+    """Mask of rows with a chosen text and, if `null`, of rows without text; None if no row matches."""
     words = column.dictionary.to_pylist()
     return rows_of(column, [place for place, word in enumerate(words) if chosen(word)], null=null)
 
@@ -175,7 +175,7 @@ def rows_of(column: pa.DictionaryArray, places: Collection[int], *, null: bool =
 
 
 def _filled(data: bytes) -> tuple[bytes, list[int]]:
-    """Replace empty lines by placeholders, because Arrow would read lines with empty fields."""
+    """Replace empty lines by placeholders, because Arrow would read an empty line as a line of empty fields."""
     lines = data.split(b"\n")
     empty = [place for place, line in enumerate(lines[:-1]) if not line]
     for place in empty:
@@ -221,13 +221,13 @@ def _table(data: bytes, layout: Layout, number: pa.DataType) -> tuple[pa.Table, 
     types = dict.fromkeys(layout.texts, WORDS) | dict.fromkeys(NUMBERS, number)
     table = csv.read_csv(
         pa.BufferReader(data),
-        # Arrow gives the line numbers of misfits only for a single block in one thread.
+        # Arrow gives the line numbers of misfits only if a single block is parsed in one thread.
         read_options=csv.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=layout.names),
         parse_options=csv.ParseOptions(
             delimiter=" ", quote_char=False, ignore_empty_lines=False, invalid_row_handler=note
         ),
         convert_options=csv.ConvertOptions(
-            # The block's encoding was checked before.
+            # The encoding of the block has already been checked.
             check_utf8=False,
             column_types=types,
             include_columns=list(types),

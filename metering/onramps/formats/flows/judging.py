@@ -23,9 +23,9 @@ from metering.usage.usage_types import is_region
 
 _ACCOUNT = re.compile(r"[0-9]{12}")
 _UNKNOWN = "unknown"
-# Maximum length of a resource id (docs/contract.md). No flow log text that is used is longer.
+# Maximum length of a resource id (docs/contract.md). No text of a flow log that is used is longer.
 _MAX_CHARS = 512
-# Number of cached valid texts. The cache is bounded, because internet addresses are unbounded.
+# Number of valid texts that are cached. The cache is bounded, because the number of internet addresses is not.
 _REMEMBERED = 200_000
 
 
@@ -94,14 +94,14 @@ class Texts:
                 yield bad, reason, f"{attribute.replace('_', '-')} {detail}"
 
 
-# Times of 13 digits are in milliseconds, contrary to AWS's documentation. All other times have at most 10 digits until
-# the year 2286.
+# Times with 13 digits are in milliseconds, contrary to AWS's documentation. Until the year 2286, all other times have
+# at most 10 digits.
 _MILLISECONDS_FROM = 10**12
 _TIMES_BELOW_S = 10**10
 
 
 class RefusedRows(NamedTuple):
-    """Rows refused for one reason: the first rows, the number of all rows, and the sum of their stated bytes."""
+    """Rows refused for one reason: the first of the rows, the number of all rows, and the sum of all stated bytes."""
 
     rows: list[int]
     reason: str
@@ -149,7 +149,7 @@ class RowJudge:
     def _judge_status(self) -> None:
         status = self._rows.words.get(STATUS)
         if status is None:
-            # In a log without a status field, absent bytes mean that there was no traffic.
+            # In a log without a status field, missing bytes mean that there was no traffic.
             self.nodata = self._take(self._without_bytes()).lines
             return
         self.nodata = self._take(rows_with(status, lambda word: word == "NODATA")).lines
@@ -204,7 +204,7 @@ class RowJudge:
         self._refuse(long, LineReason.SPANS_OVER_AN_HOUR, "from start to end is more than an hour")
 
     def _taken(self, mask: pa.BooleanArray | None) -> pa.BooleanArray | None:
-        """Remove the live rows in `mask` from `live`, and return the removed rows; None if there are none."""
+        """Remove the live rows in `mask` from `live`, and return the removed rows; None without such rows."""
         if mask is None:
             return None
         taken = mask if self.live is None else pc.and_(mask, self.live)
@@ -257,7 +257,7 @@ _OBSERVATION = cast("Callable[[tuple[object, ...]], Observation[FlowHop]]", part
 
 
 class _Numbers(dict[str, int]):
-    """Mapping of texts to numbers, assigned from 0 on. A known text is found without a Python call."""
+    """Maps texts to numbers, which are assigned from 0 on. A known text is found without a Python call."""
 
     def __missing__(self, text: str) -> int:
         number = self[text] = len(self)
@@ -381,8 +381,8 @@ def _list(column: pa.ChunkedArray) -> list[int]:
     return data.cast("q" if width == 8 else "i").tolist()
 
 
-# A block is passed on at this many groups, to limit its memory, or at this many lines, to show progress. If blocks were
-# smaller, the same groups would be judged over and over.
+# A block is passed on when it has this many groups, to limit its memory, or this many lines, to show progress. If
+# blocks were smaller, the same groups would be judged repeatedly.
 _MOST_GROUPS = 60_000
 _MOST_LINES = 500_000
 

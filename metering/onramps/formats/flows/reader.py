@@ -144,7 +144,7 @@ class FlowText:
             raise LogFileRefusedError(FileReason.NO_HEADER, "no line of the file could be read")
         rows, misfits = parsed(block.data, layout, block.letters)
         header = sum(not taken.reason for taken in block.taken.values())
-        # Headers were counted before, and empty lines have no fields.
+        # Headers have already been counted, and empty lines have no fields.
         self._bad.add(sum(map(bool, misfits.values())) - header)
         lines = _Lines(block, misfits, len(layout.names))
         self._maker.add(
@@ -171,7 +171,7 @@ def _headers(block: LineBlock) -> Iterator[_Header]:
     at = 0
     place, counted = 0, 0
     if block.first == 1:
-        # If the first header lacks the field `bytes`, the file is refused for that reason.
+        # If the first header has no field `bytes`, the file is refused for that reason.
         end = data.index(b"\n")
         names = header_names(data[:end].decode().lstrip("\ufeff"))
         if names is not None:
@@ -197,9 +197,9 @@ def _section(block: LineBlock, begin: tuple[int, int], end: tuple[int, int], hea
 
 
 _ACCOUNT_DIGITS = 12
-# Texts that writers use for an absent value, besides null. `None` comes from Python's `str`.
+# Besides null, texts that writers use for an absent value. `None` comes from Python's `str`.
 _ABSENT = frozenset(("-", "", "None"))
-# Path 0 does not exist: an integer column has 0 where a text column has `-`.
+# Path 0 does not exist: where a text column has `-`, an integer column has 0.
 _NO_PATH = frozenset(("0",))
 
 
@@ -257,10 +257,10 @@ def _without(indices: pa.Int32Array, places: Sequence[int]) -> pa.Int32Array:
     return pc.if_else(gone, None, indices)
 
 
-# VPC flow logs as Parquet. Columns have AWS's names with `_` instead of `-`. They hold numbers or texts, depending on
-# the writer. AWS writes texts as STRING, and numbers as INT_32 and INT_64. Other tools write numbers as texts and
-# accounts as integers, which lose leading zeros: integers are padded to 12 digits. An account text of 11 digits is
-# refused, because any of its digits may be missing.
+# VPC flow logs as Parquet. Columns have AWS's names with `_` instead of `-`. The columns hold numbers or texts,
+# depending on the writer. AWS writes texts as STRING, and numbers as INT_32 and INT_64. Other tools write numbers as
+# texts and accounts as integers, which lose leading zeros: integers are padded to 12 digits. An account text of 11
+# digits is refused, because the missing digit may be any of the 12.
 
 _BATCH_ROWS = 32_768
 _BUFFER_BYTES = MIB

@@ -1,7 +1,7 @@
 """AWS's CUR 2.0: its 113 columns for a charge. Columns of reservations, savings plans and the like stay empty.
 
-Readers of CUR use column positions, so a file has all columns in AWS's order. In Parquet, amounts are doubles, as in
-AWS's files, but in no other export; a double holds the ten decimals of any amount below 524,288. CSV has all digits.
+Readers of CUR rely on column positions, so a file has all columns in AWS's order. Only in Parquet are amounts doubles,
+as in AWS's files; a double represents the ten decimals of any amount below 524,288. CSV has all digits.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _OFFER = "AWSDataTransfer"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurTerms:
-    """Inputs of columns beside charges; blended rates are 1e-10 USD a GB, by payer, month of use and SKU."""
+    """Inputs that columns need besides charges; blended rates are 1e-10 USD per GB, by payer, month of use and SKU."""
 
     grain: grains.Grain
     books: Sequence[PriceBook] = ()
@@ -113,7 +113,7 @@ def _lines(terms: CurTerms) -> Iterator[Column]:
 
 @dataclass(slots=True)
 class _Blended:
-    """Blended rates: a payer's average price per GB of a SKU in a month. Mutable: it caches the rates of a batch."""
+    """Blended rates: a payer's average price per GB of a SKU in a month. Mutable: caches a batch's rates."""
 
     terms: CurTerms
     _last: tuple[Batch, pa.Array] | None = None

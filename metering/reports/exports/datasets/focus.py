@@ -1,6 +1,6 @@
-"""FOCUS 1.2 and 1.4, dataset CostAndUsage: every column and its value for a charge.
+"""FOCUS 1.2 and 1.4, dataset CostAndUsage: every column, and the column's value for a charge.
 
-Columns that do not apply to data transfer are present and null: the official validator requires all columns. Amounts
+Columns that do not apply to data transfer are null, but present: the official validator requires all columns. Amounts
 follow the line rule of AWS's bills, quantities are GiB (a GB of FOCUS is 10^9 bytes), ids are texts, times are UTC.
 """
 
@@ -37,7 +37,7 @@ _NULL_TEXTS_OF_1_4 = (
 
 
 def focus_columns(version: FocusVersion, grain: grains.Grain, names: Mapping[str, str]) -> list[Column]:
-    """The 57 columns of CostAndUsage 1.2 or the 65 of 1.4, sorted by name, followed by our own columns."""
+    """The 57 columns of CostAndUsage 1.2 or the 65 columns of 1.4, sorted by name, followed by our own columns."""
     standard = (*_billed(), *_priced(), *_lines(grain, names), *_of_version(version))
     return [*sorted(standard, key=lambda column: column.name), *_own()]
 
@@ -58,7 +58,7 @@ def _billed() -> Iterator[Column]:
     yield from batches.billed("payer.currency", "BillingCurrency", "PricingCurrency")
     yield from batches.billed("begins_s", "BillingPeriodStart", kind="time")
     yield from batches.billed("ends_s", "BillingPeriodEnd", kind="time")
-    # Credit notes take back and bill again, so the sign of their lines varies.
+    # Credit notes reverse lines and bill them again, so the sign of their lines varies.
     yield from batches.billed(lambda it: "Adjustment" if it.credit_of else "Usage", "ChargeCategory")
     yield from batches.billed(lambda it: "Correction" if it.later else None, "ChargeClass")
     yield from batches.always("Usage-Based", "ChargeFrequency")
@@ -105,7 +105,7 @@ def _lines(grain: grains.Grain, names: Mapping[str, str]) -> Iterator[Column]:
 
 
 def _own() -> Iterator[Column]:
-    """Columns of our own, whose names begin with `x_`, as FOCUS requires."""
+    """Columns that FOCUS does not define, whose names begin with `x_`, as FOCUS requires."""
     yield from batches.priced("rated.line.usage_type", "x_UsageType")
     yield from batches.priced("rated.line.service", "x_ServiceCode")
     yield from batches.priced(operation, "x_Operation")
@@ -118,7 +118,7 @@ def _own() -> Iterator[Column]:
 
 
 def description(part: Priced) -> str:
-    """A sentence for people, made of the line's own fields. Nothing may parse it."""
+    """A sentence that describes the charge, made of the line's own fields. Nothing may parse it."""
     rated, line = part.rated, part.rated.line
     way = f"{line.usage_type} of {line.service} from {line.from_location} to {line.to_location}"
     if rated.allowance:
@@ -131,7 +131,7 @@ def description(part: Priced) -> str:
 
 
 def operation(part: Priced) -> str | None:
-    """AWS's operation of traffic between regions; records do not state it, and for other traffic it is unknown."""
+    """AWS's operation for traffic between regions; None for other traffic, because records do not state it."""
     usage_type = part.rated.line.usage_type
     if usage_type.endswith("-AWS-Out-Bytes"):
         return "PublicIP-Out"

@@ -16,7 +16,7 @@ OUTPUTS = (
 _ONE_ATTEMPT = Config(region_name="us-east-1", retries={"mode": "standard", "total_max_attempts": 1})
 
 
-# A client, and its stub for AWS's answers.
+# A client, and the stub that supplies AWS's answers.
 Stubbed = tuple[Any, Stubber]
 
 
@@ -32,7 +32,7 @@ def client(service: str) -> Any:
 
 
 def stubbed(service: str) -> Iterator[Stubbed]:
-    """A client and its stubber; all stubbed responses must be used."""
+    """A client and its stubber; a test must use all stubbed responses."""
     made = client(service)
     with Stubber(made) as stubber:
         yield made, stubber

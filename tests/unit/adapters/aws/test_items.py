@@ -1,4 +1,4 @@
-"""Requests of `DynamoDbItemStore`, and its handling of answers that no emulator gives."""
+"""Requests of `DynamoDbItemStore`, and how it handles responses that no emulator returns."""
 
 import json
 import socket
@@ -378,7 +378,7 @@ def test_what_is_not_known_to_be_transient_passes_through_as_it_is(error: Except
 def closed_port() -> Iterator[int]:
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
-        # Bound but not listening: no other process gets the port, and it refuses connections.
+        # The port is bound but not listening: no other process gets the port, and it refuses connections.
         yield holder.getsockname()[1]
 
 
@@ -427,7 +427,7 @@ def test_an_answer_of_something_that_is_not_aws_is_a_sentence_that_names_the_end
     assert "html" not in str(raised.value)
 
 
-# Items of a page that are decoded by the fast path equal items that are decoded attribute by attribute.
+# Items of a page that the fast path decodes equal items that are decoded attribute by attribute.
 
 _take = items._take_items
 _TEXTS = st.text(max_size=8) | st.sampled_from(["null", "true", "7", ""])
@@ -439,7 +439,7 @@ _VALUES = st.recursive(
 
 
 def taken(reply: bytes, status: int = 200) -> tuple[dict[str, object], dict[str, object]]:
-    """Parts of a query's reply: those left to botocore, and those that were decoded."""
+    """The parts of a query's reply that are left to botocore, and the parts that our code decodes."""
     response = {"body": reply, "status_code": status}
     decoded: dict[str, object] = {}
     _take(cast("items._Response", response), decoded)
@@ -447,7 +447,7 @@ def taken(reply: bytes, status: int = 200) -> tuple[dict[str, object], dict[str,
 
 
 def updated(reply: bytes, status: int = 200) -> tuple[dict[str, object], dict[str, object]]:
-    """Parts of an update's reply: left to botocore, and decoded."""
+    """The parts of an update's reply that are left to botocore, and the parts that our code decodes."""
     response = {"body": reply, "status_code": status}
     decoded: dict[str, object] = {}
     items._take_updated(cast("items._Response", response), decoded)

@@ -1,4 +1,4 @@
-"""How `S3ObjectStore` handles responses that no emulator gives."""
+"""How `S3ObjectStore` handles responses that no emulator returns."""
 
 import io
 from collections.abc import Iterator
@@ -86,7 +86,7 @@ def test_a_denied_read_is_never_taken_for_a_missing_object(objects: S3ObjectStor
 
 @pytest.mark.parametrize("code", ["InvalidRequest", "KMS.DisabledException", "KMS.KMSInvalidStateException"])
 def test_an_object_that_s3_will_not_hand_out_is_unreadable(objects: S3ObjectStore, s3: Stubbed, code: str) -> None:
-    """A HEAD of an object encrypted with a customer-provided key returns 400 without details."""
+    """S3 returns 400 without details for a HEAD of an object that is encrypted with a customer-provided key."""
     s3[1].add_client_error("head_object", "400", "Bad Request", 400)
     s3[1].add_client_error("get_object", code, "no", 400)
     with pytest.raises(ObjectUnreadableError, match=code):
@@ -115,7 +115,7 @@ def test_a_head_that_fails_where_a_get_does_not_says_nothing_either(objects: S3O
 def test_a_denial_is_logged_by_operation_and_key(
     objects: S3ObjectStore, s3: Stubbed, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Log the denial: only people can change a policy, and a message redelivered five times does not show the cause."""
+    """The denial is logged, because only people can change a policy, and five redeliveries do not show the cause."""
     for operation, read in (("get_object", objects.get), ("head_object", objects.open), ("head_object", objects.head)):
         s3[1].add_client_error(operation, "AccessDenied", "no", 403)
         with pytest.raises(UnavailableError):
@@ -206,7 +206,7 @@ def test_an_upload_whose_completion_was_lost_may_be_complete(objects: S3ObjectSt
 
 
 def test_parts_come_with_the_checksum_that_was_announced(objects: S3ObjectStore, s3: Stubbed, large: Path) -> None:
-    """Otherwise S3 and LocalStack return InvalidPart at the end; MiniStack and moto do not check."""
+    """Otherwise S3 and LocalStack return InvalidPart at the end; MiniStack and moto do not check the checksums."""
     named = {"Bucket": "bucket", "Key": "k"}
     s3[1].add_response("create_multipart_upload", {"UploadId": "u"}, {**named, "ChecksumAlgorithm": "CRC32"})
     parts = []
@@ -271,13 +271,13 @@ def test_a_version_without_an_answer_is_trouble_and_not_another_object(objects: 
 
 
 def test_a_list_of_etags_is_no_etag_of_the_object(objects: S3ObjectStore, s3: Stubbed) -> None:
-    # S3 may accept a list in the header. Each spelling of the ETag would be another batch id for the same records.
+    # S3 may accept a list in the header. Each spelling of an ETag would be another batch id for the same records.
     s3[1].add_response("head_object", {"ContentLength": 2, "ETag": '"e"'})
     with pytest.raises(ObjectChangedError):
         objects.open("k", if_match='x", "e')
 
 
-# Buckets of any owner, and the messages of refusals.
+# Buckets of any owner, and the messages when access is refused.
 
 
 @pytest.fixture
@@ -306,7 +306,7 @@ def test_a_bucket_that_does_not_exist_is_said_in_words(store: LogStore, s3: Stub
 
 
 def test_an_object_of_a_bucket_that_does_not_exist_is_missing(store: LogStore, s3: Stubbed) -> None:
-    """A HEAD response has no body, so it does not tell whether bucket or object is missing."""
+    """A HEAD response has no body, so the response does not say whether the bucket or the object is missing."""
     s3[1].add_client_error("head_object", "404", "Not Found", 404)
     with pytest.raises(ObjectMissingError):
         store.open("k")

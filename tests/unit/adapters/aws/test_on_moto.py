@@ -1,4 +1,4 @@
-"""EC2's Describe calls in accounts and regions yield a description, which names denied calls."""
+"""EC2's Describe calls in accounts and regions yield a description of networks, which also names denied calls."""
 
 import json
 import time
@@ -27,7 +27,7 @@ from tests.support.emulated import item_store, make_resources
 PARTNER_ROLE = "arn:aws:iam::444455556666:role/metering-context"
 
 
-# Metering policies, which moto lacks: two pages of the list, and one policy's entries.
+# Metering policies, which moto does not implement: two pages of the list, and one policy's entries.
 POLICIES = (
     "<item><transitGatewayMeteringPolicyId>tgw-mp-1</transitGatewayMeteringPolicyId><transitGatewayId>tgw-1"
     "</transitGatewayId><middleboxAttachmentIdSet><item>tgw-attach-9</item></middleboxAttachmentIdSet><state>available"
@@ -201,7 +201,7 @@ def test_buckets_have_their_regions_and_owners_if_s3_may_be_asked(clients: Clien
     built(clients)
 
     def tell(parsed: Any, **_told: object) -> None:
-        # AWS returns the region for each bucket of a page; moto does not.
+        # AWS returns the region of each bucket on a page; moto does not.
         for bucket in parsed["Buckets"]:
             bucket["BucketRegion"] = "us-west-2"
 
@@ -279,7 +279,7 @@ def test_a_dead_letter_in_a_queue_of_sqs_holds_back_to_before_it_was_sent(queue_
         items=items, ingest=ingest, dead=dead, queue_facts=facts, clock=clock,
         region="us-east-1", stage="local", shards=1, window_s=86_400,
     )  # fmt: skip
-    # The watch wrote this state a while ago, when its queues were empty.
+    # The watch wrote this state earlier, when its queues were empty.
     empty = WatchState(first_s=0, queue_empty_s=clock.now_ms() // 1000 - 30)
     items.put(Put(table=Table.LEDGER, item=empty.to_item()))
     freshness.keep()

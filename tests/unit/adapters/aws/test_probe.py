@@ -52,7 +52,7 @@ def probe_of(
 
 @pytest.mark.parametrize(("quota", "answered"), [(13_999, Answered.FAILED), (14_000, Answered.PASSED)])
 def test_a_table_must_take_the_peak_of_the_stage_and_not_what_a_new_one_takes(quota: int, answered: Answered) -> None:
-    """The quota is per on-demand table; the account quota covers only provisioned throughput."""
+    """The quota applies to each on-demand table; the account's quota covers only provisioned throughput."""
     stage = StageConfig.load("prod", {"ledger_warm_writes_per_s": 14_000, "usage_warm_writes_per_s": 6_000})
     probe = probe_of(200, writes_per_s=peak_writes_per_s(*stage.warm_tables.values()), table_writes=quota)
     [finding] = [f for f in probe.preflight("us-east-1", []) if f.check == "quota DynamoDB write units a table"]
@@ -63,13 +63,13 @@ def test_a_table_must_take_the_peak_of_the_stage_and_not_what_a_new_one_takes(qu
 def test_an_account_with_too_little_concurrency_is_told_before_it_deploys(quota: int, answered: Answered) -> None:
     probe = probe_of(quota)
     [finding] = [f for f in probe.preflight("us-east-1", []) if f.check == "quota Lambda concurrent executions"]
-    # AWS does not allow a reservation of the last 100.
+    # AWS does not allow the last 100 to be reserved.
     assert 100 + len(ALONE_FUNCTIONS) == 104
     assert (finding.answered, finding.detail) == (answered, f"{quota}, needed 104")
 
 
 def test_each_shard_reserves_an_execution_of_its_own() -> None:
-    """Per shard, there is one function each of compactor and roll-up."""
+    """Each shard has one compactor function and one roll-up function."""
     needed = [probe_of(200, shards=shards).preflight("us-east-1", []) for shards in (1, 4)]
     told = [f.detail for found in needed for f in found if f.check == "quota Lambda concurrent executions"]
     assert told == ["200, needed 104", "200, needed 110"]
@@ -91,7 +91,7 @@ def test_a_stage_without_an_api_is_not_asked_for_one() -> None:
 
 
 def test_the_quota_that_everything_needs_does_not_count_as_one_of_the_api() -> None:
-    """Names of checks begin with the name of their part."""
+    """Names of checks of an optional part begin with the name of the part."""
     assert not "quota Lambda concurrent executions".startswith(OPTIONAL_PARTS["api"])
 
 
@@ -101,7 +101,7 @@ def test_an_endpoint_of_the_api_is_asked_if_there_is_to_be_one() -> None:
 
 
 def test_the_types_that_an_emulator_lists_are_not_all_that_it_deploys() -> None:
-    """LocalStack lists neither alarms nor rules, but deploys both."""
+    """LocalStack lists neither the types of alarms nor of rules, but deploys both."""
     region: Any = Region(200)
     listed = [{"TypeSummaries": [{"TypeName": "AWS::SQS::Queue"}]}]
     region.cloudformation.get_paginator = lambda _: SimpleNamespace(paginate=lambda **_: listed)
@@ -112,7 +112,7 @@ def test_the_types_that_an_emulator_lists_are_not_all_that_it_deploys() -> None:
     assert [finding.detail for finding in found if finding.answered is Answered.FAILED] == []
 
 
-# The account API, and partitions without one: from the SDK's own endpoint data, without network.
+# The account API, and partitions without this API: from the SDK's own endpoint data, without network access.
 
 HOMES = {
     "us-gov-west-1": "aws-us-gov",
@@ -137,7 +137,7 @@ def client(region: str) -> Any:
 @pytest.mark.parametrize(("region", "partition"), HOMES.items())
 def test_a_region_of_a_partition_without_the_account_api_is_not_listed(region: str, partition: str) -> None:
     made = client(region)
-    # The stub would fail on any call.
+    # Any call would fail at the stub.
     with Stubber(made):
         account = AwsAccount(made, custom_endpoint=False)
         assert made.meta.partition == partition

@@ -1,4 +1,4 @@
-"""Adapters of queues, alerts and figures: requests, and handling of partial failures."""
+"""Adapters of queues, alerts and figures: their requests, and their handling of partial failures."""
 
 import json
 import re
@@ -50,7 +50,7 @@ def test_messages_that_were_not_taken_are_named_by_position(sqs: Stubbed) -> Non
 
 
 def test_a_message_that_is_too_long_with_its_sender_is_not_sent_and_holds_up_no_other(sqs: Stubbed) -> None:
-    # SQS counts 1 MiB for the body plus the attribute's name, type and value.
+    # For the limit of 1 MiB, SQS counts the body plus the attribute's name, type and value.
     statement = len("metering-original-sender") + len("String") + len("AROA")
     fits, too_long = "a" * (MIB - statement), "a" * (MIB - statement + 1)
     sent = [
@@ -214,7 +214,7 @@ GROUPS = {"watch": "/aws/watch", "canary": "/aws/canary"}
 
 
 class Insights:
-    """CloudWatch Logs Insights with a test's responses."""
+    """A CloudWatch Logs Insights that returns a test's responses."""
 
     def __init__(self, *answers: dict[str, Any], refusal: str = "") -> None:
         self.answers = list(answers)

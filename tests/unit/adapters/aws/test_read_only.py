@@ -1,4 +1,4 @@
-"""Read-only clients refuse every write call before sending, whatever the credentials allow."""
+"""Read-only clients refuse every write call before it is sent, whatever the credentials allow."""
 
 import pickle
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from metering.errors import SettingsError
 from metering.stores.writes import Delete, Key, Put, Table, Update
 from tests.unit.adapters.aws.stubs import OUTPUTS
 
-# Nothing listens on port 9 of this machine (discard), so a call that is let through cannot connect.
+# Nothing listens on port 9 of this machine (discard), so a call that is not blocked cannot connect.
 ACCESS = Access(region="us-east-1", endpoint_url="http://127.0.0.1:9", access_key=("test", "test"))
 TABLES = {Table.LEDGER: "ledger", Table.USAGE: "usage"}
 KEY = Key("a", "b")
@@ -47,7 +47,7 @@ WRITES: dict[str, Callable[[], object]] = {
     "upload": lambda: objects().upload("key", b""),
     "delete objects": lambda: objects().delete(["key"]),
     "send": lambda: clients().sqs.send_message(QueueUrl="q", MessageBody="b"),
-    # A receive would hide messages from the workers.
+    # A receive call would hide messages from the workers.
     "receive": lambda: clients().sqs.receive_message(QueueUrl="q"),
     "publish": lambda: clients().sns.publish(TopicArn="t", Message="m"),
     "delete stack": lambda: clients().cloudformation.delete_stack(StackName="s"),

@@ -39,7 +39,7 @@ from tests.unit.adapters.aws.test_stage_settings import Deployed
 
 
 def clients_of(**clients: Any) -> Any:
-    """All clients that a test needs of a region."""
+    """The clients of a region that a test needs."""
     return SimpleNamespace(**clients)
 
 
@@ -159,7 +159,7 @@ def described(status: str, **more: Any) -> dict[str, Any]:
 
 
 def test_a_validation_before_the_first_resource_is_told_with_the_resource_that_it_names() -> None:
-    """The stack's events tell only that validation failed."""
+    """The stack's events say only that the validation failed."""
     client, stubber = next(stubbed("cloudformation"))
     with stubber:
         stubber.add_response("describe_stacks", described("ROLLBACK_COMPLETE"))
@@ -272,7 +272,7 @@ def test_a_bucket_is_emptied_of_every_version_and_mark_on_every_page() -> None:
 
 
 class Answers:
-    """A client with given answers that records requests."""
+    """A client that returns given answers and records requests."""
 
     def __init__(self, answers: dict[str, Any]) -> None:
         self.answers = answers
@@ -316,7 +316,7 @@ def test_what_somebody_stopped_runs_again_and_those_that_run_alone_stay_alone() 
     ]
 
 
-# The deployment's process: its own messages reach people, and the CDK's chatter does not.
+# The deployment's process: its own messages reach people, and the output of the CDK does not.
 
 
 def test_bundling_of_assets_is_not_told_and_a_warning_is(capsys: pytest.CaptureFixture[str]) -> None:
@@ -341,7 +341,7 @@ OWN = LedgerFormat(number=FORMAT_VERSION, written_by="0.2.0", usage_generation=2
 
 
 class Regions(DeployedRegions):
-    """Deployed regions over in-memory items and a test's outputs."""
+    """Deployed regions with in-memory items and with stack outputs from a test."""
 
     def __init__(self, found: LedgerFormat | None, resources: RegionResources | None = RESOURCES) -> None:
         super().__init__(lambda _region: Clients(Access(region="eu-west-1")), stage="local")
@@ -360,7 +360,7 @@ class Regions(DeployedRegions):
 
 
 def kept(regions: Regions, *, wanted: int) -> int:
-    """Generation of the old table kept by a deployment with generation `wanted`."""
+    """Generation of the old usage table that a deployment with generation `wanted` keeps."""
     policy = SimpleNamespace(usage_generation=wanted)
     settings = SimpleNamespace(of=lambda _region: SimpleNamespace(config=SimpleNamespace(policy=lambda: policy)))
     fleet = cast("Fleet", SimpleNamespace(deployed=regions, settings=settings))
@@ -369,7 +369,7 @@ def kept(regions: Regions, *, wanted: int) -> int:
 
 @pytest.mark.parametrize(("found", "wanted", "older"), [
     (OWN, 2, 0),
-    # A restore: the ledger does not use the new table yet.
+    # During a restore, the ledger does not use the new table yet.
     (OWN, 3, 2),
     (replace(OWN, usage_generation=3), 3, 0),
 ])  # fmt: skip
@@ -401,7 +401,7 @@ def test_outputs_say_which_usage_table_it_is_and_those_of_release_0_1_0_do_not()
     assert stack_outputs(deployed.clients, "local").usage_generation == 1
 
 
-# If an emulator lacks a call, the result is absence and never a failure. One function recognises such answers.
+# If an emulator lacks a call, the result is absence and never a failure. One function recognises these answers.
 
 ADAPTERS = Path(__file__).parents[4] / "metering" / "adapters"
 # LocalStack 2026.3 answers like this for calls that it lacks: AWS's code for internal failures, with another status.
@@ -412,7 +412,7 @@ Answer = tuple[str, str, int]
 
 
 def answered(service: str, operation: str, answer: Answer, ask: Callable[[Any], object], *before: Any) -> object:
-    """Result of a call with a given response; for an error, its message."""
+    """Result of a call that gets the given error response; if the call raises an error, the error's message."""
     client, stubber = next(stubbed(service))
     with stubber:
         for name, given in before:
@@ -424,7 +424,7 @@ def answered(service: str, operation: str, answer: Answer, ask: Callable[[Any], 
             return f"{type(error).__name__}: {error}"
 
 
-# Call -> the adapter's operation with this call, and its result.
+# Call -> the adapter's operation that makes this call, and its result.
 LACKED: dict[tuple[str, str], tuple[Callable[[Any], object], str]] = {
     ("account", "get_region_opt_status"): (
         lambda client: AwsAccount(client, custom_endpoint=True).opt_status("us-east-1"), "ENABLED",

@@ -24,7 +24,7 @@ def refusal(code: str, operation: str) -> ClientError:
 
 
 class Deployed:
-    """CloudFormation and Systems Manager of a region; parts that tests remove are missing."""
+    """CloudFormation and Systems Manager of a region; tests can remove stacks and documents."""
 
     def __init__(self) -> None:
         self.stacks: dict[str, dict[str, str]] = {
@@ -111,7 +111,7 @@ def test_functions_of_another_policy_stop_a_command_whatever_was_given(deployed:
 
 
 def test_version_0_1_0_reads_a_document_with_what_was_given() -> None:
-    """The model of 0.1.0 had these sections and ignored others; its hash covered the whole text."""
+    """The model of 0.1.0 had these sections and ignored all others; the hash covered the whole text."""
 
     class Old(BaseModel):
         model_config = ConfigDict(frozen=True, extra="ignore")
@@ -129,7 +129,7 @@ def test_a_region_that_is_not_deployed_has_no_settings_and_a_broken_one_says_why
     deployed.document = changed({}, policy={"shards": 1})
     with pytest.raises(SettingsError, match="hash differs"):
         deployed_settings(deployed.clients, "local")
-    # A failed first deployment leaves a stack without outputs.
+    # If a first deployment fails, it leaves a stack without outputs.
     deployed.stacks["data"] = {}
     assert deployed_settings(deployed.clients, "local") is None
     del deployed.stacks["data"]

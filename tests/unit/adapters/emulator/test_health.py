@@ -40,7 +40,7 @@ def test_no_answer_is_an_error_and_no_kind_of_place() -> None:
         is_emulator(endpoint)
 
 
-# Address of an API on an emulator: the host in CloudFormation's output cannot be resolved by a program.
+# Address of an API on an emulator: a program cannot resolve the host in CloudFormation's output.
 
 MINISTACK_URL = "http://127.0.0.1:4566"
 

@@ -1,4 +1,4 @@
-"""Processes of the local profile: identified by pid and start time, and reliably ended."""
+"""Processes of the local profile are identified by pid and start time, and reliably ended."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ from metering.adapters.emulator.state import (
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 
-# A parent process that ignores SIGTERM, like MiniStack, and has a child process.
+# A parent process that ignores SIGTERM, as MiniStack does, and has a child process.
 STUBBORN = """
 import signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""The biller: one alert per threshold and period, retried until the topic accepts it, wherever processes die."""
+"""The biller: one alert per threshold and period, retried until the topic accepts it, wherever a process is killed."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def figures(world: BudgetWorld) -> BillerFigures:
 
 def crossing() -> BudgetWorld:
     world = BudgetWorld()
-    # 100 GB are free, and further GB cost 0.09 USD each: 10 GB cost 0.90.
+    # 100 GB are free, and each further GB costs 0.09 USD: 10 GB cost 0.90.
     world.use(110 * GB)
     world.set(thresholds=["actual 80%", "actual 0.9 USD", "actual 100%"])
     return world
@@ -108,7 +108,7 @@ def test_below_every_threshold_nobody_hears_anything() -> None:
 
 @pytest.mark.parametrize("seed", range(50))
 def test_fifty_runs_with_kills_between_tell_each_threshold_once_or_again_with_its_id(seed: int) -> None:
-    """Each run is killed before or after another call, and then restarted."""
+    """Each run is killed before or after a different call, and then restarted."""
     world, calls, topic = watched()
     deaths_after_a_message = 0
     for turn in range(8):
@@ -136,7 +136,7 @@ def check_sent(world: BudgetWorld, topic: CalledAlerts, where: str) -> None:
 
 
 def watched() -> tuple[BudgetWorld, Calls, CalledAlerts]:
-    """A region with a due alert, and the calls of the next process."""
+    """A region with due alerts, and the recorded calls of the next process."""
     world, calls = crossing(), Calls()
     topic = CalledAlerts(calls.on_call, calls.on_reply)
     for store in (world.items, world.objects):
@@ -146,13 +146,13 @@ def watched() -> tuple[BudgetWorld, Calls, CalledAlerts]:
 
 
 def test_every_call_of_the_job_may_be_its_last() -> None:
-    """A message repeats, with the same id, only after a death between sending and marking as sent."""
+    """A message repeats, with the same id, only after a kill between its sending and its marking as sent."""
     world, calls, topic = watched()
     world.bill()
     names = list(calls.names)
     assert len(topic.sent) == 2
     messages = [place for place, name in enumerate(names) if name == "alerts.send"]
-    # Killed after the message was sent and before its mark was written; the mark or its reply may be lost.
+    # The biller is killed after a message was sent and before its mark was written; the mark or the reply may be lost.
     between = {(place, True) for place in messages} | {(place + 1, False) for place in messages}
 
     for place in range(len(names)):
@@ -212,7 +212,7 @@ def test_a_budget_in_bytes_needs_no_prices() -> None:
 
 
 def test_tiers_and_the_allowance_of_an_account_are_those_of_its_payer() -> None:
-    """Both accounts used 60 GB: 20 GB exceed the 100 free ones, and count for the later account."""
+    """Both accounts used 60 GB: 20 GB exceed the 100 free GB, and count for the account that used them later."""
     world = BudgetWorld(organization=replace(paid_by(PAYER, (ACCOUNT, OTHER)), version=1))
     world.use(60 * GB, start_s=NOW_S - 3_600)
     world.use(60 * GB, account=OTHER)
@@ -290,7 +290,7 @@ def test_a_month_that_is_closed_in_every_region_is_not_judged() -> None:
     assert (result.budgets, result.made) == (0, 0)
 
 
-# Forecasts: bytes by weekday, passed through the tiers, with an interval.
+# Forecasts: bytes by weekday, rated through the tiers, with an interval.
 OUT = Sold(Service("AmazonEC2"), UsageType("DataTransfer-Out-Bytes"))
 FIRST, AFTER = month_bounds_s("2026-11")
 PRICES = PayerPrices(sample_book(), ACCOUNT)
@@ -305,7 +305,7 @@ def forecaster(through_s: int) -> Forecaster:
 
 
 def usage_of(gb_a_day: int, through_s: int, others: DayBytes | None = None) -> PeriodUsage:
-    """40 days of steady usage of an account."""
+    """An account with 40 days of steady usage."""
     mine = steady(gb_a_day, days=40, until_s=through_s)
     return PeriodUsage(mine=mine, others=others or {}, account_id=ACCOUNT)
 
@@ -318,16 +318,16 @@ def test_steady_usage_is_expected_to_go_on() -> None:
 
 
 def test_expected_bytes_run_through_the_allowance_and_the_tiers() -> None:
-    """50 GB by the 15th cost nothing yet. A forecast linear in cost would predict 0 for the month."""
+    """The 50 GB used by the 10th day cost nothing yet. A forecast linear in cost would predict 0 for the month."""
     through_s = FIRST + 10 * DAY_S
     made = forecaster(through_s).exact_of(usage_of(5, through_s), PRICES)
     assert made.value == 50 * 9 * EXACT_A_USD // 100
 
     large = usage_of(1_000, through_s)
-    # 30,000 GB: 100 free, 10,240 at 0.09, the rest at 0.085.
+    # 30,000 GB: 100 are free, 10,240 at 0.09, the rest at 0.085.
     dear = (10_240 * 900 + 19_660 * 850) * EXACT_A_USD // 10_000
     assert forecaster(through_s).exact_of(large, PRICES).value == dear
-    # The payer's other accounts use the allowance and the tiers as well.
+    # The payer's other accounts also use the allowance and the tiers.
     beside = forecaster(through_s).exact_of(usage_of(5, through_s, large.mine), PRICES)
     assert beside.value > 2 * made.value
 
@@ -429,7 +429,7 @@ def test_a_day_begins_anew_each_day() -> None:
 
 
 def test_the_backtest_tries_months_that_have_ended_and_are_counted_whole() -> None:
-    """Two months with 10 GB a day: a forecast in the middle of the second is exact, in bytes and over tiers."""
+    """Two months with 10 GB a day: a forecast in the middle of the second month is exact, in bytes and over tiers."""
     world = BudgetWorld()
     end_s, _ = month_bounds_s("2026-11")
     keep(world, {end_s - back * DAY_S: {ACCOUNT: 10} for back in range(1, 62)})
@@ -454,7 +454,7 @@ def test_a_month_that_is_not_counted_whole_is_not_tried() -> None:
 
 
 def test_a_payer_without_history_is_in_a_forecast_over_all_with_what_it_used_so_far() -> None:
-    """Otherwise the forecast would be below the counted usage."""
+    """Otherwise the forecast would be less than the usage counted so far."""
     world = BudgetWorld()
     for back in range(21):
         world.use(10 * GB, start_s=NOW_S - back * DAY_S)

@@ -1,4 +1,4 @@
-"""Budgets parsed from text: invalid ones are refused, with all problems at once."""
+"""Budgets are parsed from text; an invalid budget is refused, with all its problems at once."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_threshold_that_is_none_is_refused(text: str) -> None:
 
 
 def test_a_threshold_is_reached_by_the_very_amount_and_not_by_less() -> None:
-    """The threshold is 90 % of 1 USD, to the last digit of an exact cost."""
+    """The threshold is exactly 90 % of 1 USD, to the last digit of an exact cost."""
     for threshold in map(threshold_of, ("actual 90%", "actual 0.9 USD")):
         assert threshold.crossed(9 * EXACT_A_USD // 10, EXACT_A_USD)
         assert not threshold.crossed(9 * EXACT_A_USD // 10 - 1, EXACT_A_USD)
@@ -141,7 +141,7 @@ def test_a_stored_budget_that_makes_no_sense_is_named() -> None:
         world.budgets().list()
 
 
-# Costs from day sums equal the costs from lines, to the last digit, wherever tiers and allowances end.
+# Costs computed from day sums equal costs computed from lines, to the last digit, wherever tiers and allowances end.
 PAYER = "999999999999"
 ACCOUNTS = ("111111111111", "222222222222", "333333333333")
 TODAY = NOW_S - NOW_S % DAY_S
@@ -149,7 +149,7 @@ TIERS = (("10", "0.09"), ("25", "0.07"), (None, "0.03"))
 
 
 class Priced:
-    """A payer of three accounts, with tiers that a few GB cross."""
+    """A payer of three accounts, with prices whose tiers end after a few GB."""
 
     def __init__(self, seed: int, *overrides: Override, moves_s: int | None = None, apart: bool = True) -> None:
         draw = random.Random(seed)
@@ -261,7 +261,7 @@ class _Counting:
             yield key, total
 
 
-# Unusual days: bytes far above the median of earlier weeks, and expensive enough to report.
+# Unusual days: bytes far above the median of earlier weeks, with a cost that is high enough to report.
 YESTERDAY = TODAY - DAY_S
 NOISE = [90, 110, 100, 95, 105, 100, 98, 102]
 
@@ -329,7 +329,7 @@ def test_a_new_account_is_unusual_if_it_is_dear() -> None:
 
 
 def billed(days: Mapping[int, Mapping[str, int]], *, runs: int = 1) -> BudgetWorld:
-    """A region whose biller ran `runs` times after yesterday."""
+    """A region in which the biller ran `runs` times after the end of yesterday."""
     world = BudgetWorld()
     keep(world, days)
     world.complete_through(TODAY)

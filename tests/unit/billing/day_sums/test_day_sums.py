@@ -1,4 +1,4 @@
-"""A month's accounts equal the lake exactly, wherever a process dies; the reconciler reports differences."""
+"""A month's accounts equal the lake exactly, wherever a process is killed; the reconciler reports differences."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def of_lake(world: BudgetWorld) -> list[AccountSum]:
 
 
 def kept_world(*sizes: int) -> BudgetWorld:
-    """A region with one record per day, from today backwards, which the biller has counted."""
+    """A region with one record per day, from today backwards; the biller has counted all of them."""
     world = BudgetWorld()
     for days, size in enumerate(sizes):
         world.use(size, start_s=NOW_S - days * DAY_S)
@@ -74,7 +74,7 @@ def kept_world(*sizes: int) -> BudgetWorld:
 
 
 def put_instead(world: BudgetWorld, sums: Sequence[AccountSum], hours: dict[int, Total] | None = None) -> None:
-    """Simulate a bug in the keeper: store other sums, under their content's key."""
+    """Simulate a bug in the keeper: store wrong sums, under the key of their content."""
     indexes = DayIndexes(objects=world.objects)
     index = indexes.newest()
     before = index.accounts[MONTH]
@@ -180,7 +180,7 @@ def test_a_wrong_sum_of_an_account_is_found() -> None:
 
     put_instead(world, [one._replace(bytes=one.bytes + 1), other])
     assert differences(world, deep=False) == [("all", -1)]
-    # One account has too much and another too little, so only the rows show the difference.
+    # One account has too much usage and another too little, so only the rows show the difference.
     put_instead(world, [one._replace(bytes=one.bytes + 1), other._replace(bytes=other.bytes - 1)])
     assert differences(world, deep=False) == []
     assert differences(world) == [(ACCOUNT, -1), ("210987654321", 1)]
@@ -207,7 +207,7 @@ def test_what_is_published_and_not_counted_yet_is_no_difference() -> None:
     assert differences(world) == []
 
 
-# Each lake file is counted once in the sums of its day, wherever a process dies in between.
+# Each lake file is counted once in the sums of its day, wherever a process dies.
 DAY = NOW_S - NOW_S % DAY_S
 
 
@@ -314,7 +314,7 @@ def test_two_at_once_count_each_file_once() -> None:
     once: list[str] = []
 
     def meanwhile(call: str) -> None:
-        # Just before this process puts its index, another process runs completely.
+        # Another process runs completely just before this process puts its index.
         if "put" in call and not once:
             once.append(call)
             world.keep()
@@ -357,7 +357,7 @@ BATCHES = {1: 0, 2: 60, 4 + 8: 120, 16: 180}
 
 
 def waiting_world() -> BudgetWorld:
-    """Counted: 1 byte; published, not counted: 2; pending, of two days: 4 and 8; waiting: 16."""
+    """Bytes: 1 counted; 2 published but not counted; 4 and 8, of two days, pending; 16 waiting for the roll-up."""
     world = kept_world(1)
     world.clock.advance_s(60)
     world.use(2)

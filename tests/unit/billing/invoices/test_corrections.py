@@ -1,4 +1,4 @@
-"""Late rows of closed months and credit notes: no document changes, and all add up to one rating of everything."""
+"""Late rows of closed months, and credit notes: no document changes, and their sum equals one rating of all usage."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ THIRD = "2027-01"
 
 
 def invoiced(*sizes: str) -> BillingWorld:
-    """A world with November invoiced, with usage of us-east-1."""
+    """A world in which November is invoiced, with usage of us-east-1."""
     world = BillingWorld()
     world.use(*(used(gb(size), hour) for hour, size in enumerate(sizes)))
     world.close(MONTH)
@@ -34,7 +34,7 @@ def invoiced(*sizes: str) -> BillingWorld:
 
 
 def cheaper() -> BillingWorld:
-    """A world with November invoiced at too high a price."""
+    """A world in which November is invoiced at too high a price."""
     world = invoiced("200")
     world.books.put(aws_list("0.08"))
     return world
@@ -96,7 +96,7 @@ def test_a_correction_has_the_prices_of_its_own_month() -> None:
     invoice = world.store.get(f"{PAYER}-{NEXT}-1")
     assert [each.cents for each in invoice.corrections] == [900]
     assert [each.cents for each in invoice.lines] == [0, 500]
-    # A payer with late rows alone gets an invoice.
+    # A payer that has only late rows gets an invoice.
     assert world.store.get(f"{OTHER}-{NEXT}-1").cents == 450
 
 

@@ -1,4 +1,4 @@
-"""Invoices: content, refusals, and one document each despite faults during issuing."""
+"""Invoices: their content, refusals, and one document per invoice despite faults while it is issued."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ ALL = Asked(month=MONTH)
 
 
 def closed_world() -> BillingWorld:
-    """A payer with two accounts, over a tier and with usage of two regions, and a self-paying account."""
+    """A payer of two accounts, whose usage crosses a tier and is in two regions, and a self-paying account."""
     world = BillingWorld()
     world.organizations.put(paid_by(PAYER, (PAYER, OTHER)))
     world.use(used(gb("6000"), 0, account=PAYER), used(gb("6000"), 30, account=OTHER), used(gb("1"), 40, account=THIRD))
@@ -70,7 +70,7 @@ def test_an_invoice_has_a_line_a_region_and_rate_code_with_cents_and_says_who_ha
 
 def test_cents_are_those_of_lines_and_the_difference_to_the_exact_sum_is_said() -> None:
     world = BillingWorld()
-    # 0.045 and 0.025 USD are rounded to 0.05 + 0.03, and not summed to 0.07.
+    # 0.045 and 0.025 USD are rounded to 0.05 + 0.03, and are not summed to 0.07.
     world.use(used(gb("0.5"), 0), used(gb("0.03125"), 1, usage_type="X"))
     products = (*aws_list().products[:1], product("XSKU", "X", ((None, "0.8"),)))
     world.books.put(replace(aws_list(), allowances=(), products=products))
@@ -153,7 +153,7 @@ WITH_NAT = replace(aws_list(), products=(*aws_list().products, NAT))
 
 
 def blocked_world() -> BillingWorld:
-    """Three payers, of which one has usage without a price in the book."""
+    """Three payers; one of them has usage that has no price in the book."""
     world = closed_world()
     world.use(used(gb("2"), 6, account=THIRD, usage_type="NatGateway-Bytes"))
     return world
@@ -419,7 +419,7 @@ def test_usage_that_is_not_sold_is_shown_and_no_obstacle() -> None:
     assert (unrated.usage_type, unrated.region, unrated.bytes) == ("Unclassified-Out-Bytes", "us-east-1", gb("7"))
 
 
-# Functions of payers and accounts must take linear time: each has a limit of CPU time that quadratic code exceeds.
+# Functions over payers and accounts must take linear time: each has a limit of CPU time that quadratic code exceeds.
 MANY = 16_000
 PAYERS = [f"{number:012d}" for number in range(1, MANY + 1)]
 SOLD = sold("DataTransfer-Out-Bytes")
@@ -434,7 +434,7 @@ def at_most(seconds: float) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def organization() -> Organization:
-    """The organization is read in one pass. X6: reading filtered all members for each payer."""
+    """The organization is read in one pass. X6: the reading filtered all members once for each payer."""
     payers = [{"id": each, "name": each, "issuer": "me"} for each in PAYERS]
     accounts = [{"id": each, "payer": each, "from": "2026-01-01T00:00:00Z"} for each in PAYERS]
     body = json.dumps({"payers": payers, "accounts": accounts}).encode()
@@ -445,7 +445,7 @@ def organization() -> Organization:
 
 
 def test_each_payer_and_its_accounts_are_found_without_a_look_at_the_others(organization: Organization) -> None:
-    """X6: drafts, invoices, exports and costs look up each of their payers."""
+    """X6: drafts, invoices, exports and costs each look up every one of their payers."""
     with at_most(1.5):
         found = [(organization.payer(each).name, organization.accounts_of(each)) for each in PAYERS]
     assert found == [(each, frozenset({each})) for each in PAYERS]
@@ -477,7 +477,7 @@ SUMS = {Group(each, ""): {SOLD: number} for number, each in enumerate(PAYERS)} |
 def test_the_usage_of_each_payer_for_budgets_is_found_without_a_look_at_that_of_others(
     organization: Organization,
 ) -> None:
-    """X6: a budget over all payers looks up the usage of each."""
+    """X6: a budget over all payers looks up the usage of each payer."""
     grouping = Grouping(organization=organization, payers=None, apart=frozenset())
     summaries = KeptDay(objects=cast("ObjectStore", None), grouping=grouping)
     month = PayerMonth(

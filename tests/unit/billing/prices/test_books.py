@@ -1,4 +1,4 @@
-"""The document of a price book: written and read back, and every problem named at once."""
+"""The document of a price book is written and read back; all problems of a document are named at once."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def book_of(paths: Sequence[Path], **options: Any) -> PriceBook:
 
 
 def refused(folder: Path, content: dict[str, Any] | str) -> tuple[str, ...]:
-    """Problems of a file when it is read and imported into a book."""
+    """Problems that are found when a file is read and imported into a price book."""
     path = folder / "us-east-1.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
     with pytest.raises(DocumentRefusedError) as error:
@@ -192,7 +192,7 @@ def test_a_version_index_is_known_by_what_it_has(tmp_path: Path) -> None:
 def with_dimension(number: int, name: str, value: object) -> dict[str, Any]:
     content = offer("us-east-1")
     dimensions = content["terms"]["OnDemand"][VIRGINIA][f"{VIRGINIA}.JRTCKXETXF"]["priceDimensions"]
-    # Ranges are in descending order of price, so the first range is last here.
+    # The ranges are in descending order of price, so here the first range comes last.
     [*dimensions.values()][::-1][number][name] = value
     return content
 
@@ -322,7 +322,7 @@ def test_a_file_of_transfer_takes_nothing_away_that_is_billed_beside_it_nor_the_
     assert gone == {"GWLBE00000000001"}
 
 
-# Offer files applied to the book in force: earlier prices stay, missing products end, and every change is listed.
+# Offer files are applied to the book in force: earlier prices stay, missing products end, and every change is listed.
 
 
 OREGON = INTERNET_OUT["us-west-2"][0]
@@ -337,7 +337,7 @@ def on_top(book: PriceBook, tmp_path: Path, *contents: dict[str, Any], **options
 
 
 def dearer(price: str = "0.1", *, begin: str = NOVEMBER) -> dict[str, Any]:
-    """A later offer file of us-east-1, with another first price from November on."""
+    """A later offer file of us-east-1, with a different first-tier price from November on."""
     content = offer("us-east-1", version=LATER)
     term = content["terms"]["OnDemand"][VIRGINIA][f"{VIRGINIA}.JRTCKXETXF"]
     term["effectiveDate"] = begin
@@ -376,7 +376,7 @@ def test_an_hour_given_by_a_person_is_when_the_change_begins(book: PriceBook, tm
     assert (len(after.by_sku[VIRGINIA].versions), reprices_from(book, after)) == (1, AUGUST_S)
     after = on_top(book, tmp_path, since_august, effective_s=NOVEMBER_S)
     assert reprices_from(book, after) == NOVEMBER_S
-    # Products that are equal in both stay unchanged.
+    # Products that are equal in both books stay unchanged.
     assert after.by_sku["PNUBVW4CPC8XA46W"] == book.by_sku["PNUBVW4CPC8XA46W"]
     assert after.allowances == book.allowances
 
@@ -385,7 +385,7 @@ def test_an_older_file_goes_before_what_is_known_and_does_not_replace_it(book: P
     after = on_top(book, tmp_path, dearer("0.11", begin="2026-01-01T00:00:00Z"))
     product = after.by_sku[VIRGINIA]
     assert [first_price(product, hour) for hour in (AUGUST_S - 3600, AUGUST_S)] == [price_of("0.11"), price_of("0.09")]
-    # Nothing had a price before.
+    # No product had a price before.
     assert reprices_from(book, after) is None
 
 
@@ -496,7 +496,7 @@ def test_a_new_allowance_and_another_service_price_what_was_used_before_anew(boo
     assert len(difference(book, replace(book, products=way))) == 1
 
 
-# JSON of any size is read member by member, within limits.
+# JSON of any size is read one member at a time, within limits.
 
 
 VALUES = st.recursive(

@@ -1,4 +1,4 @@
-"""Cuts in rated lines: reads to find them, meaning, storage. Corrections: late usage, rated after billed usage."""
+"""Cuts in rated lines: reads to find them, meaning, storage. Corrections: late usage is rated after billed usage."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_the_dearest_product_is_that_of_the_payers_own_prices_and_equal_ones_go_
     assert free == {"EU": gb("100"), "US": 0}
     cheaper = replace(prices, overrides=(Override(payer=PAYER, skus=frozenset({"EU"}), percent_off=1),))
     assert positions(cheaper, usage).skus["US"].given == {"free": gb("100")}
-    # One account's own price does not move the allowance of all.
+    # The own price of one account does not move the allowance of all accounts.
     own = replace(prices, overrides=(Override(account=ONE, skus=frozenset({"EU"}), price=0),))
     assert positions(own, usage).skus["EU"].given == {"free": gb("100")}
 
@@ -166,7 +166,7 @@ def test_positions_of_another_payer_or_book_price_nothing() -> None:
             Rater(foreign, found)
 
 
-# A payer's prices: which override applies, when, and how a percentage is rounded.
+# A payer's prices: which override applies, when it applies, and how a percentage is rounded.
 
 
 OTHER = product("EU", "EU-DataTransfer-Out-Bytes", [(None, "0.09")])
@@ -249,7 +249,7 @@ def test_an_account_with_its_own_prices_stands_in_the_tiers_of_its_payer() -> No
 
 
 def test_more_bytes_may_cost_less_where_prices_change_within_the_month() -> None:
-    """More bytes push later ones, priced anew, over a tier boundary."""
+    """More bytes push later bytes, which have new prices, over a tier boundary."""
     new = (("10", "0.09"), (None, "0.01"))
     prices = PayerPrices(book([product("US", OUT.usage_type, [(None, "0.01")], (BEGIN_S + DAY_S, new))]), PAYER)
     later = used(gb("10"), 24)
@@ -277,7 +277,7 @@ _BOTH = (US, SAO_PAULO)
 
 
 def _whole_month(prices: PayerPrices, totals: dict[str, int]) -> dict[str, list[tuple[int, int, str]]]:
-    """Bytes, price and allowance of each piece of the sums of a month, by SKU."""
+    """Bytes, price and allowance of each piece of a month's sums, by SKU."""
     rated = WholeMonths(prices.book, MONTH).rated(prices, totals)
     return {
         sku: [(each.bytes, each.terms.price, each.terms.allowance) for each in pieces] for sku, pieces in rated.items()

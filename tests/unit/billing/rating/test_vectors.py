@@ -55,7 +55,7 @@ MAY_BILL = Path(__file__).parents[3] / "support" / "may_bill.csv"
 
 
 def rated(prices: PriceBook, *lines: UsageLine) -> list[RatedLine]:
-    """Rated lines of a month. A rating from totals alone gives the same total."""
+    """Rated lines of a month."""
     usage = ListedUsage(lines)
     return list(rated_month(PayerPrices(prices, PAYER), usage))
 
@@ -235,8 +235,8 @@ def test_21_a_late_dearer_region_takes_the_allowance_and_the_cheaper_one_is_adju
     assert total(rated(BOOK, used(gb("500"), usage_type=SAO_PAULO.usage_type))) == "60.00"
 
 
-# Acceptance test with bills by AWS: each of their lines, rated by the price book in the package. Invented usage of the
-# same payer, before and besides the lines of the bills.
+# Acceptance test with AWS's own bills: each line of these bills is rated by the price book in the package. Invented
+# usage of the same payer, before the lines of the bills and in addition to them.
 REST = "888888888888"
 MONTH = "2024-09"
 BILLS_S = 1_725_148_800
@@ -279,7 +279,7 @@ def test_the_walk_has_337_of_338_and_the_other_one_is_where_aws_contradicts_the_
             assert (mine.price, line_cost(each.bytes, mine.price)) == (each.price, each.cost)
 
     [inversion] = wrong
-    # Billed at the second tier, although later lines of the day are in the first.
+    # This line was billed at the second tier, although later lines of the day are in the first tier.
     what = ("614106099415", "AWSELB", "USW2-DataTransfer-Out-Bytes", "us-west-2", "internet", 1_355)
     assert usage_of(inversion) == (_epoch("2024-09-17T12:00:00Z"), *what)
     assert (inversion.price, rated[inversion[:6]].price) == (price_of("0.085"), price_of("0.09"))
@@ -299,7 +299,7 @@ def test_alone_the_lines_lie_within_the_allowances() -> None:
     internet = [each for each in LINES if "AWS Outbound" in _transfer(each.sku)]
     assert {rated[each[:6]].allowance for each in internet} == {"global-internet-out"}
     assert sum(each.bytes for each in internet) < 100 * GIB
-    # The remaining lines are pairs of regions.
+    # The remaining lines are for pairs of regions.
     assert usd_text(rounded(sum(each.exact for each in rated.values()))) == "0.0018380688"
 
 
@@ -318,7 +318,7 @@ def test_16_a_bill_of_aws_is_the_sum_of_the_cents_of_its_lines_and_so_is_an_invo
 
 
 def _rated(rest: list[UsageLine]) -> dict[tuple[object, ...], RatedLine]:
-    """The rated line of each key and hour; none of the bill's is cut."""
+    """The rated line of each key and hour; no line of the bill is cut."""
     usage = _month([*map(usage_of, LINES), *rest]).of(PAYER)
     found: dict[tuple[object, ...], RatedLine] = {}
     for each in rated_month(PayerPrices(sample_book(), PAYER), usage):
@@ -328,7 +328,7 @@ def _rated(rest: list[UsageLine]) -> dict[tuple[object, ...], RatedLine]:
 
 
 def _the_rest_of_the_bill() -> list[UsageLine]:
-    """Usage that consumes the allowances, and ends the first tier where AWS's lines do."""
+    """Usage that consumes the allowances, and makes the first tier end where AWS's lines end it."""
 
     def used(usage_type: str, size: int, hour_s: int, peer: str) -> UsageLine:
         return UsageLine(hour_s, REST, Service("AmazonEC2"), UsageType(usage_type), "region", peer, size)
@@ -352,7 +352,7 @@ def _the_rest_of_the_bill() -> list[UsageLine]:
 
 
 def _rated_bill(bill: list[dict[str, str]]) -> list[RatedLine]:
-    """Rated lines: the 18 priced ones of May 2025, and the free bytes."""
+    """Rated lines: the 18 priced lines of May 2025, and lines for the free bytes."""
     sold = [product(row["usage_type"], row["usage_type"], [(None, row["unit_price_usd"])]) for row in bill]
     internet, regional = "APS1-DataTransfer-Out-Bytes", "APS1-DataTransfer-Regional-Bytes"
     prices = book(

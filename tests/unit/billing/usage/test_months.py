@@ -1,4 +1,4 @@
-"""Usage of a month: lake, usage table and frozen month give the same lines for each payer."""
+"""Usage of a month: lake, usage table and frozen month return the same lines for each payer."""
 
 from __future__ import annotations
 

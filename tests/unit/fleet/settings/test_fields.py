@@ -1,4 +1,4 @@
-"""The models document every setting, and errors in log sources are reported with advice."""
+"""The models document every setting, and an error in a log source is reported with advice."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_organization_stands_for_the_accounts_of_the_context() -> None:
     (source,) = config.log_sources
     assert source.plain().accounts is None
     assert source.plain().bills(["111111111111"]) == Bills.listed(["111111111111"])
-    # A setting is shown as it was given, so that a stored setting can be given again.
+    # A setting is shown in the form in which it was given, so that a stored setting can be given again.
     rows = config.effective()["log_sources"]
     assert rows == [{**SOURCE, "accounts": "organization", **_DEFAULTS}]
     assert StageConfig.load("prod", {"log_sources": rows}) == config

@@ -1,4 +1,4 @@
-"""Settings in layers: the base, the file, and `--set` values, given now or earlier."""
+"""Settings in layers: the base, the settings file, and `--set` values that are given now or were given earlier."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ def test_an_option_wins_now_and_is_kept_for_later() -> None:
 
 def test_a_file_is_the_truth_of_what_it_names_and_of_what_an_earlier_file_named() -> None:
     found = planned(Asked(stage="prod", table=table(max_concurrency=6)), EARLIER)
-    # This setting is in the file, which takes precedence over an earlier --set.
+    # This setting is in the file, and the file takes precedence over an earlier --set.
     assert found.config.max_concurrency == 6
     # Only the earlier file has this setting, so it is dropped.
     assert found.config.batch_size == BATCH_SIZE
-    # Given by --set, and not in the file, so it is kept.
+    # This setting was given by --set and is not in the file, so it is kept.
     assert len(found.config.subscriptions) == 1
     assert found.given.by_file == {"max_concurrency": 6}
     assert set(found.given.by_option) == {"subscriptions"}
@@ -82,7 +82,7 @@ def test_what_was_given_can_be_taken_back_whole_or_by_its_entries() -> None:
     before = EARLIER.model_copy(update={"by_option": {"max_concurrency": 8, "tunables.shards": 2}})
     assert planned(Asked(stage="prod", unset=frozenset({"max_concurrency"})), before).config.max_concurrency == 20
     assert planned(Asked(stage="prod", unset=frozenset({"tunables"})), before).config.policy().shards == 1
-    # Without a file, the settings of an earlier file are kept, too.
+    # Without a file, settings from an earlier file are kept, too.
     assert planned(Asked(stage="prod", unset=frozenset({"batch_size"})), before).config.batch_size == BATCH_SIZE
 
 
@@ -191,7 +191,7 @@ def test_what_a_deployment_decides_is_no_setting_of_a_stage(name: str) -> None:
 
 
 def test_names_and_ranges_are_checked_without_what_is_deployed_and_the_rest_is_not() -> None:
-    # 100 s are allowed with the 660 s that the deployment was given earlier.
+    # 100 s are allowed together with the 660 s that the deployment was given earlier.
     asked = Asked(stage="prod", options={"timeout_s": 100})
     check_alone(asked)
     assert planned(asked, GivenSettings(like="prod", by_option={"visibility_s": 660})).config.timeout_s == 100
@@ -226,14 +226,14 @@ def test_what_an_old_version_was_given_is_read_from_its_policy_its_queues_and_it
     assert config_of("prod", given, {}) == StageConfig.load("prod", {**values, "subscriptions": [PAGER]})
 
 
-# Changes of a region's settings by the next deployment, and their description for people.
+# How the next deployment changes a region's settings, and how people are told about it.
 
 HOME, OTHER, NEW = "us-east-1", "eu-west-1", "ap-southeast-9"
 TICKETS = {"severity": "ticket", "protocol": "email", "endpoint": "team@example.com"}
 
 
 class Setup:
-    """A stage of two regions, deployed with different settings; the settings of `damaged` are unreadable."""
+    """A stage of two regions, deployed with different settings; the settings of region `damaged` are unreadable."""
 
     def __init__(self, stage: str = "prod", *, damaged: str = "") -> None:
         self.stage = stage
@@ -337,7 +337,7 @@ def test_settings_that_nobody_can_read_lose_no_pager() -> None:
 
 @pytest.mark.parametrize("region", [HOME, NEW])
 def test_what_was_given_outlives_a_version_whose_policy_has_other_fields(region: str) -> None:
-    """An upgrade that adds a field to the policy, and the rollback from it."""
+    """An upgrade that adds a field to the policy, and the rollback of this upgrade."""
     setup = Setup()
     published = setup.world.documents[HOME]
     assert isinstance(published, StageSettings)
@@ -399,7 +399,7 @@ def test_what_is_deployed_is_read_once() -> None:
     assert settings.of(HOME) == before
 
 
-# `metering.toml`: found, read, and validated with every problem at once.
+# `metering.toml`: it is found, read, and validated, and all problems are reported at once.
 
 EXAMPLE = Path(__file__).parents[4] / "docs" / "metering.toml"
 

@@ -1,4 +1,4 @@
-"""Usage items: kinds of an account together, each figure under its kind number, no unknown attributes."""
+"""Usage items have kinds of one account, each figure under its kind number, and no unknown attributes."""
 
 from collections.abc import Callable
 
@@ -132,7 +132,7 @@ def test_hours_of_a_range_are_the_items_between_two_keys() -> None:
     assert usage_partition(ACCOUNT, "2026-11") == PK
 
 
-# Summing usage items during the read equals adding up their totals one by one.
+# Summing usage items while they are read gives the same as adding up their totals one at a time.
 
 FIRST_S = parse_hour("2026-10-30T20")
 ACCOUNTS = ("111111111111", "222222222222")
@@ -219,5 +219,5 @@ def test_an_account_is_read_by_the_hours_of_a_range() -> None:
     assert hours("2026-10", FIRST_S + 3 * HOUR_S, None) == list(range(3, 28))
     assert hours("2026-11", FIRST_S, FIRST_S + 30 * HOUR_S) == [28, 29]
     assert hours("2026-11", FIRST_S, FIRST_S + 20 * HOUR_S) == []
-    # Hours that the range covers partly are read, too.
+    # Hours that are only partly in the range are read, too.
     assert hours("2026-10", FIRST_S + 3 * HOUR_S + 1, FIRST_S + 5 * HOUR_S + 1) == [3, 4, 5]

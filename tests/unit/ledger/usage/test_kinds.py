@@ -1,4 +1,4 @@
-"""Kind numbers: dense, per account, reliably claimed, and never given twice (P45)."""
+"""Kind numbers are dense, per account, reliably claimed, and never assigned twice (P45)."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import count
@@ -152,7 +152,7 @@ def test_a_claim_whose_outcome_is_unknown_is_begun_again(*, lost: bool) -> None:
 
 
 class _Overtaken:
-    """A store in which another process claims kinds before one call."""
+    """A store in which another process claims kinds right before one of the calls."""
 
     def __init__(self, at: int) -> None:
         self.items = MemoryItemStore()
@@ -242,7 +242,7 @@ def lose(items: MemoryItemStore, *keys: Key) -> None:
 
 
 def outcome(numbers: KindNumbers, *names: str) -> str:
-    """Outcome of a claim, in words."""
+    """Outcome of a claim, as text."""
     try:
         return str(sorted(numbers.claim(ONE, kinds(*names)).values(), key=str))
     except (LedgerCorruptError, UnavailableError) as error:
@@ -280,20 +280,20 @@ def test_a_number_that_is_lost_with_its_name_is_corrupt_and_not_a_claim_that_is_
     found = outcome(numbers_over(items), "d")
     assert found.startswith("LedgerCorruptError: D#111111111111 / N#000001 is missing"), "it is held for a claim"
     assert "`metering rebuild usage`" in found
-    # Numbered kinds need no claim, so they continue; no number was assigned meanwhile.
+    # Numbered kinds need no claim, so their booking continues; no number was assigned in the meantime.
     assert outcome(numbers_over(items), "a", "c") == "[0, 2]"
     assert sorted(KindNames(items).read(ONE)) == [0, 2]
 
 
 def test_a_lost_number_of_a_full_dictionary_is_corrupt_too() -> None:
-    """Otherwise the lost kind would be booked by name, and so be in two items."""
+    """Otherwise the lost kind would be booked by name, and so would be in two usage items."""
     items = with_kinds("a", "b", "c", cap=3)
     lose(items, number_key(ONE, 1), kind_key(ONE, kinds("b")[0]))
     assert outcome(numbers_over(items, cap=3), "b").startswith("LedgerCorruptError: ")
 
 
 class Landing(MemoryItemStore):
-    """A claim in progress: others see its `hidden` items only after `queries` queries; no write happens meanwhile."""
+    """A claim in progress: others see its `hidden` items only after `queries` queries; before, nothing is written."""
 
     def __init__(self, hidden: Collection[str], queries: int) -> None:
         super().__init__()

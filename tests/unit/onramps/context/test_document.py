@@ -1,4 +1,4 @@
-"""Contexts: documents, store, choice by hour and capture; and the authority of flow logs."""
+"""Contexts: documents, store, choice by hour, and capture; also the authority of flow logs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_context_comes_back_from_its_bytes() -> None:
     assert again.sha256 == CONTEXT.sha256 == hashlib.sha256(body).hexdigest()
     assert again.says_the_same(CONTEXT)
     assert again.flow_logs == CONTEXT.flow_logs
-    # A context's content is compared separately from its hour.
+    # The content of a context is compared separately from its hour.
     later = context_of(SMALL, EFFECTIVE_S + HOUR_S)
     assert later.sha256 != CONTEXT.sha256
     assert later.says_the_same(CONTEXT)
@@ -111,7 +111,7 @@ def test_the_newest_context_that_holds_judges_an_hour() -> None:
     judged = {hours: timeline.at(EFFECTIVE_S + hours * HOUR_S) for hours in (-3, 0, 1, 4, 5, 99)}
     effective = {hours: context.effective_s if context else None for hours, context in judged.items()}
     first, second, last = (context.effective_s for context in contexts)
-    # Hours before the first context are judged by the first.
+    # Hours before the first context are judged with the first context.
     assert effective == {-3: first, 0: first, 1: second, 4: second, 5: last, 99: last}
     pins = timeline.pins([EFFECTIVE_S, EFFECTIVE_S + 4 * HOUR_S])
     assert pins == {first: contexts[0].sha256, second: contexts[1].sha256}
@@ -140,13 +140,13 @@ def test_the_contexts_of_a_plan_judge_as_they_did_whatever_was_kept_since() -> N
     judged = setup.store.pinned(pins).at(EFFECTIVE_S + 9 * HOUR_S)
     assert judged is not None
     assert judged.sha256 == CONTEXT.sha256
-    # If a context is gone, it is reported as missing and never replaced.
+    # If a context is lost, it is reported as missing and never replaced.
     with pytest.raises(ObjectMissingError):
         setup.store.pinned({EFFECTIVE_S: "0" * 64}).at(EFFECTIVE_S)
 
 
 def test_a_context_that_was_brought_for_some_files_judges_them_again_and_no_others() -> None:
-    """The context may know one account only. Used for a whole hour, it would make overlaps count twice."""
+    """The context may know only one account. If it were used for a whole hour, overlaps would count twice."""
     store, folder = (ContextStore(MemoryObjectStore(ManualClock(0))) for _ in range(2))
     brought = context_of(SMALL, EFFECTIVE_S)
     folder.put(brought)
@@ -220,7 +220,7 @@ class KeeperSetup:
         return {"schema": SCHEMA, "regions": [], "accounts": ["111111111111"]}
 
     def day(self, *, every_s: int = 5 * MINUTE_S, hours: int = 24) -> list[int]:
-        """Tick for a day; returns the minutes in which a context was captured."""
+        """Run the ticks of a day; returns the minutes in which a context was captured."""
         captured = []
         for at_s in range(T10, T10 + hours * HOUR_S, every_s):
             self.at(at_s)
@@ -261,7 +261,7 @@ def test_when_a_context_is_due(newest: int, minute: int, *, due: bool) -> None:
     assert is_due(parse_hour(f"2026-11-24T{newest:02}"), T10 + minute * MINUTE_S) is due
 
 
-# A description may tell who owns buckets and distributions, and which of a distribution's two logs is metered.
+# A description may state who owns buckets and distributions, and which of a distribution's two logs is metered.
 
 ACCOUNT = "123456789012"
 BASE: dict[str, object] = {"schema": "metering.description/1", "buckets": {"acme": "us-west-2"}}
@@ -276,7 +276,7 @@ def test_owners_come_into_the_context_and_through_its_json() -> None:
     assert dict(context.bucket_owners) == {"acme": ACCOUNT}
     versions = {"E1": "v2", "E2": ""}
     assert dict(context.distributions) == {name: Distribution(name, ACCOUNT, log) for name, log in versions.items()}
-    # A context without owners has the same bytes as before owners existed.
+    # A context without owners has the same bytes as in releases without owners.
     assert not any(word in context_of(BASE, 0).encode() for word in (b"owner", b"distributions"))
 
 

@@ -1,4 +1,4 @@
-"""A description becomes a context, or is refused with a message. Look-ups by prefixes equal a slow loop."""
+"""A description becomes a context, or is refused with a message. Look-ups by prefix return the same as a slow loop."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_everything_that_judges_lines_is_taken() -> None:
     one, two = context.interfaces
     assert one.addresses == ("10.0.0.5", "10.0.0.6", "2600:1f14:abc::5")
     assert (one.kind, one.public) == ("interface", True)
-    # The gateway's address is known only from the list of elastic addresses.
+    # Only the list of elastic addresses contains the gateway's address.
     assert (two.kind, two.public) == ("nat_gateway", True)
     assert [each.address for each in context.public_addresses] == ["52.34.0.1", "52.34.0.9"]
     assert context.transit_vpcs == ("vpc-1",)
@@ -226,7 +226,7 @@ def test_what_is_no_list_of_address_rangesis_refused(body: bytes) -> None:
         read_ip_ranges(body)
 
 
-# Few distinct bits, so that prefixes often nest and touch.
+# There are few distinct bits, so that prefixes often nest and touch.
 _V4 = st.builds(
     lambda number, bits: str(IPv4Network((number << 24 >> bits << bits, 32 - bits))),
     st.integers(0, 15),
@@ -241,7 +241,7 @@ _BLOCKS = st.lists(st.tuples(st.one_of(_V4, _V6), st.integers(0, 9)), max_size=1
 
 
 def _edges(cidrs: list[str]) -> list[IPv4Address | IPv6Address]:
-    """Addresses at and beside the ends of blocks, where mistakes occur."""
+    """Addresses at the ends of blocks and next to them, where mistakes occur."""
     found: list[IPv4Address | IPv6Address] = [ip_address("0.0.0.0"), ip_address("::"), ip_address("255.255.255.255")]  # noqa: S104
     for cidr in cidrs:
         network = ip_network(cidr)

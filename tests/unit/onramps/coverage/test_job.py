@@ -41,7 +41,7 @@ def test_a_flow_log_with_a_file_for_each_slot_has_no_gap_and_is_complete_up_to_i
     figures = setup.run(HOUR)
     state = setup.state()
     assert (state.first_s, state.newest_s, state.missing) == (HOUR - 6 * HOUR_S, NEWEST, ())
-    # The newest file has flows that ended before 12:50; flows that began 10 minutes earlier may be in others.
+    # The newest file has flows that ended before 12:50; flows that began 10 minutes earlier may be in other files.
     assert state.through_s == NEWEST + SLOT_S - 10 * MINUTE_S
     assert (figures.missing_slots, figures.holding, figures.held_s) == (0, 0, state.through_s)
 
@@ -101,7 +101,7 @@ def test_every_plan_is_read_once_and_is_in_the_sums_once_in_whatever_order_files
 
 @pytest.mark.parametrize("when", ["call", "reply"])
 def test_a_run_that_dies_at_any_call_or_loses_any_reply_changes_no_sum_and_no_gap(when: str) -> None:
-    """Each call to ledger and bucket fails once in turn; the next run completes the work."""
+    """Each call to ledger and bucket fails once; the next run completes the work."""
     calm = Setup()
     calm.put_slots(HOUR - 3 * HOUR_S, HOUR - 10 * MINUTE_S)
     calm.drop(HOUR - 2 * HOUR_S)
@@ -206,7 +206,7 @@ def test_a_copy_taken_by_hand_does_not_take_a_flow_log_from_its_log_source(place
     figures = setup.run(HOUR + 5 * MINUTE_S)
     assert setup.state().named == "network"
     assert (figures.held_s, figures.holding, figures.place) == (before.held_s, 1, before.place)
-    # After its removal from the settings, the source counts like any log that an operator metered with a command.
+    # After a source is removed from the settings, it counts like any log that an operator metered with a command.
     setup.log_sources = ()
     setup.put(plan(HOUR - 10 * MINUTE_S, place=place))
     figures = setup.run(HOUR + 10 * MINUTE_S)
@@ -316,7 +316,7 @@ def test_refused_lines_and_unclassified_bytes_above_what_is_allowed_are_counted_
     setup.put(replace(bad, shares=(bad.shares[0]._replace(bytes=300), unknown), shadowed=((OTHER, 3, 900),)))
     figures = setup.run(HOUR)
     assert (figures.refusing, figures.unclassified, figures.unclassified_permille) == (1, 1, 500)
-    # The logs that shadow others are named by source, too.
+    # Logs that shadow others are also named by source.
     assert (setup.state().shadowed_by, summed(setup).shadowed) == ((OTHER,), {OTHER: 900})
     assert summed(setup).refusals == {"field_count": 1}
 

@@ -30,7 +30,7 @@ STAGE = LogSource(
 
 
 def plan(slot_s: int | None, *, log: str = LOG, number: int = 0, kind: str = "vpc-flow", **changes: object) -> Plan:
-    """A plan of a file of 10 lines: 6 metered with 600 bytes, of which 60 are unclassified."""
+    """A plan of a file of 10 lines, of which 6 are metered with 600 bytes; 60 of these bytes are unclassified."""
     values: dict[str, object] = {
         "identity": f"flow:{log}_{slot_s}_{number}", "kind": kind, "source": log, "account_id": ACCOUNT,
         "region": "us-west-2", "slot_s": slot_s, "etag": "e", "content_sha256": "0" * 64, "contexts": {}, "rules": "1",
@@ -51,7 +51,7 @@ def plan(slot_s: int | None, *, log: str = LOG, number: int = 0, kind: str = "vp
 
 @dataclass
 class Setup:
-    """A region with plans; `reads` are the keys of read plans, `calls` the calls to the bucket."""
+    """A region with plans; `reads` has the keys of the plans that were read, `calls` the calls to the bucket."""
 
     log_sources: tuple[LogSource, ...] = (STAGE,)
     context: Context | None = None
@@ -71,7 +71,7 @@ class Setup:
             self.objects.put(each.key, b"{}", if_absent=True)
 
     def put_slots(self, from_s: int, to_s: int, *, log: str = LOG) -> None:
-        """Put a plan for each slot from `from_s` (inclusive) to `to_s`."""
+        """Put a plan for each slot from `from_s` (inclusive) to `to_s` (exclusive)."""
         self.put(*(plan(slot_s, log=log) for slot_s in range(from_s, to_s, SLOT_S)))
 
     def drop(self, slot_s: int, *, log: str = LOG) -> None:

@@ -1,4 +1,4 @@
-"""Accounts that a log file may bill: limits by file name, folder and lines. Files of each kind."""
+"""Which accounts a log file may bill: limits by file name, folder and lines. Files of each kind."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LINES = (
     line(account_id=B, bytes="31000000", interface_id="eni-0b"),
     line(account_id=C, bytes="5000000", interface_id="eni-0c"),
 )
-# B has an interface in a subnet of A, as participants of a shared VPC have. C has a VPC of its own.
+# B has an interface in a subnet of A, as a participant of a shared VPC does. C has its own VPC.
 SHARED = Context(
     sha256="a" * 64,
     effective_s=START_S - START_S % HOUR_S,
@@ -53,7 +53,7 @@ SHARED = Context(
 
 
 class Stage(LogStage):
-    """A stage with a context, and its sent records."""
+    """A stage with a context, and the records that it sent."""
 
     def __init__(self, context: Context = SHARED) -> None:
         super().__init__(context=context, now_s=START_S + 2 * HOUR_S)
@@ -149,7 +149,7 @@ def test_a_file_that_comes_again_under_another_rule_becomes_the_same_batches(bef
     stage = Stage()
     first = stage.take(bills=Bills(billed_as=BilledAs(before)))
     sent = stage.sent()
-    # The records are deleted, and the file's replica is another object: it is read, judged and written again.
+    # The records are deleted, and the replica of the file is another object: it is read, judged and written again.
     stage.objects.delete(stage.objects.keys("ingest/"))
     again = stage.take(f"replica/{NAME}", bills=Bills(billed_as=BilledAs(after)))
     assert (first.verdict, again.verdict) == ("metered", "repeated")
@@ -313,7 +313,7 @@ def test_a_file_that_nobody_owned_is_metered_once_somebody_says_whose_it_is(
 def test_the_only_account_that_is_allowed_makes_no_version_2_of_a_legacy_log(
     log: str, verdict: str, allowed: tuple[str, ...]
 ) -> None:
-    """If a log source has one account, files without an account get it; a version 2 key names its own."""
+    """If a log source has one account, files without an account get this account; a version 2 key names its account."""
     distributions = {"EMLARXS9EXAMPLE": Distribution("EMLARXS9EXAMPLE", ACCOUNT, log)}
     stage = TextStage(Context(sha256="d" * 64, effective_s=T, distributions=distributions))
     values = {"date": "2026-11-24", "time": "13:00:00", "x-edge-location": "LHR61-P2", "sc-bytes": "4000"}

@@ -1,4 +1,4 @@
-"""Kill and lost-reply matrix of the on-ramp: each call (plan, part, send) with each fault; 0 lost, 0 doubled."""
+"""Kill and lost-reply matrix of the on-ramp: after each fault at each call (plan, part, send), 0 lost, 0 doubled."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def named(region: LogRegion, calls: Calls) -> None:
 
 
 def refused(region: LogRegion, calls: Calls) -> None:
-    """No line is metered, so no stored part shows the progress of an earlier process."""
+    """Since no line is metered, no stored part shows the progress of an earlier process."""
     region.put(NAMED, "broken line", "another one")
     region.take_until_done(NAMED, calls)
 
@@ -52,7 +52,7 @@ def grown(region: LogRegion, calls: Calls) -> None:
 
 
 def grown_since_it_failed(region: LogRegion, calls: Calls) -> None:
-    """The first attempt fails, and the file grows; a refused one is ingested as its refusal advises."""
+    """The first attempt fails, and the file grows; if the file is refused, it is ingested as the refusal advises."""
     region.put(NAMELESS, *LINES)
     region.fails(NAMELESS, calls)
     region.put(NAMELESS, *LINES, *MORE)
@@ -82,7 +82,7 @@ def cells() -> Iterator[tuple[str, int, str, Fault]]:
 
 
 def check(region: LogRegion, name: str) -> None:
-    """Check that the region is as without the fault."""
+    """Check that the region is as it would be without the fault."""
     region.book()
     assert region.booked_bytes() == TRUTH[name]
     assert region.conflicts() == 0
@@ -126,7 +126,7 @@ def test_another_process_between_two_calls_dies_or_ends_and_both_say_the_same(nu
     region.book()
     booked = region.booked_bytes()
     assert booked.pop("internet") == 120
-    # A single context judged the file, whichever plan came first.
+    # The file was judged with a single context, whichever plan came first.
     assert booked in ({"us-east-1/aaaa": 50}, {"us-east-1/bbbb": 50})
     assert region.conflicts() == 0
 
@@ -144,7 +144,7 @@ def test_a_file_that_grows_between_two_calls_has_no_line_twice(number: int) -> N
     region.put(NAMELESS, *LINES)
     region.take(NAMELESS)
     region.book()
-    # The first process to see the file fixes its length; lines that were added later are refused.
+    # The first process to read the file fixes its length, and lines that were added later are refused.
     assert region.booked_bytes() in (FIRST, WHOLE)
     assert region.conflicts() == 0
 
@@ -189,7 +189,7 @@ def test_a_redelivery_on_day_70_of_a_backfill_stage_is_a_duplicate() -> None:
     region.book()
     assert region.booked_bytes() == {"internet": 100, "us-east-1/aaaa": 50}
     assert region.conflicts() == 0
-    # The message and its second delivery are both duplicates.
+    # The message and its second delivery are both found to be duplicates.
     assert region.metrics.counts[BATCHES_DUPLICATE] - before == 2
 
 

@@ -1,4 +1,4 @@
-"""A log file of any kind gives a plan, parts and messages, and the same ones if it arrives again."""
+"""A log file of any kind results in a plan, parts and messages, and in the same ones if the file arrives again."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LINES = (("i-1", 100, T, T + 60), ("z:a", 50, T, T + 60), ("i-2", 7, T + HOUR_S,
 
 
 class Stage(LogStage):
-    """A stage for the small log kind; ingests `KEY` by default."""
+    """A stage for the small kind of log; ingests `KEY` by default."""
 
     def __init__(self, kind: LogKind = SMALL) -> None:
         super().__init__(kind, context=Context(sha256="a" * 64, effective_s=T), now_s=T + 2 * HOUR_S)
@@ -159,7 +159,7 @@ def test_content_without_an_id_in_the_plan_is_kept_by_reference_and_never_sent(
 def test_parts_that_are_stored_are_sent_as_they_are_stored(stage: Stage) -> None:
     (first,) = stage.took_first()
     location = first["location"]
-    # Another version of pyarrow would have written different bytes like these.
+    # Another version of pyarrow would have written different bytes, such as these.
     stage.objects.put(location["key"], b"PAR1 of another version", if_absent=False)
     stage.take(REPLICA)
     (again,) = stage.sent()
@@ -288,7 +288,7 @@ MORE = (("i-1", 11, T, T + 90), ("i-9", 5, T, T + 90))
 
 
 def total(stage: Stage) -> int:
-    """Bytes of all sent batches, counting each id once, as the ledger does."""
+    """Bytes of all sent batches; each batch id is counted once, as in the ledger."""
     batches = {message["batch_id"]: stage.rows(message) for message in stage.sent()}
     return sum(row["bytes"] for rows in batches.values() for row in rows)
 
@@ -378,7 +378,7 @@ def begun(stage: Stage, content: bytes, *, number: int = 0, from_byte: int = 0, 
 
 
 def append_as_0_2_0(stage: Stage) -> str:
-    """Store what release 0.2.0 stored for MORE appended to a file of LINES; return the identity of MORE."""
+    """Store what release 0.2.0 stored after MORE was appended to a file of LINES; return the identity of MORE."""
     made = Stage()
     made.put(*MORE, key=PLACE)
     rest = plan_of(made.take(PLACE))

@@ -1,4 +1,4 @@
-"""A log file is summed into the same records in the same order at each measurement."""
+"""Each measurement of a log file returns the same records in the same order."""
 
 from __future__ import annotations
 

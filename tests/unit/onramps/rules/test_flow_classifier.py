@@ -1,4 +1,4 @@
-"""The classifier of flow logs: owners of lines, directions, authority, and forbidden conclusions."""
+"""The classifier of flow logs: owners of lines, directions, authority, and conclusions that it must not draw."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ V2 = {"vpc_id": "", "region": "", "flow_direction": ""}
 
 
 def of_log(source: str) -> FileName:
-    """The name of a file of another log."""
+    """File name of a file of the flow log `source`."""
     return replace(NAME, identity=f"flow:{source}", source=source)
 
 
@@ -53,7 +53,7 @@ def classified(outcome: Outcome) -> Classified:
 
 
 def changed(**lists: list[dict[str, Any]]) -> dict[str, Any]:
-    """The world with items added to its first region; an empty list removes all items of that name."""
+    """`WORLD` with items added to its first region; an empty list removes all items of the list's name."""
     world = copy.deepcopy(WORLD)
     first = world["regions"][0]
     for name, items in lists.items():
@@ -137,7 +137,7 @@ def test_without_a_direction_the_own_address_tells_and_for_a_new_interface_the_s
     ("eni-private", "10.0.1.4", "10.0.1.5"),
     ("eni-private", "", ""),
     ("eni-new", "10.0.1.4", "10.0.1.5"),
-    # Both addresses may be a VPC's.
+    # Both addresses may belong to a VPC.
     ("eni-new", "10.0.1.4", "10.1.1.4"),
     ("eni-new", "10.0.1.4", "192.168.4.4"),
 ])  # fmt: skip
@@ -152,7 +152,7 @@ def test_where_no_address_tells_the_direction_is_unknown(interface_id: str, sour
 
 
 def test_lines_of_a_log_without_authority_are_shadowed_by_the_one_that_has_it() -> None:
-    # For the second line, the inventory names the VPC, because the line does not.
+    # For the second line, the VPC is known from the inventory, because the line does not name it.
     by_inventory = line("eni-private", **V2, source="10.0.1.4", destination="10.0.1.20")
     for hop in (leaving("eni-private", "10.0.1.20", "1"), by_inventory):
         assert judged(hop, name=of_log("fl-eni")) == Shadowed("fl-main")
@@ -162,7 +162,7 @@ def test_a_log_that_the_context_does_not_list_is_shadowed_where_another_sees_the
     assert judged(leaving("eni-private", "10.0.1.20", "1"), name=of_log("fl-new")) == Shadowed("fl-main")
     elsewhere = leaving("eni-c", "100.64.1.9", "1", vpc_id="vpc-carrier")
     assert isinstance(judged(elsewhere, name=of_log("fl-new")), Classified)
-    # If a file's name names no log, the file is never shadowed.
+    # If the name of a file contains no log, the file is never shadowed.
     assert isinstance(judged(leaving("eni-private", "10.0.1.20", "1"), name=of_log("")), Classified)
 
 
@@ -184,7 +184,7 @@ def test_the_authority_switches_at_the_full_hour() -> None:
 
 
 def test_history_of_a_log_that_was_replaced_counts_up_to_the_hour_of_its_replacement() -> None:
-    """To change a format, people create a new flow log and delete the old one, which contexts then omit."""
+    """To change a format, people create a new flow log and delete the old log; contexts then omit the old log."""
     world = changed(FlowLogs=[])
     world["regions"][0]["FlowLogs"] = [flow_log("fl-after", "vpc-main", CreationTime="2026-11-24T12:20:00Z")]
     hop = leaving("eni-private", "10.0.1.20", "1")
@@ -272,7 +272,7 @@ _LISTS = [
 
 
 # A bring-your-own IP address is in no range of AWS, so only its account's inventory knows it. If a line and the ranges
-# name different services, each service is accepted if it is the only one named.
+# name different services, each service is accepted where it is the only one named.
 _ALONE = ("198.51.100.7", "81.2.0.1", "52.34.9.9")
 _HOPS = [case.hop for case in CASES if not (case.hop.destination in _ALONE and case.hop.path == "8")]
 _TOLD = [
@@ -339,7 +339,7 @@ def test_memory_is_bounded_and_forgetting_changes_no_answer(monkeypatch: pytest.
 
 
 def test_lines_of_many_hours_in_any_order_ask_for_each_context_once() -> None:
-    """Files concatenated by users can span a day. A context is expensive to build, and few are cached."""
+    """Files concatenated by users can span a day. A context is expensive to build, and few contexts are cached."""
     hours = [EFFECTIVE_S + number * HOUR_S for number in range(8)]
     asked: list[int] = []
 
@@ -369,7 +369,7 @@ _FIRST_S = 1_795_617_000
 
 
 class _Unfolded:
-    """A classifier that does not group addresses."""
+    """A classifier of flow logs that does not group addresses."""
 
     def __init__(self, name: FileName, timeline: Timeline) -> None:
         self.outcome = WithTransit(name, timeline).outcome
@@ -399,7 +399,7 @@ def test_a_file_is_metered_the_same_with_and_without_folding(style: str, known: 
         plain_kind = replace(kind, classifier=_Unfolded)
         folded, observations = _measured(kind, name, file, timeline)
         plain, all_observations = _measured(plain_kind, name, file, timeline)
-        # The details of a refusal may name an address, and in grouped lines several addresses have the same details.
+        # The details of a refusal may name an address, but in grouped lines, several addresses have the same details.
         assert replace(folded, refused=()) == replace(plain, refused=())
         folded_count += observations
         plain_count += all_observations

@@ -37,7 +37,7 @@ STRANGE = next_hop("usw2-az2", "vpc-peer")
 
 
 class Case(NamedTuple):
-    """A log line, the rule that decides it, the other side, and the booked usage."""
+    """A log line, the rule that decides the line, the other side, and the usage type that is booked."""
 
     rule: str
     hop: FlowHop
@@ -97,7 +97,7 @@ CASES = (
     Case("internet", entering("eni-nat", "81.2.0.1"), "internet", "USW2-DataTransfer-In-Bytes"),
     Case("internet", entering("eni-private", "2a0b:4140::1"), "internet", "USW2-DataTransfer-In-Bytes"),
     Case("ranges_unknown", leaving("eni-public", "81.2.0.1", "8", **AMAZON), "unknown", UNKNOWN_OUT),
-    # Peering or a transit gateway: the line does not show which one connects the two VPCs.
+    # Peering or a transit gateway: the line does not show which of them connects the two VPCs.
     Case("other_vpc_in_region", entering("eni-private", "10.2.1.4"), "us-west-2", UNKNOWN_INSIDE),
     Case("other_vpc", entering("eni-c", "10.3.1.4", vpc_id="vpc-carrier"), "unknown", UNKNOWN_IN),
     Case("unknown_network", entering("eni-private", "192.168.4.4"), "unknown", UNKNOWN_IN),
@@ -112,7 +112,7 @@ CASES = (
 
 
 def booked(outcome: Classified) -> str:
-    """Usage type that the service books for the outcome."""
+    """The usage type that the service books for an outcome."""
     if outcome.traffic.usage_type:
         return outcome.traffic.usage_type
     sides = [parse_location(text) for text in (outcome.traffic.from_location, outcome.traffic.to_location)]

@@ -1,4 +1,4 @@
-"""A network in which every rule of a hop has a case."""
+"""A network in which a case exists for every rule of a hop."""
 
 from __future__ import annotations
 
@@ -117,13 +117,13 @@ def whole() -> Timeline:
 def judged(
     hop: FlowHop, world: Mapping[str, Any] | None = WORLD, *, name: FileName = NAME, hour_s: int = EFFECTIVE_S
 ) -> Outcome:
-    """The outcome for a hop; if `world` is None, only the line is known."""
+    """The outcome for a hop; if `world` is None, only the log line is known."""
     timeline = Timeline() if world is None else whole() if world is WORLD else _timeline(world)
     return FlowClassifier(name, timeline).outcome(hop, hour_s)
 
 
 def line(interface_id: str = "eni-private", **fields: str) -> FlowHop:
-    """A line of version 5 or later of an interface in VPC `main`."""
+    """A log line (version 5 or later) of an interface in VPC `main`."""
     told = {"account_id": ACCOUNT, "vpc_id": "vpc-main", "region": REGION, "flow_direction": "egress"}
     return FlowHop(interface_id=interface_id, **(told | fields))
 

@@ -54,13 +54,13 @@ class Logs:
 
 @dataclass(kw_only=True)
 class World:
-    """The doctor's findings. Mutable: a test changes the part under test.
+    """The doctor's findings. Mutable, because a test changes the behaviour under test.
 
     Attributes:
         takes_drops: Whether objects below `drop/` become batches.
         verdict: Verdict of every sent batch.
         fill: Number of batches per commit.
-        roles: The reason why each role cannot be assumed; empty if it can.
+        roles: Role -> reason why it cannot be assumed; other roles can be.
         stranger_lists: Whether a role without `s3:ListBucket` also gets 404 for a missing key.
         reader_denied: Whether a role with `s3:ListBucket` gets 403 for a missing key.
     """
@@ -123,7 +123,7 @@ class World:
         )
 
     def judge(self, names: Sequence[str]) -> None:
-        """Store the verdict of batches, `fill` batches per commit."""
+        """Store the verdict of batches; each commit has `fill` batches."""
         for start in range(0, len(names), self.fill):
             for name in names[start : start + self.fill]:
                 marker = decided(name, self.verdict, commit_id=f"{names[0]}-{start}")
@@ -167,7 +167,7 @@ class Bucket(MemoryObjectStore):
 
 
 class Ingest(MemoryQueue):
-    """The ingest queue; batches get their verdicts at once."""
+    """The ingest queue; sent batches get their verdicts at once."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world.clock)
@@ -235,7 +235,7 @@ class Parts:
 
 
 class Ticking(MemoryItemStore):
-    """A slow table, on which each transaction takes a second."""
+    """A slow table: each transaction takes a second."""
 
     def __init__(self, world: World) -> None:
         super().__init__()
@@ -247,7 +247,7 @@ class Ticking(MemoryItemStore):
 
 
 class Renewing(MemoryQueue):
-    """A dead-letter queue whose redrive renews the sent time if `renews`."""
+    """A dead-letter queue; if `renews`, a redrive renews the SentTimestamp of messages."""
 
     def __init__(self, clock: ManualClock, *, renews: bool, moves_by_itself: bool) -> None:
         super().__init__(clock, name="dead")

@@ -1,4 +1,4 @@
-"""Each check of the doctor is ok for a region that behaves as AWS documents, and can have other results."""
+"""Each check of the doctor is ok for a region that behaves as AWS documents, and can also have other results."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def seen(world: World, name: str) -> Observation:
 
 
 class Racing(Tables):
-    """A table on which every third transaction conflicts with another."""
+    """A table on which every third transaction conflicts with another transaction."""
 
     def __init__(self, meets: str = "TransactionConflict") -> None:
         super().__init__()
@@ -78,7 +78,7 @@ def test_a_check_tidies_up_what_it_made(name: str) -> None:
 
 
 def faulty(**faults: Callable[..., object]) -> World:
-    """A region with a faulty bucket; each fault gets the original method as first argument."""
+    """A region with a faulty bucket; each fault replaces a method, and gets that method as first argument."""
     world = World()
     for name, fault in faults.items():
         setattr(world.objects, name, partial(fault, getattr(world.objects, name)))
@@ -103,7 +103,7 @@ class Careless(MemoryItemStore):
 
 
 class Mute(MemoryItemStore):
-    """A table whose reasons come from `reasons`."""
+    """A table whose cancellation reasons come from `reasons`."""
 
     def __init__(self, reasons: Callable[[TransactionCanceledError], list[tuple[str, None] | None]]) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ class Mute(MemoryItemStore):
 
 
 class Losing(Tables):
-    """A table that acknowledges transactions and applies only every second one."""
+    """A table that acknowledges every transaction, but applies only every second transaction."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The list of a month's accounts equals a report by account over the lake, in every state of the month."""
+"""In every state of a month, the list of its accounts equals a report by account over the lake."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ OCTOBER = AccountsQuery(month="2026-10")
 
 @pytest.fixture
 def world() -> BudgetWorld:
-    """Two months of usage; the biller has counted them, and October is closed."""
+    """Two months of usage, which the biller has counted; October is closed."""
     made = BudgetWorld()
     for start_s in (OCTOBER_S, OCTOBER_S + DAY_S, NOW_S - DAY_S, NOW_S):
         made.send([record(2**40 + 1, start_s=start_s), record(5, start_s=start_s, account=OTHER)])
@@ -61,7 +61,7 @@ def totals(world: BudgetWorld, query: AccountsQuery) -> dict[str, Total]:
 
 
 def reported(world: BudgetWorld, month: str, account: str = "") -> dict[str, Total]:
-    """Result of `report usage --group-by account_id`."""
+    """Totals by account, as in `report usage --group-by account_id`."""
     given = [account] if account else []
     query = UsageParameters(start=month, group_by="account_id", filters={"account": given}).query(now_s=NOW_S)
     return {row.values[0]: row.total for row in report_rows([world.source()], query, now_s=NOW_S)}

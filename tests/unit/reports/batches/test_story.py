@@ -31,7 +31,7 @@ BATCH = "edge-7f3a-000184"
 
 
 def deliver(world: World, batch_id: str, records: Sequence[object], **more: object) -> None:
-    """Deliver a batch to a worker."""
+    """Deliver a batch message to a worker."""
     body = {"schema": "metering.batch/1", "batch_id": batch_id, "record_count": len(records), "records": records}
     delivery = Delivery(
         message_id="m", body=json.dumps({**body, **more}), sent_at_ms=world.clock.now_ms(), receive_count=1,
@@ -88,7 +88,7 @@ def test_a_batch_of_a_closed_month_is_found_in_its_frozen_files() -> None:
     world = world_with_october()
     world.jobs.closer.close(MONTH, world.deadline())
     assert document(world, "batch-0", now_s=AFTER_S)["proof"] == {"marker": "12", "rows": "12", "equal": True}
-    # Rows that arrive after the close are booked in the hour of their arrival, and listed there.
+    # Rows that arrive after the close are booked in the hour in which they arrive, and are listed there.
     [late] = world.send([record(17, start_s=FIRST_S + 5)])
     found = story(world, late, now_s=AFTER_S)
     assert found is not None
@@ -155,7 +155,7 @@ def test_a_copy_that_was_refused_after_the_marker_had_expired_does_not_hide_the_
     alone = story(world)
     assert alone is not None
     assert "--from and --to" in " ".join(alone.footer)
-    # A marker that cannot have expired and does not name the rows is wrong.
+    # A marker that cannot have expired, but does not name the rows, is wrong.
     assert document(world, within_s=range_s)["proof"] == {"marker": "0", "rows": str(2**62 + 12), "equal": False}
 
 
@@ -171,7 +171,7 @@ def test_who_may_see_one_account_is_told_its_rows_and_nothing_of_others() -> Non
     assert story(world, role=Role.CUSTOMER, accounts={"000000000000"}) is None
     # An empty list of accounts does not mean every account.
     assert story(world, role=Role.CUSTOMER, accounts=()) is None
-    # An analyst's accounts limit the answer as a customer's do.
+    # An analyst's accounts limit the answer, as a customer's accounts do.
     found = document(world, role=Role.ANALYST, accounts={ACCOUNT})
     assert found["proof"] == {"marker": str(2**62 + 5), "rows": str(2**62 + 5), "equal": True}
     assert "quarantine" not in found

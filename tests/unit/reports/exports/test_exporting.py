@@ -1,4 +1,4 @@
-"""An export adds up, ties out with its documents, and is complete at its target, or else lacks a manifest."""
+"""An export adds up, ties out with its documents and is complete at its target; otherwise, it has no manifest."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _charges(source: ExportSource) -> list[Charge]:
 
 @pytest.fixture(scope="module")
 def source() -> ExportSource:
-    """A thousand charges with every key of the sample, and corrections."""
+    """A thousand charges with every key of the sample, including corrections."""
     return source_of(1000)
 
 
@@ -85,7 +85,7 @@ def test_every_grain_ties_out_with_the_same_invoice(tmp_path: Path, source: Expo
     ((keys, rows),) = asked(tmp_path, "SELECT count(DISTINCT x_ChargeKey), count(*) FROM {}")
     assert keys == rows
     ((apart,),) = asked(tmp_path, "SELECT count(DISTINCT ChargePeriodEnd - ChargePeriodStart) FROM {}")
-    # September has 30 days and October 31.
+    # September has 30 days, and October has 31.
     assert apart == (2 if grain == "month" else 1)
 
 
@@ -172,7 +172,7 @@ def test_texts_that_a_spreadsheet_would_run_are_harmless_in_csv_and_untouched_in
 
 
 def test_negative_digits_of_csv_stay_digits(tmp_path: Path) -> None:
-    # Late usage of the expensive product takes the allowance, so bytes of the other product are not free any more.
+    # Late usage of the expensive product takes the allowance, so the bytes of the other product are no longer free.
     dear = product("SAE", SAO_PAULO, [(None, "0.15")])
     prices = book([*BOOK.products, dear], allowance("100", "OUT", "SAE"))
     late = [used(gb("100"), 3, usage_type=SAO_PAULO)]
@@ -278,7 +278,7 @@ def test_progress_hears_of_every_row(tmp_path: Path, source: ExportSource) -> No
 
 
 def test_a_blended_rate_is_what_the_payer_pays_for_a_gb() -> None:
-    # AWS's con-bill: 95,000 GB cost 6,720, which is 0.070737 a GB.
+    # AWS's con-bill: 95,000 GB cost 6,720, which is 0.070737 per GB.
     prices = book([product("CON", "DataTransfer-Out-Bytes", [("1000", "0.10"), ("50000", "0.08"), (None, "0.06")])])
     (rate,) = blended_rates(billed(prices, [used(gb("95000"))], MONTH).invoices).values()
     assert rate == usd("0.0707368421")
@@ -365,7 +365,7 @@ def test_payers_without_an_invoice_of_an_issued_month_are_drafts_beside_the_invo
 
 def test_corrections_are_in_the_month_that_books_them(tmp_path: Path) -> None:
     world = _invoiced()
-    # The expensive region gets the allowance that us-east-1 had: 100 GB of us-east-1 move to the paid price.
+    # The expensive region gets the allowance that us-east-1 had, so 100 GB of us-east-1 are now charged.
     world.come_late(used(gb("100"), 700, usage_type=SAO_PAULO))
     world.issue_next(NEXT)
     _export(world, tmp_path, NEXT)
@@ -399,7 +399,7 @@ def test_a_credit_note_is_in_the_month_that_books_it_and_names_its_invoice(tmp_p
 def test_a_credit_note_of_the_same_month_ties_out_too(tmp_path: Path) -> None:
     world = _invoiced()
     world.books.put(aws_list("0.08"))
-    # The process that credits has a clock within the month itself.
+    # The clock of the process that credits is still within the month.
     note = world.crediting.credit(ID, "the price was wrong").invoice
     assert note.billing_month == NEXT
     _export(world, tmp_path, NEXT)

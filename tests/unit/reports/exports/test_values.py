@@ -1,4 +1,4 @@
-"""FOCUS and CUR columns state the charges, also by resource. Each check of an export finds its fault."""
+"""FOCUS and CUR columns state the charges, also by resource. Each check of an export finds the fault it is for."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _line(hour: int, size: int, account: str = "000000000012") -> UsageLine:
 
 
 def _source() -> ExportSource:
-    # 100 GB are free, then 10,240 GB are in the first tier.
+    # 100 GB are free, and the next 10,240 GB are in the first tier.
     return billed(BOOK, [_line(0, gb("10339")), _line(5, gb("2"), "000000000034")], MONTH)
 
 
@@ -246,7 +246,7 @@ def test_a_double_of_a_cur_reads_as_the_digits_that_were_billed() -> None:
 
 
 class Listed:
-    """Resource usage in a list; records the requested hours."""
+    """Usage of resources, from a list; records which hours are requested."""
 
     def __init__(self, rows: Mapping[int, Mapping[Key, Sequence[tuple[str, int]]]]) -> None:
         self.rows = rows
@@ -263,7 +263,7 @@ def _charges(source: ExportSource) -> list[Charge]:
 
 def test_lines_that_cross_tiers_are_cut_into_resources_in_their_order() -> None:
     line = used(gb("10341"))
-    # 100 GB are free, 10,240 GB are in the first tier, and one is in the second.
+    # 100 GB are free, 10,240 GB are in the first tier, and one GB is in the second tier.
     resources = [("i-1", gb("50")), ("i-2", gb("10290")), ("i-3", gb("1"))]
     found = list(by_resource(_charges(billed(BOOK, [line], MONTH)), Listed({line.hour_s: {line[1:6]: resources}})))
     assert [(charge.rated.line.bytes, charge.rated.price, resource_id) for charge, resource_id in found] == [

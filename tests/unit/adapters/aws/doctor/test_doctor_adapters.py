@@ -74,7 +74,7 @@ def page(*keys: str, token: str = "") -> dict[str, object]:
 
 
 def test_pages_of_a_listing_are_counted_with_the_empty_ones(s3: Stubbed) -> None:
-    """Deleted objects can cause an empty page before the last one, which no emulator returns."""
+    """Deleted objects can cause empty pages before the last page; no emulator returns such pages."""
     for answer in (page(token="1"), page("a", token="2"), page(token="3"), page("b")):
         s3[1].add_response("list_objects_v2", answer)
     found = facts_of(SimpleNamespace(s3=s3[0])).pages("p/", most=10)
@@ -167,7 +167,7 @@ def test_a_stage_without_a_project_is_not_known() -> None:
 
 
 class Calls:
-    """Clients that record each call, and fail the call named by a test. Mutable."""
+    """Clients that record each call, and fail the call that a test names. Mutable."""
 
     def __init__(self, fails: str = "") -> None:
         self.made: list[str] = []
@@ -231,7 +231,7 @@ def test_queues_and_table_go_when_a_check_fails() -> None:
 
 
 class Athena:
-    """Athena that answers one row to each query, after a delay."""
+    """An Athena that returns one row for each query, after a delay."""
 
     def __init__(self, *rows: tuple[str, ...], state: str = "SUCCEEDED") -> None:
         self.queries: list[str] = []
