@@ -308,7 +308,7 @@ def _grant_log_context(function: MeteringFunction, data: DataStack) -> None:
     data.data.grant_read(role, PLANS_PREFIX, CONTEXT_PREFIX)
     data.data.grant_write(role, CONTEXT_PREFIX)
     data.ledger.grant_read(role)
-    # The job stores its findings about each log source for the watch and for reports.
+    # For each log source, the job stores its findings, which the watch function and reports read.
     data.ledger.grant_put(role, _NOTES)
     function.grant_put_metrics()
 

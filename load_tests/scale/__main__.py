@@ -1,4 +1,4 @@
-"""Measure each job over computed regions of some sizes, and project it to the target.
+"""Measure each job over synthetic regions of several sizes, and extrapolate to the target load.
 
 python -m load_tests.scale                  the table; with --write it goes into docs/scale.md
 python -m load_tests.scale --gate           every job once, at a ten-thousandth: that it runs, and comes out right

@@ -235,7 +235,7 @@ class Bench:
 
     @property
     def jobs(self) -> LakeJobs:
-        """The production jobs, built as in a function."""
+        """The production jobs, constructed as in a Lambda function."""
         return lake_jobs(self, self.metrics, threads=CALLS_AT_ONCE)
 
     def deadline(self) -> DeadlineAt:

@@ -45,7 +45,8 @@ class ReadBatch:
             some records are unreadable, the SHA-256 of the message body.
         hash_version: Version of the content hash; 0 if `content_hash` is the SHA-256 of the message body.
         records: Number of records that arrived, 0 if unknown.
-        retry_of: First id of this content, as the message states; empty unless the batch is a retry under another id.
+        retry_of: Id under which the content was first sent, by the message; empty unless the batch is a retry under
+            another id.
         object_key: Key of the object with the records, as the message states; empty if the records are in the message.
         announced: Whether the message is an S3 notification about the object.
     """

@@ -237,7 +237,8 @@ def _classify(parts: Callable[[], _Parts], name: reading.FileName, timeline: Tim
     return parts()[1](name, timeline)
 
 
-# AWS promises delivery within 24 hours for CloudFront, and no time for S3; earlier hours count as complete.
+# AWS promises delivery of CloudFront logs within 24 hours, and states no limit for S3 logs; older hours count as
+# complete.
 _DAY_S = 24 * HOUR_S
 
 KINDS: tuple[LogKind, ...] = (

@@ -74,8 +74,8 @@ class Plan(StoredDocument):
         place: Location of the file when it was planned. A copy of the file elsewhere has the same plan.
         etag: ETag of the file when planned; empty for a file on disk.
         content_sha256: SHA-256 of the decompressed content; for Parquet, of the file itself.
-        contexts: Hour from which a context holds -> SHA-256 of this context, which judged the lines, in order; empty
-            without contexts.
+        contexts: First hour of each context -> SHA-256 of the context, for the contexts used, by hour; empty without
+            contexts.
         shares: Metered bytes by usage type and rule, sorted.
         shadowed: Lines and bytes for which another log has the authority, by this other log, as `(log, lines, bytes)`.
         from_byte: Offset of the plan's lines in the decompressed content: earlier lines have another plan. 0 unless

@@ -176,7 +176,7 @@ def test_a_cursor_that_is_none_is_refused(cursor: str) -> None:
     assert world().get(f"/v1/quarantine?cursor={cursor}", "operator").status_code == 422
 
 
-# Operators' queries over HTTP return what the command line does: JSON except for the time of the query, and equal CSV.
+# Operators' queries over HTTP return what the command line prints: the same CSV, and JSON that differs in its time.
 _RANGE = {"start": "2026-11-22", "end": "2026-11-24T14:00:00Z"}
 _IN_URL = "from=2026-11-22&to=2026-11-24T14:00:00Z"
 CASES: dict[str, Callable[[HereSession], None]] = {

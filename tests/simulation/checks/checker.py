@@ -217,8 +217,8 @@ def _check_verdict(world: World, content: SentContent, findings: Findings) -> No
     if accepted is not None and content.batch_id in world.watch.rebuilt:
         # The original can no longer be known, so this copy counts as a flagged duplicate.
         return
-    # A rejected marker can be replaced when other content is accepted; the quarantine object stays. A reference to a
-    # deleted object is a duplicate of the accepted batch.
+    # A rejected marker can be replaced when other content is accepted; the quarantine object stays. A message that
+    # refers to a deleted object is a duplicate of the batch accepted from this object.
     hashes = (content.content_hash, f"body-{content.name}")
     kept = any(world.objects.peek(quarantined_batch_key(content.batch_id, name)) is not None for name in hashes)
     if content.batch_id in world.watch.rejected or (content.location and (accepted is not None or kept)):

@@ -174,7 +174,7 @@ class Traffic:
             if number in dropped:
                 self._undo(*before)
         for content in list(self.contents.values()):
-            # Most are batches in conflict; a few are batches without a conflict, because any message can claim one.
+            # Most of these batches are in conflict; a few only claim to be, because any message can make this claim.
             share = 0.7 if f"{content.batch_id}.1" in self.contents else 0.04
             if retries.random() < share:
                 self._retry(content, retry_of(content), retries)

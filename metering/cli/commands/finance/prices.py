@@ -370,8 +370,8 @@ def check(
 ) -> None:
     """Show which usage of a month has no price in a book, or all problems of price files. Exits with 1 if any is found.
 
-    --file takes the same files as `prices import`, and requires no access to AWS. Usage that is not sold here according
-    to a rule of the book (`unrated`) is shown, but does not fail the check.
+    --file takes the same files as `prices import`, and requires no access to AWS. Usage that a rule of the book marks
+    as not sold (`unrated`) is shown, but does not fail the check.
     """
     if file:
         _check_files(session, checked_files(file))

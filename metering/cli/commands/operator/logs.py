@@ -393,7 +393,7 @@ def list_sources(session: Session) -> None:
 def coverage(
     session: Session,
     start: Annotated[str | None, option("--from", "DATE", "First day to sum. Default: seven days ago.")] = None,
-    end: Annotated[str | None, option("--to", "DATE", "Day after the last day to sum. Default: now.")] = None,
+    end: Annotated[str | None, option("--to", "DATE", "End date of the sums, exclusive. Default: now.")] = None,
     source: Annotated[
         str | None, option("--source", "LOG", "Only this source: a flow log, a distribution or a bucket.")
     ] = None,

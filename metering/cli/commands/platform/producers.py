@@ -333,8 +333,8 @@ def accept_gap(
 ) -> None:
     """Accept that some numbers will never arrive. Accepted gaps no longer count, and no longer delay reports.
 
-    If a batch with such a number arrives after all, it is metered as usual. The reconciler applies this at its next
-    tick.
+    If a batch with such a number arrives after all, it is metered as usual. The reconciler applies the accepted gap at
+    its next tick.
     """
     _rule(session, source, RulingKind.ACCEPT_GAP, _numbers(numbers))
 
@@ -343,7 +343,8 @@ def accept_gap(
 def forget(session: Session, source: Annotated[str, argument("SOURCE", "The producer's source_id.")]) -> None:
     """Forget a producer's last number, its gaps and its silence. Batches that the producer has sent stay metered.
 
-    If the producer sends again, its numbering begins with that batch. The reconciler applies this at its next tick.
+    If the producer sends again, its numbering begins with that batch. The reconciler applies the accepted gap at its
+    next tick.
     """
     _rule(session, source, RulingKind.FORGET, None)
 

@@ -23,7 +23,7 @@ from metering.usage.usage_types import is_region
 
 _ACCOUNT = re.compile(r"[0-9]{12}")
 _UNKNOWN = "unknown"
-# Maximum length of a resource id (docs/contract.md). No text of a flow log that is used is longer.
+# Maximum length of a resource id (docs/contract.md). No field of a flow log that is used here is longer.
 _MAX_CHARS = 512
 # Number of valid texts that are cached. The cache is bounded, because the number of internet addresses is not.
 _REMEMBERED = 200_000
