@@ -146,7 +146,7 @@ class Deployer:
         """Create a missing data stack that retains its data, initially without deletion protection.
 
         If the creation fails, CloudFormation deletes all its resources. The following deployment protects the tables.
-        An emulator protects nothing, and MiniStack replaces a table whose properties change by an empty table.
+        An emulator protects nothing: if a table's properties change, MiniStack replaces the table with an empty one.
         """
         config = self.config()
         if not config.stateful_retained or config.emulated or self._stack_is_there("data"):

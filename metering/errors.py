@@ -1,7 +1,7 @@
 """Every error that the project raises deliberately.
 
     MeteringError
-    ├── UnavailableError            transient: a dependency throttled, conflicted or gave no answer(retryable)
+    ├── UnavailableError            transient: a dependency throttled, conflicted or gave no answer (retryable)
     │   ├── ThrottledError          a service throttled the call
     │   ├── OutOfTimeError          a read exceeded its time limit here; another process may have more time
     │   └── NotSentError            a producer could not send everything in time            producer.batches
@@ -14,7 +14,7 @@
     ├── ObjectChangedError          an object is not the announced version (If-Match failed)
     ├── BatchRefusedError           a whole batch is refused; carries every problem
     ├── LogFileRefusedError         a log file cannot be metered as a whole; states the reason
-    ├── ContextUnreadableError      a stored context is unreadable, or does not match its nameonramps.context.document
+    ├── ContextUnreadableError      a stored context is invalid, or does not match its name onramps.context.document
     ├── LedgerCorruptError          the ledger or an object contradicts the protocol: stop and alarm
     ├── FormatTooNewError           a newer release wrote the ledger, so this release must not use it
     ├── FormatTooOldError           an older release wrote the ledger, and it was not upgraded
@@ -25,11 +25,11 @@
     │   ├── OutOfTimeError          too little time is left for the next step of a run      ledger.runs
     │   ├── NotWaitingError         a commit was rolled up while a run was planned          rollup.plan
     │   ├── ScanTooLongError        a table is too large for the time limit of a scan       audit.settling
-    │   └── CannotAskError          the doctor lacks the permission, or has nothing to checkoperations.doctor.bench
+    │   └── CannotAskError          the doctor lacks a permission, or has nothing to check  operations.doctor.bench
     ├── RefusedError                AWS refused a call of the doctor                        operations.doctor.bench
     ├── EndlessListingError         a listing has more pages than its limit                 operations.doctor.bench
     ├── SettingsError               settings contradict each other; carries every problem
-    ├── InvalidParametersError      parameters of a report are invalid; every problem       reports.time_range
+    ├── InvalidParametersError      a report has invalid parameters; carries every problem  reports.time_range
     ├── PeriodNotClosableError      a month cannot be closed now                            billing.freezing
     └── OperationFailedError        an operation requested by a person was refused or failed; states why
         ├── DescriptionError        a description cannot be converted to a context          onramps.context.description
@@ -46,9 +46,9 @@
         ├── JournalError            a producer's journal cannot be used                     producer.batches
         ├── SumsDifferError         the totals of a report differ from its rows             client.connection
         ├── SendingFailedError      a replay could not send all of its messages             replay.sender
-        ├── DestinationTakenError   the destination of an export is not empty               reports.exports.destination
-        ├── ExportWrongError        an export is damaged: it has no manifest                reports.exports.exporting
-        ├── TooMuchWaitsError       more commits wait for the roll-up than one answer may readrollup.as_of_now
+        ├── DestinationTakenError   the destination of an export contains other data        reports.exports.destination
+        ├── ExportWrongError        an export failed a check, so it has no manifest         reports.exports.exporting
+        ├── TooMuchWaitsError       more commits wait for roll-up than one answer may read  rollup.as_of_now
         ├── AccountsNotKeptError    the accounts of a month are not summed                  reports.accounts
         ├── QueryError              DuckDB refuses a query                                  reports.sql.query
         ├── QueryStoppedError       a query exceeded its limit of time or memory            reports.sql.query

@@ -103,7 +103,7 @@ class Settings(Policy):
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
-        """Read settings from the `METERING_*` variables, each of which must be known; other variables are ignored.
+        """Read settings from the `METERING_*` variables; a missing or unknown one is an error. Others are ignored.
 
         Raises:
             SettingsError: With every problem found.
@@ -232,7 +232,7 @@ class StageSettings(BaseModel):
 
     @property
     def functions_sha256(self) -> str:
-        """Hex digest of the settings that functions work with. The digest ignores subscription and version."""
+        """Hex digest of the settings that functions work with. The digest ignores subscriptions and the version."""
         return self.model_copy(update={"given": None}).sha256
 
     @classmethod

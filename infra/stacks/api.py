@@ -106,7 +106,7 @@ def api_spec(config: StageConfig) -> FunctionSpec:
 def _grant(function: MeteringFunction, data: DataStack) -> None:
     role = function.role
     data.ledger.grant_look_up(role)
-    # The list of the large requests that are running in all executions. It writes nothing else.
+    # The function writes the list of large requests that are running in all executions, and nothing else.
     data.ledger.grant_put(role, LARGE_KEY.pk)
     data.usage.grant_look_up(role)
     data.data.grant_read(role, *READABLE)

@@ -59,7 +59,7 @@ class ObservabilityStack(Stack):
 
 
 def _place(spec: AlarmSpec, config: StageConfig, data: DataStack, pipeline: PipelineStack) -> MetricPlace | None:
-    """Return the namespace and dimensions of an alarm's metric, or None if the region lacks the metric's source."""
+    """Return the namespace and dimensions of an alarm's metric, or None if this stack does not create the alarm."""
     queues = {"ingest_queue": data.ingest.queue, "dead_letter_queue": data.ingest.dead_letters}
     if spec.origin in queues:
         return MetricPlace(namespace="AWS/SQS", dimensions={"QueueName": queues[spec.origin].queue_name})

@@ -116,7 +116,7 @@ class FolderLogStore:
         written = Path(file.name)
         try:
             if if_absent:
-                # No request waits for an overdue thread; it counts as running until it stops before its next read.
+                # A hard link is created atomically, and never replaces a file.
                 path.hardlink_to(written)
             else:
                 written.replace(path)

@@ -86,7 +86,7 @@ class Asked:
             # Counting the hours with rows in open months is quick: it lists keys, a few pages per month.
             self.reading.spend(len(list(query.months(now_s=now_s))))
             found = hours_to_read(regions, query, now_s=now_s)
-            # An hour in several regions counts once: else many regions would refuse a range that each region allows.
+            # An hour counts once for all regions: else a range that each of the regions allows would be refused.
             if problems := budget.of_hours(query, len(set(found))):
                 raise time_range.InvalidParametersError(problems)
             read = len(found)

@@ -202,7 +202,7 @@ class LedgerTokens:
             return len(self._known) + len(self._unknown)
 
     def _stored(self, token_id: str) -> StoredToken | None:
-        # The time is taken before the read, so an entry is never younger than its time says.
+        # The time is taken before the read, so an entry is never older than its time says.
         now_ms = self.clock.now_ms()
         with self._lock:
             found = self._known.get(token_id, now_ms) or self._unknown.get(token_id, now_ms)
@@ -247,7 +247,7 @@ class Limits(ReadBudget):
         token_rate_per_s: Average requests a second of one token.
         token_burst: Maximum burst of requests of one token.
         token_reads_per_s: Average number of hours and partitions that one token may read a second.
-        token_reads: As many at once. A larger request is answered if the token has read little recently.
+        token_reads: Maximum burst of such reads. A larger request is answered if the token has read little recently.
         large: Number of reads above which a request is large.
         large_of_token: Maximum number of concurrent large requests of one token.
         large_of_all: Maximum number of concurrent large requests of all tokens.

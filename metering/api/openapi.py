@@ -119,7 +119,7 @@ _PUBLIC_PROBLEMS = (400, 503)
 
 
 def document_of(resources: Iterable[Resource], *, version: str) -> dict[str, Json]:
-    """The OpenAPI document of these resources, with its paths sorted."""
+    """The OpenAPI document of these resources, with the paths in the order of the resources."""
     return {
         "openapi": "3.1.0",
         "info": {

@@ -82,8 +82,8 @@ def page_of(
 ) -> Reply:
     """The requested page of an answer; the whole answer if the request has neither `limit` nor `cursor`.
 
-    Rows are sorted by the columns `key` (after `sort_key`), and no two rows have the same key. The cursor passes the
-    numbers `fixed` on to later pages.
+    Rows are sorted by the columns `key` (as `sort_key` converts them), and no two rows have the same key. The cursor
+    passes the numbers `fixed` on to later pages.
     """
     limit = asked.given.number("limit") or (asked.parts.limits.page_rows if asked.given.text("cursor") else None)
     if limit is None:

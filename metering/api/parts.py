@@ -132,7 +132,7 @@ class LargeStore(Protocol):
 
 @dataclass(slots=True)
 class ProcessLarge:
-    """Those of this process. Instances are thread-safe."""
+    """The running large requests of this process. Instances are thread-safe."""
 
     _kept: LargeRequests = field(default_factory=LargeRequests)
     _lock: Lock = field(default_factory=Lock)
@@ -312,7 +312,7 @@ class ApiParts:
 
     Attributes:
         regions: The regions whose usage is reported, merged if there are several; a function has only its own region.
-        everywhere: Whether these are all regions of the stage; every answer then states this. None for a single region.
+        everywhere: Set if these are all regions of the stage, so that answers name the regions. None for one region.
         large: Store of the running large requests: this process, or the ledger if several processes answer requests.
         billing: Finds the regions rated together, anew for each request; None if costs cannot be answered.
     """

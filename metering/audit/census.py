@@ -174,7 +174,7 @@ class Census:
 
     def _begin_rows(self, state: CensusState) -> None:
         state.runs = self.figures.done_runs()
-        # The rows of settled usage, and of every marker that was read, were placed before this listing.
+        # The rows of settled usage, and of every marker that was read, existed before this listing of hours.
         state.hours = self.figures.view.hours(from_s=state.from_s, to_s=state.to_s)
         state.begin("rows")
 

@@ -168,9 +168,9 @@ class CensusState:
         done: Number of parts or hours already counted in this phase.
         with_markers: Markers are compared, too.
         digests: Whether to compute a digest of each hour's rows.
-        judged: Number of times that examining the differences reached the time limit.
+        judged: Number of timeouts while the differences were examined, without a newly read part of names.
         runs: Newest done roll-up run of each shard, read before the rows.
-        verdicts: Verdicts of batches with records or a decision time in the range; None if not counted.
+        verdicts: Verdicts of batches with records in the range, or decided in it without records; None if not counted.
         marked: Marker totals by hour; unless `deep`, without commits made after `began_ms`.
         marks, batches: Fingerprints of markers and of rows by batch, if `deep`.
         placed, usage: Fingerprints of rows and of settled usage items by key.

@@ -1,4 +1,4 @@
-"""Lists `drop/` to find objects that S3 never announced: a lost announcement has no other effect.
+"""Lists `drop/` to find objects that S3 never announced: a lost announcement leaves no other trace.
 
 The batch id is derived from bucket, key and ETag, so the ledger shows whether an object became a batch. A daily pass
 checks the objects put since the last pass, one slice of the listing per tick. Announcing an object again is safe,
@@ -57,7 +57,7 @@ class DropCheck:
     """Finds and announces lost objects.
 
     Attributes:
-        bucket: Name of the data bucket, part of the batch ids.
+        bucket: Name of the data bucket; a batch id is derived from bucket, key and ETag.
         threads: Number of quarantine objects read in parallel.
     """
 

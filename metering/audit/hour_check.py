@@ -150,7 +150,7 @@ class Figures:
         """Totals for an hour according to the markers of some batches.
 
         Raises:
-            LedgerCorruptError: A marker cannot be read. With `contradictions`, note the error and skip the marker.
+            LedgerCorruptError: A marker cannot be read. With `contradictions`, the error is recorded there instead.
         """
         found = self.items.get_many(Table.LEDGER, [marker_key(batch_id) for batch_id in batch_ids])
         marked: dict[str, Total] = {}

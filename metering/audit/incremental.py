@@ -54,7 +54,7 @@ class AccountDays:
     """Compares usage with rows, day by day: one read per account covers all hours of a day (P37).
 
     Rows are read, ordered by account, from the totals beside the lake files, or from staging if no run has compacted
-    them. Therefore only one account is in memory at a time, not a whole hour.
+    them. Therefore the usage of only one account per thread is in memory at a time, not that of a whole hour.
     """
 
     figures: Figures
@@ -317,7 +317,7 @@ class IncrementalCheck:
     def _days(self, hours: Mapping[int, int]) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
         """Return the hours grouped by day, in two orders: the newest first, and the longest waiting first.
 
-        Hours that have not ended come last, because their usage settles later.
+        In the first order, hours that have not ended, or just ended, come last, because their usage settles later.
         """
         now_s = self.figures.clock.now_ms() // 1_000
         days: dict[tuple[bool, int], list[int]] = {}

@@ -237,9 +237,9 @@ class UsageRebuild:
 
     Attributes:
         hours: Hours that were measured.
-        repaired: Number of corrected usage keys.
+        repaired: Number of corrections, each of one usage key.
         repairs: The first corrections, up to `LISTED`, with the totals before and after.
-        mended: The first items from which odd attributes were removed, up to `LISTED`: key and oddities (P49).
+        mended: The first items that lost odd attributes or got a revision, up to `LISTED`: key and oddities (P49).
         unreadable: One sentence per contradiction in the ledger. All unaffected work was done.
         unstable: Hours in which some usage changed in every attempt; run the command again.
         closed: Hours of closed months whose usage was corrected to the frozen totals (P39).
@@ -378,7 +378,7 @@ class Rebuilder:
         kinds: dict[str, set[UsageKind]] = {}
         for key in chain.from_iterable(found or () for found in rows.values()):
             kinds.setdefault(key.account_id, set()).add(key.kind)
-        # Run numbers are claimed before any usage item is read: see UsageRepair.
+        # Kind numbers are claimed before any usage item is read: see UsageRepair.
         numbers: dict[str, Mapping[UsageKind, int | None]] = {}
         for account_id, some in sorted(kinds.items()):
             with work.contradictions.noted():
@@ -413,7 +413,7 @@ class Rebuilder:
         return work.frozen.rows(hour_s, accounts)
 
     def _is_damaged(self, hour_s: int, work: _Work) -> bool:
-        """Whether the total of the hour's files differs from the ledger. They are counted once."""
+        """Whether the total of the hour's files differs from the ledger. The files are counted once."""
         if hour_s not in work.counted:
             work.counted.add(hour_s)
             if self.figures.view.placed.read(hour_s, self._adds_up):
@@ -525,7 +525,7 @@ class AfterRestore:
     def _take_back(self, shard: int) -> None:
         """Remove the placed rows of waiting commits: the next run of the roll-up places them again.
 
-        The plan of the commits' run may be deleted, so no run will resume. No compactor run has taken these rows (P24).
+        The run of these commits is not resumed: its plan may be deleted. No compactor run has taken these rows (P24).
         """
         for item in self.retrier.call(lambda: list(commits.waiting_in(self.items, shard))):
             waiting = commits.Waiting.from_item(item)

@@ -70,12 +70,12 @@ class Doubt:
         return self.all_batches or bool(self.batches)
 
     def has_account(self, name: str, parts: int) -> bool:
-        """Whether an account belongs to a part in which the census found differences."""
+        """Whether an account belongs to a part whose usage differs or was unsettled."""
         part = part_of(name, parts)
         return part in self.accounts or part in self.unsettled
 
     def has_batch(self, name: str, parts: int) -> bool:
-        """Whether a batch belongs to a part in which the census found differences."""
+        """Whether a batch belongs to a part whose markers and rows differ; true for all batches if `all_batches`."""
         return self.all_batches or part_of(name, parts) in self.batches
 
 
@@ -92,7 +92,7 @@ class Findings:
     may_lack_markers: Callable[[int], bool]
 
     def checks(self) -> dict[int, tuple[HourCheck, Doubt]]:
-        """Each hour that has rows, usage or markers, in order, with its differing parts."""
+        """The check and the doubt of each hour that has rows, usage or markers, in order of the hours."""
         state, usage = self.state, self.state.usage
         used = {hour_s for hour_s in (*state.used, *usage) if usage.counts(hour_s) or hour_s in state.unsettled}
         return {hour_s: self._hour(hour_s) for hour_s in sorted({*state.rows, *used, *state.unsettled, *state.marked})}
@@ -240,8 +240,8 @@ class Reconciler:
 
     Attributes:
         derived: Sums of rows that another job maintains, compared in addition to markers, usage and rows.
-        wait_ms: Time between two passes over an hour whose figures differ.
-        passes: Maximum number of passes over an hour whose figures differ.
+        wait_ms: Time between two passes over an hour that differs or is unstable.
+        passes: Maximum number of passes over an hour that differs or is unstable.
         memory_bytes: Maximum memory of a full scan.
     """
 
@@ -256,7 +256,7 @@ class Reconciler:
     def run(
         self, *, from_s: int, to_s: int, deep: bool = False, limit: Callable[[], None] = no_limit
     ) -> ReconciliationResult:
-        """Run `check`, compare the derived sums, and send alerts about all differences."""
+        """Run `check`, compare the derived sums, and send alerts about the differences."""
         return self.told(
             self.check(from_s=from_s, to_s=to_s, deep=deep, limit=limit), from_s=from_s, to_s=to_s, deep=deep
         )

@@ -81,7 +81,7 @@ class ReconcilerState:
         return last or reconciliation.Reconciliation(finished_s=0, hours=0, differences=0)
 
 
-# Differences that a scan found are examined in this many ticks; then the quick passes continue to examine them.
+# Differences that a scan found are examined until this many attempts time out; then the quick passes continue.
 _JUDGED = 2
 # A scan is abandoned after this many attempts that failed before the scan was saved.
 _TRIES = 3
@@ -111,7 +111,7 @@ class ReconcileTick:
     """Runs a scan or a quick pass, and stores its summary.
 
     Attributes:
-        window_s: Admission window: no batch can change older hours, which only manual deep reconciliations compare.
+        window_s: Admission window: no batch can change older hours; a manual deep reconciliation compares older hours.
         scan_every_s: Time between the starts of two scans; 0 for a scan in each tick.
     """
 
@@ -181,7 +181,7 @@ class ReconcileTick:
         return self._finished(result, state, work)
 
     def _judged(self, state: CensusState, limit: Callable[[], None]) -> ReconciliationResult:
-        """Look at what differs. After two timeouts, their hours go to the quick passes' work list.
+        """Look at what differs. After two timeouts, the differing hours go to the quick passes' work list.
 
         Names are read part by part over several ticks; only attempts that read no new part count as such timeouts.
         """

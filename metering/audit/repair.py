@@ -9,7 +9,7 @@ correct the kind in different items. Numbers are therefore claimed before any it
 repaired once the kind has a number.
 
 Attributes that no release writes are removed by the same update (P49), or separately if that update waits for a run or
-would write such attributes: removing them changes no total, and no run needs them.
+would add to these attributes: removing the attributes changes no total, and no run needs them.
 """
 
 from __future__ import annotations
@@ -310,7 +310,7 @@ class FrozenTruth:
         return {key.account_id for key, _ in self._files.hour(month, hour_s)}
 
     def is_damaged(self, hour_s: int) -> bool:
-        """Whether the hour's frozen object or the rows of its lake files differ from the frozen state."""
+        """Whether the hour's frozen object is damaged, or the rows of its lake files differ from that object."""
         month = self._month(hour_s)
         if month is None:
             return False

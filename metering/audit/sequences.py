@@ -41,7 +41,7 @@ class Gap(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenSequences:
-    """Sequence numbers of one source seen so far; a source counts up by 1 from 0. It outlives its markers.
+    """Sequence numbers of one source seen so far; a source counts up by 1 from 0. This record outlives the markers.
 
     Attributes:
         last: Highest credible number seen, -1 before the first.

@@ -116,7 +116,7 @@ class _Tally:
             self.since_ms = gap.since_ms if self.since_ms is None else min(self.since_ms, gap.since_ms)
 
     def miss(self, source_id: str, count: int = 1) -> None:
-        """Count a source that has no stored record, and add its name to the list of names."""
+        """Count a source whose record could not be kept, and add its name to the list of names."""
         if source_id in self.names:
             return
         self.unkept += count

@@ -117,7 +117,7 @@ class Verification:
     """Findings of a verification or of a part of it; `sum_verifications` adds up the parts.
 
     Attributes:
-        stable: Whether nothing was in flight or waited for the roll-up before and after, and every hour settled.
+        stable: Whether nothing was in flight or waited for the roll-up before and after, and no hour was unstable.
         sent: Number of distinct contents in the manifest; without a manifest, in the ledger and the queues.
         duplicate: Number of further copies of contents with a verdict. Counted only with a manifest.
         in_flight: Number of contents without a verdict while the ingest queue has messages.

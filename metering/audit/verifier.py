@@ -338,7 +338,7 @@ class Verifier:
             sent: The manifest; None to check the ledger against itself.
             counted: Counts of an earlier call that this call resumes; None to start.
             keep: Called with the counts after each part of a table and after each hour.
-            tell: Called with the progress: its name, the amount done, and the total amount.
+            tell: Called with the progress: name of the phase, amount done in the phase, and the phase's total amount.
 
         Raises:
             ValueError: `counted` belongs to another scan.

@@ -47,7 +47,7 @@ class CheckState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloseCheck:
-    """One check, which can be accepted by name.
+    """One check; if it is `acceptable`, a person may accept the check by its name.
 
     Attributes:
         todo: Remedy: a command or a text; empty if the check is ok.
@@ -148,7 +148,7 @@ class CheckedClose:
     def look(self, month: str) -> Checklist:
         """Run all checks once, without changing anything.
 
-        In state `closing`, checks never block a month, because no more usage is booked in it.
+        In state `closing`, no acceptable check blocks the month, because late rows are booked in the current hour.
 
         Raises:
             ValueError: `month` is not a month such as `2026-11`.

@@ -127,7 +127,7 @@ def reaching(endpoint: str | None, region: str) -> Iterator[None]:
     """If a region does not respond, raise an error that explains this.
 
     Raises:
-        CommandFailedError: It gives none.
+        CommandFailedError: The region does not respond.
     """
     try:
         yield
@@ -150,7 +150,7 @@ def not_deployed(error: SettingsError, *, region: str, stage: str, home: str | N
 
 
 def emulated(*, endpoint: str | None, region: str) -> bool:
-    """Whether the commands' clients would call an emulator, according to the endpoint's response.
+    """Whether the commands' clients would call an emulator, judged by the endpoint's URL and its response.
 
     Raises:
         CommandFailedError: Nothing answers there.

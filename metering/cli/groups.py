@@ -332,7 +332,7 @@ class QuickOption(TyperOption):
     """Uses a missing value or a text unchanged: Typer's module that converts values is slow to import.
 
     An empty text is refused: it typically comes from an unset variable in a script, and ignoring it might select
-    another stage.
+    another endpoint, region or stage.
     """
 
     def process_value(self, ctx: Context, value: object) -> object:

@@ -26,7 +26,7 @@ class SumsDifferError(OperationFailedError):
 
     Attributes:
         sums: Bytes as decimal strings for `usage`, `rows` and `markers`; None for expired markers.
-        table: The trace, as `Connection.trace` returns it.
+        table: The trace that `Connection.trace` would have returned.
     """
 
     def __init__(self, sums: Mapping[str, str | None], table: pa.Table) -> None:
@@ -184,7 +184,7 @@ class Connection:
             `about` returns the hours, files and sums. A trace is returned only if its sums are equal.
 
         Raises:
-            SumsDifferError: The report, its rows and their markers have different totals. It has both figures.
+            SumsDifferError: The report, its rows and their markers have different totals. The error has the totals.
         """
         asked = TraceParameters(
             account=account, filters=cast("dict[str, str | None]", filters), hour=time_text("hour", hour),
@@ -246,12 +246,12 @@ def connect(
     Args:
         stage: Default: `METERING_STAGE`, or `local`, which needs `metering local up`.
         region: One region, or `all`. Default: the region of the environment, or the home region of the deployed stage.
-        endpoint: An emulator. Default: Default: `AWS_ENDPOINT_URL`; for stage `local`, the URL of `metering local up`;
+        endpoint: URL of an emulator. Default: `AWS_ENDPOINT_URL`; for stage `local`, the URL of `metering local up`;
             otherwise AWS.
         home: Home region, which has the price books and, for `all`, the list of regions. Default: the home region of
             the deployed stage.
         url: URL of the HTTP API: the stack's output `ApiUrl`, or the link with a token that `metering serve` prints.
-        token: Token of the API. Default: the part of the URL after `#`, or `METERING_TOKEN`.
+        token: Token of the API. Default: `METERING_TOKEN`, or else the token in the URL after `#`.
 
     Raises:
         OperationFailedError: The arguments contradict each other, or the stage, region, endpoint or URL is invalid.

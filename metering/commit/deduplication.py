@@ -107,7 +107,7 @@ class Content:
         return (batch.batch_id, "" if batch.batch_id else batch.content_hash)
 
     def add(self, copy: Copy) -> None:
-        """Add a copy. Admitted copies come before refused copies, because a resent message can be younger."""
+        """Add a copy. An admitted copy goes before a refused first copy, because a resent message can be younger."""
         if isinstance(copy.batch, DecodedBatch) and isinstance(self.batch, RefusedBatch):
             self.copies.insert(0, copy)
         else:
@@ -226,7 +226,7 @@ class Originals:
     retrier: Retrier
 
     def judge(self, candidates: Sequence[Candidate]) -> list[Judged]:
-        """Check each candidate; returns, in the same order, its original or the reason not to commit it.
+        """Check each candidate; returns, in order, the candidate with its original, or the reason not to commit it.
 
         Candidates that are not retries are returned unchanged. A retry may be committed only if its first id was
         accepted with other content. Otherwise, the retry can use its first id; under both ids, it would count twice. If

@@ -57,7 +57,7 @@ class ThrottleMemory:
 
     def throttled(self, body: CommitBody) -> None:
         """Record that a commit was throttled at every attempt."""
-        # Only the first transaction is kept: no other staging objects are written until it succeeds.
+        # Only the first transaction is kept: no other staging objects are written until this transaction gets through.
         self._body = self._body or body
         self._pause_ms = min(2 * self._pause_ms or _FIRST_MS, _LONGEST_MS)
         # Half of the pause is jitter, so that workers do not retry together.
@@ -105,8 +105,8 @@ class Shares:
     def __init__(self, deadline: Deadline, reserve_ms: int) -> None:
         self._deadline = deadline
         self._reserve_ms = reserve_ms
-        # Time that the first suspect gets on any machine. If its share of the remaining time is smaller, this is not a
-        # reason to refuse a message.
+        # Time that the first suspect gets on any machine. If a delivery's share of the remaining time is smaller, slow
+        # reading is no reason to refuse the message.
         self._fair_ms = self._usable_ms() // _TOGETHER_PARTS
 
     def of(self, delivery: Delivery) -> Allowance | None:

@@ -90,7 +90,7 @@ def book(candidate: Candidate, *, closed: Collection[str], now_s: int) -> Booked
     Args:
         candidate: The batch, with its usage by own hours.
         closed: Months that are known to be closing or closed.
-        now_s: The worker's clock. Current time; late records of closed months are booked in the hour of this time.
+        now_s: Time on the worker's clock; late records of closed months are booked in the hour of this time.
     """
     own = by_hour(candidate.batch.usage)
     now_hour_s = hour_of(now_s)
@@ -287,7 +287,7 @@ class OwnCommit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClosedMonths:
-    """Some months accept no further rows, because they are closed."""
+    """Some months accept no further rows, because they are closing or closed."""
 
     months: frozenset[str]
 

@@ -52,7 +52,7 @@ def shortest_marker_life_s(window_s: int, retention_s: int) -> int:
 
     Args:
         window_s: Admission window, after which a copy is refused as too late.
-        retention_s: Retention in a queue: maximum time of a copy. A redrive starts a new full retention period.
+        retention_s: A queue's retention: the maximum time that a copy stays there. A redrive starts a new full period.
     """
     return window_s + retention_s + _MARKER_MARGIN_S
 

@@ -45,8 +45,8 @@ class ReadBatch:
             some records are unreadable, the SHA-256 of the message body.
         hash_version: Version of the content hash; 0 if `content_hash` is the SHA-256 of the message body.
         records: Number of records that arrived, 0 if unknown.
-        retry_of: Id under which the content was first sent, by the message; empty unless the batch is a retry under
-            another id.
+        retry_of: Id under which the content was first sent, as the message states; empty unless the batch is a retry
+            under another id.
         object_key: Key of the object with the records, as the message states; empty if the records are in the message.
         announced: Whether the message is an S3 notification about the object.
     """
@@ -87,7 +87,7 @@ class Claim:
 
     Attributes:
         batch_id: Empty if the id could not be read.
-        content_hash, hash_version: Content hash that the batch would have if its sender were permitted.
+        content_hash, hash_version: Content hash, and its version, of the batch if its sender were permitted.
     """
 
     batch_id: str

@@ -95,7 +95,7 @@ def encode_services(*, operators: Iterable[str], onramp: str, canary: str) -> st
     Args:
         operators: Unique ids of roles, as in SQS's SenderIds.
         onramp: Unique id of the on-ramp's role; empty in a region without log sources.
-        canary: Likewise.
+        canary: Unique id of the canary's role.
     """
     document = {"canary": canary, "onramp": onramp, "operators": list(operators)}
     return json.dumps(document, sort_keys=True, separators=(",", ":"))

@@ -178,7 +178,7 @@ class StagedUsage(Protocol):
 class UsageRows(Protocol):
     """Usage of an hour: each usage key once, in the order used in files and digests (`usage_digest.row_place`).
 
-    Rows become Python objects a few at a time, so an hour of millions of keys needs little more memory than columns.
+    Rows become Python objects a few at a time, so an hour of millions of keys needs little memory beyond its columns.
     """
 
     def __len__(self) -> int: ...

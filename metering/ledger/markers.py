@@ -240,7 +240,7 @@ def conflict_named(item: Item) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conflict(StoredItem):
-    """Other content under the id of an accepted batch. Written unconditionally, always with the same content."""
+    """Other content under the id of an accepted batch. Written unconditionally, always with the same attributes."""
 
     batch_id: Annotated[str, after("pk", partitions.BATCH)]
     content_hash: Annotated[str, after("sk", _CONFLICT_PREFIX)]

@@ -57,7 +57,7 @@ LEGACY_FIELDS = (
 """The 33 fields of a legacy log, in their order (Amazon CloudFront Developer Guide, "Standard log file fields")."""
 
 _NONE = ("", "-")
-# CloudFront forwards the bodies of these requests to the origin, and AWS bills them so (CloudFront's usage report).
+# CloudFront forwards the bodies of these requests; AWS bills them as origin traffic (CloudFront's usage report).
 _UPLOADS = frozenset({"DELETE", "OPTIONS", "PATCH", "POST", "PUT"})
 _READS = frozenset({"GET", "HEAD"})
 # The edge answered these requests without an origin. `Error` does not show whether the edge or the origin caused it.

@@ -352,7 +352,7 @@ def _policy_holds(policy: MeteringPolicy, hour_s: int) -> bool | None:
 
 
 def _in_force(effective_s: int, hour_s: int, *, removed: bool = False) -> bool | None:
-    """Whether a rule is in force for a whole hour, from or (`removed`) until `effective_s`; None if only in part."""
+    """Whether a policy or rule holds all hour, from or (`removed`) until `effective_s`; None if only in part."""
     if hour_s < effective_s < hour_s + HOUR_S:
         return None
     return (effective_s <= hour_s) is not removed

@@ -233,7 +233,8 @@ def standing_month_usd(
 ) -> Decimal:
     """Monthly cost in USD of one idle region at list prices of us-east-1, rounded to cents.
 
-    The cost excludes the alarms and figures that log sources and an HTTP API add.
+    The cost includes the alarms and figures of log sources only with `log_sources`, and those of an HTTP API only with
+    `api`.
     """
     left_out = {*(() if log_sources else LOG_ORIGINS), *(() if api else (API_ORIGIN,))}
     things = {

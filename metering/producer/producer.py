@@ -212,7 +212,7 @@ class Producer:
         bucket: The data bucket.
         stage: The stage, instead of queue and bucket. Default: `METERING_STAGE`, or `local`.
         region: Default: the region in the queue's URL, or the AWS SDK's.
-        endpoint: An emulator. Default: Default: `AWS_ENDPOINT_URL`; for stage `local`, the URL of `metering local up`;
+        endpoint: URL of an emulator. Default: `AWS_ENDPOINT_URL`; for stage `local`, the URL of `metering local up`;
             otherwise AWS.
         patience_s: How long a call retries, in seconds; None for no limit. Each request has four SDK attempts.
         first_sequence: Number of a new journal's first batch, for a source whose records other tools sent before.

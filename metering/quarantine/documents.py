@@ -209,7 +209,7 @@ class QuarantinedLog(StoredDocument):
 
 
 def log_not_retried(log: QuarantinedLog) -> OperationFailedError:
-    """Text: why refused lines or files of a log cannot be retried, and what to do instead."""
+    """Error that says why refused lines or files of a log cannot be retried, and what to do instead."""
     if log.kind == "file":
         return OperationFailedError(
             f"{log.name} is of a log file, which is read again where it lies.",

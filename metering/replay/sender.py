@@ -74,7 +74,7 @@ class Sender:
     """Sends shipments; an object is put before its message is sent.
 
     Attributes:
-        bucket: Name of the data bucket; a dropped object's batch id contains this name.
+        bucket: Name of the data bucket; a dropped object's batch id is derived from bucket, key and ETag.
         threads: Number of connections.
         rate_per_s: Maximum number of messages per second; None for no limit.
     """

@@ -138,8 +138,8 @@ class MonthOfAccounts:
 
     Attributes:
         state: `open`, `closing` or `closed`.
-        as_of_s: Epoch second by which all published usage is in the sums; None if the month is final.
-        through_s: Epoch second before which all accepted usage is in the sums; 0 if unknown.
+        as_of_s: Epoch second; all usage published by then is in the sums. None if the month is final.
+        through_s: Epoch second; all usage accepted before then is in the sums. 0 if unknown.
         sums: Accounts that match the query, in order; read lazily while the caller iterates.
     """
 

@@ -218,7 +218,7 @@ class StoryTeller:
 
 
 def _some_hour(batch_id: str, now_s: int) -> int:
-    """One of the last 24 hours, derived from the id, so that repeated requests read the same hour."""
+    """One of the 24 hours before this hour, derived from the id, so that repeated requests read the same hour."""
     drawn = int.from_bytes(hashlib.sha256(batch_id.encode()).digest()[:4]) % _HOURS_OF_DAY
     return hour_of(now_s) - (1 + drawn) * HOUR_S
 

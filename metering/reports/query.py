@@ -277,7 +277,7 @@ class UsageQuery:
         return Grain.DAY if "day" in self.group_by else Grain.MONTH
 
     def splits_day(self, first_s: int) -> bool:
-        """Whether the report needs this day's hours, because the report groups by hour or its range cuts the day."""
+        """Whether the report needs this day's hours, because the rows' grain is the hour or the range cuts the day."""
         return self.grain is Grain.HOUR or any(0 < end_s - first_s < DAY_S for end_s in (self.from_s, self.to_s))
 
     def filters(self) -> dict[str, frozenset[str]]:

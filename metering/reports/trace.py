@@ -153,7 +153,7 @@ _MARKERS_AT_ONCE = 10_000
 
 
 class Vouching(StrEnum):
-    """A batch's share of a line, according to the batch's marker."""
+    """Whether a batch's marker confirms the batch's rows on a line."""
 
     AGREES = "agrees"
     DIFFERS = "differs"
@@ -187,7 +187,7 @@ class TracedHour:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
-    """One line of one region, down to its batches; `unsettled` hours differ because they wait for the roll-up."""
+    """One line of one region, down to its batches; `unsettled` hours differ and still wait for the roll-up."""
 
     region: str
     hours: tuple[TracedHour, ...]
@@ -268,7 +268,7 @@ class Tracer:
         for hour_s in figures.differing()[-self.reread :]:
             self._again(figures, query, hour_s, now_s)
         differing = figures.differing()
-        # While batches arrive, any two readings can differ. Only in that case, the list of all waiting commits is read.
+        # While batches arrive, any two readings can differ. Only if sums differ, the list of waiting commits is read.
         waiting = commits.waiting_commits(self.source.items, self.source.view.shards) if differing else ()
         unsettled = {hour_s for commit in waiting for hour_s in commit.totals}
         return Trace(

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 # Names that a report asked for and did not find, with the nearest existing names in its range.
 #
-# The report itself shows exactly which of the requested names do not exist. The nearest names are searched for in the
-# lake, newest hours first and only up to a limit: a mistyped digit must not cause a whole month to be read.
+# The report itself shows exactly which of the requested names it lacks. The nearest names are searched for in the lake,
+# newest hours first and only up to a limit: a mistyped digit must not cause a whole month to be read.
 
 
 # A few seconds of reading: name columns are small, and each object costs a request.
@@ -146,7 +146,7 @@ def usage_answer(
     """Convert all rows of a report, already sorted, to the contract's form; the query's `top` is applied here.
 
     `regions`, if any, were merged; `left_out` lists parts of the service that these regions lack. `booked_s` is the
-    range of hours with rows, if the reader may see it; `lacks` is usage that waits for the roll-up, outside the rows.
+    range of hours with rows, if it is to be shown; `lacks` is usage that waits for the roll-up, outside the rows.
     """
     left_out, periods = left_out or {}, periods or {}
     meta = head_document(query_document(query), periods, as_of_s=as_of_s, complete=complete)

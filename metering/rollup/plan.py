@@ -1,7 +1,7 @@
 """Plans of the roll-up: the commits of a run, and the run's addition to each usage item (P23). A plan never changes.
 
 Plans contain the names of kinds, never their numbers. The plan states whether a kind has a number. Two processes that
-work on one run must book a kind in the same item, even if the kind's number is claimed between.
+work on one run must book a kind in the same item, even if the kind's number is claimed in the meantime.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class Planner:
         Every number that the plan uses is durable when this returns (P45).
 
         Args:
-            contradictions: Called with entries that cannot be read. Such entries are skipped, and keep waiting.
+            contradictions: Receives the entries that cannot be read. Such entries are skipped, and keep waiting.
 
         Raises:
             NotWaitingError: A staging object and its waiting entry are gone.

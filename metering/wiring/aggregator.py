@@ -29,8 +29,8 @@ def batch_reader(
 ) -> batches.BatchReader:
     """Build the reader of a region's batches.
 
-    Given `services` (the service's own senders), the reader also checks senders by the registry in the ledger. None:
-    nobody is judged.
+    Given `services` (the service's own senders), the reader also checks senders by the registry in the ledger. If
+    `services` is None, no sender is checked.
     """
     limits = work.ReadLimits(object_bytes=settings.object_bytes)
     reader = RecordBatchReader(objects=objects, bucket=settings.data_bucket, limits=limits)

@@ -204,7 +204,7 @@ class Stage(Generic[R]):
         return sorted(found, key=lambda region: region.region), silent
 
     def billing_home(self, asked: str | None, *, emulated: Callable[[], bool]) -> R:
-        """Connect to the home region. If an emulator lacks the home region, connect to `asked`.
+        """Connect to the home region. If an emulator lacks the home region, connect to `asked` (if given).
 
         `asked` is the requested region, or None for all; `emulated` returns whether the region is on an emulator.
 

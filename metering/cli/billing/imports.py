@@ -112,7 +112,7 @@ def check_closed(plan: Planned, regions: Callable[[], Sequence[RegionConnection]
     """Refuse a version that changes prices of closed months; `regions` is called only if past prices change.
 
     Raises:
-        CommandFailedError: It does.
+        CommandFailedError: The version changes prices of closed months.
     """
     changed_s = reprices_from(plan.before, plan.book)
     if changed_s is None or changed_s >= now_s:

@@ -43,7 +43,7 @@ _READABLE = 24
 _ENOUGH_ROWS = 3
 # Text of any kind keeps at least this many cells.
 _LEAST = {"short": 12, "prose": 24, "copied": 24}
-# Text for copying is never broken up to this length.
+# Text for copying is never broken if it has at most this many cells.
 _WHOLE_COPY = 40
 _ELLIPSIS = "…"
 # A command for pasting counts as one unbreakable word.
@@ -238,7 +238,7 @@ class _Grid:
 
 
 def _fitting(fields: Sequence[Field], width: int) -> _Grid | None:
-    """Choose a table's fields: first, values common to all rows are printed once; then low priorities are omitted.
+    """Choose a table's fields: first, values common to all rows are printed once; then columns are omitted by priority.
 
     Returns:
         None if even the fields that a table must have do not fit in the width.

@@ -1,6 +1,6 @@
 """Parquet files of usage: one row per usage key, sorted by account. Lake totals and closed months use this form.
 
-Query engines can read them: strings and timestamps are plain, and decimals without a fraction are exact for any bytes.
+Query engines can read them: plain strings and timestamps, and whole decimals that are exact for any number of bytes.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def metadata_of_accounts(stream: BinaryIO, accounts: Collection[str]) -> pq.File
 
 
 def _index(footer: bytes, ranges: Sequence[tuple[str, str]]) -> bytes:
-    """The footer's extension: the bytes before and after the list of row groups, the row groups, and their index."""
+    """The footer's extension: bytes before and after the list of row groups, row groups by account, length and mark."""
     at = _list_at(footer)
     before = footer[:at]
     count, _, at = _list_of(footer, at)
@@ -137,7 +137,7 @@ def _table(content: pa.Buffer) -> pa.Table:
 
 
 def _holding(firsts: Sequence[str], lasts: Sequence[str], accounts: Collection[str]) -> list[int]:
-    """Numbers of the row groups that may have rows of some accounts. The groups' first and last accounts ascend."""
+    """Numbers of the row groups that may have rows of some accounts. First and last accounts never decrease."""
     found: set[int] = set()
     for account_id in accounts:
         number = bisect_left(lasts, account_id)

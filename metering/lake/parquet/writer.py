@@ -39,7 +39,7 @@ _BATCH_ROWS = 32 * 1024
 
 # Sort key of a row.
 Place = tuple[str | int, ...]
-# Function from a row's number within the batch to the row's sort key.
+# Takes a batch; returns a function from a row's number within the batch to the row's sort key.
 Places = Callable[[pa.RecordBatch], Callable[[int], Place]]
 
 
@@ -110,7 +110,7 @@ class _Cursor:
 
 
 def _merged(runs: Sequence[Path], hour_s: int, piece_rows: int) -> Iterator[list[pa.Table]]:
-    """Pieces of at least `piece_rows` rows, except the last. Rows within a piece are not sorted."""
+    """Pieces in order, of at least `piece_rows` rows, except the last. Rows within a piece are not sorted."""
     piece: dict[int, list[pa.Table]] = {}
     rows = 0
     for step in merged_steps(runs, partial(_places, hour_s)):

@@ -16,7 +16,7 @@ class Cleaning(StoredItem):
 
     Attributes:
         looked_s: When the cleaner ended, epoch seconds.
-        due_ms: Time since which the oldest remaining run was due for cleaning; None if no run remained.
+        due_ms: Time since which the oldest remaining run was due for cleaning; None if no due run remained.
     """
 
     chain: SortKey

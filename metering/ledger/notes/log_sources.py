@@ -83,8 +83,8 @@ class LogSourceState(StoredItem):
         status: State of the log's delivery according to the context; empty if the context states none.
         shadowed_by: Other logs that have the authority over lines of this log (at most 20 logs).
         recent: Sums over the source's last two days, by name (`log_sums.RECENT`).
-        deep_s: Time of the last check that covered a whole day and all gaps.
-        whole_s: Time of the last check that covered all plans.
+        deep_s: Time of the last check that covered the last day and all listed gaps.
+        whole_s: Time of the last check that covered all files that can still be metered.
     """
 
     kind: str

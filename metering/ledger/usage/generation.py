@@ -114,7 +114,7 @@ def claim_new_table(items: ItemStore, number: int, *, token: str) -> None:
         token: A random token; a token stored by an earlier call stays valid.
 
     Raises:
-        GenerationError: The table is in use, or another restore has begun to fill it.
+        GenerationError: The table was used before, or another restore has begun to fill it.
         LedgerCorruptError: The values in the ledger or the table cannot be read.
     """
     key = Key(_RESTORE, str(number))

@@ -100,7 +100,7 @@ class UsageReading:
         return _as_found(found, contradictions)
 
     def scanned(self, *, part: int = 0, parts: int = 1) -> Iterator[Item]:
-        """The same as stored."""
+        """Items of the table as stored, or of one part of the scan."""
         return filter(is_usage_item, self.items.scan(Table.USAGE, part=part, parts=parts))
 
     def totals(self, item: UsageItem, contradictions: Contradictions | None = None) -> Iterator[tuple[UsageKey, Total]]:

@@ -492,8 +492,8 @@ def _context(document: _Document, sha256: str) -> Context:
 # of a log that was deleted since and is in no context count.
 
 
-# The broadest first. A regional NAT gateway has its own log, which no VPC's log covers; and the gateway does not see
-# what a transit gateway or its attachments log.
+# The broadest first. A regional NAT gateway has its own log, which no VPC's log covers. Neither log contains what the
+# logs of a transit gateway or its attachments contain.
 _BREADTH = {"vpc": 0, "subnet": 1, "eni": 2, "nat": 3, "tgw": 4, "tgw-attach": 5}
 _TELLING = frozenset(
     (

@@ -37,7 +37,7 @@ WORTH: dict[str, str] = {
     "next-hop-vpc-id": "peering and transit gateways",
     "next-hop-interface-type": "whether the other end is exempt",
 }
-# A line can be metered only if it has all these fields.
+# A log with all these fields can be metered; a log that lacks one of these fields, only in some cases or never.
 NEEDED = ("account-id", "interface-id", "srcaddr", "dstaddr", "bytes", "start", "end")
 
 # Bytes of a text line with these fields, including IPv4 addresses, long ids and the line feed (checked by a test). AWS
@@ -49,7 +49,7 @@ _FIELD = re.compile(r"\$\{([a-z0-9-]+)\}|([a-z][a-z0-9-]*)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormatComparison:
-    """Comparison with the recommended log format. Metering needs all of `needed`; `more` adds nothing."""
+    """Comparison with the recommended log format. `needed` are the missing fields of `NEEDED`; `more` adds nothing."""
 
     lacks: tuple[str, ...]
     needed: tuple[str, ...]

@@ -1,1 +1,1 @@
-"""Readers of log files, one per format. Within `onramps`, only this folder, `ingest` and `compare` use Arrow."""
+"""Readers of log files, one per format. Within `onramps`, only this folder, `ingest` and `bill` use Arrow."""

@@ -231,7 +231,7 @@ class Taken:
     Attributes:
         verdict: `metered`: this call put the file's plan. `repeated`: the file was already planned, and was sent again.
             `conflict`: other content was planned under the file's name. `empty`: no line of the file is metered.
-                `refused`: the whole file cannot be metered.
+            `refused`: the whole file cannot be metered.
         quarantine_key: Key of the reference to a refused file; otherwise empty.
     """
 

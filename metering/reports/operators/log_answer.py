@@ -109,8 +109,8 @@ def list_answer(
 ) -> answer.Answer:
     """Convert sources of logs to the answer of `metering logs list`.
 
-    Two further kinds have their own rows: configured log sources without a source of logs, and the context's flow logs
-    that do not deliver to S3 (`elsewhere`).
+    The answer also lists configured log sources from which nothing came, and the context's flow logs that do not
+    deliver to S3 (`elsewhere`).
     """
     known = {state.named for state in states}
     rows = [

@@ -148,7 +148,7 @@ def _state(token: StoredToken, now_s: int) -> str:
 _DEEDS: RowType[Deed] = RowType(
     timed("at", of=lambda deed: deed.at_ms // 1000, priority=KEEP),
     copied("what", "subject", "state", priority=KEEP),
-    # A deed that is still running looks the same until its end is recorded.
+    # A deed that is still running looks like a deed whose process was killed.
     prose("result", of=lambda deed: "begun, no end" if deed.state is DeedState.BEGUN else deed.result, priority=ROOMY),
     copied("who"),
     copied("consent", title="agreed by", priority=ROOMY + 1),

@@ -100,7 +100,7 @@ def batch_of(
     afford: Callable[[int], None] = lambda _hours: None,
     meter: Meter = UNCOUNTED,
 ) -> Answer | None:
-    """All facts about a batch in a region; None if the caller may not see any of the batch's rows.
+    """All facts about a batch in a region; None if the region has no facts that the caller may see.
 
     Args:
         region: The region.

@@ -44,7 +44,7 @@ class UsageFound:
     Attributes:
         rows: All rows, in order, before `top` is applied.
         missing: Filter values that were not found.
-        booked_s: Range of hours that have rows; None if the range must not be shown.
+        booked_s: Range of hours that have rows; None if the answer does not show the range.
         lacks: Usage that the rows lack because it is not rolled up yet.
     """
 

@@ -112,7 +112,7 @@ class ScanFile:
         beside.replace(self._path)
 
     def remove(self) -> None:
-        """Delete the file after the scan has finished."""
+        """Delete the file, because its scan is no longer needed."""
         if self._path is not None:
             self._path.unlink(missing_ok=True)
 

@@ -236,7 +236,7 @@ def client_environment_of(state: LocalState) -> dict[str, str]:
     return {**emulator.client_environment(state.endpoint, None, region=state.region), **own}
 
 
-# Prefix of outputs that CloudFormation only needs to link stacks.
+# Prefix of outputs that only CloudFormation needs, to link stacks.
 _EXPORTS = "ExportsOutput"
 # On an emulator, the raw output is a host name without a DNS entry.
 _API = "ApiUrl"
@@ -323,7 +323,7 @@ _LIFE_S = 30 * DAY_S
 
 
 def page_link(state: LocalState) -> str | None:
-    """Make an operator's token, and return a link to the page that contains it; None for a stage without an API.
+    """Make an operator's token, and return a link to the page with this token; None for a stage without an API.
 
     The token is in the URL's fragment, which browsers never send to a server.
 

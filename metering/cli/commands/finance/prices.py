@@ -94,8 +94,8 @@ def set_(
 ) -> None:
     """Override the prices of a payer or an account from a full hour on. Overlapping overrides are refused.
 
-    It replaces an override of the same products that begins at the same hour. An account's override has precedence over
-    its payer's override.
+    A new override replaces an override of the same products that begins at the same hour. An account's override has
+    precedence over its payer's override.
     """
     from metering.billing.documents import percent_of
     from metering.billing.money import price_of
@@ -123,7 +123,7 @@ def remove(
 ) -> None:
     """Remove an override completely; to end an override at an hour, set it again with --to.
 
-    Issued invoices keep the version of the overrides that applied when they were issued.
+    Issued invoices keep the version of the overrides with which the invoices were rated.
     """
     from metering.billing.prices.store import named
     from metering.wiring.billing import build_overrides
@@ -242,8 +242,8 @@ def import_(
 ) -> None:
     """Import price files as the next version of a book, after showing the differences from the book in force.
 
-    An import does not change prices of earlier hours. A product counts as removed if the file of its region no longer
-    lists it. Importing the same content again changes nothing. Descriptions in the files are ignored.
+    Prices of hours before a new price takes effect do not change. A product counts as removed if the file of its region
+    no longer lists it. Importing the same content again changes nothing. Descriptions in the files are ignored.
     """
     from metering.cli.billing.imports import check_closed, plan, written
     from metering.reports.prices import changes_answer, counted, source_sentences

@@ -67,9 +67,9 @@ def list_(
 ) -> None:
     """Show dead letters, with the facts that are known without reading their records.
 
-    Without --deep, the command reads no records, because reading them may have crashed the workers. The dead letters
-    stay in the queue. Other consumers cannot receive them while this command runs, and for some time after the command
-    was killed.
+    --deep predicts the result of a redrive. Without --deep, the command reads no records, because reading them may have
+    crashed the workers. The dead letters stay in the queue. Other consumers cannot receive them while this command
+    runs, and for some time after the command was killed.
     """
     if deep and log_files:
         raise WrongUsageError(

@@ -177,7 +177,7 @@ def rollup_of(region: RegionConnection) -> Rollup | None:
 
 
 def wait_until_settled(verifier: Verifier, wait_s: int, *, region: str = "", rollup: Rollup | None = None) -> bool:
-    """Wait, and show how many batches are still in flight. With `rollup`, commits are rolled up after each poll."""
+    """Wait, and show how many batches are still in flight. With `rollup`, roll up when the queue is empty."""
     if not wait_s:
         return False
     with spinner("waiting") as tell:

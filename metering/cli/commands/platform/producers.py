@@ -343,8 +343,8 @@ def accept_gap(
 def forget(session: Session, source: Annotated[str, argument("SOURCE", "The producer's source_id.")]) -> None:
     """Forget a producer's last number, its gaps and its silence. Batches that the producer has sent stay metered.
 
-    If the producer sends again, its numbering begins with that batch. The reconciler applies the accepted gap at its
-    next tick.
+    If the producer sends again, its numbering begins with that batch. The reconciler applies the ruling at its next
+    tick.
     """
     _rule(session, source, RulingKind.FORGET, None)
 
