@@ -419,7 +419,7 @@ def up(
 def down(session: Session) -> None:
     """Stop the emulator and its functions. Its data is lost. If no emulator is running, nothing happens.
 
-    The emulator holds all data in memory, so no data can be kept; `metering replay` with the same seed sends the same
+    The emulator holds all data in memory, so nothing can be kept; `metering replay` with the same seed sends the same
     traffic again. If `local up` did not start the emulator, only the stage and its data are deleted, and the emulator
     keeps running.
     """
