@@ -87,7 +87,7 @@ clean: ## Stop the local emulator and remove what was built or installed here
 	@rm -rf .venv $(LOCAL) build dist infra/cdk.out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-##@ Before every commit: make check runs all of these, in 15 minutes on two idle cores
+##@ Before every commit: make check runs all of these, in 12 minutes on two idle cores
 
 check: $(STAMP) ## The gate, as CI runs it: each part, the time it took, and its share
 	@$(PY) -m tests.gate check
@@ -137,7 +137,7 @@ record: $(STAMP) ## Record the answers of all read commands anew, and how they l
 size: $(STAMP) ## Lines and files of each room beside 5c2c24bd; WRITE=1 lowers the budgets and writes the table of rooms
 	@$(PY) -m tests.size $(if $(WRITE),--write)
 
-##@ Before a release or a larger merge: make check-long runs all of these, in two hours and a quarter
+##@ Before a release or a larger merge: make check-long runs all of these, in a little more than three hours
 
 check-long: $(STAMP) ## What is long and rarely red, on a machine that does nothing else
 	@$(PY) -m tests.gate check-long
