@@ -163,7 +163,7 @@ class DaySumKeeper:
         return replace(index, runs=runs, from_s=-(-first_s // DAY_S) * DAY_S)
 
     def _new(self, index: DayIndex) -> _Work:
-        """Finished runs that the index has not counted, up to `most_files` lake files."""
+        """Finished runs that the index has not counted yet, with at most `most_files` lake files in all."""
         runs = dict(index.runs)
         files: dict[int, tuple[tuple[int, LakeFile], ...]] = {}
         count, oldest_left_ms = 0, None

@@ -328,7 +328,7 @@ def accept_gap(
     session: Session,
     source: Annotated[str, argument("SOURCE", "The producer's source_id.")],
     numbers: Annotated[
-        str, argument("NUMBERS", "One number, a range FIRST-LAST, or `all` numbers that are missing now.")
+        str, argument("NUMBERS", "One number, a range FIRST-LAST, or `all` for all numbers missing now.")
     ],
 ) -> None:
     """Accept that some numbers will never arrive. Accepted gaps no longer count, and no longer delay reports.
