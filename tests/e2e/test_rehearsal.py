@@ -169,7 +169,7 @@ def test_settings_and_the_pager_outlive_redeployments_until_they_are_taken_back(
     refused = laptop.run("local", "up", "--set", "max_concurrency=16", code=1)
     assert "with other settings: max_concurrency 8 -> 16" in refused.stderr
     laptop.run("local", "up", "--set", "max_concurrency=8")
-    assert "Nothing differs" in laptop.run("settings", "diff", "--format", "table").stderr
+    assert "Nothing differs" in laptop.run("settings", "diff", "--format", "table").stdout
 
     done = laptop.run(*RUNBOOK)
     assert "us-east-1: settings: nothing changes" in done.stderr
