@@ -507,7 +507,7 @@ def _rule(
         region.items.put(Put(table=Table.LEDGER, item=ruling.to_item()))
         done.result = f"{missing} missing slots are no gap any more"
     session.write(_RULING.one((state.source, kind, slots[0] or None, slots[1] or None, missing, ruling.by, now_s)))
-    say("The schedule applies the ruling within 5 minutes. To apply it now: metering logs coverage")
+    say("The schedule applies this within 5 minutes. To apply it now: metering logs coverage")
 
 
 def _known(session: Session, source: str) -> LogSourceState:
