@@ -147,7 +147,9 @@ def _write(table: pa.Table, root: str, number: int) -> None:
 def compact(root: Path, rows: int) -> tuple[int, int, int]:
     """Merge the objects with the production writer. Returns rows, bytes, and the size of the file."""
     keys = [f"{number}.parquet" for number in range(rows // OBJECT_ROWS)]
-    with ParquetLakeWriter(cast("ObjectStore", Folder(root)), readers=1, scratch=root).merge(HOUR, keys) as merged:
+    with ParquetLakeWriter(cast("ObjectStore", Folder(root)), readers=1, scratch=root).merge(
+        HOUR, keys, plan_key="runs/L0/1-a.json"
+    ) as merged:
         size = merged.content.stat().st_size if isinstance(merged.content, Path) else len(merged.content)
         return merged.rows, merged.bytes, size
 

@@ -43,7 +43,9 @@ def publish(root: Path, rows: int) -> tuple[LakeQuery, Path]:
     names = make_staging(root, rows)
     objects, items = MemoryObjectStore(ManualClock(HOUR * 1000)), MemoryItemStore()
     target, key = root / "hour.parquet", lake_file_key(HOUR, 0, 1, 0)
-    with ParquetLakeWriter(cast("ObjectStore", Folder(root)), readers=1, scratch=root).merge(HOUR, names) as merged:
+    with ParquetLakeWriter(cast("ObjectStore", Folder(root)), readers=1, scratch=root).merge(
+        HOUR, names, plan_key="runs/L0/1-a.json"
+    ) as merged:
         content = merged.content.read_bytes() if isinstance(merged.content, Path) else merged.content
         file = LakeFile(key=key, rows=merged.rows, bytes=merged.bytes)
         objects.put(summary_key(key), merged.summary, if_absent=True)

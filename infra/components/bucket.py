@@ -17,6 +17,7 @@ from metering.stores.objects import (
     DROP_PREFIX,
     INGEST_PREFIX,
     LAKE_PREFIX,
+    MARKERS_PREFIX,
     PLANS_PREFIX,
     QUARANTINE_PREFIX,
     RATED_PREFIX,
@@ -173,6 +174,7 @@ def _lifecycle_rules(config: StageConfig) -> list[s3.LifecycleRule]:
         s3.LifecycleRule(id="doctor", prefix=DOCTOR_PREFIX, expiration=_days(_SCRATCH_DAYS)),
         # If a file arrives again within its marker's life, it must be judged as before.
         s3.LifecycleRule(id="plans", prefix=PLANS_PREFIX, expiration=_days(config.plan_life_days)),
+        s3.LifecycleRule(id="markers", prefix=MARKERS_PREFIX, expiration=_days(config.markers_days)),
         s3.LifecycleRule(id="context", prefix=CONTEXT_PREFIX, expiration=_days(config.plan_life_days)),
         # The biller can recompute these objects from other data; forecasts look back half a year.
         s3.LifecycleRule(id="rated", prefix=RATED_PREFIX, expiration=_days(config.rated_retention_days)),

@@ -24,6 +24,7 @@ from metering.stores.objects import (
     INGEST_PREFIX,
     LAKE_PREFIX,
     LOG_PARTS_PREFIX,
+    MARKERS_PREFIX,
     ORGANIZATION_PREFIX,
     PLANS_PREFIX,
     PRICES_PREFIX,
@@ -195,9 +196,10 @@ def _grant_compactor(function: MeteringFunction, data: DataStack) -> None:
     data.ledger.grant_change(role)
     # The compactor deletes published pointers and empty pending items, but never markers, waiting commits and periods.
     data.ledger.grant_delete(role, f"{partitions.HOUR}*", f"{partitions.PENDING}*")
-    # The compactor may read lake objects and their totals, because it checks whether an object already exists.
+    # The compactor may read lake objects and their totals, because it checks whether an object already exists. It puts
+    # markers beside a lake file, but never reads them.
     data.data.grant_read(role, STAGING_PREFIX, RUNS_PREFIX, LAKE_PREFIX, SUMMARIES_PREFIX, QUARANTINE_PREFIX)
-    data.data.grant_write(role, LAKE_PREFIX, RUNS_PREFIX, SUMMARIES_PREFIX)
+    data.data.grant_write(role, LAKE_PREFIX, RUNS_PREFIX, SUMMARIES_PREFIX, MARKERS_PREFIX)
     # Plans of the roll-up are deleted, but plans of the lake are kept.
     data.data.grant_delete(role, STAGING_PREFIX, QUARANTINE_PREFIX, ROLLUP_PLANS_PREFIX)
     data.topics.grant_publish(role)

@@ -75,6 +75,7 @@ def day_costs(run: WireRun) -> dict[str, float]:
         f"Canary: Lambda, reads, writes and objects{ESTIMATED}": _canary_usd(),
         f"Biller: Lambda, reads and objects{ESTIMATED}": _biller_usd(),
         f"S3 storage of a year of the lake{ESTIMATED}": _lake_usd(run),
+        f"S3 storage of markers beside the lake{ESTIMATED}": _markers_usd(run),
         f"CloudWatch, KMS, idle ticks{ESTIMATED}": _STANDING_USD,
     }
 
@@ -177,6 +178,12 @@ def _lake_usd(run: WireRun) -> float:
     month = int(per_day * TARGET_BATCHES_PER_DAY * _MONTH_DAYS)
     older = month_usd("STANDARD_IA", month * (_YEAR_DAYS // _MONTH_DAYS - 1))
     return float(month_usd("STANDARD", month) + older) / _MONTH_DAYS
+
+
+def _markers_usd(run: WireRun) -> float:
+    """Storage of markers, which live a day longer than those of the ledger (docs/protocol.md, P50)."""
+    per_day = run.counts.get("s3 bytes markers/", 0) / run.batches * TARGET_BATCHES_PER_DAY
+    return float(month_usd("STANDARD", int(per_day * (POLICY.marker_life_s / DAY_S + 1)))) / _MONTH_DAYS
 
 
 def print_day(runs: Sequence[WireRun]) -> None:

@@ -33,6 +33,7 @@ from metering.errors import (
 from metering.intake.batches import RefusedBatch
 from metering.lake.ports import RowCodec, StagedBatch
 from metering.ledger.commits import ShardRecord
+from metering.ledger.markers import encode_lines
 from metering.quarantine.documents import encode_records
 
 if TYPE_CHECKING:
@@ -246,7 +247,7 @@ class Committer:
         staged = [
             StagedBatch(batch_id=each.batch.batch_id, rows=each.batch.rows, rebooked=each.rebooked) for each in batches
         ]
-        self._put(body.staging_key, self._codec.encode(staged))
+        self._put(body.staging_key, self._codec.encode(staged, encode_lines(body.lines)))
 
     def _put(self, key: str, content: bytes) -> None:
         # The key contains the commit's own id. If the object exists, an earlier call succeeded and its reply was lost.

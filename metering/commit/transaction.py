@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, cast
 from metering.errors import LedgerCorruptError, TransactionCanceledError
 from metering.hours import hour_of, month_bounds_s, month_of
 from metering.ledger.commits import CommitRecord, Waiting, shard_of
-from metering.ledger.markers import ABSENT_OR_REJECTED, ACCEPTED, Marker, marker_key
+from metering.ledger.markers import ABSENT_OR_REJECTED, ACCEPTED, Marker, MarkerLine, marker_key
 from metering.ledger.periods import period_key
 from metering.ledger.retries import Alias
 from metering.stores.objects import refused_records_key, staging_key
@@ -267,6 +267,7 @@ class CommitBody:
 
     Attributes:
         records_key: Key of the object that holds the batches' refused records; empty if no record was refused.
+        lines: The batches' markers, which the staging object contains, too (P50).
         meanings: Meanings of the actions, in the order of the actions.
     """
 
@@ -274,6 +275,7 @@ class CommitBody:
     commit_id: str
     staging_key: str
     records_key: str
+    lines: tuple[MarkerLine, ...]
     actions: tuple[Action, ...]
     meanings: tuple[Meaning | None, ...]
 
@@ -337,6 +339,7 @@ class _Builder:
             commit_id=self._commit_id,
             staging_key=self._staging_key,
             records_key=self._records_key,
+            lines=tuple(map(self._line, self._plan.batches)),
             actions=tuple(action for action, _ in steps),
             meanings=tuple(meaning for _, meaning in steps),
         )
@@ -346,7 +349,7 @@ class _Builder:
         batches = list(enumerate(self._plan.batches))
         retries = [(place, batch, original) for place, batch in batches if (original := batch.original) is not None]
         return [
-            *((self._marker(batch), Meaning(role=Role.MARKER, place=place)) for place, batch in batches),
+            *((self._put_marker(batch), Meaning(role=Role.MARKER, place=place)) for place, batch in batches),
             *((self._alias(batch, each), Meaning(role=Role.ALIAS, place=place)) for place, batch, each in retries),
             *((self._kept(each), Meaning(role=Role.ORIGINAL, place=place)) for place, _, each in retries),
         ]
@@ -379,9 +382,20 @@ class _Builder:
         )
         return Put(table=Table.LEDGER, item=waiting.to_item())
 
-    def _marker(self, booked: BookedBatch) -> Put:
+    def _put_marker(self, booked: BookedBatch) -> Put:
+        return Put(table=Table.LEDGER, item=self._marker(booked).to_item(), condition=ABSENT_OR_REJECTED)
+
+    def _line(self, booked: BookedBatch) -> MarkerLine:
+        original = booked.original
+        return MarkerLine(
+            marker=self._marker(booked),
+            retry_of="" if original is None else original.batch_id,
+            sent_at_ms=booked.sent_at_ms,
+        )
+
+    def _marker(self, booked: BookedBatch) -> Marker:
         batch = booked.batch
-        marker = Marker(
+        return Marker(
             batch_id=batch.batch_id,
             verdict="accepted",
             content_hash=batch.content_hash,
@@ -398,7 +412,6 @@ class _Builder:
             expires_at_s=self._marker_expires_at_s,
             quarantine_key=self._records_key if batch.refused else "",
         )
-        return Put(table=Table.LEDGER, item=marker.to_item(), condition=ABSENT_OR_REJECTED)
 
     def _alias(self, booked: BookedBatch, original: Original) -> Put:
         alias = Alias(

@@ -321,6 +321,11 @@ class StageConfig(BaseModel):
         """
         return -(-self.marker_life_s // DAY_S) + PLAN_OUTLIVES_DAYS
 
+    @property
+    def markers_days(self) -> int:
+        """Lifetime of the markers beside lake files: a day longer than that of the ledger's markers (P50)."""
+        return -(-self.marker_life_s // DAY_S) + 1
+
     def stack_name(self, part: str) -> str:
         """Name of the stack for `part` (data, pipeline, api or observability)."""
         return f"metering-{self.stage}-{part}"

@@ -4,7 +4,7 @@ Any number of processes may compact concurrently, and each may crash at any call
 work; the next process follows the same plan. The protocol prescribes the order of calls, which must not change.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import NoReturn
@@ -20,7 +20,7 @@ from metering.ledger.notes.lake import LakeFigures
 from metering.ledger.runs import Chain, Contradictions, OutOfTimeError, Run, RunOverError, lake_chain, run_name
 from metering.stores import writes
 from metering.stores.clock import Alerts, Clock, Deadline, Entropy, Metrics, Retrier, do_all, side_by_side
-from metering.stores.objects import ObjectStore, lake_file_key, summary_key
+from metering.stores.objects import ObjectStore, lake_file_key, markers_key, summary_key
 
 # One run of the compactor, from its plan to `done` (P24, steps 1 to 5).
 #
@@ -98,9 +98,10 @@ class RunWork:
             UnavailableError: The outcome of a request is unknown.
         """
         plan = self._plan()
+        ends = plan.ends()
         for hour in plan.hours:
             self._check_time()
-            self._hour(hour)
+            self._hour(hour, ends.get(hour.hour_s, frozenset()))
         self._check_time()
         do_all(self._take_from_pending, plan.commits().items(), threads=self.threads)
         self.chain.finish(self.run)
@@ -117,14 +118,14 @@ class RunWork:
         if self.deadline.remaining_ms() < self.reserve_ms:
             raise OutOfTimeError
 
-    def _hour(self, hour: PlanHour) -> None:
+    def _hour(self, hour: PlanHour, ending: Collection[str]) -> None:
         key = booked_hours.published_key(hour.hour_s, self.run.shard, self.run.number)
         if self.retrier.call(lambda: self.items.get(writes.Table.LEDGER, key)) is not None:
             # The hour is published only after every pointer was marked and every file was put.
             return
         pointers = self._mark_all(hour)
         files = tuple(
-            self._file(hour.hour_s, index, file, [pointers[commit_id] for commit_id in file.commits])
+            self._file(hour.hour_s, index, file, [pointers[commit_id] for commit_id in file.commits], ending)
             for index, file in enumerate(hour.files)
         )
         published = booked_hours.Published(hour_s=hour.hour_s, shard=self.run.shard, run=self.run.number, files=files)
@@ -172,7 +173,12 @@ class RunWork:
             return _Marked(wrong=f"the pointer to commit {commit_id} is {found}")
 
     def _file(
-        self, hour_s: int, index: int, file: PlanFile, pointers: list[booked_hours.Pointer]
+        self,
+        hour_s: int,
+        index: int,
+        file: PlanFile,
+        pointers: list[booked_hours.Pointer],
+        ending: Collection[str],
     ) -> booked_hours.LakeFile:
         key = lake_file_key(hour_s, self.run.shard, self.run.number, index)
         planned = booked_hours.LakeFile(key=key, rows=file.rows, bytes=file.bytes)
@@ -181,23 +187,34 @@ class RunWork:
         # Writing a file is the largest step, and an hour may have many files.
         self._check_time()
         try:
-            self.retrier.call(lambda: self._write(hour_s, planned, pointers))
+            self.retrier.call(lambda: self._write(hour_s, planned, pointers, ending))
         except (ObjectMissingError, ObjectDamagedError) as error:
             self._late_or_corrupt(hour_s, str(error))
         return planned
 
-    def _write(self, hour_s: int, planned: booked_hours.LakeFile, pointers: list[booked_hours.Pointer]) -> None:
+    def _write(
+        self,
+        hour_s: int,
+        planned: booked_hours.LakeFile,
+        pointers: list[booked_hours.Pointer],
+        ending: Collection[str],
+    ) -> None:
         staging_keys = [pointer.staging_key for pointer in pointers]
         few = frozenset(pointer.staging_key for pointer in pointers if pointer.rows <= ports.FEW_ROWS)
-        with self.writer.merge(hour_s, staging_keys, in_part=few) as merged:
+        last = frozenset(pointer.staging_key for pointer in pointers if pointer.commit_id in ending)
+        with self.writer.merge(
+            hour_s, staging_keys, plan_key=self.run.plan_key, in_part=few, markers_of=last
+        ) as merged:
             if (merged.rows, merged.bytes) != (planned.rows, planned.bytes):
                 self._corrupt(
                     hour_s,
                     f"{planned.key} should hold {planned.rows} rows and {planned.bytes} bytes, "
                     f"staging has {merged.rows} and {merged.bytes}",
                 )
-            # The totals are put before the file, so that every existing file has totals.
+            # The totals and markers are put before the file, so that every existing file has them.
             self.objects.put(summary_key(planned.key), merged.summary, if_absent=True)
+            if merged.markers:
+                self.objects.put(markers_key(planned.key), merged.markers, if_absent=True)
             self.objects.put(planned.key, merged.content, if_absent=True)
 
     def _take_from_pending(self, taken: tuple[str, list[int]]) -> None:

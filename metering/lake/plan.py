@@ -61,6 +61,14 @@ class Plan(StoredDocument):
                 taken.setdefault(commit_id, []).append(hour.hour_s)
         return taken
 
+    def ends(self) -> dict[int, frozenset[str]]:
+        """Of the commits in `last`, those whose latest planned hour is the given hour. Each of them ends once."""
+        latest = {commit_id: max(hours) for commit_id, hours in self.commits().items()}
+        ends: dict[int, set[str]] = {}
+        for commit_id in self.last:
+            ends.setdefault(latest[commit_id], set()).add(commit_id)
+        return {hour_s: frozenset(commits) for hour_s, commits in ends.items()}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompactionPolicy:

@@ -124,8 +124,13 @@ class StagedBatch:
 class RowCodec(Protocol):
     """Turns rows into staging objects. Implemented with Parquet in production, with plain rows in the simulation."""
 
-    def encode(self, batches: Sequence[StagedBatch]) -> bytes:
-        """Content of one staging object: all rows with `batch_id` and booked hour, sorted by booked hour."""
+    def encode(self, batches: Sequence[StagedBatch], markers: bytes = b"") -> bytes:
+        """Content of one staging object: all rows with `batch_id` and booked hour, sorted by booked hour.
+
+        Args:
+            batches: The rows of each batch.
+            markers: The batches' markers (`encode_lines`), which the object contains beside its rows (P50).
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,10 +139,12 @@ class MergedFile:
 
     Attributes:
         summary: Content of the object with the file's totals, one row per usage key.
+        markers: Content of the object with the markers of batches, as found in the staging objects; possibly empty.
     """
 
     content: bytes | Path
     summary: bytes
+    markers: bytes | Path
     rows: int
     bytes: int
 
@@ -146,7 +153,13 @@ class LakeWriter(Protocol):
     """Writes lake files from staging objects. Parquet in production, plain rows in the simulation."""
 
     def merge(
-        self, hour_s: int, staging_keys: Sequence[str], *, in_part: Collection[str] = frozenset()
+        self,
+        hour_s: int,
+        staging_keys: Sequence[str],
+        *,
+        plan_key: str,
+        in_part: Collection[str] = frozenset(),
+        markers_of: Collection[str] = frozenset(),
     ) -> AbstractContextManager[MergedFile]:
         """Write one lake file with all rows of the staging objects that are booked in `hour_s`, sorted.
 
@@ -155,7 +168,9 @@ class LakeWriter(Protocol):
         Args:
             hour_s: Start of the hour.
             staging_keys: Keys of the objects.
+            plan_key: Key of the plan by which the file is made, which the file names.
             in_part: Keys of objects with few rows of the hour; these objects need not be read completely.
+            markers_of: Keys of the objects whose markers are also needed.
 
         Raises:
             ObjectMissingError: An object is gone.

@@ -10,13 +10,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import gzip
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain, islice
 from operator import attrgetter
-from typing import Annotated, Literal, NamedTuple, cast
+from typing import Annotated, BinaryIO, Literal, NamedTuple, cast
 
+from metering.errors import ObjectDamagedError
 from metering.hours import parse_hour, rfc3339
 from metering.ledger import partitions
 from metering.ledger.booked_hours import totals_of, totals_value
@@ -130,7 +134,11 @@ class Marker:
 
     @classmethod
     def from_item(cls, item: Item) -> Marker:
-        fields = Fields.of_item(item)
+        return cls.from_fields(Fields.of_item(item))
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> Marker:
+        """Decode the fields of an item, or of the copy of an item in S3 (P50)."""
         verdict = fields.one_of("verdict", _VERDICTS)
         accepted = verdict == "accepted"
         hash_version = fields.whole("hash_version")
@@ -157,6 +165,49 @@ class Marker:
         )
         fields.check_key(made.key)
         return made
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkerLine:
+    """The marker of an accepted batch as its commit writes it in S3 (P50), with facts that no item keeps.
+
+    Attributes:
+        retry_of: Id under which the content came first; empty if the batch is not a retry.
+        sent_at_ms: When the first message with the batch was sent.
+    """
+
+    marker: Marker
+    retry_of: str
+    sent_at_ms: int
+
+
+def encode_lines(lines: Iterable[MarkerLine]) -> bytes:
+    """A gzip member with one JSON object per line. Members can be concatenated, as they are beside a lake file."""
+    text = "".join(
+        json.dumps({"marker": line.marker.to_item(), "retry_of": line.retry_of, "sent_at_ms": line.sent_at_ms}) + "\n"
+        for line in lines
+    )
+    return gzip.compress(text.encode(), compresslevel=1, mtime=0)
+
+
+def decode_lines(source: BinaryIO, key: str) -> Iterator[MarkerLine]:
+    """Decode the members that `encode_lines` made, line by line, so that memory holds no more than one line.
+
+    Raises:
+        LedgerCorruptError: A line has a different format.
+        ObjectDamagedError: The object is not compressed text.
+    """
+    try:
+        with gzip.open(source) as text:
+            for number, line in enumerate(text, start=1):
+                fields = Fields.of_json(line, f"{key}, line {number}")
+                yield MarkerLine(
+                    marker=Marker.from_fields(fields.nested("marker")),
+                    retry_of=fields.any_text("retry_of"),
+                    sent_at_ms=fields.whole("sent_at_ms"),
+                )
+    except (OSError, EOFError, zlib.error) as error:
+        raise ObjectDamagedError(key, str(error)) from error
 
 
 class MarkerGlance(NamedTuple):

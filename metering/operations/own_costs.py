@@ -11,6 +11,7 @@ from metering.operations.alarms import ALARMS, API_ORIGIN, LOG_FIGURES, LOG_ORIG
 from metering.stores import writes
 from metering.stores.objects import (
     LAKE_PREFIX,
+    MARKERS_PREFIX,
     PREFIXES,
     ROLLUP_PLANS_PREFIX,
     RUNS_PREFIX,
@@ -77,7 +78,7 @@ def billed_bytes(storage_class: str, size_bytes: int) -> int:
     return max(size_bytes, _SMALLEST_BILLED_BYTES.get(storage_class, 0))
 
 
-_KEPT = (LAKE_PREFIX, STAGING_PREFIX, RUNS_PREFIX, SUMMARIES_PREFIX)
+_KEPT = (LAKE_PREFIX, MARKERS_PREFIX, STAGING_PREFIX, RUNS_PREFIX, SUMMARIES_PREFIX)
 # A staging object is deleted an hour after its last run, and a roll-up plan after a day, so each costs at most a
 # thirtieth of a month.
 _SHORT_LIVED = (STAGING_PREFIX, ROLLUP_PLANS_PREFIX)

@@ -137,6 +137,8 @@ ROLLUP_PLANS_PREFIX = "runs/U"
 CLOSED_PREFIX = "closed/"
 # Totals of each lake file, outside `lake/`, because engines read every object below `lake/` as rows.
 SUMMARIES_PREFIX = "summaries/"
+# Markers of the batches in lake files, from which a lost ledger can be restored. They live as long as the ledger's.
+MARKERS_PREFIX = "markers/"
 # Money: price books and overrides, payers, the biller's data on open months, invoices.
 PRICES_PREFIX = "prices/"
 ORGANIZATION_PREFIX = "organization/"
@@ -166,6 +168,7 @@ PREFIXES = (
     INGEST_PREFIX,
     INVOICES_PREFIX,
     LAKE_PREFIX,
+    MARKERS_PREFIX,
     ORGANIZATION_PREFIX,
     PLANS_PREFIX,
     PRICES_PREFIX,
@@ -220,6 +223,11 @@ def lake_file_key(hour_s: int, shard: int, run: int, index: int) -> str:
 def summary_key(lake_file: str) -> str:
     """Key of the totals of a lake file: `summaries/dt=2026-11-24/hour=13/…`, for the file `lake/…`."""
     return SUMMARIES_PREFIX + lake_file.removeprefix(LAKE_PREFIX)
+
+
+def markers_key(lake_file: str) -> str:
+    """Key of the markers beside a lake file: `markers/dt=2026-11-24/hour=13/….ndjson.gz`, for the file `lake/…`."""
+    return f"{MARKERS_PREFIX}{lake_file.removeprefix(LAKE_PREFIX).removesuffix('.parquet')}.ndjson.gz"
 
 
 def hour_of_lake_key(key: str) -> int | None:

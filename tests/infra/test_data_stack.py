@@ -79,6 +79,15 @@ def test_what_a_log_file_was_metered_by_outlives_markers_of_its_batches(stage: s
     assert fate.moves == ()
 
 
+@pytest.mark.parametrize("overrides", ["{}", BACKFILL])
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_markers_in_the_bucket_outlive_those_of_the_ledger_by_a_day(stage: str, overrides: str) -> None:
+    life_s = synthesised(stage, overrides=overrides).config.marker_life_s
+    fate = fate_of(rules_of(stage, overrides), "markers/dt=2026-11-24/hour=13/0-000000000001-000.ndjson.gz", MIB)
+    assert fate.deleted_day == -(-life_s // DAY_S) + 1
+    assert fate.moves == ()
+
+
 @pytest.mark.parametrize("stage", STAGE_NAMES)
 @pytest.mark.parametrize("prefix", ["ingest/", "drop/", "staging/", "lake/", "quarantine/", "runs/", "closed/"])
 def test_no_small_object_is_moved(stage: str, prefix: str) -> None:

@@ -127,7 +127,7 @@ def test_the_compactor_deletes_what_it_published_and_no_marker_commit_run_or_per
 def test_the_compactor_alone_deletes_and_never_in_the_lake() -> None:
     grants = Grants(synthesised("prod"), "pipeline", "CompactorRole")
     assert grants.prefixes("s3:DeleteObject") == {"staging/", "quarantine/", "runs/U"}
-    assert grants.prefixes("s3:PutObject") == {"lake/", "runs/", "summaries/"}
+    assert grants.prefixes("s3:PutObject") == {"lake/", "markers/", "runs/", "summaries/"}
     assert not grants.actions(USAGE_TABLE)
     assert not grants.actions("IngestQueue")
 

@@ -29,6 +29,7 @@ _EXPORTS = ("tests/unit/reports/exports",)
 _COSTS = ("tests/property/test_costs_agree.py", "tests/unit/cli/test_cost.py")
 _ACCOUNTS = ("tests/unit/billing/day_sums/test_day_sums.py",)
 _PAGE = ("tests/api/test_page.py",)
+_MARKERS = ("tests/unit/lake/test_markers.py", "tests/simulation/test_simulation.py")
 _GRANTS = ("tests/infra/test_grants.py",)
 _TRANSIT_LOGS = ("tests/unit/onramps/test_transit_gateway.py",)
 _DOORS_TRACE = ("tests/unit/reports/batches", "tests/api/test_trace.py")
@@ -270,10 +271,26 @@ MUTANTS = (
          '    return usage_files.sorted_usage(own.filter(pc.is_null(own.column("corrects"))))')),
     *seeded("metering/lake/compactor.py", ("tests/unit/lake/test_totals.py",),
         ("a lake file is put before its totals",
-         "            self.objects.put(summary_key(planned.key), merged.summary, if_absent=True)\n"
-        "            self.objects.put(planned.key, merged.content, if_absent=True)\n",
+         "            self.objects.put(summary_key(planned.key), merged.summary, if_absent=True)\n",
          "            self.objects.put(planned.key, merged.content, if_absent=True)\n"
         "            self.objects.put(summary_key(planned.key), merged.summary, if_absent=True)\n")),
+    *seeded("metering/lake/compactor.py", _MARKERS,
+        ("P50 a lake file is put before its markers",
+         "            if merged.markers:\n",
+         "            self.objects.put(planned.key, merged.content, if_absent=True)\n            if merged.markers:\n"),
+        ("P50 markers are put with every hour of a commit", "if pointer.commit_id in ending)", ")"),
+        ("P50 a lake file names no plan", "plan_key=self.run.plan_key, in_part", 'plan_key="", in_part')),
+    *seeded("metering/lake/plan.py", _MARKERS,
+        ("P50 no markers are put beside lake files", "in self.last:", "in ():")),
+    *seeded("metering/lake/parquet/writer.py", _MARKERS,
+        ("P50 an object's markers overwrite those of the object before", "                    markers.write(lines)\n",
+         "                    markers.seek(0)\n                    markers.write(lines)\n")),
+    *seeded("metering/commit/committer.py", ("tests/unit/commit/test_retry_orders.py", *_MARKERS),
+        ("P50 a staging object has no markers", "self._codec.encode(staged, encode_lines(body.lines))",
+         "self._codec.encode(staged)")),
+    *seeded("metering/commit/transaction.py", ("tests/unit/commit/test_retry_orders.py",),
+        ("P50 what S3 says of a retry does not name the first id", '"" if original is None else original.batch_id,',
+         '"",')),
     *seeded("infra/stacks/pipeline.py", _GRANTS,
         ("the aggregator may delete markers", "    data.ledger.grant_change(role)\n    # The transaction",
          "    data.ledger.grant_read_write(role)\n    # The transaction"),

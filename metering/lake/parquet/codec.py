@@ -35,8 +35,8 @@ _NAMES = ("account_id", "service", "direction", "from_location", "to_location", 
 class ParquetRowCodec:
     """Encodes staging objects: `STAGING_SCHEMA`, zstd, sorted by booked hour; each row group has rows of one hour."""
 
-    def encode(self, batches: Sequence[ports.StagedBatch]) -> bytes:
-        """Content of one staging object: all rows with `batch_id` and booked hour, sorted by booked hour."""
+    def encode(self, batches: Sequence[ports.StagedBatch], markers: bytes = b"") -> bytes:
+        """See `RowCodec.encode`; the markers are in the file's metadata."""
         table = staged_table(batches)
         sink = pa.BufferOutputStream()
         with pq.ParquetWriter(
@@ -49,6 +49,7 @@ class ParquetRowCodec:
         ) as writer:
             for first, rows in _hours(table.column(hour_rows.BOOKED_HOUR)):
                 writer.write_table(table.slice(first, rows), row_group_size=_GROUP_ROWS)
+            writer.add_key_value_metadata(hour_rows.markers_metadata(markers))
         body: bytes = sink.getvalue().to_pybytes()
         return body
 
@@ -215,10 +216,11 @@ class JsonBatchSizer:
         for source in state.sources:
             body = self._objects.get(source.key)
             with hour_rows.decoding(source.key):
+                file = hour_rows.RowGroups(body, hour_rows.TEXT_COLUMNS)
                 if source.staged:
-                    table = hour_rows.staged_hour(body, source.hour_s)
+                    table = hour_rows.staged_hour(file, source.hour_s, whole=True)
                 else:
-                    table = hour_rows.RowGroups(body, hour_rows.TEXT_COLUMNS).read_all(hour_rows.HOUR_SCHEMA.names)
+                    table = file.read_all(hour_rows.HOUR_SCHEMA.names)
             tables += _in_part(table, part, parts)
         return pa.concat_tables(tables)
 

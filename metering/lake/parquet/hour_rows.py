@@ -1,6 +1,7 @@
 """Rows of one hour as Arrow tables. All strings are dictionary-encoded, as in the Parquet files."""
 
 import io
+from base64 import b64decode, b64encode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO
@@ -196,13 +197,42 @@ def row_groups_of(file: RowGroups, hour_s: int) -> list[int]:
     return groups
 
 
-def staged_hour(source: BinaryIO | bytes, hour_s: int) -> pa.Table:
-    """Rows of a staging object that are booked in an hour, in `HOUR_SCHEMA`. Of a stream, only these are read."""
-    file = RowGroups(source, TEXT_COLUMNS)
+def staged_hour(file: RowGroups, hour_s: int, *, whole: bool) -> pa.Table:
+    """Rows of a staging object that are booked in an hour, in `HOUR_SCHEMA`.
+
+    Args:
+        file: The object, opened with `TEXT_COLUMNS`.
+        hour_s: The booked hour.
+        whole: Whether the whole object is in memory; if not, only the rows of the hour are read.
+    """
     groups = row_groups_of(file, hour_s)
-    if isinstance(source, bytes) or not groups:
-        return file.read_some(groups, HOUR_SCHEMA.names)
-    return pa.concat_tables([file.read(number, HOUR_SCHEMA.names) for number in groups])
+    if whole or not groups:
+        table = file.read_some(groups, HOUR_SCHEMA.names)
+    else:
+        table = pa.concat_tables([file.read(number, HOUR_SCHEMA.names) for number in groups])
+    # The file's metadata, such as its markers, is not part of the rows.
+    return table.replace_schema_metadata()
+
+
+# Metadata that staging objects and lake files carry beside their rows (P50). Values are text, as Parquet prescribes.
+
+_MARKERS = b"metering.markers"
+_PLAN = "metering.plan"
+
+
+def markers_metadata(markers: bytes) -> dict[bytes, bytes]:
+    """Metadata of a staging object with the markers of its batches."""
+    return {_MARKERS: b64encode(markers)}
+
+
+def staged_markers(file: RowGroups) -> bytes:
+    """Markers of the batches in a staging object; empty if an earlier release wrote the object."""
+    return b64decode((file.metadata.metadata or {}).get(_MARKERS, b""))
+
+
+def plan_metadata(plan_key: str) -> dict[str, str]:
+    """Metadata of a lake file that names the plan by which the file was made."""
+    return {_PLAN: plan_key}
 
 
 def instant(epoch_s: int) -> pa.Scalar:

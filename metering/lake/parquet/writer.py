@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -224,15 +224,28 @@ class ParquetLakeWriter:
 
     @contextmanager
     def merge(
-        self, hour_s: int, staging_keys: Sequence[str], *, in_part: Collection[str] = frozenset()
+        self,
+        hour_s: int,
+        staging_keys: Sequence[str],
+        *,
+        plan_key: str,
+        in_part: Collection[str] = frozenset(),
+        markers_of: Collection[str] = frozenset(),
     ) -> Iterator[MergedFile]:
-        """See `LakeWriter.merge`; the content is a file below the scratch directory."""
+        """See `LakeWriter.merge`; the contents are files below the scratch directory."""
         with scratch_folder(self._scratch) as directory:
-            path = directory / "merged.parquet"
-            with _Sink(path) as sink:
-                for group in self._row_groups(self._tables(hour_s, staging_keys, in_part), hour_s, directory):
+            path, markers = directory / "merged.parquet", directory / "markers.gz"
+            with _Sink(path, plan_key) as sink, markers.open("wb") as found:
+                tables = self._tables(hour_s, staging_keys, in_part, markers_of, found)
+                for group in self._row_groups(tables, hour_s, directory):
                     sink.write(hour_rows.by_resource(hour_rows.one_chunk(group), hour_s))
-            yield MergedFile(content=path, rows=sink.rows, bytes=sink.bytes, summary=summary_of(sink.sums, hour_s))
+            yield MergedFile(
+                content=path,
+                rows=sink.rows,
+                bytes=sink.bytes,
+                summary=summary_of(sink.sums, hour_s),
+                markers=markers if markers.stat().st_size else b"",
+            )
 
     def _row_groups(self, tables: Iterable[pa.Table], hour_s: int, directory: Path) -> Iterator[list[pa.Table]]:
         def spill(buffer: list[pa.Table], number: int) -> Path:
@@ -243,39 +256,54 @@ class ParquetLakeWriter:
             yield few
         yield from _merged(runs, hour_s, self._group_rows)
 
-    def _tables(self, hour_s: int, staging_keys: Sequence[str], in_part: Collection[str]) -> Iterator[pa.Table]:
-        """One table for each staging object, in order. A few objects are read ahead."""
+    def _tables(
+        self,
+        hour_s: int,
+        staging_keys: Sequence[str],
+        in_part: Collection[str],
+        markers_of: Collection[str],
+        markers: BinaryIO,
+    ) -> Iterator[pa.Table]:
+        """One table for each staging object, in order. A few objects are read ahead. Markers are written on the way."""
         with ThreadPoolExecutor(self._readers) as pool:
             keys = iter(staging_keys)
 
             def submit(some: Iterable[str]) -> None:
-                ahead.extend(pool.submit(self._hour, key, hour_s, in_part=key in in_part) for key in some)
+                for key in some:
+                    read = pool.submit(self._hour, key, hour_s, in_part=key in in_part, marked=key in markers_of)
+                    ahead.append(read)
 
-            ahead: deque[Future[pa.Table]] = deque()
+            ahead: deque[Future[tuple[pa.Table, bytes]]] = deque()
             submit(islice(keys, 2 * self._readers))
             try:
                 while ahead:
-                    table = ahead.popleft().result()
+                    table, lines = ahead.popleft().result()
                     submit(islice(keys, 1))
+                    markers.write(lines)
                     if table.num_rows:
                         yield table
             finally:
                 for future in ahead:
                     future.cancel()
 
-    def _hour(self, key: str, hour_s: int, *, in_part: bool) -> pa.Table:
-        if not in_part:
-            body = self._objects.get(key)
+    def _hour(self, key: str, hour_s: int, *, in_part: bool, marked: bool) -> tuple[pa.Table, bytes]:
+        """An object's rows of the hour, and its markers if they are needed."""
+        with ExitStack() as stack:
+            source: BinaryIO | bytes
+            if in_part:
+                source = stack.enter_context(self._objects.open_end(key, last_bytes=hour_rows.STAGED_END_BYTES))
+            else:
+                source = self._objects.get(key)
             with hour_rows.decoding(key):
-                return hour_rows.staged_hour(body, hour_s)
-        with self._objects.open_end(key, last_bytes=hour_rows.STAGED_END_BYTES) as stream, hour_rows.decoding(key):
-            return hour_rows.staged_hour(stream, hour_s)
+                file = hour_rows.RowGroups(source, hour_rows.TEXT_COLUMNS)
+                table = hour_rows.staged_hour(file, hour_s, whole=not in_part)
+                return table, hour_rows.staged_markers(file) if marked else b""
 
 
 class _Sink:
     """A lake file that is being written. Rows and bytes are counted in total and by usage key."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, plan_key: str) -> None:
         self._writer = pq.ParquetWriter(
             path,
             hour_rows.HOUR_SCHEMA,
@@ -287,6 +315,7 @@ class _Sink:
             # Every reader sees plain strings, not Arrow's dictionaries.
             store_schema=False,
         )
+        self._writer.add_key_value_metadata(hour_rows.plan_metadata(plan_key))
         self.rows = 0
         self.bytes = 0
         self.sums = Sums(USAGE_QUERY)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from metering.audit.freshness import Freshness
 from metering.audit.hour_check import Figures, OneHour
@@ -32,13 +32,15 @@ from tests.simulation.region.faults import MINUTE_MS
 from tests.simulation.region.world import MAX_RECEIVES, VISIBILITY_MS, Message, World
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.frozen import PlainFrozenFiles
-from tests.support.memory.rows import PlainLake, PlainRow, decode_rows, plain_usage
+from tests.support.memory.rows import PlainLake, PlainRow, beside_rows, decode_rows, plain_usage
 from tests.support.stage import ADMISSION, STAGE
 from tests.support.usage_items import usage_of
+from tests.support.written_down import written_down
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from metering.ledger.markers import MarkerLine
     from metering.settings import Settings
     from tests.simulation.region.ports import Process
     from tests.simulation.sent.senders import SentBy
@@ -74,6 +76,7 @@ def check(world: World, rows: list[PlainRow]) -> Findings:
     _check_rows(world, rows, findings)
     _check_usage(world, rows, findings)
     _check_markers(world, rows, findings)
+    _check_written_down(world, findings)
     for content in world.contents.values():
         senders = world.queue.senders.get(content.name, {})
         foreign = [sender for sender in senders if not world.senders.may_send(content, sender)]
@@ -192,6 +195,31 @@ def _check_markers(world: World, rows: list[PlainRow], findings: Findings) -> No
         marked, seen = Marker.from_item(item).hours, visible.get(batch_id, {})
         if marked != seen:
             findings.unexpected.append(f"marker of {batch_id}: {marked}, not {seen}")
+
+
+def _check_written_down(world: World, findings: Findings) -> None:
+    """P50: each accepted batch's marker is in S3 as it was written, although its staging object may be deleted."""
+    lines = written_down(
+        world.objects.keys(""),
+        lambda key: world.objects.peek(key) or b"",
+        lambda body: cast("bytes", beside_rows(body)),
+    )
+    retry_of = {content.batch_id: content.retry_of for content in world.contents.values() if content.retries}
+    for batch_id, (content_hash, commit_id, _) in world.watch.accepted.items():
+        named = (content_hash, commit_id, retry_of.get(batch_id, ""))
+        found = [line for _, line in lines.get(batch_id, []) if _named(line) == named]
+        item = world.peek(marker_key(batch_id))
+        if not found:
+            findings.lost.append(f"marker of {batch_id}: not in S3 with the content of commit {commit_id}")
+        elif item is not None and item["verdict"] == "accepted" and batch_id not in world.watch.rebuilt:
+            marker = Marker.from_item(item)
+            # A retry extends the life of its original's marker, which is in S3 as it was before (P46).
+            if all(replace(line.marker, expires_at_s=marker.expires_at_s) != marker for line in found):
+                findings.unexpected.append(f"marker of {batch_id}: not the one in S3")
+
+
+def _named(line: MarkerLine) -> tuple[str | None, str, str]:
+    return line.marker.content_hash, line.marker.commit_id, line.retry_of
 
 
 def _check_foreign(world: World, content: SentContent, foreign: list[SentBy], findings: Findings) -> None:

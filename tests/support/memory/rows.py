@@ -9,6 +9,7 @@ or `{"object": <key>}`, which reads the rows from the object `key`; `retry_of` i
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import marshal
 from contextlib import contextmanager
@@ -109,22 +110,30 @@ def plain_hash(records: Iterable[PlainRecord]) -> str:
 class PlainRowCodec:
     """A `RowCodec` of tuples. The rows of a batch are a tuple of `PlainRow`, each booked in its own hour."""
 
-    def encode(self, batches: Sequence[ports.StagedBatch]) -> bytes:
+    def encode(self, batches: Sequence[ports.StagedBatch], markers: bytes = b"") -> bytes:
         rows: list[tuple[object, ...]] = []
         for batch in batches:
             for row in cast("tuple[PlainRow, ...]", batch.rows):
                 booked_s = batch.rebooked.get(row.booked_s)
                 rows.append(tuple(row) if booked_s is None else (booked_s, *row[1:]))
-        return encode_rows(rows)
+        return encode_rows(rows, markers)
 
 
-def encode_rows(rows: Iterable[tuple[object, ...]]) -> bytes:
-    return marshal.dumps(sorted(map(tuple, rows)))
+def encode_rows(rows: Iterable[tuple[object, ...]], beside: bytes | str = b"") -> bytes:
+    """Encode rows, and beside them the markers of a staging object or the plan's key of a lake file."""
+    return marshal.dumps(sorted(map(tuple, rows))) + marshal.dumps(beside)
 
 
 @lru_cache(maxsize=128)
 def decode_rows(body: bytes) -> tuple[PlainRow, ...]:
     return tuple(map(PlainRow._make, marshal.loads(body)))  # noqa: S302 - what this process wrote itself
+
+
+def beside_rows(body: bytes) -> bytes | str:
+    """Markers or plan key that `encode_rows` wrote beside the rows."""
+    source = io.BytesIO(body)
+    marshal.load(source)  # noqa: S302 - what this process wrote itself
+    return cast("bytes | str", marshal.load(source))  # noqa: S302 - as above
 
 
 def plain_usage(rows: Iterable[PlainRow]) -> dict[UsageKey, Total]:
@@ -230,13 +239,23 @@ class PlainLake:
 
     @contextmanager
     def merge(
-        self, hour_s: int, staging_keys: Sequence[str], *, in_part: Collection[str] = frozenset()
+        self,
+        hour_s: int,
+        staging_keys: Sequence[str],
+        *,
+        plan_key: str,
+        in_part: Collection[str] = frozenset(),
+        markers_of: Collection[str] = frozenset(),
     ) -> Iterator[ports.MergedFile]:
         del in_part
-        rows = [row for key in staging_keys for row in decode_rows(self._objects.get(key)) if row.booked_s == hour_s]
+        bodies = {key: self._objects.get(key) for key in staging_keys}
+        rows = [row for body in bodies.values() for row in decode_rows(body) if row.booked_s == hour_s]
         summary = encode_usage(ports.in_order(plain_usage(rows)))
         size = sum([row.bytes for row in rows])
-        yield ports.MergedFile(content=encode_rows(rows), rows=len(rows), bytes=size, summary=summary)
+        markers = b"".join(cast("bytes", beside_rows(body)) for key, body in bodies.items() if key in markers_of)
+        yield ports.MergedFile(
+            content=encode_rows(rows, plan_key), rows=len(rows), bytes=size, summary=summary, markers=markers
+        )
 
     def usage(self, staging_key: str) -> dict[UsageKey, Total]:
         return plain_usage(decode_rows(self._objects.get(staging_key)))

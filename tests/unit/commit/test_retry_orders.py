@@ -20,6 +20,7 @@ from tests.support.region import MemoryRegion, quarantine_of
 from tests.support.small_world import KilledError
 from tests.support.stage import settings
 from tests.support.usage_items import usage_of
+from tests.support.written_down import written_down
 
 NOW_S = 1_796_083_200
 SETTINGS = settings()
@@ -112,6 +113,14 @@ def conflicting(region: Region, *, sizes: tuple[int, int] = (5, 1_000)) -> tuple
     region.work()
     assert region.counted() == (sum(sizes), 2)
     return first, other, retried
+
+
+def test_the_markers_in_a_staging_object_name_what_a_retry_retries() -> None:
+    region = Region()
+    conflicting(region)
+    lines = [line for found in written_down(region.objects.keys(""), region.objects.get).values() for _, line in found]
+    assert {line.marker.batch_id: line.marker for line in lines} == region.markers()
+    assert [line.retry_of for line in lines if line.marker.batch_id != "edge-1"] == ["edge-1"]
 
 
 @pytest.mark.parametrize("at_once", [1, 10])

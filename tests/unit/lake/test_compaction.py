@@ -269,11 +269,17 @@ class SlowWriter:
         self.merges = 0
 
     def merge(
-        self, hour_s: int, staging_keys: Sequence[str], *, in_part: Collection[str] = frozenset()
+        self,
+        hour_s: int,
+        staging_keys: Sequence[str],
+        *,
+        plan_key: str,
+        in_part: Collection[str] = frozenset(),
+        markers_of: Collection[str] = frozenset(),
     ) -> AbstractContextManager[MergedFile]:
         self.merges += 1
         self._world.clock.advance_s(1_800)
-        return self._writer.merge(hour_s, staging_keys, in_part=in_part)
+        return self._writer.merge(hour_s, staging_keys, plan_key=plan_key, in_part=in_part, markers_of=markers_of)
 
 
 def test_the_clock_is_looked_at_before_each_file_of_an_hour() -> None:

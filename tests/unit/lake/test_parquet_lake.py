@@ -99,7 +99,9 @@ def test_every_row_of_an_hour_is_in_its_file_once_however_it_spills(commits: lis
         objects.put(f"staging/{number}.parquet", staging(rows), if_absent=True)
     keys = [f"staging/{number}.parquet" for number in range(len(commits))]
     expected = sorted(row[1:] for rows in commits for row in rows if row[0] == HOUR)
-    with ParquetLakeWriter(objects, readers=2, group_rows=group_rows).merge(HOUR, keys) as merged:
+    with ParquetLakeWriter(objects, readers=2, group_rows=group_rows).merge(
+        HOUR, keys, plan_key="runs/L0/1-a.json"
+    ) as merged:
         assert isinstance(merged.content, Path)
         table = pq.read_table(merged.content)
         objects.put("lake/x.parquet", merged.content, if_absent=True)
@@ -156,7 +158,7 @@ def test_a_missing_staging_object_is_named() -> None:
     objects = MemoryObjectStore(ManualClock(0))
     with (
         pytest.raises(ObjectMissingError, match="staging/gone"),
-        ParquetLakeWriter(objects).merge(HOUR, ["staging/gone.parquet"]),
+        ParquetLakeWriter(objects).merge(HOUR, ["staging/gone.parquet"], plan_key="runs/L0/1-a.json"),
     ):
         pass
 
@@ -185,7 +187,7 @@ def test_plain_duckdb_that_knows_nothing_of_us_gets_the_same_total(tmp_path: Pat
     objects.put("staging/a.parquet", staging(rows), if_absent=True)
     target = tmp_path / "lake" / "dt=2026-11-24" / "hour=13"
     target.mkdir(parents=True)
-    with ParquetLakeWriter(objects).merge(HOUR, ["staging/a.parquet"]) as merged:
+    with ParquetLakeWriter(objects).merge(HOUR, ["staging/a.parquet"], plan_key="runs/L0/1-a.json") as merged:
         assert isinstance(merged.content, Path)
         (target / "0-1-0.parquet").write_bytes(merged.content.read_bytes())
     with duckdb.connect() as connection:
@@ -205,10 +207,10 @@ def test_a_late_pair_costs_the_end_of_its_object_and_its_own_rows(rows: int) -> 
     whole = len(body) <= STAGED_END_BYTES
     assert whole == (rows == 100)
     writer = ParquetLakeWriter(objects)
-    with writer.merge(HOUR - HOUR_S, ["staging/a"]) as merged:
+    with writer.merge(HOUR - HOUR_S, ["staging/a"], plan_key="runs/L0/1-a.json") as merged:
         expected = content_of(merged)
     calls.clear()
-    with writer.merge(HOUR - HOUR_S, ["staging/a"], in_part={"staging/a"}) as merged:
+    with writer.merge(HOUR - HOUR_S, ["staging/a"], plan_key="runs/L0/1-a.json", in_part={"staging/a"}) as merged:
         assert content_of(merged) == expected
         assert (merged.rows, merged.bytes) == (10, 45)
     # The second call reads only the hour's rows.

@@ -79,7 +79,9 @@ def test_totals_are_exact_however_often_the_merge_spills(commits: list[list[Row]
     for name, rows in zip(names, commits, strict=True):
         objects.put(name, staging(rows), if_absent=True)
     key = lake_file_key(HOUR, 0, 1, 0)
-    with ParquetLakeWriter(objects, readers=2, group_rows=group_rows).merge(HOUR, names) as merged:
+    with ParquetLakeWriter(objects, readers=2, group_rows=group_rows).merge(
+        HOUR, names, plan_key="runs/L0/1-a.json"
+    ) as merged:
         objects.put(key, merged.content, if_absent=True)
         objects.put(summary_key(key), merged.summary, if_absent=True)
         file = LakeFile(key=key, rows=merged.rows, bytes=merged.bytes)

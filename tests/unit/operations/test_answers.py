@@ -368,7 +368,7 @@ def test_the_alternatives_are_computed_from_the_rows() -> None:
     assert report.lake_records == 51
     lake = sum(len(world.objects.get(key)) for key in world.objects.keys("lake/"))
     assert report.lake_bytes == lake
-    assert {prefix.prefix for prefix in report.prefixes} == {"lake/", "runs/", "staging/", "summaries/"}
+    assert {prefix.prefix for prefix in report.prefixes} == {"lake/", "markers/", "runs/", "staging/", "summaries/"}
 
 
 def test_the_lake_costs_a_tenth_of_one_json_object_a_batch_or_less() -> None:
