@@ -17,7 +17,7 @@ import statistics
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -33,7 +33,7 @@ from metering.api.authentication import LedgerTokens, Limits
 from metering.api.parts import ApiParts
 from metering.audit.freshness import merged
 from metering.billing.day_sums.days import AccountSum, accounts_body, accounts_key
-from metering.billing.day_sums.index import DayIndexes, KeptAccounts
+from metering.billing.day_sums.index import DayIndexes, KeptAccounts, newest_runs
 from metering.fleet.ports import RegionStacks
 from metering.hours import month_bounds_s
 from metering.ledger.notes.access import Role
@@ -172,7 +172,8 @@ def keep_accounts(region: RegionConnection) -> None:
     region.objects.put(key, body, if_absent=False)
     indexes = DayIndexes(objects=region.objects)
     kept = {_ACCOUNTS_MONTH: KeptAccounts(key=key, days=frozenset({first_s}))}
-    if not indexes.put(indexes.newest().following({}, kept)):
+    runs = {shard: number for shard, (number, _) in newest_runs(region.items, region.settings.shards).items()}
+    if not indexes.put(replace(indexes.newest(), runs=runs).following({}, kept)):
         raise AssertionError("the biller has put an index at the same time")
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import chain, groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,7 +35,19 @@ from metering.ledger.runs import Contradictions, Run, lake_chain, newest_run, ro
 from metering.ledger.usage.generation import claim_new_table, remember_generation
 from metering.rollup.plan import RollupPlan
 from metering.stores.clock import Clock, Entropy, Metrics, Retrier, in_blocks, side_by_side
-from metering.stores.writes import Absent, Delete, Equals, Item, ItemStore, Put, Table, Update
+from metering.stores.writes import (
+    DYNAMODB_LIMITS,
+    Absent,
+    Action,
+    Check,
+    Delete,
+    Equals,
+    Item,
+    ItemStore,
+    Put,
+    Table,
+    Update,
+)
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total, UsageKey, UsageKind, sum_totals
 
@@ -488,7 +499,8 @@ class AfterRestore:
         """Raise the chains' run numbers, fill the usage table, and record the table's generation in the ledger.
 
         Raises:
-            OperationFailedError: No new usage table is deployed, or some hours could not be measured.
+            OperationFailedError: No new usage table is deployed, some hours could not be measured, or another call of
+                this task completed first.
             LedgerCorruptError: The ledger contradicts the protocol.
             UnavailableError: A store does not respond; run the task again.
         """
@@ -498,9 +510,9 @@ class AfterRestore:
         # A planned run has marked its rows, so no other run could take them.
         self.resume()
         for shard in self.retrier.call(lambda: commits.known_shards(self.items, self.shards)):
-            self._take_back(shard)
+            self._take_back(shard, before)
             for each in (rollup_chain(shard), lake_chain(shard)):
-                self._lift(each)
+                self._lift(each, before)
         result = self.rebuild()
         if result.unstable:
             named = ", ".join(hour_label(hour_s) for hour_s in result.unstable[:5])
@@ -522,7 +534,7 @@ class AfterRestore:
             )
         return found.usage_generation
 
-    def _take_back(self, shard: int) -> None:
+    def _take_back(self, shard: int, before: int) -> None:
         """Remove the placed rows of waiting commits: the next run of the roll-up places them again.
 
         The run of these commits is not resumed: its plan may be deleted. No compactor run has taken these rows (P24).
@@ -530,28 +542,34 @@ class AfterRestore:
         for item in self.retrier.call(lambda: list(commits.waiting_in(self.items, shard))):
             waiting = commits.Waiting.from_item(item)
             keys = [pointer_key(hour_s, waiting.commit_id) for hour_s in waiting.totals]
-            for key in (*keys, pending_key(shard, waiting.commit_id)):
-                self.retrier.call(partial(self.items.delete, Delete(table=Table.LEDGER, key=key)))
+            for some in in_blocks([*keys, pending_key(shard, waiting.commit_id)], DYNAMODB_LIMITS.transaction - 1):
+                self._before(before, [Delete(table=Table.LEDGER, key=key) for key in some])
 
-    def _lift(self, chain: str) -> None:
+    def _lift(self, chain: str, before: int) -> None:
         """Put a done run above every run number of the lost time; numbers grow by less than one per second."""
         now_ms = self.clock.now_ms()
         newest = self.retrier.call(lambda: newest_run(self.items, chain))
         number = max(now_ms // 1000, 1 if newest is None else newest.number + 1)
-        top = Run(
-            chain=chain, number=number, state="done", plan_key="", planned_at_ms=now_ms, done_at_ms=now_ms, cleaned=True
-        )
-        put = Put(table=Table.LEDGER, item=top.to_item(), condition=Absent())
+        top = Run(chain=chain, number=number, state="done", plan_key="", planned_at_ms=now_ms, done_at_ms=now_ms)
         # An existing run was put by this restore, if the reply was lost, or by another restore.
-        with suppress(ConditionFailedError):
-            self.retrier.call(lambda: self.items.put(put))
+        self._before(before, [Put(table=Table.LEDGER, item=top.to_item(), condition=Absent())])
+
+    def _before(self, before: int, changes: Sequence[Action]) -> None:
+        """Make changes in one transaction, only while the ledger goes with the old table: a late call changes nothing.
+
+        Raises:
+            OperationFailedError: Another call of this task has completed, and functions may already work.
+        """
+        check = Check(table=Table.LEDGER, key=FORMAT_KEY, condition=_of_generation(before))
+        if not self.retrier.transact(self.items, [check, *changes]) and self._goes_with() != before:
+            raise OperationFailedError("The ledger was changed by another restore.", "Run it again.")
 
     def _take_over(self, before: int) -> None:
         switch = Update(
             table=Table.LEDGER,
             key=FORMAT_KEY,
             set={"usage_generation": self.generation},
-            condition=Equals(attribute="usage_generation", value=before),
+            condition=_of_generation(before),
         )
         try:
             self.retrier.call(lambda: self.items.update(switch))
@@ -559,3 +577,7 @@ class AfterRestore:
             found = self.retrier.call(lambda: ledger_format(self.items))
             if found is None or found.usage_generation != self.generation:
                 raise OperationFailedError(f"{FORMAT_KEY.pk} is changed by somebody else.", "Run it again.") from None
+
+
+def _of_generation(number: int) -> Equals:
+    return Equals(attribute="usage_generation", value=number)

@@ -5,6 +5,7 @@ work; the next process follows the same plan. The protocol prescribes the order 
 """
 
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import NoReturn
@@ -324,7 +325,9 @@ class Compactor:
                 chain = self._chain(shard)
                 newest = chain.newest()
                 if newest is not None and newest.state == "planned":
-                    self._work(chain, newest, turn).finish()
+                    # The run is over if another call, or an earlier attempt whose reply was lost, finished it.
+                    with suppress(RunOverError):
+                        self._work(chain, newest, turn).finish()
         turn.contradictions.tell()
         return turn.tally.result(finished=True)
 

@@ -141,6 +141,7 @@ class MonthOfAccounts:
         as_of_s: Epoch second; all usage published by then is in the sums. None if the month is final.
         through_s: Epoch second; all usage accepted before then is in the sums. 0 if unknown.
         sums: Accounts that match the query, in order; read lazily while the caller iterates.
+        index: Index from which the sums were read; None if the month is final.
     """
 
     region: str
@@ -148,6 +149,7 @@ class MonthOfAccounts:
     as_of_s: int | None
     through_s: int
     sums: Iterable[AccountSum]
+    index: DayIndex | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +180,12 @@ class AccountsSource:
             except ObjectMissingError:
                 continue
             return MonthOfAccounts(
-                region=self.region, state=state, as_of_s=index.counted_s, through_s=index.reach.through_s, sums=found
+                region=self.region,
+                state=state,
+                as_of_s=index.counted_s,
+                through_s=index.reach.through_s,
+                sums=found,
+                index=index,
             )
         raise UnavailableError("s3.GetObject", "the accounts kept being replaced", may_have_applied=False)
 

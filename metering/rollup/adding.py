@@ -167,7 +167,7 @@ class Placing:
         """
         key = waiting_key(self.shard, commit.commit_id)
         for actions in self._transactions(commit, key):
-            if not self._transact(actions):
+            if not self.retrier.transact(self.items, actions):
                 return
         gone = Delete(table=Table.LEDGER, key=key)
         self.retrier.call(lambda: self.items.delete(gone))
@@ -198,19 +198,3 @@ class Placing:
                 bytes=total.bytes,
                 staging_key=commit.staging_key,
             ).to_item()
-
-    def _transact(self, actions: Sequence[Action]) -> bool:
-        """Return whether the transaction succeeded; False if the commit no longer waits."""
-        failures = 0
-        while True:
-            try:
-                self.retrier.call(lambda: self.items.transact(actions))
-            except TransactionCanceledError as error:
-                if error.condition_failed:
-                    return False
-                failures += 1
-                if failures >= self.retrier.attempts:
-                    raise UnavailableError("Placing.place", "items are busy", may_have_applied=False) from error
-                self.retrier.pause(failures)
-            else:
-                return True

@@ -5,7 +5,7 @@ newest run of a chain keeps its plan, and the run's item never expires, so numbe
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from metering.ledger.commits import shards_of
@@ -13,7 +13,7 @@ from metering.ledger.notes.lake import Cleaning
 from metering.ledger.runs import Contradictions, Run, long_done, newest_run, rollup_chain, runs_before
 from metering.stores.clock import Clock, Deadline, Retrier, do_all
 from metering.stores.objects import ObjectStore, number_of_plan, plans_prefix
-from metering.stores.writes import Equals, ItemStore, Table, Update
+from metering.stores.writes import Exists, ItemStore, Table, Update
 from metering.units import DAY_S
 
 # Objects of one deletion.
@@ -87,13 +87,17 @@ class RollupCleaner:
         self.retrier.call(lambda: cleaning.keep(self.items))
 
     def _over(self, chain: str) -> list[Run]:
-        """Runs that ended long ago and still have plans, in order; the newest run of the chain is excluded."""
+        """Runs that ended long ago and still have plans, in order; the newest run of the chain is excluded.
+
+        A planned run with a later run is also over (P21): a restore put that run on top (P41).
+        """
         first = next(filter(None, map(number_of_plan, self._plans(chain))), None)
         newest = newest_run(self.items, chain)
         if first is None or newest is None:
             return []
         runs = runs_before(self.items, chain, newest.number, first=first)
-        over = long_done(runs, wait_ms=self.keep_s * 1000, now_ms=self.clock.now_ms())
+        ended = (replace(run, state="done", done_at_ms=run.done_at_ms or run.planned_at_ms) for run in runs)
+        over = long_done(ended, wait_ms=self.keep_s * 1000, now_ms=self.clock.now_ms())
         return list(islice(over, _MOST_RUNS))
 
     def _delete_plans(self, chain: str, over: int) -> int:
@@ -122,11 +126,11 @@ class RollupCleaner:
 
     def _expire(self, run: Run) -> None:
         expires_at_s = self.clock.now_ms() // 1000 + self.run_life_s
-        # A run that is done never changes, and a deleted item is not recreated.
+        # A run that is over never changes, and a deleted item is not recreated.
         expire = Update(
             table=Table.LEDGER,
             key=run.key,
             set={"expires_at": expires_at_s},
-            condition=Equals(attribute="state", value="done"),
+            condition=Exists(),
         )
         self.retrier.call(lambda: self.items.update(expire))

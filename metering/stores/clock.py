@@ -1,13 +1,20 @@
 """Ports for time, randomness and metrics; retried and concurrent calls."""
 
+from __future__ import annotations
+
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from metering.errors import UnavailableError
+from metering.errors import TransactionCanceledError, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from metering.stores.writes import Action, ItemStore
 
 
 class Clock(Protocol):
@@ -111,6 +118,26 @@ class Retrier:
                 if failures >= self.attempts or not go_on():
                     raise
             self.pause(failures)
+
+    def transact(self, items: ItemStore, actions: Sequence[Action]) -> bool:
+        """Send a transaction until it is sure. Returns False if one of its conditions failed.
+
+        Raises:
+            UnavailableError: The outcome is unknown, or items were busy `attempts` times.
+        """
+        failures = 0
+        while True:
+            try:
+                self.call(lambda: items.transact(actions))
+            except TransactionCanceledError as error:
+                if error.condition_failed:
+                    return False
+                failures += 1
+                if failures >= self.attempts:
+                    raise UnavailableError("dynamodb", "items are busy", may_have_applied=False) from error
+                self.pause(failures)
+            else:
+                return True
 
 
 R = TypeVar("R")

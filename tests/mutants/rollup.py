@@ -68,11 +68,13 @@ ROLLUP = (
          """            gone = Delete(table=Table.LEDGER, key=key, condition=_WAITS)
             yield [gone if first + size >= len(puts) else check, *puts[first : first + size]]"""),
         ("P2 a commit leaves the waiting list before it is placed",
-         "for actions in self._transactions(commit, key):\n            if not self._transact(actions):\n"
-         "                return\n        gone = Delete(table=Table.LEDGER, key=key)\n"
+         "for actions in self._transactions(commit, key):\n"
+         "            if not self.retrier.transact(self.items, actions):\n                return\n"
+         "        gone = Delete(table=Table.LEDGER, key=key)\n"
          "        self.retrier.call(lambda: self.items.delete(gone))\n",
          "gone = Delete(table=Table.LEDGER, key=key)\n        self.retrier.call(lambda: self.items.delete(gone))\n"
-         "        for actions in self._transactions(commit, key):\n            self._transact(actions[1:])\n"),
+         "        for actions in self._transactions(commit, key):\n"
+         "            self.retrier.transact(self.items, actions[1:])\n"),
         ("P45 two updates of one item under one run", "():\n            yield _key(hour, kind), totals",
          "():\n            for each, total in totals.items():\n                yield _key(hour, kind), {each: total}")),
     *seeded("metering/lake/plan.py", LAKE,
@@ -138,7 +140,7 @@ ROLLUP = (
         ("P38 a repair does not ask what later runs have in their plans", "None or place in planned or ", "None or ")),
     *seeded("metering/audit/rebuild.py", ("tests/simulation/test_restore.py",),
         ("P41 a run of the lake that was planned is left as it is", "        self.resume()\n", ""),
-        ("P41 what was placed and still waits stays placed", "            self._take_back(shard)\n", ""),
+        ("P41 what was placed and still waits stays placed", "            self._take_back(shard, before)\n", ""),
         ("P41 numbers of runs go on where the restored ledger is",
          "number = max(now_ms // 1000, 1 if newest is None else newest.number + 1)",
          "number = 1 if newest is None else newest.number + 1")),

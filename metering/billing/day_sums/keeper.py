@@ -116,15 +116,18 @@ class DaySumKeeper:
                 if (behind_s == 0 and whole) or deadline.remaining_ms() < self.reserve_ms:
                     return Kept(index=made, files=files, behind_s=behind_s)
 
-    def reach(self) -> Reach:
+    def reach(self, index: DayIndex | None = None) -> Reach:
         """Time up to which the sums are complete now, and a lower bound of what they lack, from only a few reads.
+
+        Args:
+            index: Index of the sums; by default, the newest one.
 
         Raises:
             UnavailableError: A call failed.
             LedgerCorruptError: A stored object, or an entry of unpublished usage, cannot be read.
             ObjectMissingError: The index was replaced during the call; call again.
         """
-        index = DayIndexes(objects=self.objects).newest()
+        index = index or DayIndexes(objects=self.objects).newest()
         work = replace(self, most_files=_FEW_FILES)._new(self._begun(index))
         listed = list_unpublished(self.items, self.shards, most=MOST_LISTED)
         files = [file for found in work.files.values() for _, file in found]

@@ -1,15 +1,16 @@
 """A restored ledger is detected before any run number is used twice; it continues with a new usage table."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 
 import pytest
 
-from metering.errors import GenerationError, OperationFailedError
+from metering.errors import GenerationError, OperationFailedError, TransactionCanceledError, UnavailableError
 from metering.ledger.format_version import check_format
 from metering.ledger.runs import lake_chain, newest_run, rollup_chain
 from metering.ledger.usage.generation import usage_generation
-from metering.stores.writes import Item, Put, Table, key_of
+from metering.stores.writes import Action, Delete, Item, Put, Table, key_of
+from metering.units import DAY_S
 from metering.usage.totals import Total, UsageKey
 from metering.wiring.jobs import LakeJobs
 from tests.support.lake_world import HOUR, World, record
@@ -215,3 +216,123 @@ def test_a_run_has_marked_the_table_before_it_writes_to_any_item() -> None:
     items.on_reply = lambda _name: None
     assert len(seen) >= 2
     assert all(seen)
+
+
+# A late call of the task, or a colleague who repeats it, changes nothing once functions work again.
+
+
+def works_on(region: Restored) -> None:
+    """Complete the task in another process, then let functions work."""
+    region.restore()
+    region.jobs, region.aggregator = region.process(), region.parts().worker()
+    region.roll_up()
+    region.send([record(7, to=peer) for peer in PEERS], rolled_up=False)
+    assert region.dies_after(12, region.roll_up)
+    region.compact_all()
+
+
+def is_sound(region: Restored) -> bool:
+    region.roll_up()
+    region.compact_all()
+    region.roll_up()
+    booked = region.jobs.rebuilder.usage()
+    return booked.repaired == 0 and region.usage() == region.rows()
+
+
+@pytest.mark.parametrize("placing", [0, 5, 10])
+def test_a_call_that_stops_at_any_call_and_goes_on_after_another_one_changes_nothing(placing: int) -> None:
+    refused = 0
+    # The three tests together stop at every call.
+    for number in count(placing // 5, 3):
+        region = Restored(planned=not placing, placing=placing)
+        region.next_table()
+        late = region.process().after_restore(region.deadline(10_000), lambda _step: None)
+        calls = 0
+
+        def stop(_call: str, *, region: Restored = region, at: int = number) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == at + 1:
+                region.items.on_call = region.objects.on_call = lambda _call: None
+                works_on(region)
+
+        region.items.on_call = region.objects.on_call = stop
+        try:
+            late.run()
+        except OperationFailedError:
+            refused += 1
+        region.items.on_call = region.objects.on_call = lambda _call: None
+        if calls <= number:
+            break
+        assert is_sound(region), number
+    assert refused > 2
+
+
+def test_an_update_whose_reply_is_lost_and_that_is_sent_again_ends_no_restore() -> None:
+    for number in count():
+        region = Restored(planned=True)
+        region.next_table()
+        updates = 0
+
+        def lose(call: str, at: int = number) -> None:
+            nonlocal updates
+            updates += call == "items.update"
+            if call == "items.update" and updates == at + 1:
+                raise UnavailableError("dynamodb.UpdateItem", "no reply", may_have_applied=True)
+
+        region.items.on_reply = lose
+        region.restore()
+        region.items.on_reply = lambda _call: None
+        if updates <= number:
+            break
+        assert region.usage() == region.rows()
+    assert number > 5
+
+
+def test_a_change_whose_reply_was_lost_and_that_lands_after_the_task_is_refused() -> None:
+    taken_back = 0
+    for placing in range(1, 14):
+        region = Restored(placing=placing)
+        region.next_table()
+        sent: list[Sequence[Action]] = []
+        transact = region.items.transact
+
+        def kept(actions: Sequence[Action], then: Callable[[Sequence[Action]], None] = transact) -> None:
+            sent.append(actions)  # noqa: B023 - called before the next region
+            then(actions)
+
+        region.items.transact = kept  # type: ignore[method-assign]  # to repeat the calls later
+        region.restore()
+        region.items.transact = transact  # type: ignore[method-assign]  # as it was
+        taken_back += sum(isinstance(action, Delete) for actions in sent for action in actions)
+        region.jobs, region.aggregator = region.process(), region.parts().worker()
+        region.roll_up()
+        for actions in sent:
+            with pytest.raises(TransactionCanceledError):
+                region.items.transact(actions)
+        assert is_sound(region)
+    assert taken_back > 20
+
+
+@pytest.mark.parametrize("placing", [0, 5])
+def test_what_was_planned_below_the_lifted_run_is_cleaned(placing: int) -> None:
+    region = Restored(planned=not placing, placing=placing)
+    region.next_table()
+    region.restore()
+    region.jobs, region.aggregator = region.process(), region.parts().worker()
+    region.roll_up()
+    region.compact_all()
+    region.clock.sleep_ms(2 * DAY_S * 1_000)
+    region.jobs.cleaner.run(region.deadline())
+    # A staging object of the lost time has no commit, so the orphan cleaner deletes it.
+    named = {str(i["staging"]) for i in region.items.everything(Table.LEDGER) if str(i["pk"])[:2] == "C#"}
+    assert named
+    assert named.isdisjoint(region.objects.keys("staging/"))
+    for _ in range(2):
+        region.send([record(7)])
+        region.clock.sleep_ms(2 * DAY_S * 1_000)
+    region.jobs.rollup_cleaner.run(region.deadline())
+    newest = newest_run(region.items, rollup_chain(0))
+    assert newest is not None
+    assert all(key >= f"runs/U0/{newest.number:012d}" for key in region.objects.keys("runs/U0/"))
+    assert region.usage() == region.rows()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from metering.billing.freezing import PeriodNotClosableError
@@ -26,6 +28,7 @@ from metering.ledger.markers import marker_key
 from metering.ledger.notes.deeds import DeedState
 from metering.operations.dead_letters import DeadLetter, RedriveEffect
 from metering.reports.time_range import InvalidParametersError
+from metering.stores.objects import summary_key
 from metering.stores.queues import Delivery
 from metering.stores.writes import Put, Table
 from metering.usage.totals import Total
@@ -123,6 +126,22 @@ def test_after_a_restore_the_new_usage_table_is_filled_and_the_trail_names_it(
     [deed] = session.trail()
     assert (deed.what, deed.subject, deed.state) == ("rebuild usage", "--restored", DeedState.OK)
     assert "in usage table 3" in deed.result
+
+
+def test_hours_that_are_damaged_when_the_table_is_filled_are_told_and_end_with_an_error(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    region = Restored()
+    region.next_table()
+    region.jobs = region.process()
+    [file] = region.files(HOUR)
+    sink = io.BytesIO()
+    pq.write_table(pq.read_table(io.BytesIO(region.objects.get(file.key)))[1:], sink)
+    region.objects.upload(file.key, sink.getvalue())
+    region.objects.remove(summary_key(file.key))
+    with pytest.raises(CommandFailedError, match="In 1 hours the lake files do not hold what was accepted"):
+        periods.rebuild_usage(OperatorSession(region), restored=True)
+    assert "the functions work again" in capsys.readouterr().err
 
 
 def test_a_whole_table_is_filled_or_none_of_it() -> None:

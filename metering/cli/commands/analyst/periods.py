@@ -255,6 +255,8 @@ def _rebuild_restored(session: Session) -> None:
         done.result = f"{counted(result.repaired, 'total')} of {counted(result.hours, 'hour')}, in {table}"
     session.write(_rebuilt_answer(result))
     say(f"The ledger goes with {table}, and the functions work again.")
+    # All usage of the new table is filled in, so months that are closed differ from nothing.
+    _tell_unrepaired(replace(result, closed=()), f"--region {session.region_name} --stage {session.stage}")
 
 
 def _repaired(result: UsageRebuild) -> str:
