@@ -89,6 +89,12 @@ def ledger_format(items: ItemStore) -> LedgerFormat | None:
     return None if item is None else LedgerFormat.from_item(item)
 
 
+def usage_generation_of(items: ItemStore) -> int:
+    """Generation of the usage table that the ledger goes with: each restore of the ledger begins a new one (P41)."""
+    found = ledger_format(items)
+    return 1 if found is None else found.usage_generation
+
+
 def stored_format(items: ItemStore) -> int:
     """Number of the ledger's format, even if not supported; for a new ledger, the number of this code's format.
 

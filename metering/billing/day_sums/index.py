@@ -168,6 +168,7 @@ class DayIndex(StoredDocument):
         days: First hour of a day -> key of the object with the day's sums.
         accounts: Month -> its accounts. Indexes of earlier releases lack this mapping.
         replaced: Keys that this version no longer names; the process that puts the next version deletes these objects.
+        generation: Usage generation of the ledger that the sums were made from; 0 in indexes of earlier releases.
     """
 
     SCHEMA: ClassVar[str] = "metering.rated-index/1"
@@ -181,6 +182,11 @@ class DayIndex(StoredDocument):
     days: Mapping[_Day, str] = field(default_factory=dict)
     accounts: Annotated[Mapping[str, KeptAccounts], Added({})] = field(default_factory=dict)
     replaced: tuple[str, ...] = ()
+    generation: Annotated[int, Added(0)] = 0
+
+    def is_of(self, generation: int) -> bool:
+        """Whether the sums were made from the ledger of this generation, and not from one of before a restore (P41)."""
+        return self.generation in (0, generation)
 
     def following(self, days: Mapping[int, str], accounts: Mapping[str, KeptAccounts]) -> DayIndex:
         """The next version, with the changed day objects and the accounts of all months."""

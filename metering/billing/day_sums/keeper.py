@@ -25,6 +25,7 @@ from metering.billing.day_sums.index import (
 from metering.lake.plan import Plan
 from metering.ledger import commits
 from metering.ledger.booked_hours import LakeFile, Published, published_key
+from metering.ledger.format_version import usage_generation_of
 from metering.ledger.runs import Run, lake_chain, newest_first, run_key
 from metering.stores import writes
 from metering.stores.objects import ObjectStore, rated_day_key
@@ -154,9 +155,15 @@ class DaySumKeeper:
         return work, Reach(through_s=through_s, left=Uncounted(total=listed.total))
 
     def _begun(self, index: DayIndex) -> DayIndex:
-        """The index; for a new region, its first index."""
-        if index.number:
-            return index
+        """The index; in a new region, and after a restore of the ledger, an index without sums.
+
+        Sums of before a restore contain usage that the ledger no longer has. Their objects expire (bucket lifecycle),
+        because new sums with the same content have the same key.
+        """
+        generation = usage_generation_of(self.items)
+        if index.number and index.is_of(generation):
+            return replace(index, generation=generation)
+        index = DayIndex(number=index.number, generation=generation)
         since_ms = self.clock.now_ms() - _LOOKS_BACK_S * 1000
         runs: dict[int, int] = {}
         for shard in commits.known_shards(self.items, self.shards):

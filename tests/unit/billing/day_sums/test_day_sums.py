@@ -6,6 +6,7 @@ import gzip
 import json
 import random
 from collections import Counter
+from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,9 @@ from metering.billing.day_sums.index import (
     reach_of,
 )
 from metering.errors import LedgerCorruptError, ObjectDamagedError
+from metering.reports.accounts import AccountsNotKeptError, AccountsParameters, AccountsSource
 from metering.stores.objects import RATED_PREFIX, SUMMARIES_PREFIX, rated_index_key
+from metering.stores.writes import Put, Table, key_of
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import ZERO, Total
 from tests.support.budget_world import REGION, BudgetWorld
@@ -460,3 +463,49 @@ def test_several_regions_go_as_far_as_the_one_that_goes_least_far() -> None:
     assert reach_of([one, other]) == Reach(through_s=5, left=Uncounted(total=Total(3, 2), at_least=True))
     assert reach_of([one, Reach(through_s=9)]) == Reach(through_s=7)
     assert reach_of([]) == Reach(through_s=0, left=Uncounted())
+
+
+# After a restore of the ledger, sums of the lost time count no more (P41).
+
+
+def test_sums_of_before_a_restore_are_refused_and_then_made_anew() -> None:
+    world = kept_world(5, 7)
+    before = list(world.items.everything(Table.LEDGER))
+    world.use(11)
+    world.keep()
+    for item in list(world.items.everything(Table.LEDGER)):
+        world.items.remove(Table.LEDGER, key_of(item))
+    for item in list(world.items.everything(Table.USAGE)):
+        world.items.remove(Table.USAGE, key_of(item))
+    for item in before:
+        world.items.put(Put(table=Table.LEDGER, item=item))
+    world.settings = world.settings.model_copy(update={"usage_generation": 3})
+    world.make_jobs().after_restore(world.deadline(10_000), lambda _step: None).run()
+    world.jobs, world.aggregator = world.make_jobs(), world.parts().worker()
+    world.roll_up()
+
+    source = AccountsSource(region=REGION, items=world.items, objects=world.objects, frozen=world.jobs.frozen_files)
+    query = AccountsParameters(month=MONTH).query(now_s=NOW_S)
+    with pytest.raises(AccountsNotKeptError, match="summed before its ledger was restored"):
+        source.month(query)
+    world.keep()
+    assert kept(world) == of_lake(world)
+    assert sum(each.bytes for each in kept(world)) == 12
+    assert list(source.month(query).sums) == kept(world)
+    world.use(11)
+    world.keep()
+    assert kept(world) == of_lake(world)
+    assert sum(each.bytes for each in kept(world)) == 23
+    assert differences(world) == []
+    assert newest(world).generation == 3
+
+
+def test_an_index_of_an_earlier_release_goes_with_the_ledger_that_is_there() -> None:
+    world = kept_world(5, 7)
+    index = newest(world)
+    key = rated_index_key(index.number)
+    world.objects.upload(key, replace(index, generation=0).to_json().replace(b',"generation":0', b""))
+    assert newest(world).generation == 0
+    assert world.keep().files == 0
+    assert newest(world).days == index.days
+    assert newest(world).generation == 2
