@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
+from io import BytesIO
 from itertools import chain, groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 from zlib import crc32
 
 from metering import metric_names
@@ -24,17 +26,24 @@ from metering.audit import settling
 from metering.audit.census_state import HourStep, tell_hour
 from metering.audit.reconciler import Findings, NameSearch, Reconciler
 from metering.audit.repair import FrozenTruth, Repair, Repaired, UsageRepair
-from metering.errors import ConditionFailedError, LedgerCorruptError, ObjectMissingError, OperationFailedError
+from metering.errors import (
+    ConditionFailedError,
+    LedgerCorruptError,
+    ObjectDamagedError,
+    ObjectMissingError,
+    OperationFailedError,
+)
 from metering.hours import hour_label
-from metering.lake.ports import BATCH_QUERY, FrozenReader, RowQuery
+from metering.lake.ports import BATCH_QUERY, FrozenReader, RowQuery, StagedMarkers
 from metering.ledger import commits
 from metering.ledger.booked_hours import HourState, pending_key, pointer_key
 from metering.ledger.format_version import FORMAT_KEY, ledger_format
-from metering.ledger.markers import ABSENT_OR_REJECTED, Marker, marker_key
+from metering.ledger.markers import ABSENT_OR_REJECTED, Marker, decode_lines, marker_key
 from metering.ledger.runs import Contradictions, Run, lake_chain, newest_run, rollup_chain
 from metering.ledger.usage.generation import claim_new_table, remember_generation
 from metering.rollup.plan import RollupPlan
 from metering.stores.clock import Clock, Entropy, Metrics, Retrier, in_blocks, side_by_side
+from metering.stores.objects import MARKERS_PREFIX
 from metering.stores.writes import (
     DYNAMODB_LIMITS,
     Absent,
@@ -72,10 +81,12 @@ class MarkerRebuild:
     Attributes:
         batches: Number of batches found in the rows.
         rebuilt: Number of batches whose lost marker was restored.
+        whole: Number of these whose marker was in S3, with content hash, sender and source (P50).
     """
 
     batches: int
     rebuilt: int
+    whole: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,13 +95,15 @@ class MarkerRebuilder:
 
     Rows are read hour by hour, and the markers of their batches are looked up. If a marker is missing, the rows are
     read again, because a marker names all hours of its batch, including hours already read. The missing batches are
-    written to files, so that markers can be put a few at a time.
+    written to files, so that markers can be put a few at a time. Copies of markers in S3 give what rows lack (P50).
 
     Attributes:
+        staged: Reads the markers of staging objects.
         batches_at_once: Approximate maximum of missing batches in memory.
     """
 
     figures: hour_check.Figures
+    staged: StagedMarkers
     retrier: Retrier
     batches_at_once: int
 
@@ -103,18 +116,23 @@ class MarkerRebuilder:
             missing = _Files(folder / "missing", open_files)
             batches = sum(self._look(hour_s, from_s, missing) for hour_s in self.figures.view.hours(from_s=from_s))
             if not missing.lines:
-                return MarkerRebuild(batches=batches, rebuilt=0)
-            totals = _Files(folder / "totals", open_files)
+                return MarkerRebuild(batches=batches, rebuilt=0, whole=0)
+            totals, copies = _Files(folder / "totals", open_files), _Files(folder / "copies", open_files)
             hashes = missing.hashes()
             # The hours are listed after the batches were found, so that no batch's hour is missing.
             for hour_s in self.figures.view.hours(from_s=from_s):
-                self._collect(hour_s, hashes, totals)
+                self._collect(hour_s, hashes, totals, copies)
+            # A commit that was compacted meanwhile has its markers beside a lake file, and is listed only now.
+            for info in self.figures.view.objects.list(MARKERS_PREFIX):
+                self._copy(partial(self.figures.view.objects.open, info.key), info.key, hashes, copies)
             del hashes
-            lost = rebuilt = 0
-            for found in _joined(missing, totals, self.batches_at_once):
+            lost = rebuilt = whole = 0
+            for found in _joined(missing, totals, copies, self.batches_at_once):
                 lost += len(found)
-                rebuilt += sum(side_by_side(self._put, found.items(), threads=self.figures.threads))
-        return MarkerRebuild(batches=batches + lost, rebuilt=rebuilt)
+                for marker in side_by_side(partial(self._put, from_s), found.items(), threads=self.figures.threads):
+                    rebuilt += marker is not None
+                    whole += marker is not None and marker.content_hash is not None
+        return MarkerRebuild(batches=batches + lost, rebuilt=rebuilt, whole=whole)
 
     def _look(self, hour_s: int, from_s: int, missing: _Files) -> int:
         """Record batches without an accepted marker; return the number of those with one whose first hour this is."""
@@ -142,43 +160,79 @@ class MarkerRebuilder:
         accepted = {key: item for key, item in found.items() if item.get("verdict") == "accepted"}
         return batch_ids, {batch_id: accepted[key] for batch_id, key in keys.items() if key in accepted}
 
-    def _collect(self, hour_s: int, hashes: bytearray, totals: _Files) -> None:
+    def _collect(self, hour_s: int, hashes: bytearray, totals: _Files, copies: _Files) -> None:
 
         def collect(state: HourState) -> None:
             for (name,), total in self.figures.view.reader.groups(state.sources, BATCH_QUERY):
                 batch_id = str(name)
-                if hashes[crc32(batch_id.encode()) % _HASHES]:
+                if hashes[_hash(batch_id)]:
                     totals.add(batch_id, hour_s, total.bytes, total.records)
+            # Of staging objects, only those of accepted commits are read: others can have other content under an id.
+            for source in state.sources:
+                if source.staged:
+                    self._copy(lambda: BytesIO(self.staged.markers(source.key)), source.key, hashes, copies)  # noqa: B023 - called at once
 
         self.figures.view.read(hour_s, collect)
 
-    def _put(self, batch: tuple[str, dict[int, Total]]) -> bool:
-        """Put a marker if the batch has none, or a rejected one; return whether the marker was put."""
-        batch_id, totals = batch
+    @staticmethod
+    def _copy(open_: Callable[[], BinaryIO], key: str, hashes: bytearray, copies: _Files) -> None:
+        """Copy the markers of missing batches from an object. If it is damaged, rows alone restore these markers."""
+        with suppress(LedgerCorruptError, ObjectDamagedError), open_() as stream:
+            for line in decode_lines(stream, key):
+                if hashes[_hash(line.marker.batch_id)]:
+                    copies.add(line.marker.batch_id, line.marker.to_item())
+
+    def _put(self, from_s: int, batch: tuple[str, _Lost]) -> Marker | None:
+        """Put a marker if the batch has none, or a rejected one; return the marker if it was put."""
+        batch_id, lost = batch
         now_ms = self.figures.clock.now_ms()
-        rows = sum(total.records for total in totals.values())
-        marker = Marker(
-            batch_id=batch_id,
-            verdict="accepted",
-            content_hash=None,
-            hash_version=0,
-            commit_id="",
-            source_id="",
-            sequence=None,
-            sender_id="",
-            records=rows,
-            metered=rows,
-            refused=0,
-            hours=totals,
-            decided_at_ms=now_ms,
-            expires_at_s=now_ms // 1000 + self.figures.marker_life_s,
-        )
+        # A retry may have extended the marker's life, so the life begins anew.
+        marker = lost.copied(from_s) or _of_rows(batch_id, lost.totals, now_ms)
+        marker = replace(marker, expires_at_s=now_ms // 1000 + self.figures.marker_life_s)
         put = Put(table=Table.LEDGER, item=marker.to_item(), condition=ABSENT_OR_REJECTED)
         try:
             self.retrier.call(lambda: self.figures.items.put(put))
         except ConditionFailedError:
-            return False
-        return True
+            return None
+        return marker
+
+
+def _of_rows(batch_id: str, totals: Mapping[int, Total], now_ms: int) -> Marker:
+    rows = sum(total.records for total in totals.values())
+    return Marker(
+        batch_id=batch_id,
+        verdict="accepted",
+        content_hash=None,
+        hash_version=0,
+        commit_id="",
+        source_id="",
+        sequence=None,
+        sender_id="",
+        records=rows,
+        metered=rows,
+        refused=0,
+        hours=totals,
+        decided_at_ms=now_ms,
+        expires_at_s=0,
+    )
+
+
+@dataclass(slots=True)
+class _Lost:
+    """A batch whose marker is lost: the totals of its rows by hour, and the marker that its commit wrote in S3."""
+
+    totals: dict[int, Total] = field(default_factory=dict)
+    copy: Marker | None = None
+
+    def copied(self, from_s: int) -> Marker | None:
+        """The marker in S3, if its totals are those of the rows in hours from `from_s` on."""
+        if self.copy is None:
+            return None
+        return self.copy if self.totals == {h: t for h, t in self.copy.hours.items() if h >= from_s} else None
+
+
+def _hash(batch_id: str) -> int:
+    return crc32(batch_id.encode()) % _HASHES
 
 
 class _Files:
@@ -191,38 +245,39 @@ class _Files:
             for number in range(_FILES)
         ]
 
-    def add(self, batch_id: str, *figures: int) -> None:
+    def add(self, batch_id: str, *values: object) -> None:
         self.lines += 1
-        self._files[crc32(batch_id.encode()) % _FILES].write(json.dumps([batch_id, *figures]) + "\n")
+        self._files[crc32(batch_id.encode()) % _FILES].write(json.dumps([batch_id, *values]) + "\n")
 
     def hashes(self) -> bytearray:
         """One byte per hash value: 1 if a batch with that hash has a line."""
         found = bytearray(_HASHES)
         for number in range(_FILES):
             for batch_id, *_ in self.file(number):
-                found[crc32(batch_id.encode()) % _HASHES] = 1
+                found[_hash(batch_id)] = 1
         return found
 
-    def file(self, number: int) -> Iterator[tuple[str, *tuple[int, ...]]]:
+    def file(self, number: int) -> Iterator[list[Any]]:
+        """Lists of a batch id and its values."""
         file = self._files[number]
         file.seek(0)
-        for line in file:
-            batch_id, *figures = json.loads(line)
-            yield batch_id, *figures
+        return map(json.loads, file)
 
 
-def _joined(missing: _Files, totals: _Files, at_once: int) -> Iterator[dict[str, dict[int, Total]]]:
-    """Missing batches with their totals by hour, in groups of about `at_once`."""
+def _joined(missing: _Files, totals: _Files, copies: _Files, at_once: int) -> Iterator[dict[str, _Lost]]:
+    """Missing batches, in groups of about `at_once`."""
     parts = 1 + missing.lines // (_FILES * at_once)
     for number in range(_FILES):
         for part in range(parts):
             ours = _of_part(part, parts)
             wanted = {batch_id for batch_id, *_ in missing.file(number) if ours(batch_id)}
-            found: dict[str, dict[int, Total]] = {}
-            for batch_id, *figures in totals.file(number) if wanted else ():
+            found: dict[str, _Lost] = {}
+            for batch_id, hour_s, size, records in totals.file(number) if wanted else ():
                 if batch_id in wanted:
-                    hour_s, size, records = figures
-                    found.setdefault(batch_id, {})[hour_s] = Total(size, records)
+                    found.setdefault(batch_id, _Lost()).totals[hour_s] = Total(size, records)
+            for batch_id, item in copies.file(number) if found else ():
+                if batch_id in found:
+                    found[batch_id].copy = Marker.from_item(item)
             yield found
 
 
@@ -275,6 +330,7 @@ class Rebuilder:
     Attributes:
         frozen: Reads the totals of closed months.
         numbers: Assigns numbers to kinds without a number.
+        staged: Reads the markers of staging objects.
         rounds: Maximum number of further measurements of an hour whose usage changes.
         batches_at_once: Approximate maximum of missing batches in memory while markers are rebuilt.
     """
@@ -284,6 +340,7 @@ class Rebuilder:
     metrics: Metrics
     frozen: FrozenReader
     numbers: KindNumbers
+    staged: StagedMarkers
     rounds: int = 8
     batches_at_once: int = 1_000_000
 
@@ -440,14 +497,17 @@ class Rebuilder:
     def markers(self) -> MarkerRebuild:
         """Restore the marker of each batch that has rows but no marker.
 
-        The content hash is unknown, so a later batch with the same id counts as a duplicate, whatever its content. The
-        admission floor stays. The rows contain every accepted batch completely, even before its roll-up (P40). Rows are
-        read once, or twice if a marker is missing; missing markers take about 100 bytes of disk per batch and hour.
+        The marker that the batch's commit wrote in S3 is put again. If S3 has none, the content hash is unknown, so a
+        later batch with the same id counts as a duplicate, whatever its content. The admission floor stays. The rows
+        contain every accepted batch completely, even before its roll-up (P40). Rows are read once, or twice if a marker
+        is missing; missing markers take about 100 bytes of disk per batch and hour, and 400 for a copy.
 
         Raises:
             UnavailableError: An hour or a marker could not be read, or a marker could not be written; call again.
         """
-        rebuilder = MarkerRebuilder(figures=self.figures, retrier=self.retrier, batches_at_once=self.batches_at_once)
+        rebuilder = MarkerRebuilder(
+            figures=self.figures, staged=self.staged, retrier=self.retrier, batches_at_once=self.batches_at_once
+        )
         result = rebuilder.run()
         self.metrics.count(metric_names.MARKERS_REBUILT, result.rebuilt)
         return result

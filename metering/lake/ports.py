@@ -190,6 +190,18 @@ class StagedUsage(Protocol):
         """
 
 
+class StagedMarkers(Protocol):
+    """Reads the markers of staging objects. Implemented like `StagedUsage`."""
+
+    def markers(self, staging_key: str) -> bytes:
+        """Markers of the object's batches (`encode_lines`); empty if an earlier release wrote the object (P50).
+
+        Raises:
+            ObjectMissingError: It is gone.
+            ObjectDamagedError: It cannot be decoded.
+        """
+
+
 class UsageRows(Protocol):
     """Usage of an hour: each usage key once, in the order used in files and digests (`usage_digest.row_place`).
 

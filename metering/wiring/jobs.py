@@ -192,6 +192,7 @@ class LakeJobs:
             metrics=self.metrics,
             frozen=self.frozen_files,
             numbers=self.rollup.numbers,
+            staged=reader.ParquetStagedUsage(self.objects),
         )
 
     def after_restore(self, deadline: Deadline, tell: Callable[[census_state.HourStep], None]) -> rebuild.AfterRestore:

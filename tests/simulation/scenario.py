@@ -16,7 +16,7 @@ from metering.errors import UnavailableError
 from metering.hours import hour_of, month_of
 from metering.ledger.usage.items import BUCKET_KINDS, is_usage_item
 from metering.ledger.usage.kinds import kind_items
-from metering.metric_names import BATCHES_DUPLICATE
+from metering.metric_names import BATCHES_CONFLICT, BATCHES_DUPLICATE
 from metering.stores.writes import ActionLimits, Item, Key, Put, Table, Update
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import ZERO, Service, Total, UsageKind, UsageType, add_totals
@@ -290,15 +290,17 @@ class Scenario:
         jobs.rebuilder(process, self._settings, shards=1).markers()
 
     def _send_copies(self) -> None:
-        """Send copies of batches with rebuilt markers, and other contents of such batches; all are duplicates."""
+        """Send copies of batches whose markers came back, which are duplicates, and other content, which conflicts."""
         world = self.world
         copies = [*(f"{batch_id}.0" for batch_id in _MARKERS_LOST), "b0.1", _RETRY]
         for name in copies:
             world.queue.send(name, "S1")
-        duplicates = world.metrics.counts[BATCHES_DUPLICATE]
+        duplicates, conflicts = (world.metrics.counts[name] for name in (BATCHES_DUPLICATE, BATCHES_CONFLICT))
         self._until_worked_off("copies")
-        if world.metrics.counts[BATCHES_DUPLICATE] - duplicates != len(copies):
-            raise ViolationError("a copy of a batch whose marker was rebuilt is no duplicate")
+        if world.metrics.counts[BATCHES_DUPLICATE] - duplicates != len(copies) - 1:
+            raise ViolationError("a copy of a batch whose marker came back is no duplicate")
+        if world.metrics.counts[BATCHES_CONFLICT] - conflicts != 1:
+            raise ViolationError("other content under the id of a batch whose marker came back is no conflict")
 
     def _reconcile(self, process: Process) -> None:
         to_s = self.world.scheduler.now_ms // 1000 + DAY_S

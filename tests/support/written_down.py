@@ -6,12 +6,16 @@ import io
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+import pyarrow.parquet as pq
+
 from metering.lake.parquet import hour_rows
 from metering.ledger.markers import MarkerLine, decode_lines
 from metering.stores.objects import MARKERS_PREFIX, STAGING_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from tests.support.memory.objects import MemoryObjectStore
 
 
 def parquet_markers(body: bytes) -> bytes:
@@ -30,3 +34,15 @@ def written_down(
             for line in decode_lines(io.BytesIO(lines), key):
                 found[line.marker.batch_id].append((key, line))
     return found
+
+
+def forget_markers(objects: MemoryObjectStore) -> None:
+    """Remove the markers from S3, as if an earlier release had made all commits."""
+    for key in objects.keys(MARKERS_PREFIX):
+        objects.remove(key)
+    for key in objects.keys(STAGING_PREFIX):
+        file, sink = pq.ParquetFile(io.BytesIO(objects.get(key))), io.BytesIO()
+        with pq.ParquetWriter(sink, file.schema_arrow.remove_metadata(), store_schema=False) as writer:
+            for group in range(file.metadata.num_row_groups):
+                writer.write_table(file.read_row_group(group).replace_schema_metadata())
+        objects.upload(key, sink.getvalue())

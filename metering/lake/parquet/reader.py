@@ -363,6 +363,11 @@ class ParquetStagedUsage:
         self._objects = objects
         self._rows_at_once = rows_at_once
 
+    def markers(self, staging_key: str) -> bytes:
+        end = self._objects.open_end(staging_key, last_bytes=hour_rows.STAGED_END_BYTES)
+        with end as stream, hour_rows.decoding(staging_key):
+            return hour_rows.staged_markers(hour_rows.RowGroups(stream))
+
     def usage(self, staging_key: str) -> dict[UsageKey, Total]:
         body = BytesIO(self._objects.get(staging_key))
         sums = Sums(_STAGED_QUERY)

@@ -32,7 +32,7 @@ from tests.simulation.region.faults import MINUTE_MS
 from tests.simulation.region.world import MAX_RECEIVES, VISIBILITY_MS, Message, World
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.frozen import PlainFrozenFiles
-from tests.support.memory.rows import PlainLake, PlainRow, beside_rows, decode_rows, plain_usage
+from tests.support.memory.rows import PlainLake, PlainRow, beside_rows, decode_rows, encode_rows, plain_usage
 from tests.support.stage import ADMISSION, STAGE
 from tests.support.usage_items import usage_of
 from tests.support.written_down import written_down
@@ -199,6 +199,8 @@ def _check_markers(world: World, rows: list[PlainRow], findings: Findings) -> No
 
 def _check_written_down(world: World, findings: Findings) -> None:
     """P50: each accepted batch's marker is in S3 as it was written, although its staging object may be deleted."""
+    if world.watch.unwritten:
+        return
     lines = written_down(
         world.objects.keys(""),
         lambda key: world.objects.peek(key) or b"",
@@ -370,7 +372,18 @@ class MarkerLoss:
         lost = [each.batch_id for each in self._markers() if self._chance.random() < 0.6]
         for batch_id in lost:
             self._world.watch.lose_marker(batch_id)
+        if lost and self._chance.random() < 0.5:
+            self._forget_copies()
         self._world.faults.histogram["markers lost, to be rebuilt"] += len(lost)
+
+    def _forget_copies(self) -> None:
+        """Remove the markers from S3, as if an earlier release had made all commits."""
+        objects = self._world.objects
+        for key in objects.keys("markers/"):
+            objects.remove(key)
+        for key in objects.keys("staging/"):
+            objects.upload(key, encode_rows(decode_rows(objects.peek(key) or b"")))
+        self._world.watch.unwritten = True
 
     def rebuild_amid_faults(self, roll_up: Callable[[Process], object]) -> None:
         """Run two rebuilds in parallel with a roll-up."""
@@ -394,9 +407,10 @@ class MarkerLoss:
             raise ViolationError(f"markers of {sorted(self._world.watch.markers_lost)} stay lost")
 
     def send_copies(self) -> None:
-        """Resend every content that was ever sent under the id of a rebuilt marker."""
+        """Resend every content that was ever sent under the id of a marker that came back."""
+        came_back = self._world.watch.rebuilt | self._world.watch.put_again
         for content in self._world.contents.values():
-            if content.batch_id in self._world.watch.rebuilt and self._world.queue.sent_times.get(content.name):
+            if content.batch_id in came_back and self._world.queue.sent_times.get(content.name):
                 self._world.queue.send(content.name, content.sender_id)
 
     def _markers(self) -> list[Marker]:

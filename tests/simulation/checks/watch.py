@@ -74,6 +74,8 @@ class Watch:
         markers_lost: Batches whose marker was lost.
         decided: Contents with senders of which a message was acknowledged, so that a verdict exists.
         rebuilt: Batches whose lost marker was rebuilt, without a hash.
+        put_again: Batches whose lost marker was put again, from its copy in S3.
+        unwritten: Whether S3 has no markers, as if an earlier release had made all commits.
     """
 
     def __init__(self, world: World) -> None:
@@ -82,6 +84,8 @@ class Watch:
         self.markers_lost: set[str] = set()
         self.decided: set[tuple[str, SentBy]] = set()
         self.rebuilt: set[str] = set()
+        self.put_again: set[str] = set()
+        self.unwritten = False
         self.visible_since: dict[int, dict[str, int]] = {}
         self.booked: list[tuple[int, tuple[PlainRow, ...]]] = []
         self.frozen: set[str] = set()
@@ -242,6 +246,9 @@ class Watch:
         if "hash" not in item:
             self._made_anew(batch_id)
             return
+        if batch_id in self.markers_lost:
+            self._put_again(batch_id, item)
+            return
         if batch_id in self.accepted:
             raise ViolationError(f"I1: {batch_id} was accepted twice")
         self.accepted[batch_id] = (str(item["hash"]), str(item["commit_id"]), self._world.scheduler.now_ms)
@@ -252,6 +259,13 @@ class Watch:
         owners = self._world.senders.owners
         if sender and batch_id in owners and owners[batch_id] != sender.partition(":")[0]:
             raise ViolationError(f"I1: {sender} made a marker of {batch_id}, which is {owners[batch_id]}'s")
+
+    def _put_again(self, batch_id: str, item: Item) -> None:
+        """A lost marker comes back as the commit wrote it in S3 (P50)."""
+        if (str(item["hash"]), str(item["commit_id"])) != self.accepted[batch_id][:2]:
+            raise ViolationError(f"I1: the marker of {batch_id} came back with other content")
+        self.markers_lost.remove(batch_id)
+        self.put_again.add(batch_id)
 
     def _made_anew(self, batch_id: str) -> None:
         if batch_id not in self.markers_lost:

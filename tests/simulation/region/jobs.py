@@ -322,6 +322,7 @@ def rebuilder(process: Process, world_settings: Settings, *, shards: int) -> Reb
         metrics=process.world.metrics,
         frozen=PlainFrozenFiles(process.objects),
         numbers=numbers(process, world_settings),
+        staged=PlainLake(process.objects),
     )
 
 

@@ -257,6 +257,9 @@ class PlainLake:
             content=encode_rows(rows, plan_key), rows=len(rows), bytes=size, summary=summary, markers=markers
         )
 
+    def markers(self, staging_key: str) -> bytes:
+        return cast("bytes", beside_rows(self._objects.get(staging_key)))
+
     def usage(self, staging_key: str) -> dict[UsageKey, Total]:
         return plain_usage(decode_rows(self._objects.get(staging_key)))
 

@@ -1,5 +1,6 @@
 """Rebuilds of usage and markers are exact, survive any interruption, and never touch a closed month."""
 
+import io
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
@@ -18,7 +19,7 @@ from metering.errors import UnavailableError
 from metering.hours import hour_of
 from metering.lake.ports import in_order
 from metering.ledger.commits import UsedShards
-from metering.ledger.markers import Marker, marker_key
+from metering.ledger.markers import Marker, decode_lines, encode_lines, marker_key
 from metering.ledger.runs import newest_first, rollup_chain
 from metering.ledger.usage.kinds import kind_items
 from metering.reports.query import UsageQuery
@@ -29,6 +30,7 @@ from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.usage.totals import Total, UsageKey
 from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, World, record
 from tests.support.usage_items import change, elsewhere, lose, usage_of
+from tests.support.written_down import forget_markers
 from tests.unit.audit.test_reconcile import LATE_HOUR, world_with_traffic
 from tests.unit.billing.test_months import AFTER_S, FIRST_S, MONTH, world_with_october
 
@@ -411,14 +413,65 @@ def rebuilt(world: World, *, at_once: int = 1_000, threads: int = 1) -> MarkerRe
 
 @pytest.mark.parametrize(("at_once", "threads"), [(1_000, 1), (1, 1), (1, 4), (3, 2)])
 @pytest.mark.parametrize("each", [1, 3, 7])
+def test_lost_markers_come_back_as_their_commits_wrote_them(at_once: int, threads: int, each: int) -> None:
+    world = world_of_batches()
+    assert world.objects.keys("markers/")
+    assert world.objects.keys("staging/")
+    before = [marker_of(world, number) for number in range(BATCHES)]
+    lost = range(0, BATCHES, each)
+    for number in lost:
+        world.items.remove(Table.LEDGER, marker_key(f"batch-{number}"))
+    world.clock.advance_s(60)
+    result = rebuilt(world, at_once=at_once, threads=threads)
+    assert (result.batches, result.rebuilt, result.whole) == (BATCHES, len(lost), len(lost))
+    # The life of a marker that came back begins anew.
+    assert [marker_of(world, number) for number in range(BATCHES)] == [
+        marker and replace(marker, expires_at_s=marker.expires_at_s + 60 * (number in lost))
+        for number, marker in enumerate(before)
+    ]
+
+
+def test_a_copy_that_differs_from_the_rows_is_not_put() -> None:
+    world = world_of_batches()
+    key = world.objects.keys("markers/")[0]
+    lines = list(decode_lines(io.BytesIO(world.objects.get(key)), key))
+    changed = [
+        replace(line, marker=replace(line.marker, hours={h: t.plus(Total(1, 0)) for h, t in line.marker.hours.items()}))
+        for line in lines
+    ]
+    world.objects.upload(key, encode_lines(changed))
+    for line in lines:
+        world.items.remove(Table.LEDGER, line.marker.key)
+    result = rebuilt(world)
+    assert (result.rebuilt, result.whole) == (len(lines), 0)
+    world.objects.upload(key, b"damaged")
+    for line in lines:
+        world.items.remove(Table.LEDGER, line.marker.key)
+    result = rebuilt(world)
+    assert (result.rebuilt, result.whole) == (len(lines), 0)
+
+
+def test_other_content_under_the_id_of_a_marker_that_came_back_is_a_conflict() -> None:
+    world = World()
+    world.send([record(5)])
+    world.items.remove(Table.LEDGER, marker_key("batch-0"))
+    assert rebuilt(world).whole == 1
+    world._sent = 0  # the next batch gets the same id
+    world.send([record(6)])
+    assert world.metrics.counts["BatchesConflict"] == 1
+
+
+@pytest.mark.parametrize(("at_once", "threads"), [(1_000, 1), (1, 4)])
+@pytest.mark.parametrize("each", [1, 7])
 def test_lost_markers_come_back_with_all_hours_of_their_batches(at_once: int, threads: int, each: int) -> None:
     world = world_of_batches()
+    forget_markers(world.objects)
     before = [figures(marker_of(world, number)) for number in range(BATCHES)]
     lost = range(0, BATCHES, each)
     for number in lost:
         world.items.remove(Table.LEDGER, marker_key(f"batch-{number}"))
     result = rebuilt(world, at_once=at_once, threads=threads)
-    assert (result.batches, result.rebuilt) == (BATCHES, len(lost))
+    assert (result.batches, result.rebuilt, result.whole) == (BATCHES, len(lost), 0)
     assert [figures(marker_of(world, number)) for number in range(BATCHES)] == before
     # Only rebuilt markers lack a content hash.
     items = {number: world.items.peek(Table.LEDGER, marker_key(f"batch-{number}")) or {} for number in range(BATCHES)}

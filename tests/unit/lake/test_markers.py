@@ -16,7 +16,7 @@ from metering.stores.writes import Table
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total
 from tests.support.lake_world import HOUR, NOW_S, World, dying, record
-from tests.support.written_down import written_down
+from tests.support.written_down import forget_markers, written_down
 
 LATE = NOW_S - 20 * DAY_S
 
@@ -111,13 +111,7 @@ def test_a_lake_file_names_its_plan() -> None:
 def test_staging_objects_of_an_earlier_release_have_no_markers_and_are_compacted() -> None:
     world = world_with_traffic()
     before = world.visible()
-    for key in world.objects.keys("staging/"):
-        file = pq.ParquetFile(io.BytesIO(world.objects.get(key)))
-        sink = io.BytesIO()
-        with pq.ParquetWriter(sink, file.schema_arrow.remove_metadata(), store_schema=False) as writer:
-            for group in range(file.metadata.num_row_groups):
-                writer.write_table(file.read_row_group(group).replace_schema_metadata())
-        world.objects.upload(key, sink.getvalue())
+    forget_markers(world.objects)
     assert not kept(world)
     world.compact_all()
     assert world.visible() == before

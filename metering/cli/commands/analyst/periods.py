@@ -348,13 +348,20 @@ def _hours(first: str = "reading the usage table") -> Iterator[Callable[[census_
 
 @command(rebuild, "markers", reads=True, changes=True)
 def rebuild_markers(session: Session) -> None:
-    """Restore missing markers of batches that have rows. Later copies of such a batch are flagged as duplicates."""
+    """Restore missing markers of batches that have rows, with the content hash if the bucket has a copy of the marker.
+
+    Without content hash, later batches under the id are duplicates, whatever their content.
+    """
     rebuilder = session.region().jobs.rebuilder
     consequence = "Batches that have rows and no marker get one. A later copy of such a batch is then not counted."
     with session.deed(what="rebuild markers", subject="", consequence=consequence) as done:
         result = rebuilder.markers()
-        done.result = f"{result.rebuilt} of {result.batches} batches got their marker back"
+        whole = f", {result.whole} with content hash" if result.rebuilt else ""
+        done.result = f"{result.rebuilt} of {result.batches} batches got their marker back{whole}"
     table: RowType[MarkerRebuild] = RowType(
         integer("batches", about="with rows"), integer("rebuilt", about="markers that were missing")
     )
     session.write(table.one(result))
+    if result.rebuilt > result.whole:
+        without = counted(result.rebuilt - result.whole, "marker")
+        say(f"{without} came back without content hash: what comes later under these ids is a duplicate.")
