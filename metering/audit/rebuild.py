@@ -497,8 +497,8 @@ class Rebuilder:
     def markers(self) -> MarkerRebuild:
         """Restore the marker of each batch that has rows but no marker.
 
-        The marker that the batch's commit wrote in S3 is put again. If S3 has none, the content hash is unknown, so a
-        later batch with the same id counts as a duplicate, whatever its content. The admission floor stays. The rows
+        The marker that the batch's commit wrote in S3 is put again. Without that copy, the content hash is unknown, so
+        a later batch with the same id counts as a duplicate, whatever its content. The admission floor stays. The rows
         contain every accepted batch completely, even before its roll-up (P40). Rows are read once, or twice if a marker
         is missing; missing markers take about 100 bytes of disk per batch and hour, and 400 for a copy.
 
