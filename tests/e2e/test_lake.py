@@ -270,7 +270,8 @@ def test_twenty_verifications_beside_steady_traffic_and_the_canary_raise_no_fals
     with _Traffic(service) as traffic:
         time.sleep(2)
         for number in range(_VERIFICATIONS):
-            found = json.loads(service.run("operator", "verify", "--format", "json").stdout)
+            # Each verification reads all batches sent so far, and waits up to two minutes for their roll-up.
+            found = json.loads(service.run("operator", "verify", "--format", "json", timeout_s=300).stdout)
             assert (found["lost"], found["doubled"], found["differences"]) == ([], [], []), (number, found)
             settled += found["settled"]
         assert traffic.sent > _VERIFICATIONS

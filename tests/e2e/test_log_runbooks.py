@@ -45,7 +45,7 @@ _FIELDS = (
     "pkt-srcaddr pkt-dstaddr region az-id flow-direction traffic-path"
 )
 _RAISED: list[str] = []
-_TAKEN_BACK: list[int] = []
+_TAKEN_BACK: dict[tuple[str, datetime], int] = {}
 
 
 @pytest.fixture(scope="module")

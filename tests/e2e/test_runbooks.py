@@ -113,7 +113,7 @@ STAGE, HOME, REGION = "killtest", "us-east-1", "eu-central-1"
 # Three data points of a minute each, and the time between two measurements of the watch.
 CLEARED_S = 240
 _RAISED: list[str] = []
-_TAKEN_BACK: list[int] = []
+_TAKEN_BACK: dict[tuple[str, datetime], int] = {}
 FUNCTIONS = ("aggregator", "compactor", "rollup", "reconciler", "canary", "watch", "biller", "api")
 
 
@@ -649,13 +649,18 @@ def changed_by_hand(service: Service, name: str, **variables: str) -> Iterator[A
         undo()
 
 
-def forget_errors(service: Service, *, constructs: Iterable[str], taken_back: list[int]) -> None:
+def forget_errors(service: Service, *, constructs: Iterable[str], taken_back: dict[tuple[str, datetime], int]) -> None:
     """Subtract the counted errors from the metric, to simulate that the alarm periods are over.
 
-    MiniStack counts the errors of all functions in one metric.
+    MiniStack counts the errors of all functions in one metric. An error is subtracted at the time when it was counted,
+    so no alarm period has one without the other, however long a drill takes.
+
+    Args:
+        service: The deployed service.
+        constructs: Functions whose errors are subtracted.
+        taken_back: Function and time -> errors subtracted so far. Updated.
     """
     now_s = time.time()
-    counted = 0.0
     for name in constructs:
         found = service.clients.cloudwatch.get_metric_statistics(
             Namespace="AWS/Lambda",
@@ -663,13 +668,15 @@ def forget_errors(service: Service, *, constructs: Iterable[str], taken_back: li
             Dimensions=[{"Name": "FunctionName", "Value": oncall.function(service, name)}],
             StartTime=moment(now_s - 15 * MINUTE_S),
             EndTime=moment(now_s + MINUTE_S),
-            Period=MINUTE_S,
+            Period=1,
             Statistics=["Sum"],
         )["Datapoints"]
-        counted += sum(point["Sum"] for point in found)
-    left = int(counted) - sum(taken_back)
-    taken_back.append(left)
-    put_figure(service, "AWS/Lambda", "Errors", -left, at_s=now_s)
+        for point in found:
+            place, counted = (name, point["Timestamp"]), int(point["Sum"])
+            put_figure(
+                service, "AWS/Lambda", "Errors", taken_back.get(place, 0) - counted, at_s=point["Timestamp"].timestamp()
+            )
+            taken_back[place] = counted
 
 
 def moment(at_s: float) -> datetime:
