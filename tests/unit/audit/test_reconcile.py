@@ -22,6 +22,7 @@ from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.usage.totals import Total
 from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, World, dying, record
 from tests.support.usage_items import change, elsewhere, lose, usage_of
+from tests.support.written_down import forget_markers
 
 
 class Bounds(TypedDict):
@@ -149,8 +150,11 @@ def test_single_items_are_repaired_and_others_left_alone(world: World) -> None:
     assert world.usage() == before
 
 
-def test_lost_markers_are_rebuilt_and_a_later_copy_is_a_duplicate(world: World) -> None:
+@pytest.mark.parametrize("written", [True, False])
+def test_lost_markers_are_rebuilt_and_a_later_copy_is_a_duplicate(world: World, written: bool) -> None:
     before = world.usage()
+    if not written:
+        forget_markers(world.objects)
     for batch in range(3):
         world.items.remove(Table.LEDGER, marker_key(f"batch-{batch}"))
     result = world.jobs.rebuilder.markers()
@@ -159,7 +163,8 @@ def test_lost_markers_are_rebuilt_and_a_later_copy_is_a_duplicate(world: World) 
     world._sent = 0
     world.send([record(5), record(7, account="210987654321")])
     assert world.usage() == before
-    assert world.metrics.counts["DuplicatesUnverified"] == 1
+    assert world.metrics.counts["BatchesDuplicate"] == 1
+    assert world.metrics.counts["DuplicatesUnverified"] == (not written)
     assert world.jobs.rebuilder.markers().rebuilt == 0
 
 
