@@ -360,9 +360,9 @@ def accounts_answer(
     if regions:
         meta["regions"] = list(regions)
     left_over = listing.count - len(listing.rows)
-    # A whole list may be long, and leaves nothing over.
-    named = sum_totals(Total(each.bytes, each.records) for each in listing.rows) if left_over else listing.total
-    others = listing.total.minus(named)
+    others = ZERO
+    if left_over:
+        others = listing.total.minus(sum_totals(Total(each.bytes, each.records) for each in listing.rows))
     if query.top is not None:
         sums = {"rows": left_over, **_OTHERS.document(others)} if left_over else None
         meta |= {"rows_total": listing.count, "others": sums}

@@ -36,13 +36,18 @@ def written_down(
     return found
 
 
-def forget_markers(objects: MemoryObjectStore) -> None:
-    """Remove the markers from S3, as if an earlier release had made all commits."""
+def without_markers(body: bytes) -> bytes:
+    """A staging object of production as an earlier release wrote it."""
+    file, sink = pq.ParquetFile(io.BytesIO(body)), io.BytesIO()
+    with pq.ParquetWriter(sink, file.schema_arrow.remove_metadata(), store_schema=False) as writer:
+        for group in range(file.metadata.num_row_groups):
+            writer.write_table(file.read_row_group(group).replace_schema_metadata())
+    return sink.getvalue()
+
+
+def forget_markers(objects: MemoryObjectStore, strip: Callable[[bytes], bytes] = without_markers) -> None:
+    """Remove the markers from S3, as if an earlier release had made all commits; `strip` changes staging objects."""
     for key in objects.keys(MARKERS_PREFIX):
         objects.remove(key)
     for key in objects.keys(STAGING_PREFIX):
-        file, sink = pq.ParquetFile(io.BytesIO(objects.get(key))), io.BytesIO()
-        with pq.ParquetWriter(sink, file.schema_arrow.remove_metadata(), store_schema=False) as writer:
-            for group in range(file.metadata.num_row_groups):
-                writer.write_table(file.read_row_group(group).replace_schema_metadata())
-        objects.upload(key, sink.getvalue())
+        objects.upload(key, strip(objects.peek(key) or b""))

@@ -35,7 +35,7 @@ from tests.support.memory.frozen import PlainFrozenFiles
 from tests.support.memory.rows import PlainLake, PlainRow, beside_rows, decode_rows, encode_rows, plain_usage
 from tests.support.stage import ADMISSION, STAGE
 from tests.support.usage_items import usage_of
-from tests.support.written_down import written_down
+from tests.support.written_down import forget_markers, written_down
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -373,17 +373,9 @@ class MarkerLoss:
         for batch_id in lost:
             self._world.watch.lose_marker(batch_id)
         if lost and self._chance.random() < 0.5:
-            self._forget_copies()
+            forget_markers(self._world.objects, lambda body: encode_rows(decode_rows(body)))
+            self._world.watch.unwritten = True
         self._world.faults.histogram["markers lost, to be rebuilt"] += len(lost)
-
-    def _forget_copies(self) -> None:
-        """Remove the markers from S3, as if an earlier release had made all commits."""
-        objects = self._world.objects
-        for key in objects.keys("markers/"):
-            objects.remove(key)
-        for key in objects.keys("staging/"):
-            objects.upload(key, encode_rows(decode_rows(objects.peek(key) or b"")))
-        self._world.watch.unwritten = True
 
     def rebuild_amid_faults(self, roll_up: Callable[[Process], object]) -> None:
         """Run two rebuilds in parallel with a roll-up."""
