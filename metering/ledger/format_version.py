@@ -4,25 +4,31 @@ The ledger stores the format in one item, so that code without support for the f
 process checks the format once when it opens a ledger, never for each batch. The item keeps its key and attributes in
 every future format, so that all older code can read it. docs/releasing.md says which changes make a new format.
 
-From format 2 on, the item also states the generation of the ledger's usage table (`usage.generation`).
+From format 2 on, the item also states the generation of the ledger's usage table (`usage.generation`). Format 3 is
+format 2 in a ledger that was restored: its item states the ledger's own generation (P41). Older code refuses it,
+because it would deploy a stage without the restored table.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from metering.errors import ConditionFailedError, FormatTooNewError, FormatTooOldError, GenerationError
 from metering.stores import codec
-from metering.stores.writes import Absent, ItemStore, Key, Put, Table
+from metering.stores.writes import Absent, AllOf, Condition, Equals, ItemStore, Key, Put, Table
 
-# Ledger format that this code reads and writes.
+# Ledger format of a new ledger.
 FORMAT_VERSION = 2
+# Format of a restored ledger, the newest that this code reads and writes.
+RESTORED_FORMAT = 3
+
+LedgerState = Literal["open", "adopting", "fenced"]
 
 FORMAT_KEY = Key("S#format", "S")
 
 
 def _generation(fields: codec.Fields, name: str) -> int:
     # In all future formats, the other two attributes stay the same.
-    own = fields.whole("number") == FORMAT_VERSION
+    own = fields.whole("number") in (FORMAT_VERSION, RESTORED_FORMAT)
     return fields.whole(name, least=1) if own else fields.whole(name, absent=1, least=1)
 
 
@@ -34,12 +40,16 @@ class LedgerFormat(codec.StoredItem):
         number: From 1.
         written_by: Version of metering that first wrote this format.
         usage_generation: Generation of the ledger's usage table; 1 in a format that states none.
+        generation: Generation of the ledger; each restore makes the next one.
+        state: `adopting` until a restored ledger is complete; `fenced` once a restore has replaced the ledger.
     """
 
     key: ClassVar[Key] = FORMAT_KEY
     number: codec.FromOne
     written_by: str
     usage_generation: Annotated[int, codec.Form(_generation)]
+    generation: Annotated[int, codec.Unwritten(1)] = 1
+    state: Annotated[LedgerState, codec.Unwritten("open")] = "open"
 
 
 def check_format(items: ItemStore, *, usage_generation: int | None = None) -> LedgerFormat | None:
@@ -57,12 +67,32 @@ def check_format(items: ItemStore, *, usage_generation: int | None = None) -> Le
     _refuse_newer(found)
     if found.number < FORMAT_VERSION:
         raise FormatTooOldError(found=found.number, known=FORMAT_VERSION)
+    check_open(found)
     if usage_generation not in (None, found.usage_generation):
         raise GenerationError(
-            f"The ledger goes with usage table {found.usage_generation}, and {usage_generation} is deployed: fill that "
-            "with metering rebuild usage --restored, or deploy with the setting usage_generation as it was."
+            f"The ledger goes with usage table {found.usage_generation}, and {usage_generation} is deployed: deploy "
+            "with the setting usage_generation as it was."
         )
     return found
+
+
+def check_open(found: LedgerFormat) -> None:
+    """Check that the ledger is in use: it is not being restored, and no restore has replaced it.
+
+    Raises:
+        GenerationError: It is not in use.
+    """
+    if found.state == "adopting":
+        raise GenerationError("The ledger is being restored: see metering restore show.")
+    if found.state == "fenced":
+        raise GenerationError(
+            f"The ledger of generation {found.generation} was replaced by a restore: see metering restore show."
+        )
+
+
+def adopting(generation: int) -> Condition:
+    """Condition on the ledger's format: a restore is making the ledger of this generation (P41)."""
+    return AllOf((Equals(attribute="state", value="adopting"), Equals(attribute="generation", value=generation)))
 
 
 def check_readable(items: ItemStore) -> None:
@@ -90,19 +120,19 @@ def ledger_format(items: ItemStore) -> LedgerFormat | None:
 
 
 def usage_generation_of(items: ItemStore) -> int:
-    """Generation of the usage table that the ledger goes with: each restore of the ledger begins a new one (P41)."""
+    """Generation of the usage table that the ledger goes with."""
     found = ledger_format(items)
     return 1 if found is None else found.usage_generation
 
 
 def stored_format(items: ItemStore) -> int:
-    """Number of the ledger's format, even if not supported; for a new ledger, the number of this code's format.
+    """Number of the ledger's format, even if not supported; for a new or restored ledger, the number of a new one.
 
     Raises:
         LedgerCorruptError: The stored value is not a format.
     """
     found = ledger_format(items)
-    return FORMAT_VERSION if found is None else found.number
+    return FORMAT_VERSION if found is None or found.number == RESTORED_FORMAT else found.number
 
 
 def remember_format(items: ItemStore, *, written_by: str, usage_generation: int) -> None:
@@ -125,5 +155,5 @@ def remember_format(items: ItemStore, *, written_by: str, usage_generation: int)
 
 
 def _refuse_newer(found: LedgerFormat) -> None:
-    if found.number > FORMAT_VERSION:
-        raise FormatTooNewError(found=found.number, known=FORMAT_VERSION, needed=found.written_by)
+    if found.number > RESTORED_FORMAT:
+        raise FormatTooNewError(found=found.number, known=RESTORED_FORMAT, needed=found.written_by)

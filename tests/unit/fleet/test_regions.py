@@ -15,7 +15,7 @@ from metering.fleet.rollout import RegionManager, RegionRemoval, Remaining, Unin
 from metering.fleet.settings.layers import Asked
 from metering.fleet.stage import RolloutRules
 from metering.fleet.survey import Surveyed, deployed_regions, survey, to_deploy
-from metering.ledger.format_version import FORMAT_VERSION
+from metering.ledger.format_version import FORMAT_VERSION, RESTORED_FORMAT
 from metering.operations.doctor.catalogue import CHECKS
 from metering.wiring import fleet
 from tests.support.memory.items import MemoryItemStore
@@ -577,7 +577,7 @@ def test_an_older_checkout_goes_back_to_its_version_within_a_format() -> None:
 
 def test_a_checkout_that_does_not_know_the_format_of_the_data_is_refused() -> None:
     world = World(HOME)
-    world.account.formats[HOME] = FORMAT_VERSION + 1
+    world.account.formats[HOME] = RESTORED_FORMAT + 1
     [found] = world.survey(NEW)
     assert found.way is Direction.REFUSED
     with pytest.raises(FormatTooNewError, match="format 3"):

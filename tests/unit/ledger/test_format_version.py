@@ -10,10 +10,13 @@ from metering.errors import FormatTooNewError, FormatTooOldError, GenerationErro
 from metering.ledger.format_version import (
     FORMAT_KEY,
     FORMAT_VERSION,
+    RESTORED_FORMAT,
     LedgerFormat,
+    LedgerState,
     check_format,
     check_readable,
     remember_format,
+    stored_format,
 )
 from metering.ledger.runs import Run, rollup_chain
 from metering.ledger.usage.generation import (
@@ -28,7 +31,7 @@ from metering.ledger.usage.generation import (
 from metering.stores.writes import ItemStore, Put, Table
 from tests.support.memory.items import MemoryItemStore
 
-NEWER = LedgerFormat(number=FORMAT_VERSION + 1, written_by="0.2.0", usage_generation=2)
+NEWER = LedgerFormat(number=RESTORED_FORMAT + 1, written_by="0.2.0", usage_generation=2)
 
 
 def ledger(found: LedgerFormat | None = None) -> tuple[MemoryItemStore, list[str]]:
@@ -69,10 +72,10 @@ def test_a_newer_format_is_refused_and_left_as_it_is(opening: Callable[[ItemStor
     items, calls = ledger(NEWER)
     with pytest.raises(FormatTooNewError) as caught:
         opening(items)
-    assert (caught.value.found, caught.value.known, caught.value.needed) == (NEWER.number, FORMAT_VERSION, "0.2.0")
+    assert (caught.value.found, caught.value.known, caught.value.needed) == (NEWER.number, RESTORED_FORMAT, "0.2.0")
     assert str(caught.value) == (
         f"The region's data has format {NEWER.number}, and this version of metering knows formats up to "
-        f"{FORMAT_VERSION}: use metering 0.2.0 or newer."
+        f"{RESTORED_FORMAT}: use metering 0.2.0 or newer."
     )
     assert (remembered(items), calls) == (NEWER, ["items.get"])
 
@@ -226,3 +229,21 @@ def test_a_run_that_begins_while_somebody_looks_is_no_restore() -> None:
     items.on_call = met
     check_chains(items, range(1))
     assert len(calls) == 2
+
+
+@pytest.mark.parametrize(
+    ("state", "said"), [("adopting", "is being restored"), ("fenced", "generation 2 was replaced by a restore")]
+)
+def test_a_ledger_that_is_restored_or_replaced_is_refused(state: LedgerState, said: str) -> None:
+    items, _ = ledger(
+        LedgerFormat(number=RESTORED_FORMAT, written_by="0.2.0", usage_generation=2, generation=2, state=state)
+    )
+    with pytest.raises(GenerationError, match=said):
+        check_format(items)
+
+
+def test_a_restored_ledger_is_used_like_one_of_the_newest_format() -> None:
+    restored = LedgerFormat(number=RESTORED_FORMAT, written_by="0.2.0", usage_generation=2, generation=2)
+    items, _ = ledger(restored)
+    assert check_format(items, usage_generation=2) == restored
+    assert stored_format(items) == FORMAT_VERSION

@@ -30,7 +30,7 @@ from metering.errors import (
     UnavailableError,
 )
 from metering.fleet.ports import Release
-from metering.ledger.format_version import FORMAT_VERSION, LedgerFormat
+from metering.ledger.format_version import FORMAT_VERSION, RESTORED_FORMAT, LedgerFormat
 from metering.stores.writes import ItemStore, Put, Table
 from metering.wiring.fleet import Fleet
 from tests.support.memory.items import MemoryItemStore
@@ -386,7 +386,7 @@ def test_where_nothing_is_deployed_nothing_stays() -> None:
     assert kept(Regions(None, None), wanted=2) == 0
 
 
-@pytest.mark.parametrize(("number", "refusal"), [(1, FormatTooOldError), (FORMAT_VERSION + 1, FormatTooNewError)])
+@pytest.mark.parametrize(("number", "refusal"), [(1, FormatTooOldError), (RESTORED_FORMAT + 1, FormatTooNewError)])
 def test_no_deployment_is_planned_over_data_of_another_format(number: int, refusal: type[Exception]) -> None:
     with pytest.raises(refusal):
         kept(Regions(replace(OWN, number=number)), wanted=2)
