@@ -104,6 +104,9 @@ def domain_in(domain: str, region: str) -> str:
 
 Architecture = Literal["arm64", "x86_64"]
 
+# Name of a DynamoDB table (DynamoDB developer guide, naming rules), or empty.
+TABLE_NAME = r"^([A-Za-z0-9_.-]{3,255})?$"
+
 # The event source mapping may retry a batch six times before another poller sees it (AWS's recommendation).
 VISIBILITY_FACTOR = 6
 # SQS keeps a message for at most 14 days and hides it for at most 12 hours.
@@ -197,6 +200,10 @@ class StageConfig(BaseModel):
     admission_window_s: int = Field(35 * DAY_S, ge=DAY_S, description="Greatest age of a record that is metered.")
     marker_life_s: int = Field(50 * DAY_S, ge=DAY_S, description="Time that a batch is remembered after its verdict.")
     tunables: dict[str, int] = Field(default_factory=dict, description="Other limits and intervals of the functions.")
+
+    # A restore makes the table, and the region's stack takes it by its name (P41). It belongs to one region.
+    ledger_table: str = Field("", pattern=TABLE_NAME, description="Restored ledger of one region; empty: the stack's.")
+    usage_table: str = Field("", pattern=TABLE_NAME, description="Usage table of one region; empty: the stack's.")
 
     # A new table accepts this many writes per second. Later, the table accepts twice its highest previous peak.
     ledger_warm_writes_per_s: int = Field(0, ge=0, le=1_000_000, description="Ledger's warm throughput; 0: AWS's own.")
