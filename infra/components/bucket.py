@@ -22,6 +22,7 @@ from metering.stores.objects import (
     QUARANTINE_PREFIX,
     RATED_PREFIX,
     SUMMARIES_PREFIX,
+    WITHDRAWN_PREFIX,
 )
 from metering.units import KIB
 
@@ -35,13 +36,15 @@ _ENCRYPTION = "s3:x-amz-server-side-encryption"
 TRANSITION_MIN_BYTES = 128 * KIB
 # Shortest time that a lifecycle rule allows.
 _SCRATCH_DAYS = 1
+# As long as a ledger can be restored (point-in-time recovery).
+_WITHDRAWN_DAYS = 35
 
 
 class DataBucket(Construct):
     """An encrypted, private, TLS-only bucket.
 
     The lifecycle rules never expire current versions of objects below `staging/`, `runs/`, `closed/`, `prices/`,
-    `organization/` and `invoices/`.
+    `organization/`, `invoices/`, `ledger/` and `notes/`.
     """
 
     def __init__(self, scope: Construct, construct_id: str, *, config: StageConfig, ingest: IngestQueue) -> None:
@@ -175,6 +178,7 @@ def _lifecycle_rules(config: StageConfig) -> list[s3.LifecycleRule]:
         # If a file arrives again within its marker's life, it must be judged as before.
         s3.LifecycleRule(id="plans", prefix=PLANS_PREFIX, expiration=_days(config.plan_life_days)),
         s3.LifecycleRule(id="markers", prefix=MARKERS_PREFIX, expiration=_days(config.markers_days)),
+        s3.LifecycleRule(id="withdrawn", prefix=WITHDRAWN_PREFIX, expiration=_days(_WITHDRAWN_DAYS)),
         s3.LifecycleRule(id="context", prefix=CONTEXT_PREFIX, expiration=_days(config.plan_life_days)),
         # The biller can recompute these objects from other data; forecasts look back half a year.
         s3.LifecycleRule(id="rated", prefix=RATED_PREFIX, expiration=_days(config.rated_retention_days)),

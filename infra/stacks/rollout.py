@@ -17,6 +17,7 @@ from aws_cdk import aws_s3_assets as assets
 from infra.components.alarms import MeteringAlarm, MetricPlace
 from infra.components.shared import acknowledge
 from metering.operations.alarms import ALARMS
+from metering.stores.objects import NOTES_PREFIX
 
 if TYPE_CHECKING:
     from aws_cdk import Environment, IStackSynthesizer
@@ -107,7 +108,7 @@ class RolloutStack(Stack):
         super().__init__(
             scope, construct_id, description="Metering rollout to new regions", synthesizer=synthesizer, env=env
         )
-        project = self._project(config)
+        project = self._project(config, data)
         events.Rule(
             self,
             "Rate",
@@ -121,7 +122,7 @@ class RolloutStack(Stack):
                 MeteringAlarm(self, "Failed", config=config, spec=spec, topics=data.topics, place=place)
         CfnOutput(self, "RolloutProjectName", value=project.project_name)
 
-    def _project(self, config: StageConfig) -> codebuild.Project:
+    def _project(self, config: StageConfig, data: DataStack) -> codebuild.Project:
         source = assets.Asset(self, "Source", path=str(_ROOT), exclude=list(_LEFT_AT_HOME), ignore_mode=IgnoreMode.GLOB)
         log_group = logs.LogGroup(
             self, "Logs", retention=logs.RetentionDays.THREE_MONTHS, removal_policy=RemovalPolicy.DESTROY
@@ -147,6 +148,9 @@ class RolloutStack(Stack):
         )  # fmt: skip
         source.grant_read(project)
         self._grant(project)
+        if project.role is not None:
+            # States of regions and deeds are also put below `notes/`.
+            data.data.grant_write(project.role, NOTES_PREFIX)
         return project
 
     def _grant(self, project: codebuild.Project) -> None:

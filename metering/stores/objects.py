@@ -139,6 +139,12 @@ CLOSED_PREFIX = "closed/"
 SUMMARIES_PREFIX = "summaries/"
 # Markers of the batches in lake files, from which a lost ledger can be restored. They live as long as the ledger's.
 MARKERS_PREFIX = "markers/"
+# Restores of the ledger, by the generation that each makes: its claim and its decision (P41).
+LEDGER_PREFIX = "ledger/"
+# Copies of the ledger's notes, which cannot be derived from anything else.
+NOTES_PREFIX = "notes/"
+# Lake files of a replaced ledger that came after the decision. They are deleted after some weeks.
+WITHDRAWN_PREFIX = "withdrawn/"
 # Money: price books and overrides, payers, the biller's data on open months, invoices.
 PRICES_PREFIX = "prices/"
 ORGANIZATION_PREFIX = "organization/"
@@ -168,7 +174,9 @@ PREFIXES = (
     INGEST_PREFIX,
     INVOICES_PREFIX,
     LAKE_PREFIX,
+    LEDGER_PREFIX,
     MARKERS_PREFIX,
+    NOTES_PREFIX,
     ORGANIZATION_PREFIX,
     PLANS_PREFIX,
     PRICES_PREFIX,
@@ -177,6 +185,7 @@ PREFIXES = (
     RUNS_PREFIX,
     STAGING_PREFIX,
     SUMMARIES_PREFIX,
+    WITHDRAWN_PREFIX,
 )
 
 _STAGING_SUFFIX = ".parquet"

@@ -89,6 +89,14 @@ def test_markers_in_the_bucket_outlive_those_of_the_ledger_by_a_day(stage: str, 
 
 
 @pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_what_a_restore_decided_and_notes_stay_and_files_that_came_late_go_after_35_days(stage: str) -> None:
+    fates = {prefix: fate_of(rules_of(stage), f"{prefix}x", MIB) for prefix in ("ledger/", "notes/", "withdrawn/")}
+    assert {prefix: fate.deleted_day for prefix, fate in fates.items()} == {
+        "ledger/": None, "notes/": None, "withdrawn/": 35,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
 @pytest.mark.parametrize("prefix", ["ingest/", "drop/", "staging/", "lake/", "quarantine/", "runs/", "closed/"])
 def test_no_small_object_is_moved(stage: str, prefix: str) -> None:
     assert fate_of(rules_of(stage), f"{prefix}small", 128 * KIB).moves == ()

@@ -700,6 +700,17 @@ def test_it_may_make_every_call_that_building_a_region_makes(template: Resources
     assert needed <= set(re.findall(r"\w+:\w+", json.dumps(policies)))
 
 
+def test_it_puts_states_of_regions_below_notes_and_nothing_else_in_the_bucket(template: Resources) -> None:
+    policies = [r for r in template["Resources"].values() if r["Type"] == "AWS::IAM::Policy"]
+    puts = [
+        statement["Resource"]
+        for policy in policies
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"]  # type: ignore[index]  # JSON
+        if "s3:PutObject" in statement["Action"]
+    ]
+    assert [str(resource).count("/notes/*") for resource in puts] == [1]
+
+
 def test_it_runs_by_a_rate_and_its_failure_raises_a_ticket(template: Resources) -> None:
     assert _one(template, "AWS::Events::Rule")["ScheduleExpression"] == "rate(1 day)"
     alarm = _one(template, "AWS::CloudWatch::Alarm")

@@ -137,7 +137,7 @@ def test_the_compactor_alone_deletes_and_never_in_the_lake() -> None:
     ("Canary", ["W#canary"], set()),
     ("Reconciler", ["W#source", "W#reconcile", "W#worklist"], {"audit/"}),
     ("Watch", ["W#watch", "W#complete", "W#figures"], set()),
-    ("Biller", ["W#biller", "W#budget-alerts"], {"rated/"}),
+    ("Biller", ["W#biller", "W#budget-alerts"], {"rated/", "notes/"}),
 ])  # fmt: skip
 def test_who_only_looks_puts_its_own_notes_alone(stage: str, name: str, own: list[str], kept: set[str]) -> None:
     grants = Grants(synthesised(stage), "pipeline", f"{name}Role")
@@ -148,7 +148,16 @@ def test_who_only_looks_puts_its_own_notes_alone(stage: str, name: str, own: lis
     assert grants.everything() & WRITES == {"dynamodb:PutItem"}
     assert not grants.actions(USAGE_TABLE) & WRITES
     assert grants.prefixes("s3:PutObject") == kept
-    assert grants.prefixes("s3:DeleteObject") == kept - {"audit/"}
+    assert grants.prefixes("s3:DeleteObject") == kept - {"audit/", "notes/"}
+
+
+def test_who_writes_what_cannot_be_derived_also_puts_it_below_notes_and_nobody_deletes_it() -> None:
+    synth = synthesised("prod")
+    assert "notes/" in Grants(synth, "data", "RolesOperator").prefixes("s3:PutObject")
+    for part in ("data", "pipeline"):
+        for name in synth.resources(part, "AWS::IAM::Role"):
+            assert not {"notes/", "ledger/", "withdrawn/"} & Grants(synth, part, name).prefixes("s3:DeleteObject")
+            assert "ledger/" not in Grants(synth, part, name).prefixes("s3:PutObject")
 
 
 @pytest.mark.parametrize("stage", ["dev", "prod"])
