@@ -124,6 +124,10 @@ class Account(Protocol):
         """Request the opt-in to the region, which takes from minutes to hours."""
 
 
+# CloudFormation gives these only after a first creation that it rolled back or never began.
+_EMPTY = frozenset({"ROLLBACK_COMPLETE", "REVIEW_IN_PROGRESS"})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StackStatus:
     """Status of a stack, as CloudFormation describes it.
@@ -155,14 +159,44 @@ class StackStatus:
         return self.status.endswith("_IN_PROGRESS") and self.status != "REVIEW_IN_PROGRESS"
 
     @property
-    def never_created(self) -> bool:
-        """Whether the first creation failed or was never executed. Such a stack is empty, and can only be deleted."""
-        failed = {"CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "REVIEW_IN_PROGRESS", "DELETE_FAILED"}
-        return self.status in failed
+    def unusable(self) -> bool:
+        """Whether the stack can only be deleted: a creation or a deletion did not end."""
+        return self.status in {"CREATE_FAILED", "ROLLBACK_FAILED", "DELETE_FAILED", *_EMPTY}
 
     @property
     def complete(self) -> bool:
         return self.status in {"CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "IMPORT_COMPLETE"}
+
+    @property
+    def deletable(self) -> bool:
+        """Whether a deployment may delete the stack, and create it again.
+
+        A data stack may be deleted only if its status proves that it never held data.
+        """
+        return self.unusable and (not self.name.endswith("-data") or self.status in _EMPTY)
+
+    def __str__(self) -> str:
+        return f"{self.name} is {self.status}{': ' if self.why else ''}{self.why}"
+
+    def cure(self, region: str) -> str:
+        """Command that a person types, because no deployment repairs the stack; empty if none is needed."""
+        where = f"--stack-name {self.name} --region {region}"
+        if self.status == "UPDATE_ROLLBACK_FAILED":
+            return (
+                f"Cure the reason, then: aws cloudformation continue-update-rollback {where} (with --resources-to-skip "
+                "and the ID of a resource that cannot be rolled back)"
+            )
+        if self.deletable or not self.unusable:
+            return ""
+        return (
+            "The service never deletes it, because it may hold data. To leave its data in no stack, as "
+            f'docs/operator-guide.md says under "A lost table, bucket or region": {self.deletion(region)}'
+        )
+
+    def deletion(self, region: str) -> str:
+        """Command that deletes the stack; after a failed deletion, it retains what cannot be deleted."""
+        force = " --deletion-mode FORCE_DELETE_STACK" if self.status == "DELETE_FAILED" else ""
+        return f"aws cloudformation delete-stack --stack-name {self.name} --region {region}{force}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

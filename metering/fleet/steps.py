@@ -228,11 +228,19 @@ STEPS: dict[Step, Callable[[FleetPorts, RegionState], RegionState]] = {
 
 
 def clean_up(ports: FleetPorts, region: str) -> None:
-    """Wait for operations in progress, then delete the stacks whose creation never completed, in reverse order."""
-    for name in reversed(ports.builder.stacks().in_order):
-        status = at_rest(ports, region, name)
-        if status is not None and status.never_created:
-            delete_stack(ports, region, name)
+    """Wait for operations in progress, then delete the stacks whose creation never completed, in reverse order.
+
+    Raises:
+        OperationFailedError: Only a person can repair a stack; nothing is deleted then.
+    """
+    names = ports.builder.stacks()
+    found = [status for name in (*names.in_order, names.rollout) if (status := at_rest(ports, region, name))]
+    for each in found:
+        if cure := each.cure(region):
+            raise OperationFailedError(f"A deployment into {region} would fail: {each}.", cure)
+    for each in reversed(found):
+        if each.deletable:
+            delete_stack(ports, region, each.name)
 
 
 def at_rest(ports: FleetPorts, region: str, stack: str) -> StackStatus | None:
@@ -253,7 +261,8 @@ def delete_stack(ports: FleetPorts, region: str, stack: str) -> None:
     left = at_rest(ports, region, stack)
     if left is not None:
         raise OperationFailedError(
-            f"Stack {stack} in {region} could not be deleted: {left.why or left.status}.", "The next run tries again."
+            f"Stack {stack} in {region} could not be deleted: {left.why or left.status}.",
+            f"The next run tries again. To retain what cannot be deleted: {left.deletion(region)}",
         )
 
 
@@ -286,7 +295,7 @@ def _why(ports: FleetPorts, region: str) -> str:
     for name in ports.builder.stacks().in_order:
         status = at_rest(ports, region, name)
         if status is not None and not status.complete:
-            return f"{name} is {status.status}{': ' if status.why else ''}{status.why}"
+            return str(status)
     return ""
 
 

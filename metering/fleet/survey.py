@@ -44,7 +44,7 @@ class Surveyed:
     @property
     def runs(self) -> bool:
         """Whether functions are deployed: a region that was taken out of service has only its data."""
-        return any(stack.name.endswith("-pipeline") and not stack.never_created for stack in self.stacks)
+        return any(stack.name.endswith("-pipeline") and not stack.unusable for stack in self.stacks)
 
     @property
     def broken(self) -> tuple[StackStatus, ...]:
@@ -56,7 +56,7 @@ class Surveyed:
         """Release of the functions, or of the data stack if no functions are deployed; None if unknown."""
         for part in _TELLING:
             for stack in self.stacks:
-                if stack.name.endswith(f"-{part}") and not stack.never_created:
+                if stack.name.endswith(f"-{part}") and not stack.unusable:
                     return stack.release
         return None
 
@@ -90,7 +90,7 @@ def survey(ports: steps.FleetPorts, region: str, *, phase: Phase | None, own: Re
     """Inspect one region without changing anything. The arguments are fields of `Surveyed`."""
     names = ports.builder.stacks()
     found = tuple(stack for name in names.in_order if (stack := ports.stacks.describe(region, name)))
-    data = next((stack for stack in found if stack.name == names.data and not stack.never_created), None)
+    data = next((stack for stack in found if stack.name == names.data and not stack.unusable), None)
     return Surveyed(
         region=region,
         phase=phase,

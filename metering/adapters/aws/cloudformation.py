@@ -103,7 +103,8 @@ class CloudFormationStacks:
         until_s = time.monotonic() + _DELETION_LIMIT_S
         while (left := self.describe(region, stack)) is not None:
             if not left.busy or time.monotonic() >= until_s:
-                raise OperationFailedError(f"{stack} is {left.status}: {left.why}", "Run it again.")
+                advice = f"Run it again. To retain what cannot be deleted: {left.deletion(region)}"
+                raise OperationFailedError(f"{stack} is {left.status}: {left.why}", advice)
             time.sleep(_DELETION_POLL_S)
 
     def resources(self, region: str, stack: str) -> Sequence[StackResource]:

@@ -120,7 +120,7 @@ class MemoryAccount:
                 continue
             self.on_call(f"builder.deploy {name}")
             known = self.found.get((deployment.region, name))
-            if known is not None and known.never_created:
+            if known is not None and known.unusable:
                 raise OperationFailedError(f"{name} is {known.status} and cannot be updated")
             reasons = self.failures.get(deployment.region)
             if reasons:

@@ -92,6 +92,14 @@ PLANS: dict[str, tuple[str, list[str]]] = {
         lines(replace(ABSENT, stacks=(stack("data", "ROLLBACK_COMPLETE"),))),
         ["(metering-prod-data is ROLLBACK_COMPLETE and is deleted first)"],
     ),
+    "a data stack that may hold data is not deleted": (
+        lines(replace(ABSENT, stacks=(stack("data", "DELETE_FAILED"),))),
+        ["refused: metering-prod-data is DELETE_FAILED. The service never deletes", "--stack-name metering-prod-data"],
+    ),
+    "a roll-back that failed is told first": (
+        lines(there(stack("data"), stack("pipeline", "UPDATE_ROLLBACK_FAILED"))),
+        ["refused: metering-prod-pipeline is UPDATE_ROLLBACK_FAILED", "continue-update-rollback"],
+    ),
     "a rehearsal says its time and what time and cost would be on AWS": (lines(ABSENT, rehearsal=True), [
         "Rehearsal of stage prod", "time: about 2 minutes here; on AWS about 27 minutes in 1 wave",
         f"cost: none here; on AWS about USD {IDLE_USD} a month",
@@ -197,6 +205,13 @@ def test_a_region_without_a_state_whose_stack_failed_is_failed_and_says_why() ->
     assert row["next"] == f"It is deleted and made again: metering deploy --region {HOME} --stage prod"
     assert "CDKToolkit ROLLBACK_COMPLETE" in str(row["stacks"])
     assert row["version"] is None
+
+
+def test_a_ready_region_whose_roll_back_failed_has_the_command_in_its_row() -> None:
+    ready = RegionState(region=HOME, phase=Phase.READY)
+    row = row_of(ready, STACKS.data, STACKS.pipeline, status="UPDATE_ROLLBACK_FAILED", why="denied")
+    assert (row["state"], row["reason"]) == ("ready", f"{STACKS.data} is UPDATE_ROLLBACK_FAILED: denied")
+    assert "continue-update-rollback" in str(row["next"])
 
 
 def test_a_region_of_a_version_that_does_not_say_it_shows_that() -> None:

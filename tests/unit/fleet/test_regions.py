@@ -620,6 +620,99 @@ def test_a_stack_whose_first_creation_failed_is_nothing_deployed_and_is_told() -
     assert (found.way, [stack.status for stack in found.broken]) == (None, ["ROLLBACK_COMPLETE"])
 
 
+def stand(world: World, stack: str, status: str) -> None:
+    world.account.found[HOME, stack] = StackStatus(name=stack, status=status, why="the reason")
+
+
+@pytest.mark.parametrize("status", ["CREATE_FAILED", "ROLLBACK_FAILED", "DELETE_FAILED"])
+def test_a_data_stack_that_may_hold_data_is_never_deleted_whatever_its_state(status: str) -> None:
+    world = World(HOME)
+    stand(world, STACKS.data, status)
+    before = dict(world.account.found)
+    state = world.manager.add(HOME, redeploy=True)
+    assert state.phase is Phase.FAILED
+    assert world.account.found == before
+    assert (f"{STACKS.data} is {status}: the reason" in state.reason, "never deletes it" in state.advice) == (
+        True,
+        True,
+    )
+    assert f"aws cloudformation delete-stack --stack-name {STACKS.data} --region {HOME}" in state.advice
+    assert ("FORCE_DELETE_STACK" in state.advice) == (status == "DELETE_FAILED")
+
+
+@pytest.mark.parametrize("status", ["ROLLBACK_COMPLETE", "REVIEW_IN_PROGRESS"])
+def test_a_data_stack_whose_status_proves_that_it_never_held_data_is_made_again(status: str) -> None:
+    world = World()
+    stand(world, STACKS.data, status)
+    assert world.manager.add(HOME).phase is Phase.READY
+    assert world.account.found[HOME, STACKS.data].complete
+
+
+@pytest.mark.parametrize(
+    "status", ["CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "REVIEW_IN_PROGRESS", "DELETE_FAILED"]
+)
+@pytest.mark.parametrize("stack", [STACKS.pipeline, STACKS.api, STACKS.observability])
+def test_a_stack_without_data_is_deleted_and_made_again(stack: str, status: str) -> None:
+    world = World(HOME)
+    stand(world, stack, status)
+    assert world.manager.add(HOME, redeploy=True).phase is Phase.READY
+    assert world.account.found[HOME, stack].complete
+
+
+@pytest.mark.parametrize("stack", [*STACKS.in_order, STACKS.rollout])
+def test_a_roll_back_that_failed_is_told_with_the_command_that_goes_on_with_it(stack: str) -> None:
+    world = World(HOME)
+    stand(world, stack, "UPDATE_ROLLBACK_FAILED")
+    before = dict(world.account.found)
+    built = world.manager.redeploy([HOME]).built
+    assert [state.phase for state in built] == [Phase.FAILED]
+    assert world.account.found == before
+    assert f"{stack} is UPDATE_ROLLBACK_FAILED: the reason" in built[0].reason
+    assert f"continue-update-rollback --stack-name {stack} --region {HOME}" in built[0].advice
+
+
+def test_a_roll_back_that_fails_during_a_deployment_is_told_in_place_of_that_all_is_as_before() -> None:
+    world = World(HOME)
+
+    def fail(call: str) -> None:
+        if call == f"builder.deploy {STACKS.pipeline}":
+            stand(world, STACKS.pipeline, "UPDATE_ROLLBACK_FAILED")
+            raise OperationFailedError("the CDK ended with 1")
+
+    world.account.on_call = fail
+    state = world.manager.add(HOME, redeploy=True)
+    assert "continue-update-rollback" in state.advice
+
+
+@pytest.mark.parametrize("status", ["UPDATE_ROLLBACK_FAILED", "DELETE_FAILED"])
+def test_a_region_and_a_stage_leave_by_deleting_such_a_stack_again(status: str) -> None:
+    for stack in STACKS.working:
+        world = World(HOME)
+        stand(world, stack, status)
+        assert world.uninstall().run(delete_data=False) == []
+        assert set(world.account.found) == {(HOME, STACKS.data)}
+
+
+def test_a_deletion_that_fails_again_is_told_with_the_command_that_retains_the_rest() -> None:
+    world = World(HOME)
+    delete = world.account.delete
+
+    def fail(region: str, stack: str) -> None:
+        if stack == STACKS.pipeline:
+            stand(world, stack, "DELETE_FAILED")
+        else:
+            delete(region, stack)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world.account, "delete", fail)
+        with pytest.raises(OperationFailedError, match="could not be deleted: the reason") as caught:
+            world.removal.remove(HOME)
+    assert (
+        f"delete-stack --stack-name {STACKS.pipeline} --region {HOME} --deletion-mode FORCE_DE" in caught.value.advice
+    )
+    assert world.removal.remove(HOME).phase is Phase.REMOVED
+
+
 def test_a_stage_leaves_with_the_home_region_last_and_keeps_its_data() -> None:
     world = World(HOME, OTHER)
     world.account.retained = {STACKS.data: [BUCKET, TABLE, ROLE], STACKS.pipeline: [LOG]}

@@ -176,7 +176,7 @@ def take_away(state: LocalState) -> None:
         return
     kept: list[str] = []
     for name, status in there.items():
-        if name == names.data and not status.never_created:
+        if name == names.data and not status.unusable:
             kept = [each.name for each in stacks.resources(state.region, name) if each.retained and each.name]
             DeployedRegions(lambda _: clients, stage=state.stage).empty_bucket(state.region)
         stacks.remove(state.region, name)
@@ -193,7 +193,7 @@ def clear_remains(state: LocalState) -> None:
     stacks = CloudFormationStacks(lambda _: clients)
     for name in reversed(RegionStacks.of(state.stage).in_order):
         status = stacks.describe(state.region, name)
-        if status is not None and status.never_created:
+        if status is not None and status.deletable:
             stacks.remove(state.region, name)
 
 

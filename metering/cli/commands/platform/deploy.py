@@ -128,6 +128,9 @@ def _lacks_pager(fleet: Fleet) -> bool:
 
 
 def _change(surveyed: Surveyed) -> str:
+    for stack in surveyed.broken:
+        if cure := stack.cure(surveyed.region):
+            return f"refused: {stack.name} is {stack.status}. {cure}"
     if surveyed.way is None:
         broken = "; ".join(f"{stack.name} is {stack.status} and is deleted first" for stack in surveyed.broken)
         return f"nothing is deployed yet{f' ({broken})' if broken else ''}"

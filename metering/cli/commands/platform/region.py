@@ -157,6 +157,7 @@ def deployed_row(fleet: Fleet, state: RegionState, *, detect: bool) -> dict[str,
     drift = {s.name: ports.stacks.detect_drift(state.region, s.name) if detect else s.drift for s in own}
     return {
         **(_unknown(state, own, broken, stage=fleet.asked.stage) if _unnoted(state, own) else {}),
+        **_stuck(state.region, broken),
         "stacks": ", ".join(f"{_part(s)} {s.status}" for s in (*own, *(b for b in broken if b not in own))),
         "drift": ", ".join(f"{name.rpartition('-')[2]} {value}" for name, value in drift.items()),
         "pagers": _pagers(fleet, state.region),
@@ -183,16 +184,21 @@ def _unknown(
     """Table cells for a region that has stacks, but whose recorded state is missing or outdated."""
     if broken:
         first = broken[0]
-        again = "deleted and made again" if first.never_created else "deployed again"
+        again = "deleted and made again" if first.deletable else "deployed again"
         return {
             "state": Phase.FAILED.value,
-            "reason": f"{first.name} is {first.status}{': ' if first.why else ''}{first.why}",
+            "reason": str(first),
             "next": f"It is {again}: metering deploy --region {state.region} --stage {stage}",
         }
     if own:
         named = {"state": "deployed"} if _run(own) else {}
         return {**named, "reason": f"deployed without `region add {state.region} --stage {stage}`, which takes it over"}
     return {}
+
+
+def _stuck(region: str, broken: Sequence[StackStatus]) -> dict[str, Cell]:
+    """Table cells about a stack that only a person can repair, even if the region's recorded state is `ready`."""
+    return next(({"reason": str(each), "next": cure} for each in broken if (cure := each.cure(region))), {})
 
 
 def _release(stacks: Sequence[StackStatus]) -> dict[str, Cell]:
