@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aws_cdk import Acknowledgment, Duration, Validations
+from aws_cdk import Acknowledgment, Aws, Duration, Validations
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from infra.components.shared import acknowledge, acknowledge_wildcard, removal_policy, written
+from metering.fleet.stage import REGION_MARK
 from metering.stores.objects import (
     ATHENA_RESULTS_PREFIX,
+    CLOSED_PREFIX,
     CONTEXT_PREFIX,
     DOCTOR_PREFIX,
     DROP_PREFIX,
     INGEST_PREFIX,
+    INVOICES_PREFIX,
     LAKE_PREFIX,
+    LEDGER_PREFIX,
     MARKERS_PREFIX,
+    NOTES_PREFIX,
+    ORGANIZATION_PREFIX,
     PLANS_PREFIX,
+    PRICES_PREFIX,
     QUARANTINE_PREFIX,
     RATED_PREFIX,
     SUMMARIES_PREFIX,
@@ -38,6 +45,10 @@ TRANSITION_MIN_BYTES = 128 * KIB
 _SCRATCH_DAYS = 1
 # As long as a ledger can be restored (point-in-time recovery).
 _WITHDRAWN_DAYS = 35
+# Money, and the rows that prove it: each object is put once, and never replaced or deleted by the service.
+WRITE_ONCE = (CLOSED_PREFIX, INVOICES_PREFIX, LAKE_PREFIX, ORGANIZATION_PREFIX, PRICES_PREFIX)
+# What a region is restored from if its bucket is lost.
+COPIED = (*WRITE_ONCE, MARKERS_PREFIX, NOTES_PREFIX, LEDGER_PREFIX)
 
 
 class DataBucket(Construct):
@@ -59,6 +70,7 @@ class DataBucket(Construct):
             minimum_tls_version=None if config.emulated else 1.2,
             versioned=config.versioned,
             lifecycle_rules=_lifecycle_rules(config),
+            replication_rules=self._copies(config) or None,
             removal_policy=removal_policy(config),
         )
         acknowledge(
@@ -72,7 +84,13 @@ class DataBucket(Construct):
                 id="CloudFormation-Validate::W9003", reason="CloudFormation accepts the size as a number as well."
             )
         )
+        if self.bucket.replication_role_arn:
+            own = written(self.bucket, self.bucket.bucket_arn, seen_from=self)
+            copy = f"arn:<AWS::Partition>:s3:::{config.replicate_to.replace(REGION_MARK, '<AWS::Region>')}"
+            for wildcard in (f"{own}/*", f"{copy}/*"):
+                acknowledge(self.bucket, f"IAM5[Resource::{wildcard}]", "S3 replicates by this role, by rules alone.")
         self._refuse_foreign_keys()
+        self._write_once(config)
         self._notify(ingest)
 
     def grant_read(self, role: iam.IRole, *prefixes: str) -> None:
@@ -141,6 +159,49 @@ class DataBucket(Construct):
                     conditions=conditions,
                 )
             )
+
+    def _write_once(self, config: StageConfig) -> None:
+        """Deny every role of the stage to replace or delete objects that are written once.
+
+        The deployer may do both: `metering uninstall --delete-data` deletes objects, and a person may copy them back.
+        IAM cuts a stack's name in generated role names after 24 characters.
+        """
+        roles = [f"{config.stack_name(part)[:24]}*" for part in ("data", "pipeline", "api")]
+        role = f"arn:{Aws.PARTITION}:iam::{Aws.ACCOUNT_ID}:role/"
+        own = {"ArnLike": {"aws:PrincipalArn": [f"{role}{name}" for name in roles]}}
+        # CreateMultipartUpload and UploadPart cannot have the header; only CompleteMultipartUpload creates the object.
+        replaces = {"Null": {"s3:if-none-match": "true"}, "Bool": {"s3:ObjectCreationOperation": "true"}}
+        for sid, actions, conditions in (
+            ("WriteOnce", ["s3:PutObject"], {**own, **replaces}),
+            ("NeverDelete", ["s3:DeleteObject", "s3:DeleteObjectVersion"], own),
+        ):
+            self.bucket.add_to_resource_policy(
+                iam.PolicyStatement(
+                    sid=sid,
+                    effect=iam.Effect.DENY,
+                    principals=[iam.AnyPrincipal()],
+                    actions=actions,
+                    resources=[self.bucket.arn_for_objects(f"{prefix}*") for prefix in WRITE_ONCE],
+                    conditions=conditions,
+                )
+            )
+
+    def _copies(self, config: StageConfig) -> list[s3.ReplicationRule]:
+        """Rules that replicate objects, but no deletions, to the bucket that the settings name. Emulators have none."""
+        if not config.replicate_to or config.emulated:
+            return []
+        name = config.replicate_to.replace(REGION_MARK, Aws.REGION)
+        copy = s3.Bucket.from_bucket_arn(self, "Copy", f"arn:{Aws.PARTITION}:s3:::{name}")
+        return [
+            s3.ReplicationRule(
+                destination=copy,
+                id=prefix.rstrip("/"),
+                priority=number,
+                filter=s3.Filter(prefix=prefix),
+                delete_marker_replication=False,
+            )
+            for number, prefix in enumerate(COPIED, 1)
+        ]
 
     def _notify(self, ingest: IngestQueue) -> None:
         # Set on the L1: `add_event_notification` would add a custom resource, which emulators and new regions lack.

@@ -76,6 +76,7 @@ def day_costs(run: WireRun) -> dict[str, float]:
         f"Biller: Lambda, reads and objects{ESTIMATED}": _biller_usd(),
         f"S3 storage of a year of the lake{ESTIMATED}": _lake_usd(run),
         f"S3 storage of markers beside the lake{ESTIMATED}": _markers_usd(run),
+        f"S3 storage of deleted staging objects{ESTIMATED}": _versions_usd(run),
         f"CloudWatch, KMS, idle ticks{ESTIMATED}": _STANDING_USD,
     }
 
@@ -184,6 +185,12 @@ def _markers_usd(run: WireRun) -> float:
     """Storage of markers, which live a day longer than those of the ledger (docs/protocol.md, P50)."""
     per_day = run.counts.get("s3 bytes markers/", 0) / run.batches * TARGET_BATCHES_PER_DAY
     return float(month_usd("STANDARD", int(per_day * (POLICY.marker_life_s / DAY_S + 1)))) / _MONTH_DAYS
+
+
+def _versions_usd(run: WireRun) -> float:
+    """Storage of the versions that the bucket keeps of staging objects and plans after they were cleaned."""
+    per_day = sum(run.counts.get(f"s3 bytes {prefix}", 0) for prefix in ("staging/", "runs/")) / run.batches
+    return float(month_usd("STANDARD", int(per_day * TARGET_BATCHES_PER_DAY * _PROD.noncurrent_days))) / _MONTH_DAYS
 
 
 def print_day(runs: Sequence[WireRun]) -> None:

@@ -91,7 +91,7 @@ ApiFront = Literal["http", "url"]
 # An HTTP API times out after 30 s (API Gateway quotas), and the function should answer before that.
 API_TIMEOUT_MAX_S = 29
 REGION_MARK = "{region}"
-"""Stands for the region's name in `api_domain`: one name in two regions would lead to one of them only."""
+"""Stands for the region's name in `api_domain` and `replicate_to`: two regions must not share either."""
 
 # Matches the domain with a sample for `{region}`: region names have only characters that this pattern allows.
 _HOST = re.compile(r"^(?=.{4,200}$)([a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?\.)+[a-z]{2,40}$")
@@ -210,7 +210,12 @@ class StageConfig(BaseModel):
     usage_warm_writes_per_s: int = Field(0, ge=0, le=1_000_000, description="Usage's warm throughput; 0: AWS's own.")
 
     versioned: bool = Field(default=True, description="The bucket keeps older versions of its objects.")
-    noncurrent_days: int = Field(7, ge=1, description="Life of an older version.")
+    noncurrent_days: int = Field(35, ge=1, description="Life of an older version; 35 days as restore points have.")
+    replicate_to: str = Field(
+        "",
+        pattern=r"^[a-z0-9.{}-]{0,80}$",
+        description="Bucket, with {region} in its name, that gets a copy of money, lake files and markers.",
+    )
     incomplete_upload_days: int = Field(1, ge=1, description="Life of an upload that was not finished.")
     incoming_retention_days: int = Field(65, ge=1, description="ingest/ and drop/: what producers left there.")
     quarantine_retention_days: int = Field(400, ge=1, description="Life of what was refused.")
@@ -454,6 +459,16 @@ def _api(config: StageConfig) -> str | None:
     return None
 
 
+def _copies(config: StageConfig) -> str | None:
+    if not config.replicate_to:
+        return None
+    if not config.versioned:
+        return "replicate_to needs versioned: S3 replicates versions"
+    if config.replicate_to.count(REGION_MARK) != 1:
+        return f"replicate_to is the name of a bucket with {REGION_MARK} in it: two regions have objects of one key"
+    return None
+
+
 def _warm_tables(config: StageConfig) -> str | None:
     # AWS refuses a warm throughput below the table's default.
     wrong = [name for name, writes in config.warm_tables.items() if 0 < writes < TABLE_WRITES_PER_S]
@@ -467,5 +482,5 @@ def _account_ids(config: StageConfig) -> str | None:
 
 _RULES: tuple[Callable[[StageConfig], str | None], ...] = (
     *(_visibility, _marker_life, _source_life, _dead_letters, _incoming_objects, _batch_window, _warm_tables),
-    *(_lake_classes, _tunable_names, _policy, _protection, _account_ids, _log_sources, _api),
+    *(_lake_classes, _tunable_names, _policy, _protection, _account_ids, _log_sources, _api, _copies),
 )

@@ -19,7 +19,7 @@ from metering.fleet.stage import StageConfig
 from metering.lake.parquet.hour_rows import LAKE_SCHEMA
 from metering.lake.parquet.usage_files import USAGE_SCHEMA
 from metering.units import DAY_S, KIB, MIB
-from tests.infra.support.models import fate_of, holds
+from tests.infra.support.models import Place, fate_of, holds, listed
 from tests.infra.support.synthesis import STAGE_NAMES, app_of, synthesised
 from tests.support.lake_world import ACCOUNT, NOW_S, World, record
 
@@ -150,7 +150,7 @@ def test_a_cleaned_staging_object_is_kept_as_a_version_for_as_long_as_a_ledger_c
         assert versions == []
         return
     [rule] = versions
-    assert (rule["Status"], rule["NoncurrentVersionExpiration"]) == ("Enabled", {"NoncurrentDays": 7})
+    assert (rule["Status"], rule["NoncurrentVersionExpiration"]) == ("Enabled", {"NoncurrentDays": 35})
     assert rule["ExpiredObjectDeleteMarker"] is True
     assert not any("ExpirationInDays" in each for each in rules)
 
@@ -207,6 +207,84 @@ def test_producers_encrypt_by_the_default_alone(stage: str, key: str, headers: d
 def test_a_condition_that_denied_the_default_encryption_would_be_seen() -> None:
     # Evaluates the KMS rule without its `Null` condition.
     assert holds({"StringNotEquals": {f"s3:{_SSE}": "AES256"}}, {})
+
+
+WRITTEN_ONCE = [key for key in NEVER_DELETED if key.startswith(("closed/", "invoices/", "prices/", "organization/"))]
+ROLE = "arn:aws:iam::123456789012:role/metering-prod"
+
+
+def denied(action: str, key: str, caller: str, headers: Mapping[str, str]) -> bool:
+    """Whether the policy of `prod`'s bucket denies a caller a call on an object."""
+    policy = synthesised("prod").one("data", "AWS::S3::BucketPolicy")["Properties"]["PolicyDocument"]["Statement"]
+    context = {"aws:PrincipalArn": caller, "aws:SecureTransport": "true", "s3:TlsVersion": "1.2", **headers}
+    place = Place()
+
+    def met(condition: dict[str, dict[str, Any]]) -> bool:
+        arns = condition.get("ArnLike", {})
+        resolved = {name: [place.text(each) for each in values] for name, values in arns.items()}
+        return holds({**condition, "ArnLike": resolved} if arns else condition, context)
+
+    return any(
+        action in listed(statement["Action"])
+        and any(f"/{key.partition('/')[0]}/*" in json.dumps(each) for each in listed(statement["Resource"]))
+        and met(statement["Condition"])
+        for statement in policy
+        if statement.get("Sid") in {"WriteOnce", "NeverDelete"}
+    )
+
+
+WHOLE, PART = ({"s3:ObjectCreationOperation": whole} for whole in ("true", "false"))
+ABSENT_ONLY = {"s3:if-none-match": "*", **WHOLE}
+
+
+@pytest.mark.parametrize("key", [*WRITTEN_ONCE, "lake/dt=2026-11-24/hour=13/a.parquet"])
+@pytest.mark.parametrize("caller", ["-data-RolesOperator1-X", "-pipeline-CompactorRole1-X", "-api-ApiRole1-X"])
+def test_no_role_of_the_stage_replaces_or_deletes_money_and_what_proves_it(key: str, caller: str) -> None:
+    role = f"{ROLE}{caller}"
+    assert denied("s3:PutObject", key, role, WHOLE)
+    assert not denied("s3:PutObject", key, role, ABSENT_ONLY)
+    # Parts of an upload have no condition; the request that completes it has.
+    assert not denied("s3:PutObject", key, role, PART)
+    assert denied("s3:DeleteObject", key, role, {})
+    assert denied("s3:DeleteObjectVersion", key, role, {})
+    for action in ("s3:PutObject", "s3:DeleteObject", "s3:DeleteObjectVersion"):
+        # Who deploys may empty the bucket and copy objects back.
+        assert not denied(action, key, f"{ROLE}-deployer", WHOLE)
+        assert not denied(action, "staging/2026-11-24/0123.parquet", role, WHOLE)
+        assert not denied(action, "rated/2026-11/days/0.json", role, WHOLE)
+
+
+@pytest.mark.parametrize("stage", ["prod", "metering-sixteen"])
+def test_generated_role_names_are_met_although_iam_cuts_the_name_of_the_stack(stage: str) -> None:
+    template = Template.from_stack(app_of(StageConfig.load(stage, like="prod"))[1].data)
+    [policy] = template.find_resources("AWS::S3::BucketPolicy").values()
+    [statement] = [s for s in policy["Properties"]["PolicyDocument"]["Statement"] if s.get("Sid") == "NeverDelete"]
+    patterns = [Place().text(each) for each in statement["Condition"]["ArnLike"]["aws:PrincipalArn"]]
+    cut = f"metering-{stage}-pipeline"[:24]
+    assert any(holds({"ArnLike": {"x": each}}, {"x": f"{ROLE[:31]}{cut}-AggregatorRole-1ABC"}) for each in patterns)
+
+
+def test_copies_go_to_a_bucket_of_the_region_and_deletions_do_not() -> None:
+    properties = bucket_of("prod", '{"replicate_to": "acme-copy-{region}"}')
+    rules = properties["ReplicationConfiguration"]["Rules"]
+    assert {rule["Filter"]["Prefix"] for rule in rules} == {
+        "closed/", "invoices/", "lake/", "ledger/", "markers/", "notes/", "organization/", "prices/",
+    }  # fmt: skip
+    assert {Place().text(rule["Destination"]["Bucket"]) for rule in rules} == {"arn:aws:s3:::acme-copy-eu-west-1"}
+    assert {(rule["Status"], rule["DeleteMarkerReplication"]["Status"]) for rule in rules} == {("Enabled", "Disabled")}
+    assert len({rule["Priority"] for rule in rules}) == len(rules)
+    assert "ReplicationConfiguration" not in bucket_of("prod")
+    assert "ReplicationConfiguration" not in bucket_of("local", '{"replicate_to": "a-{region}", "versioned": true}')
+
+
+@pytest.mark.parametrize(("settings", "words"), [
+    ({"replicate_to": "acme-copy"}, "two regions"),
+    ({"replicate_to": "a-{region}", "versioned": False}, "versions"),
+    ({"replicate_to": "arn:aws:s3:::a-{region}"}, "replicate_to"),
+])  # fmt: skip
+def test_a_copy_that_would_not_work_is_refused(settings: dict[str, object], words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        StageConfig.load("prod", settings)
 
 
 @pytest.mark.parametrize("stage", STAGE_NAMES)

@@ -373,6 +373,7 @@ def test_a_stage_can_be_opened_again_since_the_data_stack_stays_as_it_is(stage: 
 _PRODS: list[dict[str, Any]] = [
     {"api": True}, DOMAIN, REGISTERED, {"rollout_project": True},
     {"tracing": True, "trusted_accounts": ["210987654321"], "architecture": "x86_64"},
+    {"replicate_to": "acme-copy-{region}"},
 ]  # fmt: skip
 _EACH: list[dict[str, Any]] = [{}, {"log_sources": SOURCES}]
 

@@ -21,6 +21,7 @@ def _one_holds(operator: str, actual: str | None, expected: list[str]) -> bool:
         "StringEquals": False,
         "StringLike": False,
         "ArnLike": False,
+        "Bool": False,
         "StringLikeIfExists": True,
         "ForAllValues:StringLike": True,
         "StringNotEquals": True,
