@@ -50,6 +50,9 @@ STORED_ITEMS_USD_GB_MONTH: Mapping[str, Decimal] = {
 }
 """Prices of a GB of items for a month."""
 
+RESTORE_USD_GB = Decimal("0.15")
+"""Price of restoring a GB of items to a new table."""
+
 FLOW_LOG_USD: Mapping[str, Decimal] = {
     "delivery to S3, first 10 TB a month": Decimal("0.25"),
     "conversion to Parquet (not confirmed)": Decimal("0.035"),

@@ -14,7 +14,7 @@ from metering.adapters.aws.doctor import AthenaClient, AthenaEngine, AwsFacts, A
 from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.runtime import SystemClock
 from metering.adapters.aws.session import Clients, assumed, caller_arn
-from metering.adapters.aws.stacks import read_outputs
+from metering.adapters.aws.stacks import functions_outputs, read_outputs
 from metering.errors import MeteringError
 from metering.fleet import steps
 from metering.fleet.ports import RegionStacks, own_release
@@ -70,6 +70,7 @@ def doctor_bench(region: RegionConnection, *, thorough: bool) -> Bench:
             bucket=names.data_bucket,
             tables=tables,
             rollout=RegionStacks.of(region.stage).rollout,
+            functions=lambda: _function_names(clients, region.stage),
             logs=lambda: region.function_logs,
             account=lambda: probe.AwsAccount(clients.account, custom_endpoint=clients.access.custom_endpoint),
             states=lambda: LedgerRegionStates(lambda: region.items).everything(),
@@ -135,6 +136,10 @@ def _as_role(clients: Clients, role_arn: str, role: str) -> Callable[[], Clients
             return assumed(clients, role_arn)
 
     return assume
+
+
+def _function_names(clients: Clients, stage: str) -> list[str]:
+    return [name for output, name in functions_outputs(clients, stage).items() if output.endswith("FunctionName")]
 
 
 def _bucket_of(clients_of: Callable[[], Clients], bucket: str) -> Callable[[], ObjectStore]:

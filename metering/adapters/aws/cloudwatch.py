@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import ClientError
 
 from metering.adapters.aws.errors import is_unknown_call, translated
-from metering.adapters.aws.stacks import read_outputs
-from metering.errors import OperationFailedError, SettingsError, UnavailableError
-from metering.fleet.ports import RegionStacks
+from metering.adapters.aws.stacks import functions_outputs
+from metering.errors import OperationFailedError, UnavailableError
 from metering.operations import alarms
 from metering.operations.logged_errors import AlarmState, LoggedLine
 
@@ -129,8 +128,7 @@ def log_groups(clients: session.Clients, stage: str) -> dict[str, str]:
         OperationFailedError: The stack's version has no outputs for the log groups.
         SettingsError: The stack does not exist.
     """
-    stacks = RegionStacks.of(stage)
-    outputs = {**read_outputs(clients, stacks.pipeline), **_outputs_if_there(clients, stacks.api)}
+    outputs = functions_outputs(clients, stage)
     groups = {_function(name.removesuffix(_OUTPUT)): group for name, group in outputs.items() if name.endswith(_OUTPUT)}
     if not groups:
         raise OperationFailedError(
@@ -138,13 +136,6 @@ def log_groups(clients: session.Clients, stage: str) -> dict[str, str]:
             f"Deploy it again: metering region add {clients.access.region} --redeploy --stage {stage}",
         )
     return groups
-
-
-def _outputs_if_there(clients: session.Clients, stack: str) -> dict[str, str]:
-    try:
-        return read_outputs(clients, stack)
-    except SettingsError:
-        return {}
 
 
 def _function(construct: str) -> str:

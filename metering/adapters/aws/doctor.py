@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, WaiterError
 
-from metering.adapters.aws import items, objects, probe, stacks
+from metering.adapters.aws import items, objects, probe, restoring, stacks
 from metering.adapters.aws.errors import error_code, is_denied, is_unknown_call, unavailable
 from metering.adapters.aws.queues import SqsQueue
 from metering.errors import OperationFailedError, SettingsError, UnavailableError
@@ -17,6 +17,7 @@ from metering.fleet.regions import Phase, RegionState
 from metering.hours import hour_label
 from metering.metric_names import NAMESPACE
 from metering.operations.doctor import bench
+from metering.stores.objects import STAGING_PREFIX
 from metering.stores.writes import Table
 from metering.usage.totals import Total
 
@@ -147,6 +148,8 @@ _LISTED = "after-call.s3.ListObjectsV2"
 _MOST_BUILDS = 20
 # Opt-in status of a region that the account has explicitly enabled (account API reference).
 _OPTED_IN = "ENABLED"
+# Variable of the functions' environment.
+_LEDGER = "METERING_LEDGER_TABLE"
 
 
 class AwsFacts:
@@ -154,6 +157,7 @@ class AwsFacts:
 
     Args:
         rollout: Name of the stack with the CodeBuild project for region builds.
+        functions: Returns the names of the stage's functions.
         states: Returns the region states in this region's ledger.
     """
 
@@ -164,6 +168,7 @@ class AwsFacts:
         bucket: str,
         tables: Mapping[Table, str],
         rollout: str,
+        functions: Callable[[], Sequence[str]],
         logs: Callable[[], cloudwatch.CloudWatchFunctionLogs],
         account: Callable[[], ports.Account],
         states: Callable[[], Sequence[RegionState]],
@@ -172,6 +177,7 @@ class AwsFacts:
         self._bucket = bucket
         self._tables = tables
         self._rollout = rollout
+        self._functions = functions
         self._logs = logs
         self._account = account
         self._states = states
@@ -212,6 +218,41 @@ class AwsFacts:
                 ServiceCode=probe.TABLE_WRITES.service, QuotaCode=probe.TABLE_WRITES.code
             )
         return int(answer["Quota"]["Value"])
+
+    def restore_window(self) -> tuple[int, int] | None:
+        if self._clients.access.custom_endpoint:
+            raise bench.CannotAskError("an emulator has no restore points")
+        with asking():
+            return self._restorable().window(self._tables[Table.LEDGER])
+
+    def ledger_bytes(self) -> int:
+        with asking():
+            return self._restorable().size(self._tables[Table.LEDGER])[1]
+
+    def _restorable(self) -> restoring.DynamoDbTables:
+        return restoring.DynamoDbTables(self._clients, like=self._tables[Table.LEDGER], retained=True)
+
+    def noncurrent_days(self) -> int | None:
+        with asking():
+            rules = self._clients.s3.get_bucket_lifecycle_configuration(Bucket=self._bucket).get("Rules", [])
+        return min(
+            (
+                rule["NoncurrentVersionExpiration"].get("NoncurrentDays", 0)
+                for rule in rules
+                if rule["Status"] == "Enabled"
+                and "NoncurrentVersionExpiration" in rule
+                and STAGING_PREFIX.startswith(rule.get("Filter", {}).get("Prefix", rule.get("Prefix", "")))
+            ),
+            default=None,
+        )
+
+    def other_ledgers(self) -> Mapping[str, str]:
+        found: dict[str, str] = {}
+        with asking():
+            for name in self._functions():
+                described = self._clients.lambda_.get_function_configuration(FunctionName=name)
+                found[name] = described.get("Environment", {}).get("Variables", {}).get(_LEDGER, "")
+        return {name: table for name, table in found.items() if table not in {"", self._tables[Table.LEDGER]}}
 
     def cold_starts_ms(self, *, since_s: int) -> Mapping[str, int]:
         with asking():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -84,3 +85,17 @@ def read_outputs(clients: Clients, name: str) -> dict[str, str]:
         raise
     stack = answer["Stacks"][0]
     return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
+
+
+def functions_outputs(clients: Clients, stage: str) -> dict[str, str]:
+    """Outputs of the stacks with functions: the pipeline's, and the API's if there is one.
+
+    Raises:
+        SettingsError: The pipeline's stack does not exist.
+        UnavailableError: The region does not answer.
+    """
+    names = RegionStacks.of(stage)
+    found = read_outputs(clients, names.pipeline)
+    with suppress(SettingsError):
+        found |= read_outputs(clients, names.api)
+    return found

@@ -116,6 +116,18 @@ class Facts(Protocol):
     def table_quota_per_s(self) -> int:
         """Account quota of write units per second for one table."""
 
+    def restore_window(self) -> tuple[int, int] | None:
+        """Earliest and latest second to which the ledger can be restored; None without point-in-time recovery."""
+
+    def ledger_bytes(self) -> int:
+        """Size of the ledger, which DynamoDB updates every six hours."""
+
+    def noncurrent_days(self) -> int | None:
+        """Days for which the bucket keeps a version of a deleted staging object; None if no rule ends them."""
+
+    def other_ledgers(self) -> Mapping[str, str]:
+        """Tables that functions work with in place of the stage's ledger, by the function's name."""
+
     def cold_starts_ms(self, *, since_s: int) -> Mapping[str, int]:
         """Slowest cold start of each function since `since_s`, by function name."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metering.errors import ObjectMissingError, ThrottledError, TransactionCanceledError, UnavailableError
-from metering.hours import hour_label
+from metering.hours import hour_label, rfc3339
 from metering.intake.envelopes import drop_batch_id
 from metering.ledger.markers import Marker, marker_key
 from metering.ledger.notes.checks import doctor_item, doctor_key
@@ -31,10 +31,11 @@ from metering.operations.doctor.bench import (
     record,
     unknown,
 )
+from metering.operations.own_costs import RESTORE_USD_GB
 from metering.stores import clock
 from metering.stores.objects import DOCTOR_PREFIX, DROP_PREFIX, LAKE_PREFIX, ObjectStore
 from metering.stores.writes import Absent, Delete, Item, ItemStore, Key, Put, Table, Update, key_of
-from metering.units import DAY_S, HOUR_S, KIB, MIB
+from metering.units import DAY_S, GIB, HOUR_S, KIB, MIB
 
 if TYPE_CHECKING:
     from metering.stores.queues import Queue, ReceivedMessage
@@ -534,6 +535,53 @@ def _markers(bench: Bench, names: list[str]) -> list[Marker]:
     return list(found.values())
 
 
+# Longest time to which DynamoDB restores a table (developer guide, point-in-time recovery).
+RESTORE_POINT_DAYS = 35
+# DynamoDB promises no time for its copy, and says that it does not depend on the size alone.
+_COPY_HOURS = "1 to 10 hours"
+_DEPLOY = "Deploy the stage again."
+
+
+def restore_window(bench: Bench) -> Observation:
+    """Read the earliest and the latest time to which the ledger can be restored."""
+    window = bench.facts.restore_window()
+    if window is None:
+        return differs("point-in-time recovery of the ledger is off", f"Nothing can be restored. {_DEPLOY}")
+    return ok(f"from {rfc3339(window[0])} to {rfc3339(window[1])}")
+
+
+def versions_kept(bench: Bench) -> Observation:
+    """Compare the life of deleted versions with that of restore points: a restored ledger refers to such versions."""
+    if not bench.facts.bucket_is_versioned():
+        return unknown("the bucket keeps no versions", "A stage on AWS needs the setting versioned.")
+    days = bench.facts.noncurrent_days()
+    if days is not None and days < RESTORE_POINT_DAYS:
+        return differs(
+            f"deleted versions are kept for {days} days, and restore points for {RESTORE_POINT_DAYS}",
+            f"Restore to a time within {days} days only, or set noncurrent_days to {RESTORE_POINT_DAYS} and deploy.",
+        )
+    return ok(f"deleted versions are kept {'for ever' if days is None else f'for {days} days'}")
+
+
+def one_ledger(bench: Bench) -> Observation:
+    """Compare the ledger of each function with that of the data stack: they differ until a restore is deployed."""
+    others = bench.facts.other_ledgers()
+    if others:
+        saw = ", ".join(f"{name} works with {table}" for name, table in sorted(others.items()))
+        return differs(f"of another generation: {saw}", f"Finish the restore, if one is under way. {_DEPLOY}")
+    return ok("each function works with the ledger that the data stack names")
+
+
+def restore_cost(bench: Bench) -> Observation:
+    """Compute the cost of a restore of the whole ledger from the ledger's size."""
+    size = bench.facts.ledger_bytes()
+    usd = size * RESTORE_USD_GB / GIB
+    return ok(
+        f"DynamoDB's copy of {size / GIB:,.1f} GB: {usd:,.2f} USD (list price of us-east-1) and {_COPY_HOURS}; then "
+        "what was accepted since is adopted"
+    )
+
+
 CHECKS: tuple[Check, ...] = (
     Check(name="missing-key", question="Is a missing key 404 to each role?", look=missing_key),
     Check(name="large-put", question="Does an upload in parts keep to its condition?", look=large_put),
@@ -551,5 +599,9 @@ CHECKS: tuple[Check, ...] = (
     Check(name="redrive", question="Is a redriven message sent anew?", look=redriven),
     Check(name="cold-starts", question="Does each function start in time?", look=cold_starts),
     Check(name="alarm", question="Does an alarm arrive?", thorough=True, look=alarm_arrives),
+    Check(name="restore-window", question="To which times can the ledger be restored?", look=restore_window),
+    Check(name="versions-kept", question="Does the bucket keep what a restored ledger needs?", look=versions_kept),
+    Check(name="one-ledger", question="Do all functions work with the stage's ledger?", look=one_ledger),
+    Check(name="restore-cost", question="What would a restore take today?", look=restore_cost),
     Check(name="region-built", question="Was a region built without people?", look=region_built),
 )  # fmt: skip

@@ -21,7 +21,7 @@ from metering.operations.doctor.bench import (
 )
 from metering.operations.logged_errors import LoggedLine
 from metering.stores.writes import Action, ItemStore, Put, Table
-from metering.units import DAY_S, HOUR_S
+from metering.units import DAY_S, GIB, HOUR_S
 from metering.usage.totals import Total
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.items import MemoryItemStore
@@ -81,6 +81,9 @@ class World:
     regions: list[BuiltRegion] = field(
         default_factory=lambda: [BuiltRegion(name="ap-east-1", ready=True, opted_in=True)]
     )
+    window: tuple[int, int] | None = (NOW_MS // 1000 - 35 * DAY_S, NOW_MS // 1000 - 300)
+    version_days: int | None = 35
+    other_ledgers: dict[str, str] = field(default_factory=dict)
     builds: list[str] = field(default_factory=lambda: ["SUCCEEDED"])
     logged: list[str] = field(default_factory=lambda: ["Task timed out after 900.00 seconds"])
     lake_hour: tuple[int, Total] | None = (HOUR, Total(500, 5))
@@ -196,6 +199,18 @@ class Parts:
 
     def table_quota_per_s(self) -> int:
         return self.world.quota
+
+    def restore_window(self) -> tuple[int, int] | None:
+        return self.world.window
+
+    def ledger_bytes(self) -> int:
+        return 100 * GIB
+
+    def noncurrent_days(self) -> int | None:
+        return self.world.version_days
+
+    def other_ledgers(self) -> Mapping[str, str]:
+        return self.world.other_ledgers
 
     def cold_starts_ms(self, *, since_s: int) -> Mapping[str, int]:
         assert since_s < self.world.clock.now_ms() // 1000

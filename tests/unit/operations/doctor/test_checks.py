@@ -77,6 +77,13 @@ def test_a_check_tidies_up_what_it_made(name: str) -> None:
     assert all(pk.startswith(partition_of_batch("")) for pk in left)
 
 
+def test_a_restore_says_its_window_its_versions_and_its_cost() -> None:
+    assert seen(World(), "restore-window").saw == "from 2026-10-14T11:06:40Z to 2026-11-18T11:01:40Z"
+    assert seen(World(version_days=None), "versions-kept").saw == "deleted versions are kept for ever"
+    # 100 GB at 0.15 USD.
+    assert seen(World(), "restore-cost").saw.startswith("DynamoDB's copy of 100.0 GB: 15.00 USD")
+
+
 def faulty(**faults: Callable[..., object]) -> World:
     """A region with a faulty bucket; each fault replaces a method, and gets that method as first argument."""
     world = World()
@@ -179,6 +186,9 @@ DIFFERENT: list[tuple[str, Callable[[], World], str]] = [
     ("redrive", lambda: World(redrive_renews=False), "keeps its first time"),
     ("cold-starts", lambda: World(starts={"canary": 10_000, "watch": 9_999}), "canary 10.0 s"),
     ("alarm", lambda: World(alarms_arrive=False), "did not reach the topic of page"),
+    ("restore-window", lambda: World(window=None), "is off"),
+    ("versions-kept", lambda: World(version_days=34), "34 days, and restore points for 35"),
+    ("one-ledger", lambda: World(other_ledgers={"watch": "ledger-1"}), "watch works with ledger-1"),
     ("region-built", lambda: World(builds=["FAILED", "SUCCEEDED"]), "failed"),
 ]
 
@@ -192,6 +202,7 @@ def test_what_differs_is_said_with_what_to_do(name: str, world: Callable[[], Wor
 
 
 UNKNOWN: list[tuple[str, Callable[[], World], str]] = [
+    ("versions-kept", lambda: World(versioned=False), "keeps no versions"),
     ("missing-key", lambda: World(stranger_lists=True), "does not tell apart"),
     ("missing-key", lambda: World(roles={"reader": "may not", "operator": "may not"}), "may not"),
     ("racing", World, "no conflict"),
@@ -244,7 +255,7 @@ def test_batches_without_a_verdict_are_counted(monkeypatch: pytest.MonkeyPatch) 
 
 def test_each_check_can_come_to_each_verdict_that_its_question_has() -> None:
     """Check that every listed check can fail."""
-    alone = {"receives"}
+    alone = {"receives", "restore-cost"}
     assert {name for name, _, _ in DIFFERENT} | alone == set(NAMES)
 
 
@@ -291,6 +302,6 @@ def test_what_costs_money_or_pages_people_is_not_done_unasked() -> None:
 
 
 def test_names_are_distinct_and_questions_are_questions() -> None:
-    assert len(set(NAMES)) == len(NAMES) == 17
+    assert len(set(NAMES)) == len(NAMES) == 21
     assert all(check.question.endswith("?") for check in CHECKS)
     assert HOUR % 3600 == 0

@@ -1,7 +1,7 @@
 """How the doctor reads AWS's responses, and cleans up its resources after a failed call."""
 
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -49,13 +49,18 @@ def test_an_answer_is_no_right_no_call_or_a_refusal(error: Exception, kind: type
 
 
 def facts_of(
-    clients: Any = None, *, states: tuple[RegionState, ...] = (), listed: tuple[ListedRegion, ...] = ()
+    clients: Any = None,
+    *,
+    states: tuple[RegionState, ...] = (),
+    listed: tuple[ListedRegion, ...] = (),
+    functions: tuple[str, ...] = (),
 ) -> AwsFacts:
     return AwsFacts(
         clients,
         bucket="data",
         tables={Table.LEDGER: "ledger", Table.USAGE: "usage"},
         rollout="metering-prod-rollout",
+        functions=lambda: functions,
         logs=cast("Any", lambda: SimpleNamespace(slowest_starts_ms=lambda *, from_s: {"watch": from_s})),
         account=cast("Any", lambda: SimpleNamespace(regions=lambda: listed)),
         states=lambda: states,
@@ -105,6 +110,49 @@ def test_a_table_takes_what_it_says_and_nothing_is_made_up() -> None:
         assert facts.writes_per_s(Table.USAGE) == 12_000
         with pytest.raises(CannotAskError, match="does not say"):
             facts.writes_per_s(Table.USAGE)
+
+
+def test_restore_points_are_those_of_the_ledger() -> None:
+    dynamodb = client("dynamodb")
+    ends = {"EarliestRestorableDateTime": NOON, "LatestRestorableDateTime": NOON + timedelta(days=35)}
+    with Stubber(dynamodb) as stubs:
+        for found in ({"PointInTimeRecoveryStatus": "ENABLED", **ends}, {"PointInTimeRecoveryStatus": "DISABLED"}):
+            answer = {"ContinuousBackupsStatus": "ENABLED", "PointInTimeRecoveryDescription": found}
+            stubs.add_response(
+                "describe_continuous_backups", {"ContinuousBackupsDescription": answer}, {"TableName": "ledger"}
+            )
+        stubs.add_response("describe_table", {"Table": {"TableSizeBytes": 7}}, {"TableName": "ledger"})
+        facts = facts_of(SimpleNamespace(dynamodb=dynamodb, access=SimpleNamespace(custom_endpoint=False)))
+        noon_s = int(NOON.timestamp())
+        assert facts.restore_window() == (noon_s, noon_s + 35 * 86_400)
+        assert facts.restore_window() is None
+        assert facts.ledger_bytes() == 7
+    with pytest.raises(CannotAskError, match="no restore points"):
+        facts_of(SimpleNamespace(access=SimpleNamespace(custom_endpoint=True))).restore_window()
+
+
+def test_versions_of_staging_live_as_the_shortest_rule_says(s3: Stubbed) -> None:
+    def rule(days: int, prefix: str = "", status: str = "Enabled") -> dict[str, object]:
+        noncurrent = {"NoncurrentVersionExpiration": {"NoncurrentDays": days}}
+        return {"Status": status, "Filter": {"Prefix": prefix}, **noncurrent}
+
+    ingest = {"Status": "Enabled", "Filter": {"Prefix": "ingest/"}, "Expiration": {"Days": 1}}
+    rules = [rule(35), rule(1, "doctor/"), rule(2, status="Disabled"), ingest]
+    s3[1].add_response("get_bucket_lifecycle_configuration", {"Rules": rules})
+    s3[1].add_response("get_bucket_lifecycle_configuration", {"Rules": [ingest]})
+    facts = facts_of(SimpleNamespace(s3=s3[0]))
+    assert facts.noncurrent_days() == 35
+    assert facts.noncurrent_days() is None
+
+
+def test_a_function_that_works_with_another_ledger_is_named() -> None:
+    tables = {"watch": {"METERING_LEDGER_TABLE": "ledger"}, "canary": {"METERING_LEDGER_TABLE": "ledger-1"}, "log": {}}
+
+    def described(FunctionName: str) -> dict[str, object]:  # noqa: N803  # the SDK's
+        return {"Environment": {"Variables": tables[FunctionName]}}
+
+    clients = SimpleNamespace(lambda_=SimpleNamespace(get_function_configuration=described))
+    assert facts_of(clients, functions=tuple(tables)).other_ledgers() == {"canary": "ledger-1"}
 
 
 def test_the_quota_is_that_of_a_table_on_demand() -> None:
