@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.emulator
 # Behaviour that the service depends on, and that all emulators share with AWS.
-SURE = {"large-put", "cancel-reasons", "dropped-object", "receives", "alarm"}
+SURE = {"large-put", "cancel-reasons", "dropped-object", "receives", "alarm", "one-ledger", "restore-cost"}
 # Behaviour that no emulator can reproduce.
-BLIND = {"region-built", "athena", "cold-starts"}
+BLIND = {"region-built", "athena", "cold-starts", "restore-window", "versions-kept"}
 TIMEOUT_S = 500
 
 
