@@ -25,7 +25,6 @@ from metering.stores.objects import (
     LAKE_PREFIX,
     LOG_PARTS_PREFIX,
     MARKERS_PREFIX,
-    NOTES_PREFIX,
     ORGANIZATION_PREFIX,
     PLANS_PREFIX,
     PRICES_PREFIX,
@@ -35,6 +34,7 @@ from metering.stores.objects import (
     RUNS_PREFIX,
     STAGING_PREFIX,
     SUMMARIES_PREFIX,
+    notes_prefix,
 )
 from metering.units import MINUTE_S
 
@@ -269,7 +269,7 @@ def _grant_biller(function: MeteringFunction, data: DataStack) -> None:
         role, RUNS_PREFIX, SUMMARIES_PREFIX, LAKE_PREFIX, RATED_PREFIX, PRICES_PREFIX, ORGANIZATION_PREFIX
     )
     # Each alert of a budget is also put below `notes/`, so that a restored ledger does not give the alert again.
-    data.data.grant_write(role, RATED_PREFIX, NOTES_PREFIX)
+    data.data.grant_write(role, RATED_PREFIX, notes_prefix(ALERTS_PK))
     data.data.grant_delete(role, RATED_PREFIX)
     data.topics.grant_publish(role)
 

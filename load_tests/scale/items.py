@@ -80,8 +80,9 @@ class ComputedItems:
         computed = self._computed(table, pk, sk_from, sk_to, descending=descending)
         return self._paged("query", self._merged(table, pk, computed, sk_from, sk_to, descending=descending))
 
-    def scan(self, table: Table, *, part: int = 0, parts: int = 1) -> Iterator[Item]:
-        return self._paged("scan", self._everything(table, part, parts))
+    def scan(self, table: Table, *, part: int = 0, parts: int = 1, prefixes: Sequence[str] = ()) -> Iterator[Item]:
+        found = self._everything(table, part, parts)
+        return self._paged("scan", (item for item in found if str(item["pk"]).startswith(tuple(prefixes or ("",)))))
 
     def peek(self, table: Table, key: Key) -> Item | None:
         """Return an item without counting a call."""

@@ -8,10 +8,10 @@ from enum import StrEnum
 from threading import Lock
 from typing import Annotated, NamedTuple
 
+from metering.ledger.partitions import REGIONS
 from metering.stores.codec import Fields, Form, SortKey, StoredItem
 from metering.stores.writes import ItemStore, Key, Put, Table, read_note
 
-REGIONS_PK = "G"
 # Functions with a reserved concurrency of one, since two executions would do the same work twice.
 ALONE_FUNCTIONS = ("compactor", "rollup", "reconciler", "biller")
 # Functions with an instance per shard of the stage.
@@ -142,7 +142,7 @@ class RegionState(StoredItem):
 
 def region_key(region: str) -> Key:
     """Key of the item with a region's state."""
-    return Key(REGIONS_PK, region)
+    return Key(REGIONS, region)
 
 
 def waves(
@@ -207,7 +207,7 @@ class LedgerRegionStates:
         store = self._store()
         if store is None:
             return list(self._unsaved.values())
-        return [RegionState.from_item(item) for item in store.query(Table.LEDGER, REGIONS_PK)]
+        return [RegionState.from_item(item) for item in store.query(Table.LEDGER, REGIONS)]
 
     def _store(self) -> ItemStore | None:
         if self._found is None:

@@ -23,6 +23,7 @@
 | `W#budget-alerts`| alerts of budgets, one a period and threshold        | `notes/money`                     |
 | `W#producers`   | registered producers: they never expire               | `notes/access`                    |
 | `W#deed-<month>`| deeds of people, the audit trail: never expires       | `notes/deeds`                     |
+| `G`             | in the home region, the states of all regions         | `fleet/regions`                   |
 """
 
 BATCH = "B#"
@@ -36,3 +37,4 @@ MONTH = "T#"
 INVOICES = "I#"
 TOKENS = "K#"
 NOTE = "W#"
+REGIONS = "G"

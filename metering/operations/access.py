@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from metering.errors import ConditionFailedError, OperationFailedError
@@ -13,7 +13,7 @@ from metering.intake.senders import MAX_NAME_CHARS, is_producer_name, role_of
 from metering.ledger import markers
 from metering.ledger.notes import access
 from metering.ledger.notes.checks import CANARY_PK, CanaryRun, canary_batch_id
-from metering.stores.writes import Absent, AllOf, Delete, Equals, Exists, ItemStore, Put, Table, Update, read_note
+from metering.stores.writes import Absent, AllOf, Delete, Equals, Exists, ItemStore, Put, Table, read_note
 from metering.units import DAY_S
 
 if TYPE_CHECKING:
@@ -328,16 +328,15 @@ class TokenBook:
             UnavailableError: The ledger did not answer.
         """
         found = self.find(token_id)
-        change = Update(
-            table=Table.LEDGER,
-            key=found.key,
-            set={"revoked_by": revoked_by, "revoked_s": max(1, self.clock.now_ms() // 1000)},
-            condition=AllOf((Exists(), Equals(attribute="revoked_s", value=0))),
-        )
+        if found.revoked_s:
+            return found
+        revoked = replace(found, revoked_by=revoked_by, revoked_s=max(1, self.clock.now_ms() // 1000))
+        unrevoked = AllOf((Exists(), Equals(attribute="revoked_s", value=0)))
         try:
-            return access.StoredToken.from_item(self.items.update(change))
+            self.items.put(Put(table=Table.LEDGER, item=revoked.to_item(), condition=unrevoked))
         except ConditionFailedError:
             return self.find(found.token_id)
+        return revoked
 
 
 def token_problems(*, role: access.Role, accounts: Collection[str] | None, life_s: int, label: str) -> list[str]:

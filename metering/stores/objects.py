@@ -7,6 +7,7 @@ import io
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Protocol
+from urllib.parse import quote
 
 from metering.hours import date_of, hour_label, parse_hour
 
@@ -188,6 +189,7 @@ PREFIXES = (
     WITHDRAWN_PREFIX,
 )
 
+_SAFE_CHARS = 200
 _STAGING_SUFFIX = ".parquet"
 _RECORDS_SUFFIX = ".ndjson"
 
@@ -237,6 +239,22 @@ def summary_key(lake_file: str) -> str:
 def markers_key(lake_file: str) -> str:
     """Key of the markers beside a lake file: `markers/dt=2026-11-24/hour=13/….ndjson.gz`, for the file `lake/…`."""
     return f"{MARKERS_PREFIX}{lake_file.removeprefix(LAKE_PREFIX).removesuffix('.parquet')}.ndjson.gz"
+
+
+def notes_prefix(partition: str) -> str:
+    """Prefix of the lines about notes of a partition of the ledger: `notes/producers/`."""
+    return f"{NOTES_PREFIX}{_safe(partition.rpartition('#')[2])}/"
+
+
+def note_key(partition: str, sort_key: str, now_ms: int, token: str) -> str:
+    """Key of a line: `notes/producers/edge/001796083200000-1a2b3c4d.json`, with the beginning of a random token."""
+    return f"{notes_prefix(partition)}{_safe(sort_key)}/{now_ms:015d}-{token[:8]}.json"
+
+
+def _safe(text: str) -> str:
+    # A key has at most 1,024 bytes, and quoting makes a text up to three times as long.
+    quoted = quote(text, safe="")
+    return quoted if len(quoted) <= _SAFE_CHARS else f"{quoted[:_SAFE_CHARS]}-{_text_digest(text)}"
 
 
 def hour_of_lake_key(key: str) -> int | None:

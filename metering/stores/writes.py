@@ -190,13 +190,14 @@ class ItemStore(Protocol):
         Pages are read lazily, while the caller iterates.
         """
 
-    def scan(self, table: Table, *, part: int = 0, parts: int = 1) -> Iterator[Item]:
+    def scan(self, table: Table, *, part: int = 0, parts: int = 1, prefixes: Sequence[str] = ()) -> Iterator[Item]:
         """All items of the table or of one part of it, unordered. For verification and repair, never in the hot path.
 
         Args:
             table: The table.
             part: Number of the part, from 0. An item is always in the same part.
             parts: Number of parts that the table is divided into.
+            prefixes: Return only items whose `pk` begins with one of these. The whole part is read, but not sent.
         """
 
     def put(self, action: Put) -> None:

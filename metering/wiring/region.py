@@ -14,6 +14,7 @@ from metering.adapters.aws.queues import SqsQueue, SqsQueueFacts
 from metering.adapters.aws.session import Clients
 from metering.errors import MeteringError, SettingsError
 from metering.ledger.format_version import check_format, check_readable, remember_format
+from metering.ledger.notes.written import WritingDown
 from metering.ledger.usage.kinds import KindNames
 from metering.settings import ApiSettings, Settings
 from metering.stores.writes import ItemStore, Table
@@ -68,7 +69,7 @@ class RegionPorts:
         return runtime.SystemEntropy()
 
     @cached_property
-    def items(self) -> DynamoDbItemStore:
+    def items(self) -> ItemStore:
         """The two tables. The first use checks the data's format and generation.
 
         Raises:
@@ -116,11 +117,16 @@ class RegionPorts:
         )
 
 
-def open_ledger(clients: Clients, names: ResourceNames, check: Callable[[ItemStore], object]) -> DynamoDbItemStore:
+def open_ledger(clients: Clients, names: ResourceNames, check: Callable[[ItemStore], object]) -> ItemStore:
     """The two tables of a region, if `check` accepts their format."""
     items = DynamoDbItemStore(clients.dynamodb, {Table.LEDGER: names.ledger_table, Table.USAGE: names.usage_table})
     check(items)
-    return items
+    return WritingDown(
+        items=items,
+        objects=lambda: S3ObjectStore(clients.s3, names.data_bucket),
+        clock=runtime.SystemClock(),
+        entropy=runtime.SystemEntropy(),
+    )
 
 
 class Named(Protocol):

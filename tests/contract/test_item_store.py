@@ -396,6 +396,13 @@ def test_the_parts_of_a_scan_have_every_item_once(items: ItemStore, pk: str) -> 
     assert [one["pk"] for one in items.scan(LEDGER, part=2, parts=5)] == parts[2]
 
 
+def test_a_scan_by_prefixes_finds_only_their_items(items: ItemStore, pk: str) -> None:
+    for name in ("a/1", "a/2", "b", "c"):
+        put(items, f"{pk}/{name}", "1")
+    found = sorted(str(one["pk"]) for one in items.scan(LEDGER, prefixes=(f"{pk}/a", f"{pk}/c")))
+    assert found == [f"{pk}/a/1", f"{pk}/a/2", f"{pk}/c"]
+
+
 def test_a_query_can_see_half_of_a_transaction(items: ItemStore, pk: str) -> None:
     """A Query is many reads: it sees a concurrent transaction only in items after its current position."""
     for n in range(8):

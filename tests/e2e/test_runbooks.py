@@ -62,8 +62,8 @@ class DyingItems:
     ) -> Iterator[Item]:
         return self._items.query(table, pk, sk_from=sk_from, sk_to=sk_to, descending=descending)
 
-    def scan(self, table: Table, *, part: int = 0, parts: int = 1) -> Iterator[Item]:
-        return self._items.scan(table, part=part, parts=parts)
+    def scan(self, table: Table, *, part: int = 0, parts: int = 1, prefixes: Sequence[str] = ()) -> Iterator[Item]:
+        return self._items.scan(table, part=part, parts=parts, prefixes=prefixes)
 
     def put(self, action: Put) -> None:
         self._live()

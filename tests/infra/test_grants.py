@@ -137,7 +137,7 @@ def test_the_compactor_alone_deletes_and_never_in_the_lake() -> None:
     ("Canary", ["W#canary"], set()),
     ("Reconciler", ["W#source", "W#reconcile", "W#worklist"], {"audit/"}),
     ("Watch", ["W#watch", "W#complete", "W#figures"], set()),
-    ("Biller", ["W#biller", "W#budget-alerts"], {"rated/", "notes/"}),
+    ("Biller", ["W#biller", "W#budget-alerts"], {"rated/", "notes/budget-alerts/"}),
 ])  # fmt: skip
 def test_who_only_looks_puts_its_own_notes_alone(stage: str, name: str, own: list[str], kept: set[str]) -> None:
     grants = Grants(synthesised(stage), "pipeline", f"{name}Role")
@@ -148,7 +148,7 @@ def test_who_only_looks_puts_its_own_notes_alone(stage: str, name: str, own: lis
     assert grants.everything() & WRITES == {"dynamodb:PutItem"}
     assert not grants.actions(USAGE_TABLE) & WRITES
     assert grants.prefixes("s3:PutObject") == kept
-    assert grants.prefixes("s3:DeleteObject") == kept - {"audit/", "notes/"}
+    assert grants.prefixes("s3:DeleteObject") == kept - {"audit/", "notes/budget-alerts/"}
 
 
 def test_who_writes_what_cannot_be_derived_also_puts_it_below_notes_and_nobody_deletes_it() -> None:

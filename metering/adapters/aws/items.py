@@ -423,10 +423,14 @@ class DynamoDbItemStore:
             if item["sk"] != sk_to:
                 yield item
 
-    def scan(self, table: Table, *, part: int = 0, parts: int = 1) -> Iterator[Item]:
+    def scan(self, table: Table, *, part: int = 0, parts: int = 1, prefixes: Sequence[str] = ()) -> Iterator[Item]:
         request: ScanInputTypeDef = {"TableName": self._tables[table], "ConsistentRead": True}
         if parts > 1:
             request |= {"Segment": part, "TotalSegments": parts}
+        if prefixes:
+            named = {f":p{place}": prefix for place, prefix in enumerate(prefixes)}
+            request["FilterExpression"] = " OR ".join(f"begins_with(pk, {name})" for name in named)
+            request["ExpressionAttributeValues"] = to_attributes(named)
         return _items_of("dynamodb.Scan", partial(self._client.scan, **request))
 
     def put(self, action: Put) -> None:

@@ -185,8 +185,8 @@ class ProcessItems:
         seen = self._landing.seen(table, items, lambda key: key.pk == pk and sk_from <= key.sk < sk_to, descending)
         return self._one_by_one("items.query", seen)
 
-    def scan(self, table: Table, *, part: int = 0, parts: int = 1) -> Iterator[Item]:
-        return self._one_by_one("items.scan", self._store.scan(table, part=part, parts=parts))
+    def scan(self, table: Table, *, part: int = 0, parts: int = 1, prefixes: Sequence[str] = ()) -> Iterator[Item]:
+        return self._one_by_one("items.scan", self._store.scan(table, part=part, parts=parts, prefixes=prefixes))
 
     def put(self, action: Put) -> None:
         def apply() -> None:

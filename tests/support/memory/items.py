@@ -144,12 +144,15 @@ class MemoryItemStore:
             yield partition.items[sk]
             self.on_call("items.query.next")
 
-    def scan(self, table: writes.Table, *, part: int = 0, parts: int = 1) -> Iterator[writes.Item]:
+    def scan(
+        self, table: writes.Table, *, part: int = 0, parts: int = 1, prefixes: Sequence[str] = ()
+    ) -> Iterator[writes.Item]:
         self.on_call("items.scan")
         chosen = [
             partition
             for pk, partition in self._tables[table].items()
-            if parts == 1 or zlib.crc32(pk.encode()) % parts == part
+            if (parts == 1 or zlib.crc32(pk.encode()) % parts == part)
+            and (not prefixes or pk.startswith(tuple(prefixes)))
         ]
         for partition in chosen:
             for sk in list(partition.sort_keys):

@@ -1,6 +1,6 @@
 """Invalid items are reported, are never read as valid, and do not stop unrelated work."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -232,8 +232,8 @@ class _Watched(MemoryItemStore):
         self.queried.append(pk)
         return super().query(table, pk, sk_from=sk_from, sk_to=sk_to, descending=descending)
 
-    def scan(self, table: Table, *, part: int = 0, parts: int = 1) -> Iterator[Item]:
-        raise AssertionError((table, part, parts))
+    def scan(self, table: Table, *, part: int = 0, parts: int = 1, prefixes: Sequence[str] = ()) -> Iterator[Item]:
+        raise AssertionError((table, part, parts, prefixes))
 
 
 @pytest.mark.parametrize("threads", [1, 4])
