@@ -119,7 +119,7 @@ class RegionPorts:
 
 def open_ledger(clients: Clients, names: ResourceNames, check: Callable[[ItemStore], object]) -> ItemStore:
     """The two tables of a region, if `check` accepts their format."""
-    items = DynamoDbItemStore(clients.dynamodb, {Table.LEDGER: names.ledger_table, Table.USAGE: names.usage_table})
+    items = unwritten_ledger(clients, names)
     check(items)
     return WritingDown(
         items=items,
@@ -127,6 +127,11 @@ def open_ledger(clients: Clients, names: ResourceNames, check: Callable[[ItemSto
         clock=runtime.SystemClock(),
         entropy=runtime.SystemEntropy(),
     )
+
+
+def unwritten_ledger(clients: Clients, names: ResourceNames) -> DynamoDbItemStore:
+    """The two tables without a check and without lines in S3, for a restore: it puts what the lines say."""
+    return DynamoDbItemStore(clients.dynamodb, {Table.LEDGER: names.ledger_table, Table.USAGE: names.usage_table})
 
 
 class Named(Protocol):

@@ -227,13 +227,13 @@ class Biller:
         )
         alerts, judged = turn.alerts()
         unusual = [alert for region in regions for alert in turn.unusual(region, figures)]
-        made = sum(book.make(alert) for alert in (*alerts, *unusual))
+        made = sum(book.make(alert.as_sent() if figures.quiet else alert) for alert in (*alerts, *unusual))
         sent += book.send(since)
         turn.keep_positions(home.objects)
         months.summaries.keep()
         return (
             replace(result, budgets=judged, made=made, sent=len(sent), unusual=len(unusual), left_out=tuple(left_out)),
-            turn.figures(figures, book, since),
+            replace(turn.figures(figures, book, since), quiet=figures.quiet and kept.behind_s > 0),
         )
 
     def _figures(self, now_s: int) -> BillerFigures:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from metering.billing.payers import Organization
     from metering.stores import writes
     from metering.stores.clock import Clock, Retrier
+    from metering.stores.objects import ObjectStore
 
 _IMPORT = "Import a book that has them, or list them there as not sold: metering prices import FILE… Then run it again."
 _IMPORT_BESIDE = (
@@ -138,6 +139,30 @@ def unpriced_of(invoice: Invoice, book: PriceBook) -> Iterator[Obstacle]:
         yield no_price(Sold(each.service, each.usage_type), what, book)
 
 
+def issued_of(stored: Stored, issued_s: int) -> IssuedInvoice:
+    """The ledger's record of a document."""
+    invoice = stored.invoice
+    return IssuedInvoice(
+        billing_month=invoice.billing_month,
+        payer_id=invoice.payer_id,
+        month=invoice.month,
+        number=invoice.number,
+        kind=invoice.kind,
+        sha256=stored.sha256,
+        issued_s=issued_s,
+    )
+
+
+def issued_documents(objects: ObjectStore, issued_s: int) -> Iterator[IssuedInvoice]:
+    """Records of all documents in S3, as if each was issued now. For a ledger that has lost its own.
+
+    Raises:
+        LedgerCorruptError: A document cannot be read.
+    """
+    store = InvoiceStore(objects)
+    return (issued_of(each, issued_s) for month in store.months() for each in store.all_stored(month))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issued:
     """A document that counts.
@@ -231,17 +256,7 @@ class Issuer:
         Raises:
             LedgerCorruptError: Another document was issued under this number.
         """
-        invoice = stored.invoice
-        item = IssuedInvoice(
-            billing_month=invoice.billing_month,
-            payer_id=invoice.payer_id,
-            month=invoice.month,
-            number=invoice.number,
-            kind=invoice.kind,
-            sha256=stored.sha256,
-            issued_s=self.clock.now_ms() // 1000,
-        )
-        record_issued(self.items, self.retrier, item)
+        record_issued(self.items, self.retrier, issued_of(stored, self.clock.now_ms() // 1000))
 
     def is_issued(self, invoice: Invoice) -> bool:
         """Whether the ledger records a document as issued. Until then, the object in the bucket is unfinished."""

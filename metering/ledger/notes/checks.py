@@ -57,12 +57,12 @@ class DroppedObjects(codec.StoredItem):
         return len(self.lost) + self.more
 
 
-_DOCTOR = f"{NOTE}doctor"
+DOCTOR_PK = f"{NOTE}doctor"
 
 
 def doctor_key(name: str) -> Key:
     """Key of an item of one run of `metering doctor`."""
-    return Key(_DOCTOR, name)
+    return Key(DOCTOR_PK, name)
 
 
 def doctor_item(name: str, *, expires_s: int, filler: str = "") -> dict[str, Value]:

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from metering.errors import ConditionFailedError, LedgerCorruptError
 from metering.ledger import partitions
 from metering.ledger.partitions import NOTE
-from metering.stores.codec import AnyText, DecimalText, Fields, FromOne, SortKey, StoredItem, after, item_of, struct_of
+from metering.stores.codec import (
+    AnyText,
+    DecimalText,
+    Fields,
+    FromOne,
+    SortKey,
+    StoredItem,
+    Unwritten,
+    after,
+    item_of,
+    struct_of,
+)
 from metering.stores.writes import Absent, Item, ItemStore, Key, Put, Table, Value
 
 if TYPE_CHECKING:
@@ -89,6 +100,8 @@ class BillerFigures(StoredItem):
         crossed_s: Times at which the alerts of the last days were made.
         left_out: Regions that did not answer, so that their usage is missing from the figures.
         looked: Region -> last day that was checked for unusual usage, `2026-11-24`.
+        quiet: Whether thresholds that are crossed count as told, until all usage is counted. A restore without the old
+            ledger sets this, because the alerts before it are unknown.
         why: A sentence about what blocks the first of `blocked_months`; empty if no month is blocked.
     """
 
@@ -102,6 +115,7 @@ class BillerFigures(StoredItem):
     crossed_s: tuple[int, ...] = ()
     left_out: tuple[str, ...] = ()
     looked: Mapping[str, str] = field(default_factory=dict)
+    quiet: Annotated[bool, Unwritten(False)] = False
     why: str = ""
 
 

@@ -2,7 +2,7 @@
 
 Each write of such an item first puts a line with the whole item: `notes/<partition>/<sort key>/<time>-<random>.json`.
 So every such item of a ledger has a line, and a command that fails at the line has changed nothing. The line of a write
-that then fails is harmless: whoever asked for it was told that it may have been done, and asks again.
+that then fails is harmless: its caller got an error, and repeats the write.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ WRITTEN_DOWN = (
     f"{NOTE}log-ruling",
     REGIONS,
 )
-_DEEDS = f"{NOTE}deed-"
+DEEDS = f"{NOTE}deed-"
 _REMOVED = "removed"
 
 
 def is_written_down(pk: str) -> bool:
     """Whether each write of an item of this partition also puts a line."""
-    return pk in WRITTEN_DOWN or pk.startswith(_DEEDS)
+    return pk in WRITTEN_DOWN or pk.startswith(DEEDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +99,7 @@ class WritingDown:
 
 
 def newest_lines(objects: ObjectStore, *, threads: int) -> Iterator[tuple[Key, Item | None]]:
-    """Every key that has a line, with the item of its newest line; None if that says that the item was removed.
+    """Each key with a line, and the item of its newest line; None for a removed item.
 
     S3's time of a line decides, because a person's computer may have a wrong one; within a second, the name decides.
 

@@ -44,12 +44,12 @@ if TYPE_CHECKING:
 # would settle against the rows.
 
 
-_PK = "S#kinds"
+KIND_CAPS_PK = "S#kinds"
 
 
 def kind_cap_key(generation: int) -> Key:
     """Key of the item with the kind cap of a usage generation."""
-    return Key(_PK, str(generation))
+    return Key(KIND_CAPS_PK, str(generation))
 
 
 def known_kind_cap(items: ItemStore, generation: int) -> int | None:

@@ -94,6 +94,18 @@ def test_a_crossed_threshold_makes_one_alert_and_one_message() -> None:
     assert {alert.state for alert in world.alerts_made()} == {"sent"}
 
 
+def test_after_a_restore_without_the_old_ledger_passed_thresholds_are_not_told_again_but_later_ones_are() -> None:
+    world = crossing()
+    quiet = BillerFigures(first_s=1, finished_s=0, counted_s=0, quiet=True)
+    world.items.put(Put(table=Table.LEDGER, item=quiet.to_item()))
+    first = world.bill()
+    assert (first.behind_s, first.made, first.sent) == (0, 2, 0)
+    assert {alert.state for alert in world.alerts_made()} == {"sent"}
+    world.use(108 * GB)
+    world.set(thresholds=["actual 100%"])
+    assert world.bill().sent == 1
+
+
 def test_below_every_threshold_nobody_hears_anything() -> None:
     world = BudgetWorld()
     world.use(108 * GB)
