@@ -1,6 +1,6 @@
-"""Items that a restore carries into the new ledger, because no row gives them, and notes that its jobs begin anew.
+"""Items that a restore cannot derive from rows: the new ledger takes them over from the old one, or from S3.
 
-If the old ledger cannot be read, lines in S3 (`notes.written`) stand for its items; what has no line stays as of T.
+If the old ledger cannot be read, lines in S3 (`notes.written`) stand for its items. Other items stay as of T.
 
 | partition                                         | becomes    | because                                         |
 |---------------------------------------------------|------------|-------------------------------------------------|
@@ -89,10 +89,10 @@ class Carried:
     """Changes of the new ledger. A repetition counts only what it changed, but names all that is off.
 
     Attributes:
-        put: Number of items that came or were replaced.
-        deleted: Number of items that were deleted since T, and so are deleted again.
-        begun_anew: Number of jobs' notes that were deleted.
-        unconfirmed: Tokens and producers that are off until they are made anew, each as `token NAME`.
+        put: Number of new and replaced items.
+        deleted: Number of items of T that the old ledger lacks.
+        begun_anew: Number of deleted notes of jobs.
+        unconfirmed: Tokens and producers that are off until an operator makes them anew, each as `token NAME`.
     """
 
     put: int
@@ -106,7 +106,7 @@ class Carrier:
     """Carries items into a new ledger. Each call may be repeated, also by another process at the same time.
 
     Attributes:
-        items: The new ledger, without `WritingDown`, because a late restorer must put no line.
+        items: The new ledger, without `WritingDown`, because a late restorer must not put lines.
         generation: Its generation.
         threads: Number of parts of the old table that are read at once.
     """
@@ -137,8 +137,8 @@ class Carrier:
     def from_lines(self, objects: ObjectStore, issued: Iterable[money.IssuedInvoice]) -> Carried:
         """Carry what S3 says, if the old ledger cannot be read: the newest line of each item, and documents as issued.
 
-        Tokens and producers without a line were perhaps removed after T, so they are turned off. Budgets' thresholds
-        that are passed are not told again.
+        Tokens and producers without a line may have been removed after T, so they are turned off. Thresholds that are
+        crossed by the time that the biller has counted everything count as told.
 
         Raises:
             GenerationError: As `from_table`.
@@ -173,7 +173,7 @@ class Carrier:
         return count
 
     def _carry(self, wanted: Iterable[tuple[Key, Item | None]]) -> int:
-        """Put items that are absent or other ones, and delete those that are None; returns how many were changed."""
+        """Put absent and different items, and delete those that are None; returns the number of changes."""
         count = 0
         for block in in_blocks(wanted, _READ_AT_ONCE):
             found = self.items.get_many(Table.LEDGER, [key for key, _ in block])
