@@ -120,7 +120,7 @@ class Carrier:
     _one: Lock = field(default_factory=Lock, init=False, repr=False, compare=False)
 
     def from_table(self, old: ItemStore) -> Carried:
-        """Carry the items of the old ledger, which nobody changes any more.
+        """Carry the items of the old ledger, which is fenced.
 
         Raises:
             GenerationError: The new ledger is not being restored any more; nothing was changed since then.
@@ -185,7 +185,7 @@ class Carrier:
         return count
 
     def _issue(self, issued: Iterable[money.IssuedInvoice]) -> int:
-        """Put the items of documents that have none: whoever put a document may have sent it."""
+        """Put the missing items of documents: a document in S3 may have been sent."""
         count = 0
         for block in in_blocks((each.to_item() for each in issued), _READ_AT_ONCE):
             found = self.items.get_many(Table.LEDGER, [key_of(item) for item in block])

@@ -1,6 +1,6 @@
 """The reconciler's ticks: full reads while these are cheap; otherwise only new files, and differences of a scan."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -313,7 +313,7 @@ def slow_scans(world: World, *, seconds: int) -> None:
     """Let the scan of each table part take `seconds`."""
     scan = world.items.scan
 
-    def slow(table: Table, *, part: int = 0, parts: int = 1) -> Iterator[Item]:
+    def slow(table: Table, *, part: int = 0, parts: int = 1, prefixes: Sequence[str] = ()) -> Iterator[Item]:
         world.clock.advance_s(seconds)
         yield from scan(table, part=part, parts=parts)
 
@@ -359,7 +359,7 @@ def test_a_table_whose_first_part_takes_too_long_is_divided_into_more(world: Wor
     size = {"parts": 0}
     scan = world.items.scan
 
-    def slow(table: Table, *, part: int = 0, parts: int = 1) -> Iterator[Item]:
+    def slow(table: Table, *, part: int = 0, parts: int = 1, prefixes: Sequence[str] = ()) -> Iterator[Item]:
         size["parts"] = parts
         world.clock.advance_s(8_000 // parts)
         yield from scan(table, part=part, parts=parts)
@@ -373,7 +373,7 @@ def test_a_table_whose_first_part_takes_too_long_is_divided_into_more(world: Wor
 def test_a_scan_that_dies_before_it_is_saved_is_not_begun_in_every_tick(world: World) -> None:
     scan, deaths = world.items.scan, 0
 
-    def dying(table: Table, *, part: int = 0, parts: int = 1) -> Iterator[Item]:
+    def dying(table: Table, *, part: int = 0, parts: int = 1, prefixes: Sequence[str] = ()) -> Iterator[Item]:
         nonlocal deaths
         deaths += 1
         raise KeyboardInterrupt
