@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 import tempfile
 import time
@@ -85,8 +86,19 @@ class Deployer:
         """
         if self._config is None:
             config = config_of(self._stage, self._given, self._own).in_region(self._region)
-            self._config = fitted(config, self._clients())
+            exports = self._exports_before(config)
+            self._config = fitted(config, self._clients()).model_copy(update={"exports_before": exports})
         return self._config
+
+    def _exports_before(self, config: StageConfig) -> dict[str, str]:
+        """Deployed exports of those tables of the data stack that the settings replace by tables of another name."""
+        replaced = [word for word, name in (("Ledger", config.ledger_table), ("Usage", config.usage_table)) if name]
+        if not replaced:
+            return {}
+        stacks = CloudFormationStacks(lambda _: self._clients())
+        status = stacks.describe(self._region, config.stack_name("data"))
+        names = re.compile(rf"ExportsOutput(Ref|FnGetAtt)({'|'.join(replaced)})\d*Table")
+        return {} if status is None else {key: value for key, value in status.outputs.items() if names.match(key)}
 
     def synth(self) -> Path:
         """Return the folder of the cloud assembly."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aws_cdk import RemovalPolicy
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_iam as iam
 from constructs import Construct
@@ -25,7 +26,10 @@ _LEADING_KEYS = "dynamodb:LeadingKeys"
 
 
 class MeteringTable(Construct):
-    """A table with the keys `pk` and `sk`: on-demand capacity, encryption, and point-in-time recovery for 35 days."""
+    """A table with the keys `pk` and `sk`: on-demand capacity, encryption, and point-in-time recovery for 35 days.
+
+    If `name` is given, a table of that name exists already, and the stack only refers to it.
+    """
 
     def __init__(
         self,
@@ -35,9 +39,14 @@ class MeteringTable(Construct):
         config: StageConfig,
         warm_writes_per_s: int = 0,
         time_to_live_attribute: str | None = None,
+        name: str = "",
+        removal: RemovalPolicy | None = None,
     ) -> None:
         super().__init__(scope, construct_id)
         self._emulated = config.emulated
+        if name:
+            self.table: dynamodb.ITableV2 = dynamodb.TableV2.from_table_name(self, "Table", name)
+            return
         self.table = dynamodb.TableV2(
             self,
             "Table",
@@ -52,7 +61,7 @@ class MeteringTable(Construct):
             warm_throughput=_warm(warm_writes_per_s),
             # If a first creation fails, it is rolled back, and deletion protection of a table would prevent this.
             deletion_protection=config.stateful_retained and not config.first_build,
-            removal_policy=removal_policy(config),
+            removal_policy=removal or removal_policy(config),
         )
 
     @property
@@ -114,12 +123,28 @@ class MeteringTable(Construct):
         return held if self._emulated else {**held, "Null": {_LEADING_KEYS: "false"}}
 
 
-def usage_table(scope: Construct, config: StageConfig, generation: int) -> MeteringTable:
+def ledger_table(scope: Construct, config: StageConfig) -> MeteringTable:
+    """Make the ledger, or refer to the restored ledger that the settings name.
+
+    The removal policy retains the ledger even if its stage retains nothing: once a restored ledger is named, this one
+    leaves the template, and must remain until the restore is finished. `metering uninstall --delete-data` deletes it.
+    """
+    return MeteringTable(
+        scope,
+        "Ledger",
+        config=config,
+        warm_writes_per_s=config.ledger_warm_writes_per_s,
+        time_to_live_attribute=EXPIRES_AT,
+        name=config.ledger_table,
+        removal=RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
+    )
+
+
+def usage_table(scope: Construct, config: StageConfig, generation: int, *, name: str = "") -> MeteringTable:
     """Make the usage table of a generation. Each generation has its own construct id and thus a new table."""
     warm = config.usage_warm_writes_per_s if generation > 1 else 0
-    return MeteringTable(
-        scope, "Usage" if generation == 1 else f"Usage{generation}", config=config, warm_writes_per_s=warm
-    )
+    construct_id = "Usage" if generation == 1 else f"Usage{generation}"
+    return MeteringTable(scope, construct_id, config=config, warm_writes_per_s=warm, name=name)
 
 
 def _warm(writes_per_s: int) -> dynamodb.WarmThroughput | None:

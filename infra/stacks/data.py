@@ -11,10 +11,12 @@ from infra.components.bucket import DataBucket
 from infra.components.queues import IngestQueue
 from infra.components.roles import AccessRoles
 from infra.components.settings import PublishedSettings
-from infra.components.tables import EXPIRES_AT, MeteringTable, usage_table
+from infra.components.tables import ledger_table, usage_table
 from infra.components.topics import AlertTopics
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from constructs import Construct
 
     from metering.fleet.stage import StageConfig
@@ -44,14 +46,8 @@ class DataStack(Stack):
         )
         self.ingest = IngestQueue(self, "Ingest", config=config)
         self.data = DataBucket(self, "Data", config=config, ingest=self.ingest)
-        self.ledger = MeteringTable(
-            self,
-            "Ledger",
-            config=config,
-            warm_writes_per_s=config.ledger_warm_writes_per_s,
-            time_to_live_attribute=EXPIRES_AT,
-        )
-        self.usage = usage_table(self, config, config.policy().usage_generation)
+        self.ledger = ledger_table(self, config)
+        self.usage = usage_table(self, config, config.policy().usage_generation, name=config.usage_table)
         self._before = usage_table(self, config, config.usage_before) if config.usage_before else None
         self.topics = AlertTopics(self, "Topics", config=config)
         self.roles = AccessRoles(self, "Roles", config=config)
@@ -107,3 +103,16 @@ class DataStack(Stack):
         # The pipeline refers to this export only while producers are registered. This stack is deployed first, and
         # CloudFormation refuses to remove an export while the previous pipeline still imports it.
         self.export_value(self.roles.operator.role_id)
+        self._keep_exports(config.exports_before)
+
+    def _keep_exports(self, exports: Mapping[str, str]) -> None:
+        """Export the values of tables that left the stack as before, under the same names.
+
+        As long as another stack imports an export, CloudFormation refuses to remove or to change it.
+        """
+        made = [each for each in self.node.find_child("Exports").node.find_all() if isinstance(each, CfnOutput)]
+        own = {self.resolve(each.logical_id) for each in made}
+        for name, value in exports.items():
+            if name not in own:
+                kept = CfnOutput(self, f"Kept{name}", value=value, export_name=f"{self.stack_name}:{name}")
+                kept.override_logical_id(name)

@@ -116,7 +116,7 @@ SQS_VISIBILITY_MAX_S = 12 * 3_600
 PLAN_OUTLIVES_DAYS = 15
 
 # Fields of a stage that are not settings.
-NO_SETTINGS = ("stage", "rehearsal", "first_build", "usage_before")
+NO_SETTINGS = ("stage", "rehearsal", "first_build", "usage_before", "exports_before")
 
 
 class StageConfig(BaseModel):
@@ -133,6 +133,10 @@ class StageConfig(BaseModel):
     rehearsal: bool = Field(default=False, description="A stage of an account is tried on an emulator.")
     # Set by the deployment: the ledger's usage table until an upgrade or a restore ends.
     usage_before: int = Field(0, ge=0, description="An older usage table that is kept, too; 0 for none.")
+    # Set by the deployment: the previous pipeline imports these until it is deployed itself, after the data stack.
+    exports_before: dict[str, str] = Field(
+        default_factory=dict, description="Exports of tables that are not the data stack's own any more."
+    )
     # Set by the deployment: if a stack's first creation is rolled back, its resources must be deleted, and deletion
     # protection would retain a table.
     first_build: bool = Field(default=False, description="The data stack is created, and may be rolled back.")

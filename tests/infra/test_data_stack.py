@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from aws_cdk.assertions import Template
 
+from infra.app import check
 from infra.components.analytics import COLUMNS, TOTALS_COLUMNS, VIEW_SQL
 from metering.errors import SettingsError
 from metering.fleet.settings.layers import Asked, planned
@@ -537,6 +538,57 @@ def test_a_new_region_has_one_usage_table_and_a_restore_puts_the_next_one_beside
         if each["Type"] == "AWS::Lambda::Function" and name.startswith("Aggregator")
     )
     assert aggregator["METERING_USAGE_GENERATION"] == "3"
+
+
+def exports_of(template: Mapping[str, Any], *tables: str) -> dict[str, Any]:
+    """Exports of tables, by the logical ids of their outputs."""
+    found = {name: each for name, each in template["Outputs"].items() if "Export" in each}
+    return {name: each for name, each in found.items() if any(f"{table}Table" in name for table in tables)}
+
+
+RESTORED = {"ledger_table": "metering-prod-ledger-2", "usage_table": "metering-prod-usage-2"}
+
+
+def test_a_restored_ledger_is_used_by_its_name_and_the_stacks_own_one_leaves_the_template() -> None:
+    app, region = app_of(StageConfig.load("prod", {**RESTORED, "api": True}))
+    check(app)
+    app.synth()
+    data, pipeline, api, observability = (
+        Template.from_stack(stack).to_json()
+        for stack in (region.data, region.pipeline, region.api, region.observability)
+        if stack is not None
+    )
+    tables = [each for each in data["Resources"].values() if each["Type"] == "AWS::DynamoDB::GlobalTable"]
+    assert tables == []
+    assert data["Outputs"]["LedgerTableName"]["Value"] == "metering-prod-ledger-2"
+    assert data["Outputs"]["UsageTableName"]["Value"] == "metering-prod-usage-2"
+    for template in (pipeline, api):
+        for function in template["Resources"].values():
+            if function["Type"] == "AWS::Lambda::Function":
+                variables = function["Properties"]["Environment"]["Variables"]
+                assert variables["METERING_LEDGER_TABLE"] == "metering-prod-ledger-2"
+                assert variables["METERING_USAGE_TABLE"] == "metering-prod-usage-2"
+    for template in (data, pipeline, api):
+        assert ":table/metering-prod-ledger-2" in json.dumps(template)
+    assert "metering-prod-ledger-2" in json.dumps(observability)
+
+
+def test_what_the_previous_pipeline_imports_of_the_replaced_tables_stays_as_it_is() -> None:
+    before, pipeline = templates()
+    exports = exports_of(before, "Ledger", "Usage2")
+    assert len(exports) == 4
+    assert all(each["Export"]["Name"] in json.dumps(pipeline) for each in exports.values())
+    after, _ = templates(**RESTORED, exports_before={name: f"value of {name}" for name in exports})
+    assert exports_of(after, "Ledger", "Usage2") == {
+        name: {"Value": f"value of {name}", "Export": each["Export"]} for name, each in exports.items()
+    }
+
+
+def test_an_export_that_the_template_makes_itself_is_not_made_twice() -> None:
+    exports = exports_of(templates()[0], "Usage2")
+    changes = {**RESTORED, "tunables": {"usage_generation": 3}, "usage_before": 2}
+    after, _ = templates(**changes, exports_before=dict.fromkeys(exports, "old"))
+    assert exports_of(after, "Usage2") == exports
 
 
 def test_which_older_table_is_kept_is_nobodys_setting() -> None:

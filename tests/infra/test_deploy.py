@@ -10,10 +10,12 @@ import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from types import SimpleNamespace
 
 import grimp
 import pytest
 from aws_cdk.assertions import Template
+from pydantic import JsonValue
 
 import metering.adapters.aws
 from infra import bundle
@@ -320,6 +322,31 @@ def test_what_has_nothing_to_protect_is_deployed_in_one_step(
     runs.there = {f"metering-{stage}-{part}" for part in there}
     deployer(monkeypatch, runs, stage=stage, own=own).deploy()
     assert runs.calls == [(False, "--all")]
+
+
+@pytest.mark.parametrize(("given", "kept"), [
+    ({}, set()),
+    (
+        {"ledger_table": "metering-dev-ledger-2"},
+        {"ExportsOutputRefLedgerTable1", "ExportsOutputFnGetAttLedgerTable1Arn2"},
+    ),
+    ({"usage_table": "metering-dev-usage-2"}, {"ExportsOutputRefUsage2Table3", "ExportsOutputRefUsageTable4"}),
+])  # fmt: skip
+def test_exports_of_tables_that_are_replaced_are_taken_over_from_the_deployed_stack(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, JsonValue], kept: set[str]
+) -> None:
+    names = (
+        *("ExportsOutputRefLedgerTable1", "ExportsOutputFnGetAttLedgerTable1Arn2", "ExportsOutputRefUsage2Table3"),
+        *("ExportsOutputRefUsageTable4", "ExportsOutputFnGetAttDataBucketArn", "LedgerTableName"),
+    )
+    status = StackStatus(
+        name="metering-dev-data", status="UPDATE_COMPLETE", outputs={name: f"={name}" for name in names}
+    )
+    stacks = SimpleNamespace(describe=lambda *_: status)
+    monkeypatch.setattr(deploying, "CloudFormationStacks", lambda _: stacks)
+    settings = GivenSettings(like="dev", by_option=given)
+    made = Deployer(stage="dev", region="eu-west-1", endpoint=None, env={}, progress=lambda _: None, given=settings)
+    assert made.config().exports_before == {name: f"={name}" for name in kept}
 
 
 # The stack of an API that was removed from the settings: a deployment does not include this stack, and deletes it.

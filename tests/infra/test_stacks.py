@@ -71,6 +71,12 @@ def test_production_keeps_its_state_whatever_happens_to_the_stack() -> None:
         assert table["Properties"]["Replicas"][0]["DeletionProtectionEnabled"] is True
 
 
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_no_deployment_deletes_a_ledger_that_leaves_the_stack(stage: str) -> None:
+    ledger = synthesised(stage).one("data", "AWS::DynamoDB::GlobalTable", "Ledger")
+    assert (ledger["DeletionPolicy"], ledger["UpdateReplacePolicy"]) == (KEPT, "Retain")
+
+
 def test_a_failed_first_creation_of_production_leaves_nothing_behind_that_no_stack_owns() -> None:
     """With `Retain`, a rollback would leave resources that it should delete; a protected table refuses deletion."""
     created = synthesised("prod", own='{"first_build": true}')

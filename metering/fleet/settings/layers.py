@@ -165,6 +165,7 @@ _DECIDED = {
     "rehearsal": "a stage of an account that meets an emulator is rehearsed",
     "first_build": "a deployment sees whether it is the first one",
     "usage_before": "the ledger says which older usage table is needed",
+    "exports_before": "the deployed stack says which exports it has",
 }
 
 
