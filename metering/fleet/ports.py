@@ -361,6 +361,12 @@ class DeployedRegion(Protocol):
     def data_format(self, region: str) -> int:
         """Format of the region's data according to the ledger, even if this version does not support the format."""
 
+    def tables(self, region: str) -> Sequence[str]:
+        """Names of the existing tables of the region's data, also of those that no stack owns after a restore."""
+
+    def delete_table(self, region: str, name: str) -> None:
+        """Delete a table with its deletion protection. A missing table is not an error."""
+
 
 class DeployedSettings(Protocol):
     """Settings of a deployed stage."""

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from metering.errors import MeteringError, OperationFailedError
+from metering.fleet.ports import StackResource
 from metering.fleet.regions import ListedRegion, Phase, RegionState, Step, waves
 from metering.fleet.steps import STEPS, FleetPorts, PreflightFailedError, at_rest, delete_stack
 from metering.units import MINUTE_S, counted
@@ -17,7 +18,7 @@ from metering.units import MINUTE_S, counted
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from metering.fleet.ports import RegionStates, StackResource
+    from metering.fleet.ports import RegionStates
 
 # Steps that stay done when a ready region is deployed again.
 _KEPT_BY_REDEPLOY = (Step.OPT_IN, Step.BOOTSTRAP)
@@ -403,7 +404,7 @@ class Uninstall:
         data = self._data(region)
         if not delete_data:
             return [*orphans, *_told(region, data, orphaned=False)]
-        return [*orphans, *_told(region, [each for each in data if each.retained], orphaned=True)]
+        return [*orphans, *_told(region, outliving(data)[0], orphaned=True)]
 
     def _leave(self, region: str, *, delete_data: bool) -> list[Remaining]:
         # Read before the deletion, because a deleted stack no longer shows which resources it retained.
@@ -420,8 +421,12 @@ class Uninstall:
         return [name for name in stacks.working if self._exists(region, name)]
 
     def _data(self, region: str) -> Sequence[StackResource]:
+        """Resources of the data stack, and tables that a restore made outside of any stack."""
         stack = self.ports.builder.stacks().data
-        return self.ports.stacks.resources(region, stack) if self._exists(region, stack) else ()
+        if not self._exists(region, stack):
+            return ()
+        found = self.ports.stacks.resources(region, stack)
+        return [*found, *made_outside(found, self.ports.deployed.tables(region))]
 
     def _delete_data(self, region: str, data: Sequence[StackResource]) -> None:
         if any(each.kind == "AWS::S3::Bucket" and not each.retained for each in data):
@@ -429,6 +434,9 @@ class Uninstall:
                 region, f"deleted {counted(self.ports.deployed.empty_bucket(region), 'object')} of the data bucket"
             )
         self._delete(region, self.ports.builder.stacks().data)
+        for table in outliving(data)[1]:
+            self.ports.deployed.delete_table(region, table.name)
+            self.say(region, f"deleted table {table.name}")
 
     def _exists(self, region: str, stack: str) -> bool:
         return self.ports.stacks.describe(region, stack) is not None
@@ -437,6 +445,24 @@ class Uninstall:
         if at_rest(self.ports, region, stack) is not None:
             self.say(region, f"deleting {stack}")
             delete_stack(self.ports, region, stack)
+
+
+def made_outside(stack: Sequence[StackResource], tables: Iterable[str]) -> list[StackResource]:
+    """Tables of a region's data that its data stack does not own."""
+    own = {each.name for each in stack}
+    return [StackResource(kind="AWS::DynamoDB::Table", name=name, retained=True) for name in tables if name not in own]
+
+
+def outliving(data: Sequence[StackResource]) -> tuple[list[StackResource], list[StackResource]]:
+    """Split what outlives the data stack: resources that the stage retains, and tables to be deleted by their names.
+
+    Even a stage that retains nothing retains its ledger, because a restore takes the ledger out of the stack.
+    """
+    retained = [each for each in data if each.retained]
+    if not any(each.kind == "AWS::S3::Bucket" and not each.retained for each in data):
+        return retained, []
+    tables = [each for each in retained if _TELLS.get(each.kind) == "table"]
+    return [each for each in retained if each not in tables], tables
 
 
 def _told(region: str, resources: Iterable[StackResource], *, orphaned: bool) -> Iterable[Remaining]:

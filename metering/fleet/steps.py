@@ -50,6 +50,7 @@ class FleetPorts:
         tell: Called for each finding of `metering doctor`, with a region and a message.
         usage_before: Generation of the older usage table that the next deployment of a region must retain; 0 if there
             is none.
+        check_tables: Refuses a deployment that would exchange the tables of a region for others that lack its data.
         examined: Returns the findings of `metering doctor` in a deployed region; on an emulator, there are none.
         no_pager: Whether a region may be ready even if no subscription to its `page` topic is confirmed.
         architecture: Processor architecture, from the stage's settings.
@@ -64,6 +65,7 @@ class FleetPorts:
     rules: stage.RolloutRules
     tell: Callable[[str, str], None] = lambda _region, _message: None
     usage_before: Callable[[str], int] = lambda _region: 0
+    check_tables: Callable[[str], None] = lambda _region: None
     examined: Callable[[str], Sequence[Finding]] = lambda _region: ()
     no_pager: bool = False
     architecture: str = "arm64"
@@ -267,6 +269,7 @@ def delete_stack(ports: FleetPorts, region: str, stack: str) -> None:
 
 
 def _deployment(ports: FleetPorts, state: RegionState, *, first: bool) -> Deployment:
+    ports.check_tables(state.region)
     return Deployment(
         region=state.region,
         architecture=state.architecture,

@@ -87,10 +87,15 @@ class Surveyed:
 
 
 def survey(ports: steps.FleetPorts, region: str, *, phase: Phase | None, own: Release, same_settings: bool) -> Surveyed:
-    """Inspect one region without changing anything. The arguments are fields of `Surveyed`."""
+    """Inspect one region without changing anything. The arguments are fields of `Surveyed`.
+
+    Raises:
+        SettingsError: Its next deployment would exchange its tables for others that lack its data.
+    """
     names = ports.builder.stacks()
     found = tuple(stack for name in names.in_order if (stack := ports.stacks.describe(region, name)))
     data = next((stack for stack in found if stack.name == names.data and not stack.unusable), None)
+    ports.check_tables(region)
     return Surveyed(
         region=region,
         phase=phase,

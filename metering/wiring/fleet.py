@@ -15,7 +15,7 @@ from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.runtime import SystemClock
 from metering.adapters.aws.session import Clients, assumed, caller_arn
 from metering.adapters.aws.stacks import functions_outputs, read_outputs
-from metering.errors import MeteringError
+from metering.errors import MeteringError, SettingsError
 from metering.fleet import steps
 from metering.fleet.ports import RegionStacks, own_release
 from metering.fleet.regions import Answered, Finding, LedgerRegionStates, Phase, RegionState, reserved_executions
@@ -218,7 +218,18 @@ class Fleet:
 
     @cached_property
     def deployed(self) -> deployed_regions.DeployedRegions:
-        return deployed_regions.DeployedRegions(self.clients_of, stage=self.asked.stage)
+        return deployed_regions.DeployedRegions(self.clients_of, stage=self.asked.stage, ledger_of=self._ledger_of)
+
+    def _ledger_of(self, region: str) -> str:
+        try:
+            return self.settings.of(region).config.ledger_table
+        except SettingsError:
+            # A deployment reports invalid settings. Everything else goes on with what is deployed.
+            return ""
+
+    def _check_tables(self, region: str) -> None:
+        config = self.settings.of(region).config
+        self.deployed.check_tables(region, ledger=config.ledger_table, usage=config.usage_table)
 
     @cached_property
     def settings(self) -> RegionSettings:
@@ -270,6 +281,7 @@ class Fleet:
             deployed=self.deployed,
             tell=self.say,
             usage_before=self._usage_before,
+            check_tables=self._check_tables,
             examined=self._examined,
             clock=SystemClock(),
             rules=self.rules,
@@ -326,7 +338,7 @@ class Fleet:
     def home_items(self) -> ItemStore | None:
         """Tables of the home region; None if the stage is not deployed there."""
         with self.reaching_home():
-            return home_ledger(self.clients_of(self.home), self.asked.stage)
+            return home_ledger(self.clients_of(self.home), self.asked.stage, ledger=self._ledger_of(self.home))
 
 
 def _side_by_side(build: Callable[[str], RegionState], regions: Sequence[str]) -> Iterable[RegionState]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, Self, TypeVar
 
@@ -242,8 +242,10 @@ def is_absent(error: MeteringError) -> bool:
     return isinstance(error, SettingsError) or isinstance(error.__cause__, SettingsError)
 
 
-def home_ledger(clients: Clients, stage: str) -> ItemStore | None:
+def home_ledger(clients: Clients, stage: str, *, ledger: str = "") -> ItemStore | None:
     """Tables of the home region, regardless of their data format; None if the stage is not deployed there.
+
+    `ledger` names a restored ledger that is not deployed yet; empty for the deployed one.
 
     Raises:
         UnavailableError: The region does not answer.
@@ -252,7 +254,8 @@ def home_ledger(clients: Clients, stage: str) -> ItemStore | None:
 
     try:
         # The states of regions are the same in all ledger formats.
-        return open_ledger(clients, stack_outputs(clients, stage), check_readable)
+        names = stack_outputs(clients, stage)
+        return open_ledger(clients, replace(names, ledger_table=ledger or names.ledger_table), check_readable)
     except SettingsError:
         return None
 

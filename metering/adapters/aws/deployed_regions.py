@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, cast
 
 from metering.adapters.aws import alerts, cloudwatch, published_settings, queues, session, stacks
+from metering.adapters.aws.cloudformation import CloudFormationStacks
 from metering.adapters.aws.errors import translated
 from metering.adapters.aws.items import DynamoDbItemStore
+from metering.adapters.aws.restoring import DynamoDbTables
 from metering.errors import OperationFailedError, SettingsError
 from metering.fleet import ports
 from metering.fleet.regions import LedgerRegionStates, RegionState, executions_of
+from metering.fleet.settings.layers import config_of
 from metering.ledger import commits
-from metering.ledger.format_version import check_format, check_readable, stored_format
+from metering.ledger.format_version import check_format, check_readable, ledger_format, stored_format
 from metering.ledger.notes.checks import CANARY_PK, CanaryRun, CanaryVerdict
 from metering.operations.alarms import ALARMS, ROLLBACK_ALARMS, alarm_name
 from metering.stores.writes import ItemStore, Table
@@ -26,14 +30,29 @@ if TYPE_CHECKING:
 
 SEVERITIES = ("page", "ticket")
 _FUNCTION_NAME = "FunctionName"
+# Outputs of the data stack that name a table, also the exports of tables that have left the stack.
+_TABLE_OUTPUT = re.compile(r"(Ledger|Usage)Table(Before)?Name$|ExportsOutputRef(Ledger|Usage)\d*Table")
 
 
 class DeployedRegions:
-    """Deployed regions of one stage: `DeployedRegion` and `DeployedSettings`."""
+    """Deployed regions of one stage: `DeployedRegion` and `DeployedSettings`.
 
-    def __init__(self, clients_of: Callable[[str], session.Clients], *, stage: str) -> None:
+    Args:
+        clients_of: Returns the SDK clients of a region.
+        stage: Name of the stage.
+        ledger_of: Returns the restored ledger that the next deployment of a region takes; empty for the deployed one.
+    """
+
+    def __init__(
+        self,
+        clients_of: Callable[[str], session.Clients],
+        *,
+        stage: str,
+        ledger_of: Callable[[str], str] = lambda _region: "",
+    ) -> None:
         self._clients_of = clients_of
         self._stage = stage
+        self._ledger_of = ledger_of
 
     def invoke_canary(self, region: str) -> None:
         name = self._function(region, "Canary")
@@ -55,7 +74,6 @@ class DeployedRegions:
 
     def start(self, region: str) -> None:
         clients = self._clients_of(region)
-        self.set_intake(region, enabled=True)
         for rule in self._resource_ids(region, "AWS::Events::Rule"):
             with translated("events.EnableRule"):
                 clients.events.enable_rule(Name=rule.rpartition("|")[2])
@@ -65,10 +83,21 @@ class DeployedRegions:
             name: executions_of(construct.lower(), shards=shards) for construct, name in self._functions(region).items()
         }
         for function in self._resource_ids(region, "AWS::Lambda::Function"):
-            with translated("lambda.GetFunctionConcurrency"):
-                held = clients.lambda_.get_function_concurrency(FunctionName=function)
-            if held.get("ReservedConcurrentExecutions") == 0:
-                _let_run(clients, function, reserved=reserved.get(function))
+            _let_run(clients, function, reserved=reserved.get(function))
+        if api := self._api_function(region):
+            given = self.given(region)
+            config = None if given is None else config_of(self._stage, given, {})
+            _let_run(clients, api, reserved=None if config is None else config.api_concurrency)
+        # It comes last: each message that a stopped function is given counts as received.
+        self.set_intake(region, enabled=True)
+
+    def _api_function(self, region: str) -> str | None:
+        """Name of the API's function; None without an API."""
+        try:
+            outputs = stacks.read_outputs(self._clients_of(region), ports.RegionStacks.of(self._stage).api)
+        except SettingsError:
+            return None
+        return outputs.get(f"Api{_FUNCTION_NAME}")
 
     def set_intake(self, region: str, *, enabled: bool) -> None:
         # A region without log sources has no on-ramp. The on-ramp is stopped first, because it sends batches.
@@ -145,6 +174,64 @@ class DeployedRegions:
     def data_format(self, region: str) -> int:
         return stored_format(self._tables(region))
 
+    def tables(self, region: str) -> Sequence[str]:
+        found = stacks.read_outputs(self._clients_of(region), ports.RegionStacks.of(self._stage).data)
+        names = {value for name, value in found.items() if _TABLE_OUTPUT.match(name)}
+        return sorted(filter(self._by_name(region).exists, names))
+
+    def delete_table(self, region: str, name: str) -> None:
+        self._by_name(region).drop(name)
+
+    def check_tables(self, region: str, *, ledger: str, usage: str) -> None:
+        """Refuse a deployment that would exchange a region's tables for others that lack its data.
+
+        Args:
+            region: The region.
+            ledger: Setting `ledger_table` of the deployment.
+            usage: Setting `usage_table` of it.
+
+        Raises:
+            SettingsError: It would.
+        """
+        try:
+            found = self._resources(region)
+        except SettingsError:
+            ledger_now, usage_now = "", ""
+        else:
+            ledger_now, usage_now = found.ledger_table, found.usage_table
+        if ledger not in ("", ledger_now):
+            self._check_restored(region, ledger)
+        if not ledger_now or (ledger, usage) == (ledger_now, usage_now):
+            return
+        own = self._stack_resources(region)
+        problems = [
+            f"{setting} of {region} must stay {now}: {why}"
+            for setting, wanted, now, why in (
+                ("ledger_table", ledger, ledger_now, "an empty ledger would accept every batch once more"),
+                ("usage_table", usage or ledger != ledger_now, usage_now, "the stack's own table lacks totals"),
+            )
+            if not wanted and now not in own
+        ]
+        if ledger not in ("", ledger_now) and ledger_now in own and not own[ledger_now].retained:
+            problems.append(
+                f"the deployed stack of {region} would delete its ledger {ledger_now}: deploy this version first, "
+                "without ledger_table"
+            )
+        if problems:
+            raise SettingsError(problems)
+
+    def _stack_resources(self, region: str) -> dict[str, ports.StackResource]:
+        """Resources of the data stack, by name."""
+        stack = ports.RegionStacks.of(self._stage).data
+        return {each.name: each for each in CloudFormationStacks(self._clients_of).resources(region, stack)}
+
+    def _check_restored(self, region: str, ledger: str) -> None:
+        if self._by_name(region).exists(ledger):
+            found = ledger_format(self._store(region, ledger, ""))
+            if found is not None and found.state == "open" and found.generation > 1:
+                return
+        raise SettingsError([f"ledger_table is {ledger}, which is no ledger in {region} that a restore has completed"])
+
     def usage_generation(self, region: str) -> int:
         """Generation of the usage table that belongs to the region's data; 0 if nothing is deployed.
 
@@ -211,12 +298,22 @@ class DeployedRegions:
 
     def _tables(self, region: str) -> ItemStore:
         resources = self._resources(region)
-        tables = {Table.LEDGER: resources.ledger_table, Table.USAGE: resources.usage_table}
-        return DynamoDbItemStore(self._clients_of(region).dynamodb, tables)
+        # The deployed ledger may be closed or gone, once a restore has made another one.
+        return self._store(region, self._ledger_of(region) or resources.ledger_table, resources.usage_table)
+
+    def _store(self, region: str, ledger: str, usage: str) -> ItemStore:
+        return DynamoDbItemStore(self._clients_of(region).dynamodb, {Table.LEDGER: ledger, Table.USAGE: usage})
+
+    def _by_name(self, region: str) -> DynamoDbTables:
+        return DynamoDbTables(self._clients_of(region), like="", retained=False)
 
 
 def _let_run(clients: session.Clients, function: str, *, reserved: int | None) -> None:
     """Undo a reserved concurrency of 0. CloudFormation would keep the 0, because the template is unchanged."""
+    with translated("lambda.GetFunctionConcurrency"):
+        held = clients.lambda_.get_function_concurrency(FunctionName=function)
+    if held.get("ReservedConcurrentExecutions") != 0:
+        return
     if reserved is not None:
         with translated("lambda.PutFunctionConcurrency"):
             clients.lambda_.put_function_concurrency(FunctionName=function, ReservedConcurrentExecutions=reserved)

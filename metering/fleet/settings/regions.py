@@ -36,6 +36,8 @@ _SWITCHED_OFF = {
     "analytics": "the Glue database and the Athena workgroup are deleted, with the queries saved in it",
     "api": "the HTTP API is deleted: its tokens stay, and its address is another one when it comes back",
 }
+# Settings that another region does not begin with.
+_OF_ONE_REGION = ("ledger_table", "usage_table")
 # Settings that cannot change once their resources exist.
 _FIXED = {
     "emulated": "names of functions and the roles of deployments depend on it",
@@ -237,6 +239,7 @@ class RegionSettings:
             found = self.before(self.home)
             if found.given is None and found.note:
                 raise SettingsError([f"{region} would begin from the home region, but {found.note}: deploy that first"])
+            return planned(self.asked, _for_another_region(found.given or found.rest))
         return planned(self.asked, found.given or found.rest)
 
     def current(self, region: str) -> Planned | None:
@@ -265,6 +268,17 @@ class RegionSettings:
         check_fixed(found, stage=self.asked.stage)
         notes += _of_layers(self.asked, before.given or before.rest, after)
         return Change(region=region, differences=found, notes=(*notes, *consequences(found)))
+
+
+def _for_another_region(given: GivenSettings | None) -> GivenSettings | None:
+    """Given settings without those that belong to one region."""
+    if given is None:
+        return None
+    layers = {
+        layer: {name: value for name, value in values.items() if name not in _OF_ONE_REGION}
+        for layer, values in (("by_file", given.by_file), ("by_option", given.by_option))
+    }
+    return given.model_copy(update=layers)
 
 
 def told(changes: Iterable[Change]) -> list[str]:

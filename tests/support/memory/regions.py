@@ -47,6 +47,8 @@ class MemoryAccount:
         formats: Data format by region; by default, the format of this version.
         outputs: Outputs of the stacks of the next deployments.
         kept: Stored region states, by the region of the ledger.
+        restored: Tables of a region that no stack owns.
+        deleted_tables: Regions and names of the tables that were deleted.
     """
 
     def __init__(
@@ -70,6 +72,8 @@ class MemoryAccount:
         self.formats: dict[str, int] = {}
         self.outputs: dict[str, str] = {}
         self.kept: dict[str, MemoryRegionStates] = {}
+        self.restored: dict[str, list[str]] = {}
+        self.deleted_tables: list[tuple[str, str]] = []
 
     def regions(self) -> Sequence[ListedRegion]:
         self.on_call("account.regions")
@@ -185,6 +189,13 @@ class MemoryAccount:
     def empty_bucket(self, region: str) -> int:
         self.on_call("deployed.empty_bucket")
         return self.objects.pop(region, 0)
+
+    def tables(self, region: str) -> Sequence[str]:
+        return self.restored.get(region, [])
+
+    def delete_table(self, region: str, name: str) -> None:
+        self.on_call("deployed.delete_table")
+        self.deleted_tables.append((region, name))
 
     def data_format(self, region: str) -> int:
         return self.formats.get(region, FORMAT_VERSION)

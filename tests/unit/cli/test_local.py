@@ -197,6 +197,12 @@ class Emulator:
         self.touched.append("empty")
         return 0
 
+    def tables(self, _region: str) -> list[str]:
+        return ["metering-local-ledger-2"]
+
+    def delete_table(self, _region: str, name: str) -> None:
+        self.touched.append(name)
+
     def read(self, clients: Clients, name: str) -> dict[str, str]:
         assert clients.access.endpoint_url == self.endpoint
         if name not in self.states:
@@ -248,7 +254,8 @@ def test_the_environment_names_it_as_well(there: Emulator, monkeypatch: pytest.M
 def test_down_takes_the_stage_away_and_never_stops_the_emulator_and_it_can_be_put_up_again(there: Emulator) -> None:
     type_("up", "--endpoint", there.endpoint)
     _, said = type_("down")
-    assert there.touched == ["deploy", NAMES.observability, NAMES.pipeline, "empty", NAMES.data]
+    taken = [NAMES.observability, NAMES.pipeline, "empty", NAMES.data, "metering-local-ledger-2"]
+    assert there.touched == ["deploy", *taken]
     assert "The emulator runs on." in said
     assert load_state() is None
     type_("up", "--endpoint", there.endpoint)
@@ -264,7 +271,8 @@ def test_reset_takes_the_stage_out_and_puts_it_up_again(there: Emulator, monkeyp
     type_("up", "--endpoint", there.endpoint)
     monkeypatch.setattr(local_commands, "settings_to_keep", lambda _state: None)
     type_("reset")
-    assert there.touched == ["deploy", NAMES.observability, NAMES.pipeline, "empty", NAMES.data, "deploy"]
+    taken = [NAMES.observability, NAMES.pipeline, "empty", NAMES.data, "metering-local-ledger-2"]
+    assert there.touched == ["deploy", *taken, "deploy"]
 
 
 def test_what_an_earlier_deployment_left_half_is_cleared_before_the_next_one(there: Emulator) -> None:

@@ -289,6 +289,23 @@ def test_a_missing_optional_type_is_left_out_and_said_and_all_else_is_there(lack
     assert ((REGION, STACKS.api) in setup.account.found) == (part != "api")
 
 
+def test_a_deployment_that_would_take_the_ledger_away_changes_nothing_also_if_it_goes_on_after_a_failure(
+    setup: Setup,
+) -> None:
+    def refuse(_region: str) -> None:
+        raise SettingsError(["ledger_table must stay"])
+
+    refusing = replace(setup.ports, check_tables=refuse)
+    state = replace(setup.manager, ports=refusing).add(REGION)
+    assert (state.phase, state.step, state.reason) == (Phase.FAILED, Step.PREFLIGHT, "ledger_table must stay")
+    setup.account.failures[REGION] = ["no more capacity"]
+    assert setup.manager.add(REGION).step is Step.DEPLOY
+    state = replace(setup.manager, ports=refusing).add(REGION)
+    assert (state.step, state.reason, setup.account.deployed) == (Step.DEPLOY, "ledger_table must stay", [])
+    with pytest.raises(SettingsError, match="must stay"):
+        survey(refusing, REGION, phase=None, own=NEW, same_settings=True)
+
+
 def test_an_idle_region_does_not_pass_the_bake_by_silence(setup: Setup) -> None:
     setup.account.canaries = 0
     state = setup.manager.add(REGION)
@@ -728,13 +745,38 @@ def test_a_stage_leaves_with_the_home_region_last_and_keeps_its_data() -> None:
 
 def test_with_its_data_a_stage_is_gone_but_for_what_its_stacks_keep() -> None:
     world = World(HOME, OTHER)
-    world.account.retained = {STACKS.data: [BUCKET, TABLE]}
-    world.account.objects[HOME] = 7
+    world.account.retained = {STACKS.data: [replace(BUCKET, retained=True), TABLE]}
+    world.account.restored[HOME] = ["restored"]
     left = world.uninstall().run(delete_data=True)
     assert world.account.found == {}
-    assert f"{HOME}: deleted 7 objects of the data bucket" in world.said
-    assert [(each.region, each.name, each.orphaned) for each in left] == [(OTHER, "table", True), (HOME, "table", True)]
+    assert [(each.region, each.name, each.orphaned) for each in left] == [
+        (OTHER, "bucket", True), (OTHER, "table", True),
+        (HOME, "bucket", True), (HOME, "table", True), (HOME, "restored", True),
+    ]  # fmt: skip
+    assert world.account.deleted_tables == []
     assert world.uninstall().run(delete_data=True) == []
+
+
+def test_a_stage_that_retains_nothing_also_loses_its_ledger_and_what_a_restore_made_outside_of_its_stack() -> None:
+    world = World(HOME, OTHER)
+    world.account.retained = {STACKS.data: [BUCKET, TABLE]}
+    world.account.restored[HOME] = ["restored", TABLE.name]
+    world.account.objects[HOME] = 7
+    assert world.uninstall().run(delete_data=True) == []
+    assert world.account.found == {}
+    assert f"{HOME}: deleted 7 objects of the data bucket" in world.said
+    assert world.account.deleted_tables == [(OTHER, "table"), (HOME, "table"), (HOME, "restored")]
+
+
+def test_a_table_that_a_restore_made_remains_with_the_data() -> None:
+    world = World(HOME)
+    world.account.retained = {STACKS.data: [BUCKET]}
+    world.account.restored[HOME] = ["restored"]
+    left = world.uninstall().run(delete_data=False)
+    assert [(each.kind, each.name, each.orphaned) for each in left] == [
+        ("bucket", "bucket", False), ("table", "restored", False),
+    ]  # fmt: skip
+    assert world.account.deleted_tables == []
 
 
 @pytest.mark.parametrize("delete_data", [False, True])

@@ -22,7 +22,8 @@ from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.options import family
 from metering.cli.stages import FileOption, SetOption, SettingsOptions, UnsetOption, asked_for, settings_explained
 from metering.errors import MeteringError, SettingsError
-from metering.fleet.ports import RegionStacks
+from metering.fleet.ports import RegionStacks, StackResource
+from metering.fleet.rollout import made_outside, outliving
 from metering.fleet.settings import bases
 from metering.reports.answer import KEEP, Answer, ListedRows, copied, flag, ordinal
 from metering.units import DAY_S
@@ -174,12 +175,18 @@ def take_away(state: LocalState) -> None:
     if not there:
         say(f"Stage {state.stage} is not at {state.endpoint} ({state.region}).")
         return
-    kept: list[str] = []
+    regions = DeployedRegions(lambda _: clients, stage=state.stage)
+    kept, tables = list[str](), list[StackResource]()
     for name, status in there.items():
         if name == names.data and not status.unusable:
-            kept = [each.name for each in stacks.resources(state.region, name) if each.retained and each.name]
-            DeployedRegions(lambda _: clients, stage=state.stage).empty_bucket(state.region)
+            found_there = stacks.resources(state.region, name)
+            outside = made_outside(found_there, regions.tables(state.region))
+            retained, tables = outliving([*found_there, *outside])
+            kept = [each.name for each in retained if each.name]
+            regions.empty_bucket(state.region)
         stacks.remove(state.region, name)
+    for table in tables:
+        regions.delete_table(state.region, table.name)
     say(f"Took stage {state.stage} out of the emulator at {state.endpoint}, with all its data. The emulator runs on.")
     if kept:
         say(f"A stage that keeps its data leaves: {', '.join(kept)}")

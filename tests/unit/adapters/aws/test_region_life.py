@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -29,8 +30,9 @@ from metering.errors import (
     SettingsError,
     UnavailableError,
 )
-from metering.fleet.ports import Release
+from metering.fleet.ports import Release, StackResource
 from metering.ledger.format_version import FORMAT_VERSION, RESTORED_FORMAT, LedgerFormat
+from metering.settings import GivenSettings
 from metering.stores.writes import ItemStore, Put, Table
 from metering.wiring.fleet import Fleet
 from tests.support.memory.items import MemoryItemStore
@@ -316,6 +318,26 @@ def test_what_somebody_stopped_runs_again_and_those_that_run_alone_stay_alone() 
     ]
 
 
+def test_the_function_of_an_api_runs_again_with_what_the_stage_keeps_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    lambda_ = Answers({
+        "list_event_source_mappings": {"EventSourceMappings": []},
+        "get_function_concurrency": {"ReservedConcurrentExecutions": 0},
+    })  # fmt: skip
+    outputs = [{"OutputKey": f"{name}FunctionName", "OutputValue": name} for name in ("Aggregator", "Api")]
+    cloudformation = Answers({
+        "describe_stacks": {"Stacks": [{"Outputs": outputs}]},
+        "list_stack_resources": {"StackResourceSummaries": []},
+    })  # fmt: skip
+    clients = clients_of(cloudformation=cloudformation, lambda_=lambda_, events=Answers({}))
+    regions = DeployedRegions(lambda _: clients, stage="prod")
+    given = GivenSettings(like="prod", by_option={"api_concurrency": 7})
+    monkeypatch.setattr(regions, "given", lambda _region: given)
+    regions.start("us-east-1")
+    assert lambda_.asked[1] == (
+        "put_function_concurrency", {"FunctionName": "Api", "ReservedConcurrentExecutions": 7},
+    )  # fmt: skip
+
+
 # The deployment's process: its own messages reach people, and the output of the CDK does not.
 
 
@@ -390,6 +412,92 @@ def test_where_nothing_is_deployed_nothing_stays() -> None:
 def test_no_deployment_is_planned_over_data_of_another_format(number: int, refusal: type[Exception]) -> None:
     with pytest.raises(refusal):
         kept(Regions(replace(OWN, number=number)), wanted=2)
+
+
+class Tables(Regions):
+    """A region with a ledger and a usage table, of which `own` are the data stack's, and with restored ledgers.
+
+    Attributes:
+        own: Tables of the stack, and whether it retains them.
+        restored: Formats of existing tables by name.
+    """
+
+    def __init__(self, found: RegionResources | None, *, own: dict[str, bool], **restored: LedgerFormat | None) -> None:
+        super().__init__(None, found)
+        self.own, self.restored = own, restored
+
+    def _stack_resources(self, region: str) -> dict[str, StackResource]:
+        del region
+        return {
+            name: StackResource(kind="AWS::DynamoDB::GlobalTable", name=name, retained=retained)
+            for name, retained in self.own.items()
+        }
+
+    def _by_name(self, region: str) -> Any:
+        del region
+        return SimpleNamespace(exists=lambda name: name in self.restored)
+
+    def _store(self, region: str, ledger: str, usage: str) -> ItemStore:
+        del region, usage
+        items, found = MemoryItemStore(), self.restored[ledger]
+        if found is not None:
+            items.put(Put(table=Table.LEDGER, item=found.to_item()))
+        return items
+
+
+OPEN = replace(OWN, number=RESTORED_FORMAT, generation=2)
+BY_NAME = replace(RESOURCES, ledger_table="second")
+
+
+@pytest.mark.parametrize(("regions", "ledger"), [
+    (Tables(RESOURCES, own={"ledger": True, "usage": False}), ""),
+    (Tables(RESOURCES, own={"ledger": True, "usage": False}, second=OPEN), "second"),
+    (Tables(BY_NAME, own={"usage": False}), "second"),
+    (Tables(BY_NAME, own={"usage": False}, third=replace(OPEN, generation=3)), "third"),
+    (Tables(None, own={}), ""),
+    (Tables(None, own={}, second=OPEN), "second"),
+])  # fmt: skip
+def test_a_deployment_keeps_the_ledger_or_takes_one_that_a_restore_completed(regions: Tables, ledger: str) -> None:
+    regions.check_tables("eu-west-1", ledger=ledger, usage="")
+
+
+@pytest.mark.parametrize(("regions", "ledger", "refusal"), [
+    (Tables(BY_NAME, own={"usage": False}), "", "ledger_table of eu-west-1 must stay second"),
+    (Tables(BY_NAME, own={"usage": False}), "third", "third, which is no ledger in eu-west-1 that a restore"),
+    (Tables(BY_NAME, own={"usage": False}, first=replace(OWN, state="fenced")), "first", "first, which is no ledger"),
+    (Tables(BY_NAME, own={"usage": False}, third=None), "third", "third, which is no ledger"),
+    (
+        Tables(RESOURCES, own={"ledger": True, "usage": False}, second=replace(OPEN, state="adopting")),
+        "second", "second, which is no ledger",
+    ),
+    (Tables(RESOURCES, own={"ledger": False, "usage": False}, second=OPEN), "second", "would delete its ledger ledger"),
+    (Tables(replace(BY_NAME, usage_table="u2"), own={}), "second", "usage_table of eu-west-1 must stay u2"),
+    (Tables(None, own={}), "second", "second, which is no ledger"),
+])  # fmt: skip
+def test_a_deployment_that_would_take_the_ledger_away_is_refused(regions: Tables, ledger: str, refusal: str) -> None:
+    with pytest.raises(SettingsError, match=refusal):
+        regions.check_tables("eu-west-1", ledger=ledger, usage="")
+
+
+def test_the_tables_of_a_region_are_those_of_its_outputs_that_exist() -> None:
+    names = {
+        "LedgerTableName": "second", "UsageTableName": "usage", "UsageTableBeforeName": "gone",
+        "ExportsOutputRefLedgerTable9343E4AAB004A7A8": "first", "ExportsOutputFnGetAttLedgerTableArn": "arn",
+        "DataBucketName": "bucket",
+    }  # fmt: skip
+    outputs = [{"OutputKey": name, "OutputValue": value} for name, value in names.items()]
+    cloudformation = Answers({"describe_stacks": {"Stacks": [{"Outputs": outputs}]}})
+    regions = Tables(RESOURCES, own={}, second=OPEN, usage=None, first=OWN)
+    regions._clients_of = lambda _region: clients_of(cloudformation=cloudformation)
+    assert regions.tables("eu-west-1") == ["first", "second", "usage"]
+
+
+def test_a_deployment_reads_the_ledger_that_it_brings() -> None:
+    regions = Tables(RESOURCES, own={}, ledger=OWN, second=replace(OPEN, usage_generation=3))
+    regions._tables = partial(DeployedRegions._tables, regions)  # type: ignore[method-assign]  # not the fake one
+    assert regions.usage_generation("eu-west-1") == 2
+    regions._ledger_of = lambda _region: "second"
+    assert regions.usage_generation("eu-west-1") == 3
 
 
 def test_outputs_say_which_usage_table_it_is_and_those_of_release_0_1_0_do_not() -> None:

@@ -184,7 +184,7 @@ def test_the_name_of_a_stage_is_no_setting() -> None:
         check_alone(Asked(stage="local", options={"stage": "x"}))
 
 
-@pytest.mark.parametrize("name", ["rehearsal", "first_build", "usage_before"])
+@pytest.mark.parametrize("name", ["rehearsal", "first_build", "usage_before", "exports_before"])
 def test_what_a_deployment_decides_is_no_setting_of_a_stage(name: str) -> None:
     assert f"{name} is not a setting" in problems(Asked(stage="prod", options={name: True}))[0]
     assert f"{name} is not a setting" in problems(Asked(stage="prod", table=table(**{name: True})))[0]
@@ -266,6 +266,20 @@ def test_a_redeployment_that_says_nothing_changes_nothing_and_a_new_region_begin
     assert len(settings.of(NEW).config.subscriptions) == 2
     assert settings.current(NEW) is None
     assert str(settings.change(NEW)) == ""
+
+
+def test_a_new_region_does_not_begin_with_the_restored_ledger_of_the_home_region() -> None:
+    setup = Setup()
+    setup.deploy(HOME, max_concurrency=8, ledger_table="metering-prod-ledger-2", usage_table="metering-prod-usage-2")
+    home, new = (setup.settings().of(region).config for region in (HOME, NEW))
+    assert (home.ledger_table, home.usage_table) == ("metering-prod-ledger-2", "metering-prod-usage-2")
+    assert (new.ledger_table, new.usage_table, new.max_concurrency) == ("", "", 8)
+
+
+@pytest.mark.parametrize("name", ["ab", "with space", "a" * 256, "arn:aws:x"])
+def test_a_table_has_a_name_that_dynamodb_accepts(name: str) -> None:
+    with pytest.raises(SettingsError, match="ledger_table"):
+        StageConfig.load("prod", {"ledger_table": name})
 
 
 def test_the_difference_is_shown_with_what_it_costs() -> None:
