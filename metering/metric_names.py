@@ -16,8 +16,9 @@ REJECTED_BY_REASON: Final = "RejectedByReason"
 SENDER_CONFLICTS: Final = "SenderConflicts"
 # Batches that their senders are not allowed to send, in a stage with registered producers.
 SENDERS_NOT_ALLOWED: Final = "SendersNotAllowed"
-# Duplicates of a rebuilt marker, whose content hash is unknown.
+# Batches whose id has a marker without content hash: duplicates by their totals, and contents that nobody can compare.
 DUPLICATES_UNVERIFIED: Final = "DuplicatesUnverified"
+BATCHES_UNVERIFIED: Final = "BatchesUnverified"
 # Messages that announce no batch (`s3:TestEvent`).
 MESSAGES_WITHOUT_BATCH: Final = "MessagesWithoutBatch"
 # Messages that were returned to the queue.

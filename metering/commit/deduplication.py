@@ -12,11 +12,13 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from metering.errors import LedgerCorruptError, UnavailableError
+from metering.hours import month_of
 from metering.intake.batches import DecodedBatch, RefusedBatch
 from metering.intake.senders import role_of
 from metering.intake.work import Reason, problem
 from metering.ledger.markers import Marker, marker_key
 from metering.stores.writes import Item, ItemStore, Key, Table
+from metering.usage.totals import Total, add_totals, by_hour
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -31,6 +33,7 @@ class Verdict(StrEnum):
     ACCEPTED = "accepted"
     DUPLICATE = "duplicate"
     CONFLICT = "conflict"
+    UNVERIFIED = "unverified"
     REJECTED = "rejected"
     NO_BATCH = "no_batch"
     PUT_BACK = "put_back"
@@ -41,7 +44,8 @@ class Match(StrEnum):
 
     SAME = "same"
     OTHER = "other"
-    # A rebuilt marker has no content hash. Without a hash nothing can be compared, so the copy must not be metered.
+    # A marker without hash (rebuilt, or held after a restore) can only be compared by its totals.
+    SAME_TOTALS = "same totals"
     UNVERIFIED = "unverified"
     # This version cannot compute the marker's kind of hash, so another version must decide.
     INCOMPARABLE = "incomparable"
@@ -51,15 +55,33 @@ def compare(marker: Marker, batch: DecodedBatch | RefusedBatch) -> Match:
     """Compare a batch's content with the marker of its id, using the marker's hash version.
 
     A refused batch whose records could not be read has hash version 0, the hash of its body. Such a batch counts as
-    other content, except if only its object is missing or the marker is a rejection.
+    other content, except if only its object is missing or the marker is a rejection. A held
+    marker is of a batch that a restore could not decide, so not even a message without its object is a copy.
     """
-    if marker.verdict == "rejected" or (isinstance(batch, RefusedBatch) and batch.missing_object):
+    held = marker.content_hash is None and not marker.hours
+    missing_object = isinstance(batch, RefusedBatch) and batch.missing_object
+    if marker.verdict == "rejected" or (missing_object and not held):
         return Match.SAME
     if marker.content_hash is None:
-        return Match.UNVERIFIED
+        return Match.SAME_TOTALS if _has_totals(marker, batch) else Match.UNVERIFIED
     if marker.hash_version == batch.hash_version:
         return Match.SAME if marker.content_hash == batch.content_hash else Match.OTHER
     return Match.OTHER if batch.hash_version == 0 else Match.INCOMPARABLE
+
+
+def _has_totals(marker: Marker, batch: DecodedBatch | RefusedBatch) -> bool:
+    """Whether a content would be metered with the totals of a marker; false if nothing of it would be metered.
+
+    The marker has booked hours. So rows of months of which it has no hour must all be in one hour of a later month
+    (P43).
+    """
+    own = by_hour(batch.usage) if isinstance(batch, DecodedBatch) else {}
+    late = {month_of(hour_s) for hour_s in own if hour_s not in marker.hours}
+    booked_s = next((hour_s for hour_s, total in marker.hours.items() if own.get(hour_s) != total), 0)
+    hours: dict[int, Total] = {}
+    for hour_s, total in own.items():
+        add_totals(hours, {booked_s if month_of(hour_s) in late else hour_s: total})
+    return bool(own) and hours == marker.hours and all(month_of(booked_s) > month for month in late)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,7 +276,7 @@ def _judge(candidate: Candidate, items: Mapping[Key, Item]) -> Judged:
     match compare(marker, batch):
         case Match.SAME:
             return Verdict.DUPLICATE
-        case Match.UNVERIFIED:
+        case Match.SAME_TOTALS | Match.UNVERIFIED:
             return _refused(candidate, f"nobody knows any more with which content {batch.retry_of} was accepted")
         case Match.INCOMPARABLE:
             return Verdict.PUT_BACK

@@ -1,4 +1,7 @@
-"""Verdicts without metering: T-REJECT for an entirely refused batch, T-CONFLICT for other content under a used id."""
+"""Verdicts without metering: T-REJECT for an entirely refused batch, T-CONFLICT for other content under a used id.
+
+Content that cannot be compared, because the marker of its id has no hash, is kept like a conflict (`unverified`).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from metering.commit.deduplication import Content, Copy, Match, Verdict, compare
 from metering.errors import ConditionFailedError, LedgerCorruptError, ThrottledError, UnavailableError
 from metering.intake.batches import Claim, DecodedBatch, NoBatch, RefusedBatch
 from metering.ledger.markers import Conflict, Marker, conflict_key, conflict_seen_item, marker_key
-from metering.quarantine.documents import Kind, Problems, QuarantinedBatch
+from metering.quarantine.documents import UNVERIFIED, Kind, Problems, QuarantinedBatch
 from metering.quarantine.retries import is_metered_claim
 from metering.stores.writes import Absent, Item, ItemStore, Put, Table
 
@@ -27,6 +30,7 @@ _METRICS = {
     Verdict.ACCEPTED: metric_names.BATCHES_ACCEPTED,
     Verdict.DUPLICATE: metric_names.BATCHES_DUPLICATE,
     Verdict.CONFLICT: metric_names.BATCHES_CONFLICT,
+    Verdict.UNVERIFIED: metric_names.BATCHES_UNVERIFIED,
     Verdict.REJECTED: metric_names.BATCHES_REJECTED,
     Verdict.NO_BATCH: metric_names.MESSAGES_WITHOUT_BATCH,
     Verdict.PUT_BACK: metric_names.MESSAGES_PUT_BACK,
@@ -124,6 +128,13 @@ class Tally:
 
 
 _CONFLICT_PROBLEMS = (("conflict", "other content was accepted under this batch id"),)
+_UNVERIFIED_PROBLEMS = (
+    (
+        UNVERIFIED,
+        "the content that was accepted under this batch id is no longer known, and its totals are not those of this "
+        "one; if this one is not metered, send it under a new id: metering quarantine retry --as-new-id",
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,17 +164,21 @@ class VerdictWriter:
         match compare(marker, content.batch):
             case Match.SAME:
                 return Verdict.DUPLICATE
-            case Match.UNVERIFIED:
+            case Match.SAME_TOTALS:
                 self.metrics.count(metric_names.DUPLICATES_UNVERIFIED)
                 return Verdict.DUPLICATE
             case Match.INCOMPARABLE:
                 return Verdict.PUT_BACK
+            case Match.OTHER:
+                verdict, problems = Verdict.CONFLICT, _CONFLICT_PROBLEMS
+            case Match.UNVERIFIED:
+                verdict, problems = Verdict.UNVERIFIED, _UNVERIFIED_PROBLEMS
         try:
-            self._conflict(content, marker, tally)
+            self._conflict(content, marker, problems, tally)
         except UnavailableError as error:
             tally.met(error)
             return Verdict.PUT_BACK
-        return Verdict.CONFLICT
+        return verdict
 
     def send_alert(self, alerts: Alerts, conflicts: Sequence[Conflict]) -> None:
         """Send one alert for all new conflicts between different senders in an invocation."""
@@ -240,9 +255,10 @@ class VerdictWriter:
         put = Put(table=Table.LEDGER, item=marker.to_item(), condition=Absent())
         self.retrier.call(lambda: self.items.put(put))
 
-    def _conflict(self, content: Content, marker: Marker, tally: Tally) -> None:
+    def _conflict(self, content: Content, marker: Marker, problems: Problems, tally: Tally) -> None:
         batch = content.batch
-        quarantined = _conflicting(content, marker)
+        kept = _kept(content, batch, kind="conflict", problems=problems)
+        quarantined = replace(kept, first_sender_id=marker.sender_id)
         self._quarantine(quarantined)
         conflict = Conflict(
             batch_id=batch.batch_id,
@@ -262,7 +278,8 @@ class VerdictWriter:
             self.retrier.call(lambda: self.items.put(Put(table=Table.LEDGER, item=seen)))
         put = Put(table=Table.LEDGER, item=conflict.to_item())
         self.retrier.call(lambda: self.items.put(put))
-        if known is None and batch.sender_id != marker.sender_id:
+        # A rebuilt marker does not have its sender.
+        if known is None and marker.content_hash is not None and batch.sender_id != marker.sender_id:
             self.metrics.count(metric_names.SENDER_CONFLICTS)
             tally.foreign_conflicts.append(conflict)
 
@@ -276,11 +293,6 @@ def _refused(content: Content, batch: RefusedBatch) -> QuarantinedBatch:
     evidence = batch.evidence.decode(errors="replace")
     kept = _kept(content, batch, kind="refused", problems=batch.problems)
     return replace(kept, evidence="" if evidence == kept.body else evidence, claim=batch.claim)
-
-
-def _conflicting(content: Content, marker: Marker) -> QuarantinedBatch:
-    kept = _kept(content, content.batch, kind="conflict", problems=_CONFLICT_PROBLEMS)
-    return replace(kept, first_sender_id=marker.sender_id)
 
 
 def _kept(content: Content, batch: DecodedBatch | RefusedBatch, *, kind: Kind, problems: Problems) -> QuarantinedBatch:

@@ -304,9 +304,12 @@ def _at_a_glance(message: BatchMessage | NoBatch | None, marker: Marker | None) 
     return RedriveEffect.UNKNOWN, "Its workers failed, were throttled or ran out of time; --deep reads it."
 
 
+_KEPT = (Match.OTHER, Match.UNVERIFIED)
+
+
 def _of_metered(marker: Marker, batch: DecodedBatch | RefusedBatch | NoBatch | None) -> tuple[RedriveEffect, str]:
     """Effect of redriving a message whose batch id is metered, and the reason of its failure."""
-    if isinstance(batch, DecodedBatch | RefusedBatch) and compare(marker, batch) is Match.OTHER:
+    if isinstance(batch, DecodedBatch | RefusedBatch) and compare(marker, batch) in _KEPT:
         return RedriveEffect.CONFLICT, "Other content is metered under its id; a redrive keeps this one in quarantine."
     return RedriveEffect.DUPLICATE, "Its batch is metered already; this is another copy of it."
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from metering.ledger.markers import Marker
 
 Kind = Literal["refused", "conflict"]
+# Problem of content that meets a marker without hash. Its kind is `conflict`, because older releases know no other one.
+UNVERIFIED = "unverified"
 
 
 Problems = tuple[tuple[str, str], ...]
@@ -76,7 +78,8 @@ class QuarantinedBatch(StoredDocument):
 
     Attributes:
         kind: `refused`; or `conflict` if an accepted batch with other content has the same id.
-        problems: Every problem found, as `(reason, detail)`; a conflict has the one problem `conflict`.
+        problems: Every problem found, as `(reason, detail)`; a conflict has the one problem `conflict` or
+            `unverified`.
         hash_version: Version of the content hash; 0 means the SHA-256 of the message body.
         records: Number of records that arrived, 0 if unknown.
         first_sender_id: For a conflict, the sender of the accepted content; otherwise empty.

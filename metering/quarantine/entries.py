@@ -35,7 +35,7 @@ _STATEMENT_BYTES = 256
 _MOST_SEARCHED = 2_000
 _READERS = 8
 
-Kind = Literal["records", "refused", "conflict", "lines", "file"]
+Kind = Literal["records", "refused", "conflict", "unverified", "lines", "file"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,8 @@ class Entry:
 
     Attributes:
         kind: `records` of an accepted batch, a `refused` batch, or content in `conflict` with its id's accepted
-            content; `lines` of a log file, or a whole log `file`.
+            content; `unverified` content, if the accepted content is unknown; `lines` of a log file, or a whole log
+            `file`.
         batch_id: Batch id; for a log file, the file's identity, or its location if the whole file is refused.
         reasons: First reason -> number of records. A whole batch has one reason; its number of records is 0 if unknown.
         retried_as: Batch ids under which the records were sent again; for a whole batch, the ids (its own or a retry's)
@@ -154,7 +155,7 @@ class QuarantineEntries:
 
         Args:
             entry: Entry to retry.
-            as_new_id: Whether to send a conflict under a new id, because other content already has the entry's id.
+            as_new_id: Whether to send a conflict or unverified content under a new id, because its own is taken.
             dry_run: Whether to return the message without sending it.
 
         Raises:
@@ -208,7 +209,7 @@ class QuarantineEntries:
             raise OperationFailedError(
                 f"{entry.batch_id} is metered already, as {metered[0]}.", "There is nothing to be sent again."
             )
-        if entry.kind == "conflict" and self._is_accepted(batch.batch_id):
+        if batch.kind == "conflict" and self._is_accepted(batch.batch_id):
             raise OperationFailedError(
                 f"The id of {entry.batch_id} has other content, which is metered.",
                 "If both are genuine, send this one under an id of its own: --as-new-id",
@@ -217,13 +218,17 @@ class QuarantineEntries:
 
     def _as_new_id(self, entry: Entry, batch: documents.QuarantinedBatch) -> tuple[str, str]:
         """A new id, and the message with the new id, if other content has the batch's own id."""
-        if entry.kind != "conflict" or not self._is_accepted(batch.batch_id):
+        marker = self._marker(batch.batch_id) if batch.kind == "conflict" else None
+        if marker is None or marker.verdict != "accepted":
             raise OperationFailedError(
                 f"{entry.batch_id or entry.key} can be sent under its own id.",
                 "Send it without --as-new-id; under both ids it would be counted twice.",
             )
         retry_id = retries.content_retry_id(batch.batch_id, batch.content_hash)
-        body = retries.renamed(batch.body, retry_id, retry_of=retries.original_of(batch.body, batch.batch_id))
+        # Of a marker without hash there is no retry (P46). A second retry has the same id, so it counts once anyway.
+        unknown = batch.reason == documents.UNVERIFIED and marker.content_hash is None
+        original = None if unknown else retries.original_of(batch.body, batch.batch_id)
+        body = retries.renamed(batch.body, retry_id, retry_of=original)
         if body is None:
             raise OperationFailedError(f"The message of {entry.key} does not carry its batch id.")
         return retry_id, body
@@ -279,7 +284,7 @@ class QuarantineEntries:
         metered_as = self._retries(batch)
         return Entry(
             key=info.key,
-            kind=batch.kind,
+            kind="unverified" if batch.reason == documents.UNVERIFIED else batch.kind,
             batch_id=batch.batch_id,
             reasons={batch.reason: batch.records},
             at_s=info.modified_s,
@@ -291,7 +296,8 @@ class QuarantineEntries:
         )
 
     def _contrasted(self, entry: Entry) -> Entry:
-        marker = self._marker(entry.batch_id) if entry.kind == "conflict" else None
+        conflicts = entry.batch is not None and entry.batch.kind == "conflict"
+        marker = self._marker(entry.batch_id) if conflicts else None
         if marker is None or entry.batch is None or marker.verdict != "accepted":
             return entry
         return replace(entry, differs=documents.contrasts(marker, entry.batch))
@@ -311,6 +317,8 @@ class QuarantineEntries:
         for alias in aliases_of(self.items, retries.original_of(batch.body, batch.batch_id)):
             if batch.content_hash == alias.content_hash or alias.retry_id == new_id:
                 found.append(alias.retry_id)
+        if not found and batch.reason == documents.UNVERIFIED and self._is_accepted(new_id):
+            found.append(new_id)
         return tuple(found)
 
     def _partial(self, info: ObjectInfo, body: bytes) -> list[Entry]:

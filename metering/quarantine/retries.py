@@ -69,7 +69,7 @@ def object_message(retry_id: str, count: int, *, bucket: str) -> str:
     return f'{{{_head(retry_id, count)},"location":{json.dumps(location)}}}'
 
 
-def renamed(body: str, retry_id: str, *, retry_of: str) -> str | None:
+def renamed(body: str, retry_id: str, *, retry_of: str | None) -> str | None:
     """Rewrite a batch message under another id; None if the message has no id of its own (an announced object).
 
     Only the ids change. All other bytes stay as received, because parsing could round a number.
@@ -77,7 +77,7 @@ def renamed(body: str, retry_id: str, *, retry_of: str) -> str | None:
     Args:
         body: The message, or the CloudEvent that carries it.
         retry_id: Its new batch id.
-        retry_of: Id under which the content first arrived.
+        retry_of: Id under which the content first arrived; None to leave what the message says.
     """
     found = _batch_message(body)
     if found is None:
@@ -85,7 +85,9 @@ def renamed(body: str, retry_id: str, *, retry_of: str) -> str | None:
     fields, start, end = found
     if "batch_id" not in fields:
         return None
-    values = {"retry_of": json.dumps(retry_of), "batch_id": json.dumps(retry_id)}
+    values = {"batch_id": json.dumps(retry_id)}
+    if retry_of is not None:
+        values = {"retry_of": json.dumps(retry_of), **values}
     return body[:start] + json_values.replaced(body[start:end], values) + body[end:]
 
 

@@ -16,6 +16,7 @@ from metering.intake.work import Reason
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, SILENCE_S, Reconciliation, SourceFigures
 from metering.ledger.periods import periods_of
 from metering.onramps.reasons import FileReason, LineReason
+from metering.quarantine.documents import UNVERIFIED
 from metering.quarantine.entries import Entry, Kind, QuarantineEntries
 from metering.reports.answer import Answer, regions_answer
 from metering.reports.operators import quarantine_answer
@@ -104,8 +105,8 @@ def hour_of_region(region: ReadableRegion, hour_s: int, *, now_s: int) -> Answer
 FAR_S = 4_102_444_800
 """The year 2100: nothing was refused later."""
 # A conflict is refused because of the batch that is metered under its id, so `conflict` is not a reason of the message
-# itself. The on-ramps' package defines the reasons of log files.
-REASONS = tuple(dict.fromkeys((*(r.value for r in (*Reason, *LineReason, *FileReason)), "conflict")))
+# itself, nor is `unverified`. The on-ramps' package defines the reasons of log files.
+REASONS = tuple(dict.fromkeys((*(r.value for r in (*Reason, *LineReason, *FileReason)), "conflict", UNVERIFIED)))
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 

@@ -14,6 +14,7 @@ from metering.hours import parse_hour
 from metering.intake.admission import Admission
 from metering.intake.batches import Allowance, BatchReader, BatchReading, DecodedBatch
 from metering.ledger.commits import SHARDS_KEY, CommitRecord, commit_key
+from metering.ledger.markers import CONFLICT_PK
 from metering.ledger.notes.watch import HELD_PK, HeldMessage
 from metering.ledger.periods import Period
 from metering.quarantine.documents import QuarantinedBatch, decode_records
@@ -21,7 +22,7 @@ from metering.stores.objects import quarantined_batch_key
 from metering.stores.queues import Delivery
 from metering.stores.writes import Put, Table
 from tests.support.memory.clock import UNHURRIED, DeadlineAt, MemoryMetrics
-from tests.support.memory.rows import PlainBatchReader, plain_hash
+from tests.support.memory.rows import PlainBatch, PlainBatchReader, plain_hash
 from tests.support.small_world import NOW_S, SETTINGS, KilledError, SmallWorld, batch, deliveries, delivery, rows_of
 from tests.support.stage import ADMISSION, STAGE
 from tests.support.verdicts import refused_batch
@@ -257,12 +258,106 @@ def test_a_message_of_several_batches_goes_back_until_all_have_a_verdict(world: 
     world.assert_exact()
 
 
-def test_a_rebuilt_marker_makes_every_later_copy_a_flagged_duplicate(world: SmallWorld) -> None:
+# A marker without hash: rebuilt from rows, so only its totals are known, or held by a restore, without totals.
+
+REBUILT: dict[str, object] = {"content_hash": None, "hash_version": 0, "commit_id": ""}
+HELD: dict[str, object] = {**REBUILT, "records": 0, "metered": 0, "hours": {}}
+
+
+def test_a_copy_with_the_totals_of_a_rebuilt_marker_is_a_flagged_duplicate(world: SmallWorld) -> None:
     world.handle(delivery(batch(1)))
-    _change_marker(world, "b1", content_hash=None, hash_version=0, commit_id="")
-    assert world.handle(delivery(batch(1, size=999))).counts == {Verdict.DUPLICATE: 1}
+    _change_marker(world, "b1", **REBUILT)
+    assert world.handle(delivery(batch(1))).counts == {Verdict.DUPLICATE: 1}
     assert world.metrics.counts["DuplicatesUnverified"] == 1
+    assert not world.objects.keys("quarantine/")
     world.assert_exact()
+
+
+def test_content_with_other_totals_than_a_rebuilt_marker_is_kept_and_noted_like_a_conflict(world: SmallWorld) -> None:
+    world.handle(delivery(batch(1), sender="alice"))
+    _change_marker(world, "b1", **REBUILT, sender_id="")
+    other = delivery(batch(1, size=999), sender="bob")
+    for _ in range(2):
+        assert world.handle(other).counts == {Verdict.UNVERIFIED: 1}
+    assert (world.metrics.counts["BatchesUnverified"], world.metrics.counts["DuplicatesUnverified"]) == (2, 0)
+    conflict = world.conflict("b1", plain_hash(rows_of(1, size=999)))
+    assert conflict is not None
+    body = world.objects.peek(conflict.quarantine_key)
+    assert body is not None
+    kept = QuarantinedBatch.from_json(body)
+    assert (kept.kind, kept.reason, kept.body) == ("conflict", "unverified", other.body)
+    # The note is of the watch, which raises the ticket. Of two senders nothing is known.
+    assert len(world.stored(CONFLICT_PK)) == 1
+    assert not world.alerts.sent
+    world.assert_exact()
+
+
+@pytest.mark.parametrize("trouble", ["objects.put", "items.put"])
+def test_unverified_content_that_cannot_be_kept_goes_back(world: SmallWorld, trouble: str) -> None:
+    world.handle(delivery(batch(1)))
+    _change_marker(world, "b1", **HELD)
+    world.calls.refuse[trouble] = UnavailableError(trouble, "timeout")
+    # It was received before, so that its marker is looked up first.
+    again = replace(delivery(batch(1)), receive_count=2)
+    assert world.handle(again).retry == ("b1",)
+    world.calls.refuse.clear()
+    assert world.handle(again).counts == {Verdict.UNVERIFIED: 1}
+
+
+@pytest.mark.parametrize("moved_s", [3_600, -86_400])
+def test_equal_sums_in_another_hour_are_other_totals(world: SmallWorld, moved_s: int) -> None:
+    world.handle(delivery(batch(1)))
+    _change_marker(world, "b1", **REBUILT)
+    moved = {"batch_id": "b1", "rows": rows_of(1, start_s=NOW_S - moved_s)}
+    assert world.handle(delivery(moved)).counts == {Verdict.UNVERIFIED: 1}
+
+
+def test_what_would_not_be_metered_is_no_copy_of_a_rebuilt_marker_except_if_its_object_is_gone(
+    world: SmallWorld,
+) -> None:
+    world.handle(delivery(batch(1)))
+    _change_marker(world, "b1", **REBUILT)
+    late = replace(delivery(batch(1)), sent_at_ms=(NOW_S + 36 * 86_400) * 1000)
+    assert world.handle(late).counts == {Verdict.UNVERIFIED: 1}
+    assert world.handle(delivery({"batch_id": "b1", "object": "ingest/b1"})).counts == {Verdict.DUPLICATE: 1}
+
+
+@pytest.mark.parametrize("sent", [batch(1), {"batch_id": "b1", "refuse": "why"}, {"batch_id": "b1", "object": "gone"}])
+def test_nothing_is_a_copy_of_a_held_id(world: SmallWorld, sent: PlainBatch) -> None:
+    world.handle(delivery(batch(1)))
+    _change_marker(world, "b1", **HELD)
+    assert world.handle(delivery(sent)).counts == {Verdict.UNVERIFIED: 1}
+    assert len(world.objects.keys("quarantine/batches/")) == 1
+
+
+OCTOBER_S = parse_hour("2026-10-30T05")
+
+
+def test_rows_of_a_closed_month_are_compared_in_the_hour_in_which_they_were_booked(world: SmallWorld) -> None:
+    world.items.put(Put(table=Table.LEDGER, item=Period(month="2026-10", state="closing").to_item()))
+    late = [*rows_of(1, start_s=OCTOBER_S), *rows_of(1, start_s=OCTOBER_S + 3_600)]
+    several = delivery({"batch_id": "b1", "rows": [*late, *rows_of(1)]})
+    alone = delivery({"batch_id": "b2", "rows": late})
+    other = delivery({"batch_id": "b2", "rows": [*late[1:], *rows_of(1, size=999, start_s=OCTOBER_S)]})
+    partly = delivery({"batch_id": "b2", "rows": [*late[1:], *rows_of(1, start_s=NOW_S)]})
+    world.handle(several, alone)
+    for batch_id in ("b1", "b2"):
+        assert [*world.marker(batch_id).hours] == [NOW_S - NOW_S % 3_600]
+        _change_marker(world, batch_id, **REBUILT)
+    world.clock.advance_s(7_200)
+    assert world.handle(several, alone).counts == {Verdict.DUPLICATE: 2}
+    assert world.handle(other).counts == {Verdict.UNVERIFIED: 1}
+    # Its totals would be the marker's in this hour as well: that is as much as the marker tells.
+    assert world.handle(partly).counts == {Verdict.DUPLICATE: 1}
+    assert world.metrics.counts["DuplicatesUnverified"] == 3
+
+
+def test_rows_booked_in_a_later_hour_of_their_own_month_were_not_rebooked(world: SmallWorld) -> None:
+    world.handle(delivery(batch(1)))
+    hour_s = NOW_S - NOW_S % 3_600
+    [total] = world.marker("b1").hours.values()
+    _change_marker(world, "b1", **{**REBUILT, "hours": {hour_s + 3_600: total}})
+    assert world.handle(delivery(batch(1))).counts == {Verdict.UNVERIFIED: 1}
 
 
 def test_a_marker_of_an_unknown_hash_version_is_left_to_code_that_knows_it(world: SmallWorld) -> None:

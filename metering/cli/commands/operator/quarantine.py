@@ -47,7 +47,8 @@ def list_(
     end: Annotated[str | None, option("--to", "TIME", "Only entries refused before this time, date or month.")] = None,
     reason: Annotated[str | None, typer.Option("--reason", help="Only entries with this reason.")] = None,
     kind: Annotated[
-        str | None, typer.Option("--kind", help="Only this kind: records, refused, conflict, lines or file.")
+        str | None,
+        typer.Option("--kind", help="Only this kind: records, refused, conflict, unverified, lines or file."),
     ] = None,
     source: SourceOption = None,
     sender: SenderOption = None,
