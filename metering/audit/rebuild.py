@@ -498,7 +498,7 @@ class Rebuilder:
         """Restore the marker of each batch that has rows but no marker.
 
         The marker that the batch's commit wrote in S3 is put again. Without that copy, the content hash is unknown, so
-        a later batch with the same id counts as a duplicate, whatever its content. The admission floor stays. The rows
+        a later batch with the same id is compared by its totals alone. The admission floor stays. The rows
         contain every accepted batch completely, even before its roll-up (P40). Rows are read once, or twice if a marker
         is missing; missing markers take about 100 bytes of disk per batch and hour, and 400 for a copy.
 

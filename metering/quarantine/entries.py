@@ -210,10 +210,13 @@ class QuarantineEntries:
                 f"{entry.batch_id} is metered already, as {metered[0]}.", "There is nothing to be sent again."
             )
         if batch.kind == "conflict" and self._is_accepted(batch.batch_id):
-            raise OperationFailedError(
-                f"The id of {entry.batch_id} has other content, which is metered.",
-                "If both are genuine, send this one under an id of its own: --as-new-id",
-            )
+            if entry.kind == "unverified":
+                problem = f"It is no longer known with which content {entry.batch_id} was accepted."
+                genuine = "this one is not metered"
+            else:
+                problem = f"The id of {entry.batch_id} has other content, which is metered."
+                genuine = "both are genuine"
+            raise OperationFailedError(problem, f"If {genuine}, send this one under an id of its own: --as-new-id")
         return batch.batch_id, batch.body
 
     def _as_new_id(self, entry: Entry, batch: documents.QuarantinedBatch) -> tuple[str, str]:

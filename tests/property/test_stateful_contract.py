@@ -68,6 +68,7 @@ _BY_BATCH = RowQuery(columns=("batch_id", "own_hour"))
 # Coverage of the run: a rule that is never applied proves nothing.
 OUTCOMES = (
     "BatchesAccepted", "BatchesDuplicate", "BatchesConflict", "BatchesRejected", "DuplicatesUnverified",
+    "BatchesUnverified",
     "late record refused", "late batch refused", "all dead", "redriven", "refused batch retried and accepted",
     "refused records retried", "conflict retried under another id and accepted",
     "copy under the first id of a retried conflict", "rolled up", "compacted", "cleaned", "reconciled, all equal",
@@ -176,7 +177,8 @@ class Contract(RuleBasedStateMachine):
                 self.reached["refused records retried"] += 1
             elif entry.kind == "conflict":
                 self._retry_conflict(entries, entry)
-            elif not set(entry.retried_as) - {entry.batch_id}:
+            # Only a person can tell whether unverified content is metered.
+            elif entry.kind != "unverified" and not set(entry.retried_as) - {entry.batch_id}:
                 entries.retry(entry)
                 self.put_right.add(entry.batch_id)
                 self.messages += [(c, self._now_s()) for c, _ in list(self.messages) if c.batch_id == entry.batch_id]
@@ -287,7 +289,7 @@ class Contract(RuleBasedStateMachine):
     @precondition(lambda self: self.unmarked)
     @rule()
     def rebuild_markers(self) -> None:
-        """A marker comes back whole if S3 has it; if not, any batch with its id is a duplicate."""
+        """A marker comes back whole if S3 has it; if not, only a batch with its totals is a duplicate."""
         result = self.jobs.rebuilder.markers()
         assert result.rebuilt == len(self.unmarked)
         rebuilt, self.unmarked = self.unmarked, set()
@@ -303,8 +305,9 @@ class Contract(RuleBasedStateMachine):
         self.work()
         judged = Counter(self.metrics.counts) - known
         of_others = sum(content.batch_id not in of_rows for content in copies)
-        assert judged["BatchesDuplicate"] + judged["BatchesConflict"] == len(copies)
+        assert judged["BatchesDuplicate"] + judged["BatchesConflict"] + judged["BatchesUnverified"] == len(copies)
         assert judged["BatchesConflict"] <= of_others
+        assert judged["BatchesUnverified"] + judged["DuplicatesUnverified"] == len(copies) - of_others
         self.reached["copy of a rebuilt batch is a duplicate"] += len(copies)
 
     @rule()

@@ -1,5 +1,6 @@
 """Retries under the same and under new ids, with copies of the message, in every order: each content counts once."""
 
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -213,6 +214,50 @@ def test_a_retry_of_a_batch_whose_marker_was_rebuilt_is_refused_because_nobody_c
     region.work(retried)
     assert region.counted() == (1_000, 1)
     assert {marker.reason for marker in region.markers().values()} == {"", "retry_without_conflict"}
+
+
+def _without_hash(region: Region) -> None:
+    marker = replace(region.markers()["edge-1"], content_hash=None, hash_version=0, commit_id="")
+    region.items.put(Put(table=Table.LEDGER, item=marker.to_item()))
+
+
+def test_unverified_content_is_sent_under_a_new_id_and_counts_once_however_often_it_is_sent() -> None:
+    first, other, retried = conflicting(Region())
+    region = Region()
+    region.work(first)
+    _without_hash(region)
+    # Even a retry that names its original is refused, because nobody can tell whether its content is metered.
+    region.work(other, first, retried)
+    assert region.counted() == (5, 1)
+    kept = [each for each in region.entries.entries() if each.batch_id == "edge-1"]
+    [entry] = [each for each in kept if each.kind == "unverified"]
+    assert (entry.reasons, entry.became, entry.retried_as) == ({"unverified": 1}, "not metered", ())
+    with pytest.raises(OperationFailedError, match="no longer known"):
+        region.entries.retry(entry)
+    for _ in range(3):
+        sent = region.entries.retry(entry, as_new_id=True)
+        region.work()
+    assert region.counted() == (1_005, 2)
+    [shown] = [each for each in region.entries.find(entry.key) if each.kind == "unverified"]
+    assert shown.retried_as == (sent.retry_id,)
+    assert [(each.what, each.metered, each.this) for each in shown.differs] == [("bytes", "5", "1000")]
+
+
+def test_unverified_content_of_an_id_whose_hash_came_back_is_retried_as_a_conflict() -> None:
+    first, other, retried = conflicting(Region())
+    region = Region()
+    region.work(first)
+    known = region.markers()["edge-1"]
+    _without_hash(region)
+    region.work(other)
+    [entry] = region.entries.find("edge-1")
+    region.items.put(Put(table=Table.LEDGER, item=known.to_item()))
+    # The producer's own retry and the operator's are one content.
+    region.work(re.sub("retry:[0-9a-f]{64}", "edge-2", retried))
+    assert region.counted() == (1_005, 2)
+    region.entries.retry(entry, as_new_id=True)
+    region.work()
+    assert region.counted() == (1_005, 2)
 
 
 def test_a_claim_loses_no_batch_that_is_sent_without_it() -> None:

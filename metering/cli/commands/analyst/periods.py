@@ -350,7 +350,7 @@ def _hours(first: str = "reading the usage table") -> Iterator[Callable[[census_
 def rebuild_markers(session: Session) -> None:
     """Restore missing markers of batches that have rows, with the content hash if the bucket has a copy of the marker.
 
-    Without content hash, later batches under the id are duplicates, whatever their content.
+    Without content hash, later batches under the id are compared by their totals alone.
     """
     rebuilder = session.region().jobs.rebuilder
     consequence = "Batches that have rows and no marker get one. A later copy of such a batch is then not counted."
@@ -364,4 +364,4 @@ def rebuild_markers(session: Session) -> None:
     session.write(table.one(result))
     if result.rebuilt > result.whole:
         without = counted(result.rebuilt - result.whole, "marker")
-        say(f"{without} came back without content hash: what comes later under these ids is a duplicate.")
+        say(f"{without} came back without content hash: what comes later under these ids is compared by its totals.")
