@@ -17,6 +17,7 @@ from metering.audit.census_state import Cells, CensusState, HourRows, part_of
 from metering.errors import LedgerCorruptError, ObjectMissingError
 from metering.lake.ports import BATCH_QUERY, Group, UsageRows, usage_digest
 from metering.ledger import commits, runs
+from metering.ledger.format_version import generations_of
 from metering.ledger.markers import Marker, MarkerGlance, VerdictTally, is_marker
 from metering.rollup.plan import RollupPlan
 from metering.stores import clock, writes
@@ -164,6 +165,7 @@ class Census:
             sources: Whether to record the batches' sources and sequence numbers.
         """
         state = CensusState(from_s=from_s, to_s=to_s, deep=deep, parts=parts, began_ms=self.figures.clock.now_ms())
+        state.generation = generations_of(self.figures.items).ledger
         if markers:
             known = source_keeping.sources_known(self.figures.items) if sources else {}
             state.survey = sequences.MarkerSurvey(sources=known, began_ms=state.began_ms, with_sources=sources)

@@ -12,6 +12,7 @@ from metering.audit import source_keeping
 from metering.audit.sequences import MarkerSurvey, SourceSightings
 from metering.audit.settling import Fingerprint
 from metering.errors import ObjectMissingError
+from metering.ledger.format_version import generations_of
 from metering.ledger.markers import VerdictCounts
 from metering.stores.objects import SCAN_KEY, ObjectStore
 from metering.units import HOUR_S
@@ -165,6 +166,7 @@ class CensusState:
     Attributes:
         deep: Count rows, also by batch; if false, use the totals beside the files, and compare markers by the hour.
         began_ms: Time of the first marker read, epoch milliseconds.
+        generation: Generation of the ledger that is counted. Under another one, the count begins anew (P41).
         done: Number of parts or hours already counted in this phase.
         with_markers: Markers are compared, too.
         digests: Whether to compute a digest of each hour's rows.
@@ -185,6 +187,7 @@ class CensusState:
     deep: bool
     parts: int
     began_ms: int
+    generation: int = 1
     segments: int = SEGMENTS
     phase: Phase = "markers"
     done: int = 0
@@ -292,12 +295,13 @@ def keep_census(objects: ObjectStore, state: CensusState) -> None:
 
 
 def kept_census(objects: ObjectStore, items: writes.ItemStore) -> CensusState | None:
-    """Saved state; None if no state is saved, or another version saved it."""
+    """Saved state; None if no state is saved, another version saved it, or the ledger was restored since."""
     try:
         body = objects.get(SCAN_KEY)
     except ObjectMissingError:
         return None
-    return census_of(body, items)
+    found = census_of(body, items)
+    return None if found is None or found.generation != generations_of(items).ledger else found
 
 
 def census_bytes(state: CensusState) -> bytes:
@@ -320,6 +324,7 @@ def _saved(state: CensusState) -> dict[str, object]:
     return {
         "form": _FORM,
         **{name: getattr(state, name) for name in _AS_IT_IS},
+        "generation": state.generation,
         "runs": {str(shard): number for shard, number in state.runs.items()},
         "marked": _totals(state.marked),
         "used": _totals(state.used),
@@ -342,6 +347,7 @@ def _saved(state: CensusState) -> dict[str, object]:
 def _restored(saved: dict[str, Any], items: writes.ItemStore) -> CensusState:
     state = CensusState(
         **{name: saved[name] for name in _AS_IT_IS},
+        generation=saved.get("generation", 1),
         runs={int(shard): number for shard, number in saved["runs"].items()},
         survey=_survey(saved, items),
         verdicts=None if saved["verdicts"] is None else VerdictCounts(*saved["verdicts"]),

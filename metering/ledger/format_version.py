@@ -9,12 +9,26 @@ format 2 in a ledger that was restored: its item states the ledger's own generat
 because it would deploy a stage without the restored table.
 """
 
-from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from __future__ import annotations
 
-from metering.errors import ConditionFailedError, FormatTooNewError, FormatTooOldError, GenerationError
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
+
+from metering.errors import (
+    ConditionFailedError,
+    FormatTooNewError,
+    FormatTooOldError,
+    GenerationError,
+    OperationFailedError,
+)
 from metering.stores import codec
 from metering.stores.writes import Absent, AllOf, Condition, Equals, ItemStore, Key, Put, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from metering.stores.clock import Clock
+    from metering.stores.writes import Action, Delete, Item, Update
 
 # Ledger format of a new ledger.
 FORMAT_VERSION = 2
@@ -95,6 +109,63 @@ def adopting(generation: int) -> Condition:
     return AllOf((Equals(attribute="state", value="adopting"), Equals(attribute="generation", value=generation)))
 
 
+# A long-lived reader asks this often whether the ledger is still in use.
+_ASKED_EVERY_MS = 60_000
+
+
+class WatchedLedger:
+    """The tables of a region for a process that lives long: once a minute, a call first asks for the ledger's format.
+
+    A restore replaces the ledger by another table. Without this check, the process would read the old one for ever.
+    Each method raises, beside its own errors:
+        OperationFailedError: The ledger is no longer in use, or has another generation than when it was opened.
+    """
+
+    def __init__(self, items: ItemStore, clock: Clock, opened: LedgerFormat | None) -> None:
+        self._unwatched = items
+        self._clock = clock
+        self._generation = 1 if opened is None else opened.generation
+        self._asked_ms = clock.now_ms()
+
+    @property
+    def _items(self) -> ItemStore:
+        now_ms = self._clock.now_ms()
+        if now_ms - self._asked_ms >= _ASKED_EVERY_MS:
+            found = ledger_format(self._unwatched)
+            if found is not None and (found.state, found.generation) != ("open", self._generation):
+                raise OperationFailedError(
+                    "The ledger was restored, and this process reads the old one.", "Connect, or start it, again."
+                )
+            self._asked_ms = now_ms
+        return self._unwatched
+
+    def get(self, table: Table, key: Key) -> Item | None:
+        return self._items.get(table, key)
+
+    def get_many(self, table: Table, keys: Sequence[Key]) -> dict[Key, Item]:
+        return self._items.get_many(table, keys)
+
+    def query(
+        self, table: Table, pk: str, *, sk_from: str = "", sk_to: str = "\U0010ffff", descending: bool = False
+    ) -> Iterator[Item]:
+        return self._items.query(table, pk, sk_from=sk_from, sk_to=sk_to, descending=descending)
+
+    def scan(self, table: Table, *, part: int = 0, parts: int = 1, prefixes: Sequence[str] = ()) -> Iterator[Item]:
+        return self._items.scan(table, part=part, parts=parts, prefixes=prefixes)
+
+    def put(self, action: Put) -> None:
+        self._items.put(action)
+
+    def update(self, action: Update) -> Item:
+        return self._items.update(action)
+
+    def delete(self, action: Delete) -> None:
+        self._items.delete(action)
+
+    def transact(self, actions: Sequence[Action]) -> None:
+        self._items.transact(actions)
+
+
 def check_readable(items: ItemStore) -> None:
     """Check that this code supports the ledger's format: the code's own format or an older format.
 
@@ -119,10 +190,17 @@ def ledger_format(items: ItemStore) -> LedgerFormat | None:
     return None if item is None else LedgerFormat.from_item(item)
 
 
-def usage_generation_of(items: ItemStore) -> int:
-    """Generation of the usage table that the ledger goes with."""
+class Generations(NamedTuple):
+    """Generation of the usage table that a ledger goes with, and of the ledger itself."""
+
+    usage: int = 1
+    ledger: int = 1
+
+
+def generations_of(items: ItemStore) -> Generations:
+    """Generations that are now in use. What was derived from a ledger of other generations is made anew (P41)."""
     found = ledger_format(items)
-    return 1 if found is None else found.usage_generation
+    return Generations() if found is None else Generations(found.usage_generation, found.generation)
 
 
 def stored_format(items: ItemStore) -> int:

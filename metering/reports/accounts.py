@@ -12,7 +12,7 @@ from metering.billing.day_sums.days import AccountsReader, AccountSum, merged_ac
 from metering.billing.day_sums.index import DayIndex, DayIndexes, Reach, Uncounted
 from metering.errors import ObjectDamagedError, ObjectMissingError, OperationFailedError, UnavailableError
 from metering.hours import date_of, hour_of, month_bounds_s, month_of, rfc3339
-from metering.ledger.format_version import usage_generation_of
+from metering.ledger.format_version import generations_of
 from metering.ledger.notes.checks import CANARY_ACCOUNT_ID
 from metering.ledger.periods import FrozenMonth, periods_of, read_frozen_month
 from metering.reports import usage_rows
@@ -199,7 +199,7 @@ class AccountsSource:
     def _refuse_unknown(self, index: DayIndex, month: str) -> None:
         if not index.number:
             raise AccountsNotKeptError(f"The accounts of {self.region} were not summed yet.", _UPDATE)
-        if not index.is_of(usage_generation_of(self.items)):
+        if not index.is_of(generations_of(self.items)):
             raise AccountsNotKeptError(
                 f"The accounts of {self.region} were summed before its ledger was restored.", _UPDATE
             )

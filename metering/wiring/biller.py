@@ -17,12 +17,15 @@ from metering.billing.prices.store import OverrideStore, PriceStore
 from metering.errors import SettingsError, UnavailableError
 from metering.fleet.regions import LedgerRegionStates
 from metering.lake.parquet.reader import ParquetLakeReader, ParquetTotals
+from metering.ledger.format_version import generations_of
 from metering.wiring.region import FunctionParts, RegionPorts, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from metering.billing.day_sums.index import DayIndex
     from metering.stores.objects import ObjectStore
+    from metering.stores.writes import ItemStore
     from metering.wiring import lake
     from metering.wiring.connection import RegionConnection
 
@@ -33,10 +36,18 @@ PRICE_BOOK = "aws-list"
 
 @dataclass(frozen=True)
 class BucketSums:
-    """A `RegionSums` in a region's bucket; the bucket is looked up on first use."""
+    """A `RegionSums` in a region's bucket; the bucket is looked up on first use.
+
+    Attributes:
+        items: The region's ledger; None in a function of another region, which may only read the bucket.
+    """
 
     region: str
     reach: Callable[[], ObjectStore]
+    items: Callable[[], ItemStore] | None = None
+
+    def is_current(self, index: DayIndex) -> bool:
+        return self.items is None or not index.number or index.is_of(generations_of(self.items()))
 
     @cached_property
     def objects(self) -> ObjectStore:
@@ -106,7 +117,9 @@ def read_terms(home: ObjectStore) -> Terms:
 def _regions(parts: FunctionParts) -> Iterable[BucketSums]:
     stage = Stage(
         home=parts.region,
-        connect=lambda region: BucketSums(region, partial(_objects_of, parts, region)),
+        connect=lambda region: BucketSums(
+            region, partial(_objects_of, parts, region), (lambda: parts.items) if region == parts.region else None
+        ),
         states=LedgerRegionStates(lambda: parts.items),
     )
     return map(stage.connect, stage.holding_data)
@@ -121,7 +134,7 @@ def _objects_of(parts: FunctionParts, region: str) -> ObjectStore:
 
 def connected_sums(region: RegionPorts) -> BucketSums:
     """Day sums of a region to which a command is connected."""
-    return BucketSums(region.region, lambda: region.objects)
+    return BucketSums(region.region, lambda: region.objects, lambda: region.items)
 
 
 def connected_months(home: RegionPorts, regions: Sequence[RegionPorts], budgets: Sequence[budget.Budget]) -> OpenMonths:

@@ -14,7 +14,7 @@ from metering.fleet.ports import RegionStacks
 from metering.fleet.settings.layers import config_of
 from metering.intake.senders import ServiceSenders, decode_services
 from metering.lake.view import LakeView
-from metering.ledger.format_version import check_format
+from metering.ledger.format_version import LedgerFormat, check_format
 from metering.onramps.coverage.job import CoverageJob
 from metering.onramps.sources import LogSource
 from metering.settings import Settings
@@ -39,6 +39,7 @@ class RegionConnection(region.RegionPorts):
         restored: Whether, after a restore, the ledger may belong to another usage table than the deployed table.
     """
 
+    WATCHES = True
     names: RegionResources
     restored: bool = False
 
@@ -74,8 +75,8 @@ class RegionConnection(region.RegionPorts):
         """The same region with clients that refuse every write call."""
         return replace(self, clients=ReadOnlyClients(self.clients.access))
 
-    def _open(self, items: ItemStore) -> None:
-        check_format(items, usage_generation=None if self.restored else self.names.usage_generation)
+    def _open(self, items: ItemStore) -> LedgerFormat | None:
+        return check_format(items, usage_generation=None if self.restored else self.names.usage_generation)
 
     @cached_property
     def services(self) -> ServiceSenders | None:

@@ -13,7 +13,13 @@ from metering.adapters.aws.objects import S3ObjectStore
 from metering.adapters.aws.queues import SqsQueue, SqsQueueFacts
 from metering.adapters.aws.session import Clients
 from metering.errors import MeteringError, SettingsError
-from metering.ledger.format_version import check_format, check_readable, remember_format
+from metering.ledger.format_version import (
+    LedgerFormat,
+    WatchedLedger,
+    check_format,
+    check_readable,
+    remember_format,
+)
 from metering.ledger.notes.written import WritingDown
 from metering.ledger.usage.kinds import KindNames
 from metering.settings import ApiSettings, Settings
@@ -53,6 +59,8 @@ class ResourceNames(Protocol):
 class RegionPorts:
     """Ports to the resources in `names`, each created on first use."""
 
+    # Whether the process asks on whether the ledger is in use: it lives long, and a fence does not stop its reads.
+    WATCHES: ClassVar[bool] = False
     clients: Clients
     names: ResourceNames
 
@@ -70,19 +78,21 @@ class RegionPorts:
 
     @cached_property
     def items(self) -> ItemStore:
-        """The two tables. The first use checks the data's format and generation.
+        """The two tables. The first use checks the data's format and generation, which readers check on (`WATCHES`).
 
         Raises:
             FormatTooNewError: Newer code wrote the ledger.
             FormatTooOldError: An older release wrote the data, and no upgrade has run.
-            GenerationError: The ledger belongs to another usage table.
+            GenerationError: The ledger belongs to another usage table, or is not in use.
             LedgerCorruptError: The ledger's format item is malformed.
             UnavailableError: The ledger did not answer.
         """
-        return open_ledger(self.clients, self.names, self._open)
+        opened: list[LedgerFormat | None] = []
+        items = open_ledger(self.clients, self.names, lambda tables: opened.append(self._open(tables)))
+        return WatchedLedger(items, self.clock, opened[0]) if self.WATCHES else items
 
-    def _open(self, items: ItemStore) -> None:
-        check_format(items, usage_generation=self.names.usage_generation)
+    def _open(self, items: ItemStore) -> LedgerFormat | None:
+        return check_format(items, usage_generation=self.names.usage_generation)
 
     @cached_property
     def kind_names(self) -> KindNames:
@@ -303,6 +313,7 @@ class WriterParts(FunctionParts):
 class ReaderParts(FunctionParts):
     """Ports and settings of a read-only function, as `metering.wiring.answers` needs them (`ReadableRegion`)."""
 
+    WATCHES = True
     reads = ApiSettings
     names: ApiSettings
 

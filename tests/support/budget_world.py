@@ -20,6 +20,7 @@ from tests.support.memory.clock import MemoryAlerts
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from metering.billing.day_sums.index import DayIndex
     from metering.billing.prices.book import PriceBook
     from metering.lake.ports import TotalsReader
     from metering.stores.objects import ObjectStore
@@ -35,6 +36,9 @@ class OwnSums:
     region: str
     objects: ObjectStore
     totals: TotalsReader
+
+    def is_current(self, _index: DayIndex) -> bool:
+        return True
 
 
 class CalledAlerts(MemoryAlerts):

@@ -7,16 +7,16 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from metering.adapters.aws.items import to_attributes
-from metering.ledger.format_version import FORMAT_KEY, FORMAT_VERSION, LedgerFormat
+from metering.ledger.format_version import FORMAT_KEY, RESTORED_FORMAT, LedgerFormat
 
 if TYPE_CHECKING:
     from metering.adapters.aws.session import Clients
     from metering.stores.writes import Item
 
-NEWER = LedgerFormat(number=FORMAT_VERSION + 1, written_by="0.2.0", usage_generation=2)
+NEWER = LedgerFormat(number=RESTORED_FORMAT + 1, written_by="0.2.0", usage_generation=2)
 REFUSAL = (
-    f"The region's data has format {FORMAT_VERSION + 1}, and this version of metering knows formats up to "
-    f"{FORMAT_VERSION}: use metering 0.2.0 or newer."
+    f"The region's data has format {RESTORED_FORMAT + 1}, and this version of metering knows formats up to "
+    f"{RESTORED_FORMAT}: use metering 0.2.0 or newer."
 )
 
 

@@ -393,6 +393,10 @@ class RegionSums(Protocol):
     @property
     def totals(self) -> TotalsReader: ...
 
+    def is_current(self, index: DayIndex) -> bool:
+        """Whether the sums were made from the ledger in use; also true if that ledger cannot be read from here."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadRegion:
@@ -424,12 +428,17 @@ class ReadRegion:
 
 
 def read_regions(regions: Iterable[RegionSums]) -> tuple[list[ReadRegion], list[str]]:
-    """Regions with their day sums, and the names of regions that did not respond."""
+    """Regions with their day sums, and the names of regions without: no answer, or no sums since a restore (P41)."""
     found, left_out = [], []
     for sums in regions:
         try:
-            found.append(ReadRegion(sums=sums, index=DayIndexes(objects=sums.objects).newest()))
+            index = DayIndexes(objects=sums.objects).newest()
+            current = sums.is_current(index)
         except (UnavailableError, ObjectMissingError):
+            current = False
+        if current:
+            found.append(ReadRegion(sums=sums, index=index))
+        else:
             left_out.append(sums.region)
     return found, left_out
 

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from metering.hours import date_of, rfc3339
 from metering.ledger import booked_hours, commits
 from metering.ledger.runs import lake_chain, newest_run
-from metering.stores.codec import Added, Fields, Form, StoredDocument, members_of
+from metering.stores.codec import Added, Fields, Form, StoredDocument, Unwritten, members_of
 from metering.stores.objects import RATED_INDEX_PREFIX, ObjectStore, rated_index_key
 from metering.usage.totals import ZERO, Total, sum_totals
 
 if TYPE_CHECKING:
+    from metering.ledger.format_version import Generations
     from metering.stores import writes
 
 # A query lists at most this many entries, in about a second. The biller lists all, as the compactor does in each run.
@@ -169,6 +170,7 @@ class DayIndex(StoredDocument):
         accounts: Month -> its accounts. Indexes of earlier releases lack this mapping.
         replaced: Keys that this version no longer names; the process that puts the next version deletes these objects.
         generation: Usage generation of the ledger that the sums were made from; 0 in indexes of earlier releases.
+        ledger_generation: Generation of that ledger itself.
     """
 
     SCHEMA: ClassVar[str] = "metering.rated-index/1"
@@ -183,10 +185,11 @@ class DayIndex(StoredDocument):
     accounts: Annotated[Mapping[str, KeptAccounts], Added({})] = field(default_factory=dict)
     replaced: tuple[str, ...] = ()
     generation: Annotated[int, Added(0)] = 0
+    ledger_generation: Annotated[int, Unwritten(1)] = 1
 
-    def is_of(self, generation: int) -> bool:
-        """Whether the sums were made from the ledger of this generation, and not from one of before a restore (P41)."""
-        return self.generation in (0, generation)
+    def is_of(self, found: Generations) -> bool:
+        """Whether the sums were made from the ledger of these generations, and not from one before a restore (P41)."""
+        return self.generation in (0, found.usage) and self.ledger_generation == found.ledger
 
     def following(self, days: Mapping[int, str], accounts: Mapping[str, KeptAccounts]) -> DayIndex:
         """The next version, with the changed day objects and the accounts of all months."""

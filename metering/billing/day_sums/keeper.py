@@ -25,7 +25,7 @@ from metering.billing.day_sums.index import (
 from metering.lake.plan import Plan
 from metering.ledger import commits
 from metering.ledger.booked_hours import LakeFile, Published, published_key
-from metering.ledger.format_version import usage_generation_of
+from metering.ledger.format_version import generations_of
 from metering.ledger.runs import Run, lake_chain, newest_first, run_key
 from metering.stores import writes
 from metering.stores.objects import ObjectStore, rated_day_key
@@ -128,8 +128,8 @@ class DaySumKeeper:
             LedgerCorruptError: A stored object, or an entry of unpublished usage, cannot be read.
             ObjectMissingError: The index was replaced during the call; call again.
         """
-        index = index or DayIndexes(objects=self.objects).newest()
-        work = replace(self, most_files=_FEW_FILES)._new(self._begun(index))
+        index = self._begun(index or DayIndexes(objects=self.objects).newest())
+        work = replace(self, most_files=_FEW_FILES)._new(index)
         listed = list_unpublished(self.items, self.shards, most=MOST_LISTED)
         files = [file for found in work.files.values() for _, file in found]
         published = Total(sum(file.bytes for file in files), sum(file.rows for file in files))
@@ -160,10 +160,10 @@ class DaySumKeeper:
         Sums of before a restore contain usage that the ledger no longer has. Their objects expire (bucket lifecycle),
         because new sums with the same content have the same key.
         """
-        generation = usage_generation_of(self.items)
-        if index.number and index.is_of(generation):
-            return replace(index, generation=generation)
-        index = DayIndex(number=index.number, generation=generation)
+        found = generations_of(self.items)
+        if index.number and index.is_of(found):
+            return replace(index, generation=found.usage)
+        index = DayIndex(number=index.number, generation=found.usage, ledger_generation=found.ledger)
         since_ms = self.clock.now_ms() - _LOOKS_BACK_S * 1000
         runs: dict[int, int] = {}
         for shard in commits.known_shards(self.items, self.shards):

@@ -3,6 +3,7 @@
 import gzip
 import json
 import random
+from dataclasses import replace
 from itertools import count
 
 import pytest
@@ -14,6 +15,7 @@ from metering.audit.census_state import Cells, CensusState, keep_census, kept_ce
 from metering.audit.reconciler import Findings
 from metering.audit.settling import Fingerprint, ScanTooLongError, fingerprint
 from metering.ledger.booked_hours import pointer_key
+from metering.ledger.format_version import RESTORED_FORMAT, ledger_format
 from metering.ledger.markers import Marker, is_marker, marker_key, named_batch
 from metering.stores.objects import SCAN_KEY
 from metering.stores.writes import Put, Table, Update, key_of
@@ -227,6 +229,23 @@ def test_what_another_version_saved_is_counted_anew(body: bytes) -> None:
     assert kept_census(world.objects, world.items) is None
     world.objects.put(SCAN_KEY, body, if_absent=False)
     assert kept_census(world.objects, world.items) is None
+
+
+def test_a_census_of_before_a_restore_is_counted_anew() -> None:
+    world = World()
+    keep_census(world.objects, everything(world, deep=True))
+    saved = json.loads(gzip.decompress(world.objects.get(SCAN_KEY)))
+    # An earlier release saved no generation, and its ledger is of the first one.
+    assert saved.pop("generation") == 1
+    world.objects.put(SCAN_KEY, gzip.compress(json.dumps(saved).encode()), if_absent=False)
+    assert kept_census(world.objects, world.items) is not None
+    found = ledger_format(world.items)
+    assert found is not None
+    restored = replace(found, number=RESTORED_FORMAT, generation=2)
+    world.items.put(Put(table=Table.LEDGER, item=restored.to_item()))
+    assert kept_census(world.objects, world.items) is None
+    keep_census(world.objects, everything(world, deep=True))
+    assert kept_census(world.objects, world.items) is not None
 
 
 def test_a_census_with_a_number_of_records_that_is_none_is_counted_anew() -> None:

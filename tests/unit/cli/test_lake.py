@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, cast
 
 import pytest
@@ -22,9 +22,10 @@ from metering.errors import LedgerCorruptError
 from metering.hours import rfc3339
 from metering.ledger.booked_hours import Pending, pending_in
 from metering.ledger.commits import waiting_in, waiting_key
+from metering.ledger.format_version import RESTORED_FORMAT, ledger_format
 from metering.reports.time_range import InvalidParametersError
 from metering.stores.queues import QueueDepth
-from metering.stores.writes import Table, Update
+from metering.stores.writes import Put, Table, Update
 from metering.units import DAY_S
 from metering.usage.totals import Total
 from tests.support.command_line import HereSession
@@ -251,6 +252,17 @@ def test_a_file_of_another_command_is_refused(tmp_path: Path, command: Literal["
         with pytest.raises(WrongUsageError, match=f"`metering {saved.command}` of region us-east-1"):
             ScanFile(path, asked).kept(world.items, deep=True, range_s=RANGE)
         assert ScanFile(path, saved).kept(world.items, deep=True, range_s=RANGE) is not None
+
+
+def test_a_file_of_before_a_restore_is_refused(tmp_path: Path) -> None:
+    world, path = two_accounts(), tmp_path / "scan.gz"
+    ScanFile(path, OURS).keep(world.jobs.reconciler.begin(from_s=0, to_s=RANGE[1], deep=True), now=True)
+    found = ledger_format(world.items)
+    assert found is not None
+    restored = replace(found, number=RESTORED_FORMAT, generation=2)
+    world.items.put(Put(table=Table.LEDGER, item=restored.to_item()))
+    with pytest.raises(WrongUsageError, match="before the ledger was restored"):
+        ScanFile(path, OURS).kept(world.items, deep=True, range_s=RANGE)
 
 
 def test_the_file_of_a_close_stays_until_the_month_is_closed_or_its_totals_differ(tmp_path: Path) -> None:

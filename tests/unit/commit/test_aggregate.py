@@ -308,7 +308,7 @@ def test_unverified_content_that_cannot_be_kept_goes_back(world: SmallWorld, tro
 def test_equal_sums_in_another_hour_are_other_totals(world: SmallWorld, moved_s: int) -> None:
     world.handle(delivery(batch(1)))
     _change_marker(world, "b1", **REBUILT)
-    moved = {"batch_id": "b1", "rows": rows_of(1, start_s=NOW_S - moved_s)}
+    moved: PlainBatch = {"batch_id": "b1", "rows": rows_of(1, start_s=NOW_S - moved_s)}
     assert world.handle(delivery(moved)).counts == {Verdict.UNVERIFIED: 1}
 
 

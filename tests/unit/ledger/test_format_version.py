@@ -1,18 +1,27 @@
 """Code that is older than the format of a ledger never changes the ledger."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import metering
-from metering.errors import FormatTooNewError, FormatTooOldError, GenerationError, LedgerCorruptError, UnavailableError
+from metering.errors import (
+    FormatTooNewError,
+    FormatTooOldError,
+    GenerationError,
+    LedgerCorruptError,
+    OperationFailedError,
+    UnavailableError,
+)
 from metering.ledger.format_version import (
     FORMAT_KEY,
     FORMAT_VERSION,
     RESTORED_FORMAT,
     LedgerFormat,
     LedgerState,
+    WatchedLedger,
     check_format,
     check_readable,
     remember_format,
@@ -28,7 +37,8 @@ from metering.ledger.usage.generation import (
     remember_generation,
     usage_generation,
 )
-from metering.stores.writes import ItemStore, Put, Table
+from metering.stores.writes import Check, Delete, Exists, ItemStore, Key, Put, Table, Update
+from tests.support.memory.clock import ManualClock
 from tests.support.memory.items import MemoryItemStore
 
 NEWER = LedgerFormat(number=RESTORED_FORMAT + 1, written_by="0.2.0", usage_generation=2)
@@ -159,6 +169,66 @@ def test_whoever_opens_the_tables_asks_for_the_format() -> None:
     assert len(opening) > 1
     asks = ("check_format(", "check_readable(")
     assert [path for path, text in opening.items() if not any(ask in text for ask in asks)] == []
+
+
+# A process that lives long asks once a minute whether the ledger is still in use.
+
+
+def test_a_long_lived_reader_asks_once_a_minute_and_refuses_a_ledger_that_was_restored() -> None:
+    first = LedgerFormat(number=FORMAT_VERSION, written_by="0.2.0", usage_generation=2)
+    items, calls = ledger(first)
+    clock = ManualClock(1_000)
+    watched = WatchedLedger(items, clock, check_format(items))
+    calls.clear()
+    items.put(Put(table=Table.LEDGER, item=replace(first, state="fenced").to_item()))
+    calls.clear()
+    clock.advance_s(59)
+    assert list(watched.query(Table.LEDGER, "B#1")) == []
+    assert calls == ["items.query"]
+    clock.advance_s(1)
+    for _ in range(2):
+        with pytest.raises(OperationFailedError, match="restored, and this process reads the old one"):
+            watched.query(Table.LEDGER, "B#1")
+    items.put(Put(table=Table.LEDGER, item=first.to_item()))
+    calls.clear()
+    for _ in range(3):
+        watched.get_many(Table.USAGE, [])
+    assert calls.count("items.get") == 1
+    clock.advance_s(60)
+    items.put(Put(table=Table.LEDGER, item=replace(first, number=RESTORED_FORMAT, generation=2).to_item()))
+    with pytest.raises(OperationFailedError):
+        watched.get(Table.USAGE, FORMAT_KEY)
+
+
+def test_a_long_lived_reader_that_gets_no_answer_asks_again() -> None:
+    items, _ = ledger(LedgerFormat(number=FORMAT_VERSION, written_by="0.2.0", usage_generation=2, state="fenced"))
+    clock = ManualClock(1_000)
+    watched = WatchedLedger(items, clock, None)
+    clock.advance_s(60)
+
+    def throttled(call: str) -> None:
+        raise UnavailableError(call, "throttled")
+
+    items.on_call = throttled
+    with pytest.raises(UnavailableError):
+        watched.scan(Table.LEDGER)
+    items.on_call = lambda _call: None
+    with pytest.raises(OperationFailedError):
+        watched.scan(Table.LEDGER)
+
+
+def test_a_watched_ledger_takes_every_call() -> None:
+    items = MemoryItemStore()
+    watched: ItemStore = WatchedLedger(items, ManualClock(1_000), None)
+    key = Key("a", "b")
+    watched.put(Put(table=Table.LEDGER, item={**key._asdict(), "v": 1}))
+    assert watched.update(Update(table=Table.LEDGER, key=key, add={"v": 1})) == {**key._asdict(), "v": 2}
+    assert watched.get(Table.LEDGER, key) == watched.get_many(Table.LEDGER, [key])[key]
+    assert list(watched.scan(Table.LEDGER)) == list(watched.query(Table.LEDGER, "a", sk_to="c"))
+    assert list(watched.query(Table.LEDGER, "a", sk_from="c", descending=True)) == []
+    watched.transact([Check(table=Table.LEDGER, key=key, condition=Exists())])
+    watched.delete(Delete(table=Table.LEDGER, key=key))
+    assert watched.get(Table.LEDGER, key) is None
 
 
 # If ledger and usage table do not match, this is noticed before a number is given twice.

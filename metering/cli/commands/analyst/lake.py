@@ -19,6 +19,7 @@ from metering.cli.failures import WrongUsageError
 from metering.cli.fleet import asks_for_all, everywhere, of_region
 from metering.cli.options import FROM_OPTION, TO_OPTION, family, option, parse_duration, switch
 from metering.hours import rfc3339
+from metering.ledger.format_version import generations_of
 from metering.ledger.runs import Contradictions
 from metering.operations import own_costs
 from metering.reports import answer
@@ -81,7 +82,7 @@ class ScanFile:
             range_s: The requested range; None for all hours.
 
         Raises:
-            WrongUsageError: The file contains something other than a scan, or another scan.
+            WrongUsageError: The file contains something other than a scan, another scan, or a scan of before a restore.
         """
         if self._path is None or not self._path.exists():
             return None
@@ -98,6 +99,8 @@ class ScanFile:
         state = census_of(body, items)
         if of is None or state is None:
             raise WrongUsageError(f"{self._path} is no scan that this version saved.", _OTHER)
+        if state.generation != generations_of(items).ledger:
+            raise WrongUsageError(f"{self._path} has a scan of before the ledger was restored.", _OTHER)
         if state.deep != deep or (range_s is not None and range_s != (state.from_s, state.to_s)):
             raise WrongUsageError(f"{self._path} has a scan of another range or depth.", _OTHER)
         return state

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from metering.billing.budgets.open_months import read_regions
 from metering.billing.day_sums import keeper as keeping
 from metering.billing.day_sums.days import (
     AccountsReader,
@@ -32,11 +33,13 @@ from metering.billing.day_sums.index import (
     reach_of,
 )
 from metering.errors import LedgerCorruptError, ObjectDamagedError
+from metering.ledger.format_version import RESTORED_FORMAT, ledger_format
 from metering.reports.accounts import AccountsNotKeptError, AccountsParameters, AccountsSource
 from metering.stores.objects import RATED_PREFIX, SUMMARIES_PREFIX, rated_index_key
 from metering.stores.writes import Put, Table, key_of
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import ZERO, Total
+from metering.wiring.biller import BucketSums
 from tests.support.budget_world import REGION, BudgetWorld
 from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, record
 
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from metering.billing.usage.months import UsageLine
+    from tests.support.lake_world import World
 
 MONTH = "2026-11"
 CANARY = "000000000000"
@@ -498,6 +502,47 @@ def test_sums_of_before_a_restore_are_refused_and_then_made_anew() -> None:
     assert sum(each.bytes for each in kept(world)) == 23
     assert differences(world) == []
     assert newest(world).generation == 3
+
+
+def next_generation(world: World) -> None:
+    """State in the ledger that a restore made it."""
+    found = ledger_format(world.items)
+    assert found is not None
+    restored = replace(found, number=RESTORED_FORMAT, generation=found.generation + 1)
+    world.items.put(Put(table=Table.LEDGER, item=restored.to_item()))
+
+
+def test_sums_of_another_generation_of_the_ledger_are_refused_until_they_are_made_anew() -> None:
+    world = kept_world(5, 7)
+    before = newest(world)
+    assert b"ledger_generation" not in world.objects.get(rated_index_key(before.number))
+    source = AccountsSource(region=REGION, items=world.items, objects=world.objects, frozen=world.jobs.frozen_files)
+    query = AccountsParameters(month=MONTH).query(now_s=NOW_S)
+    sums = [BucketSums(REGION, lambda: world.objects, lambda: world.items)]
+    assert len(read_regions(sums)[0]) == 1
+    # Another region's ledger cannot be read by a function.
+    elsewhere = [BucketSums(REGION, lambda: world.objects)]
+
+    next_generation(world)
+    with pytest.raises(AccountsNotKeptError, match="summed before its ledger was restored"):
+        source.month(query)
+    assert read_regions(sums) == ([], [REGION])
+    assert len(read_regions(elsewhere)[0]) == 1
+    assert world.keeper().reach() == world.keeper().reach(DayIndex())
+    assert world.jobs.account_check.differences(from_s=0, to_s=NOW_S + DAY_S, deep=True) == []
+
+    assert world.keep().files == 2
+    assert newest(world).ledger_generation == 2
+    assert newest(world).days == before.days
+    assert list(source.month(query).sums) == kept(world)
+    assert len(read_regions(sums)[0]) == 1
+    assert world.keep().files == 0
+
+
+def test_a_restored_region_without_sums_is_read_as_a_new_one_is() -> None:
+    world = BudgetWorld()
+    next_generation(world)
+    assert len(read_regions([BucketSums(REGION, lambda: world.objects, lambda: world.items)])[0]) == 1
 
 
 def test_an_index_of_an_earlier_release_goes_with_the_ledger_that_is_there() -> None:
