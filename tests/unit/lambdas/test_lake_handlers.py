@@ -19,7 +19,7 @@ from lambdas.start import Started
 from metering.adapters.aws.items import to_attributes
 from metering.adapters.aws.session import Access, Clients
 from metering.errors import FormatTooNewError, FormatTooOldError, GenerationError, LedgerCorruptError
-from metering.ledger.format_version import FORMAT_VERSION, LedgerFormat
+from metering.ledger.format_version import FORMAT_VERSION, LedgerFormat, WatchedLedger
 from metering.ledger.markers import marker_key
 from metering.ledger.notes.checks import DROPS_KEY
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
@@ -29,8 +29,10 @@ from metering.settings import as_environment
 from metering.stores.writes import Key, Put, Table, Update
 from metering.units import DAY_S, HOUR_S
 from metering.version import package_version
+from metering.wiring.connection import RegionConnection
 from metering.wiring.jobs import LakeJobs
 from metering.wiring.lake import rollup_tick
+from metering.wiring.region import FunctionParts, ReaderParts, RegionPorts
 from tests.support.format_ledger import NEWER, REFUSAL, FormatLedger
 from tests.support.lake_world import NOW_S, World, record
 from tests.support.small_world import batch, delivery
@@ -276,6 +278,16 @@ def test_a_function_starts_on_a_ledger_of_its_format_and_not_on_a_newer_or_an_ol
     ledger.item = OWN.to_item()
     assert dependencies()
     assert ledger.put == []
+
+
+@pytest.mark.parametrize(("parts", "watches"), [(RegionConnection, True), (ReaderParts, True), (FunctionParts, False)])
+def test_who_reads_for_long_watches_whether_the_ledger_is_in_use(
+    parts: type[RegionPorts], watches: bool, ledger: FormatLedger
+) -> None:
+    ledger.item = OWN.to_item()
+    made = parts(clients=Clients.from_env({}), names=settings())
+    assert isinstance(made.items, WatchedLedger) is watches
+    assert ledger.asked == 1
 
 
 def test_the_aggregator_makes_the_format_of_a_new_region_known(ledger: FormatLedger) -> None:
