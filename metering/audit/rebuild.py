@@ -1,11 +1,7 @@
-"""Rebuild usage and markers from rows while functions run (docs/protocol.md), or all usage after a restore (P41).
+"""Rebuild usage and markers from rows while functions run (docs/protocol.md).
 
 No recomputed total is ever written. A usage item is corrected by its difference from the rows, if it is unchanged since
 it was read (P38). A marker is put only if the batch has no marker or a rejected marker (P40).
-
-A ledger that is restored to an earlier time would assign the same run and kind numbers again, to different content.
-Every chain therefore continues above the run numbers of the lost time, and usage is booked again into an empty table.
-From the deployment of the new table until the end of the rebuild, functions refuse to work.
 """
 
 from __future__ import annotations
@@ -31,31 +27,19 @@ from metering.errors import (
     LedgerCorruptError,
     ObjectDamagedError,
     ObjectMissingError,
-    OperationFailedError,
 )
 from metering.hours import hour_label
 from metering.lake.ports import BATCH_QUERY, FrozenReader, RowQuery, StagedMarkers
 from metering.ledger import commits
-from metering.ledger.booked_hours import HourState, pending_key, pointer_key
-from metering.ledger.format_version import FORMAT_KEY, ledger_format
 from metering.ledger.markers import ABSENT_OR_REJECTED, Marker, decode_lines, marker_key
-from metering.ledger.runs import Contradictions, Run, lake_chain, newest_run, rollup_chain
-from metering.ledger.usage.generation import claim_new_table, remember_generation
+from metering.ledger.runs import Contradictions, newest_run, rollup_chain
 from metering.rollup.plan import RollupPlan
-from metering.stores.clock import Clock, Entropy, Metrics, Retrier, in_blocks, side_by_side
+from metering.stores.clock import Metrics, Retrier, in_blocks, side_by_side
 from metering.stores.objects import MARKERS_PREFIX
 from metering.stores.writes import (
-    DYNAMODB_LIMITS,
-    Absent,
-    Action,
-    Check,
-    Delete,
-    Equals,
     Item,
-    ItemStore,
     Put,
     Table,
-    Update,
 )
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total, UsageKey, UsageKind, sum_totals
@@ -64,6 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from metering.audit import hour_check
+    from metering.ledger.booked_hours import HourState
     from metering.ledger.usage.kinds import KindNumbers
 
 # Number of markers that are looked up together.
@@ -187,7 +172,7 @@ class MarkerRebuilder:
         batch_id, lost = batch
         now_ms = self.figures.clock.now_ms()
         # A retry may have extended the marker's life, so the life begins anew.
-        marker = lost.copied(from_s) or _of_rows(batch_id, lost.totals, now_ms)
+        marker = lost.copied(from_s) or marker_of_rows(batch_id, lost.totals, now_ms)
         marker = replace(marker, expires_at_s=now_ms // 1000 + self.figures.marker_life_s)
         put = Put(table=Table.LEDGER, item=marker.to_item(), condition=ABSENT_OR_REJECTED)
         try:
@@ -197,7 +182,8 @@ class MarkerRebuilder:
         return marker
 
 
-def _of_rows(batch_id: str, totals: Mapping[int, Total], now_ms: int) -> Marker:
+def marker_of_rows(batch_id: str, totals: Mapping[int, Total], now_ms: int) -> Marker:
+    """Marker of an accepted batch as its rows tell, without content hash; its expiry is still to be set."""
     rows = sum(total.records for total in totals.values())
     return Marker(
         batch_id=batch_id,
@@ -365,8 +351,8 @@ class Rebuilder:
             UnavailableError: An hour could not be read.
         """
         end_s = self.figures.clock.now_ms() // 1000 + DAY_S if to_s is None else to_s
-        contradictions = Contradictions()
-        self._name_planned(contradictions)
+        work = self._work()
+        self._name_planned(work.contradictions)
         state = self.reconciler.begin(from_s=from_s, to_s=end_s, markers=False)
         self.reconciler.census.go_on(state, tell=lambda now: tell_hour(now, "measured", tell))
         doubts = {
@@ -377,9 +363,6 @@ class Rebuilder:
         # Finds the accounts that have usage in the parts that differ.
         search = NameSearch(figures=self.figures, most=0, limit=settling.no_limit)
         named = search.run(state, doubts).accounts if doubts else {}
-        view = self.figures.view
-        work = _Work(frozen=FrozenTruth(items=view.items, objects=view.objects, files=self.frozen, view=view))
-        work.contradictions.merge(contradictions)
         work.contradictions.merge(state.survey.contradictions)
         wrong: dict[int, set[str]] = {}
         for hour_s, doubt in doubts.items():
@@ -387,8 +370,30 @@ class Rebuilder:
                 name for name in self._accounts(hour_s, work) if doubt.whole or doubt.has_account(name, state.parts)
             }
             wrong[hour_s] = rows | named.get(hour_s, set())
-            if work.frozen.is_damaged(hour_s):
-                work.damaged.add(hour_s)
+        return self._correct(wrong, len({*state.rows, *state.used}), work, tell)
+
+    def hours(
+        self, accounts: Mapping[int, set[str]], *, tell: Callable[[HourStep], None] = lambda _step: None
+    ) -> UsageRebuild:
+        """Correct the usage of some hours, for each account with rows in the hour and the accounts given with it.
+
+        Raises:
+            UnavailableError: An hour could not be read.
+        """
+        work = self._work()
+        self._name_planned(work.contradictions)
+        wrong = {hour_s: self._accounts(hour_s, work) | given for hour_s, given in accounts.items()}
+        return self._correct(wrong, len(wrong), work, tell)
+
+    def _work(self) -> _Work:
+        view = self.figures.view
+        return _Work(frozen=FrozenTruth(items=view.items, objects=view.objects, files=self.frozen, view=view))
+
+    def _correct(
+        self, wrong: Mapping[int, set[str]], hours: int, work: _Work, tell: Callable[[HourStep], None]
+    ) -> UsageRebuild:
+        """Correct some accounts of some hours; `hours` were measured."""
+        work.damaged.update(filter(work.frozen.is_damaged, wrong))
         left = self._days(wrong, work, tell)
         for _ in range(self.rounds):
             if not left:
@@ -397,7 +402,7 @@ class Rebuilder:
             left = self._days(left, work, tell)
         self.metrics.count(metric_names.USAGE_KEYS_REPAIRED, work.repaired)
         return UsageRebuild(
-            hours=len({*state.rows, *state.used}),
+            hours=hours,
             repaired=work.repaired,
             repairs=tuple(work.repairs),
             mended=tuple(work.mended),
@@ -533,111 +538,3 @@ class _Work:
         self.mended += result.mended[: LISTED - len(self.mended)]
         if repairs and self.frozen.is_closed(hour_s):
             self.closed.add(hour_s)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AfterRestore:
-    """Prepares a restored ledger for use. The task can be killed at any point, and repeated.
-
-    Attributes:
-        items: Store of the ledger and of the new usage table.
-        generation: Generation of the new usage table.
-        resume: Finishes the planned compactor runs without planning new runs.
-        rebuild: Books the rows of every hour in the new usage table (P38).
-    """
-
-    items: ItemStore
-    clock: Clock
-    entropy: Entropy
-    retrier: Retrier
-    shards: int
-    generation: int
-    resume: Callable[[], object]
-    rebuild: Callable[[], UsageRebuild]
-
-    def run(self) -> UsageRebuild:
-        """Raise the chains' run numbers, fill the usage table, and record the table's generation in the ledger.
-
-        Raises:
-            OperationFailedError: No new usage table is deployed, some hours could not be measured, or another call of
-                this task completed first.
-            LedgerCorruptError: The ledger contradicts the protocol.
-            UnavailableError: A store does not respond; run the task again.
-        """
-        before = self._goes_with()
-        token = self.entropy.token()
-        self.retrier.call(lambda: claim_new_table(self.items, self.generation, token=token))
-        # A planned run has marked its rows, so no other run could take them.
-        self.resume()
-        for shard in self.retrier.call(lambda: commits.known_shards(self.items, self.shards)):
-            self._take_back(shard, before)
-            for each in (rollup_chain(shard), lake_chain(shard)):
-                self._lift(each, before)
-        result = self.rebuild()
-        if result.unstable:
-            named = ", ".join(hour_label(hour_s) for hour_s in result.unstable[:5])
-            raise OperationFailedError(
-                f"{len(result.unstable)} hours could not be measured: {named}.", "Run it again; it does the rest."
-            )
-        if result.unreadable:
-            raise LedgerCorruptError(result.unreadable[0])
-        self.retrier.call(lambda: remember_generation(self.items, self.generation))
-        self._take_over(before)
-        return result
-
-    def _goes_with(self) -> int:
-        found = self.retrier.call(lambda: ledger_format(self.items))
-        if found is None or found.usage_generation >= self.generation:
-            raise OperationFailedError(
-                f"The ledger goes with usage table {self.generation}, which is deployed: there is no new one to fill.",
-                "After a restore, raise the setting usage_generation, and deploy (docs/operator-guide.md, Restore).",
-            )
-        return found.usage_generation
-
-    def _take_back(self, shard: int, before: int) -> None:
-        """Remove the placed rows of waiting commits: the next run of the roll-up places them again.
-
-        The run of these commits is not resumed: its plan may be deleted. No compactor run has taken these rows (P24).
-        """
-        for item in self.retrier.call(lambda: list(commits.waiting_in(self.items, shard))):
-            waiting = commits.Waiting.from_item(item)
-            keys = [pointer_key(hour_s, waiting.commit_id) for hour_s in waiting.totals]
-            for some in in_blocks([*keys, pending_key(shard, waiting.commit_id)], DYNAMODB_LIMITS.transaction - 1):
-                self._before(before, [Delete(table=Table.LEDGER, key=key) for key in some])
-
-    def _lift(self, chain: str, before: int) -> None:
-        """Put a done run above every run number of the lost time; numbers grow by less than one per second."""
-        now_ms = self.clock.now_ms()
-        newest = self.retrier.call(lambda: newest_run(self.items, chain))
-        number = max(now_ms // 1000, 1 if newest is None else newest.number + 1)
-        top = Run(chain=chain, number=number, state="done", plan_key="", planned_at_ms=now_ms, done_at_ms=now_ms)
-        # An existing run was put by this restore, if the reply was lost, or by another restore.
-        self._before(before, [Put(table=Table.LEDGER, item=top.to_item(), condition=Absent())])
-
-    def _before(self, before: int, changes: Sequence[Action]) -> None:
-        """Make changes in one transaction, only while the ledger goes with the old table: a late call changes nothing.
-
-        Raises:
-            OperationFailedError: Another call of this task has completed, and functions may already work.
-        """
-        check = Check(table=Table.LEDGER, key=FORMAT_KEY, condition=_of_generation(before))
-        if not self.retrier.transact(self.items, [check, *changes]) and self._goes_with() != before:
-            raise OperationFailedError("The ledger was changed by another restore.", "Run it again.")
-
-    def _take_over(self, before: int) -> None:
-        switch = Update(
-            table=Table.LEDGER,
-            key=FORMAT_KEY,
-            set={"usage_generation": self.generation},
-            condition=_of_generation(before),
-        )
-        try:
-            self.retrier.call(lambda: self.items.update(switch))
-        except ConditionFailedError:
-            found = self.retrier.call(lambda: ledger_format(self.items))
-            if found is None or found.usage_generation != self.generation:
-                raise OperationFailedError(f"{FORMAT_KEY.pk} is changed by somebody else.", "Run it again.") from None
-
-
-def _of_generation(number: int) -> Equals:
-    return Equals(attribute="usage_generation", value=number)

@@ -5,7 +5,6 @@ work; the next process follows the same plan. The protocol prescribes the order 
 """
 
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import NoReturn
@@ -310,26 +309,6 @@ class Compactor:
         self.metrics.count(metric_names.COMPACTED_FILES, turn.tally.files)
         turn.contradictions.tell()
         return turn.tally.result(finished=finished)
-
-    def resume(self, deadline: Deadline) -> CompactionResult:
-        """Finish planned runs without planning new runs: after a restore, before the chains' numbers are raised (P41).
-
-        Raises:
-            LedgerCorruptError: The ledger contradicts the protocol. All other shards were resumed.
-            UnavailableError: The outcome of a call is unknown; the next process resumes the run.
-            OutOfTimeError: Too little time is left for the next step.
-        """
-        turn = _Turn(deadline=deadline, closing=frozenset())
-        for shard in self._shards(None):
-            with turn.contradictions.noted():
-                chain = self._chain(shard)
-                newest = chain.newest()
-                if newest is not None and newest.state == "planned":
-                    # The run is over if another call, or an earlier attempt whose reply was lost, finished it.
-                    with suppress(RunOverError):
-                        self._work(chain, newest, turn).finish()
-        turn.contradictions.tell()
-        return turn.tally.result(finished=True)
 
     def _shards(self, shard: int | None) -> Iterable[int]:
         return self.retrier.call(lambda: shards_of(self.items, self.shards, shard))

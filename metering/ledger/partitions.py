@@ -14,7 +14,6 @@
 | `K#tokens`      | tokens of the HTTP API: hashes, never secrets         | `notes/access`                    |
 | `S#kinds`       | most kinds of an account that get a number            | `usage/kinds`                     |
 | `S#shards`      | the largest number of shards in use so far            | `commits`                         |
-| `S#restore`     | which restore of the ledger fills a usage table       | `usage/generation`                |
 | `S#format`      | the format of the region's data                       | `format_version`                  |
 | `W#<kind>`      | notes that jobs keep for themselves and for alarms    | `notes`                           |
 | `W#api-large`   | large requests to the HTTP API that are in work       | `notes/access`                    |

@@ -17,14 +17,11 @@ from metering.lake.parquet import frozen_months, reader
 from metering.lake.parquet.writer import ParquetLakeWriter
 from metering.ledger.usage.reading import UsageReading
 from metering.rollup.cleaner import RollupCleaner
-from metering.stores.clock import Alerts, Clock, Deadline, Entropy, Metrics, Retrier
+from metering.stores.clock import Alerts, Clock, Entropy, Metrics, Retrier
 from metering.units import MIB
 from metering.wiring.lake import ServicePorts, build_rollup, lake_view
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from metering.audit import census_state
     from metering.lake.view import LakeView
     from metering.rollup.rollup import Rollup
     from metering.settings import Settings
@@ -193,22 +190,6 @@ class LakeJobs:
             frozen=self.frozen_files,
             numbers=self.rollup.numbers,
             staged=reader.ParquetStagedUsage(self.objects),
-        )
-
-    def after_restore(self, deadline: Deadline, tell: Callable[[census_state.HourStep], None]) -> rebuild.AfterRestore:
-        """Build the steps that make a restored ledger usable with a new usage table (P41).
-
-        `tell` is called for each measured hour.
-        """
-        return rebuild.AfterRestore(
-            items=self.items,
-            clock=self.clock,
-            entropy=self.entropy,
-            retrier=self._retrier,
-            shards=self.settings.shards,
-            generation=self.settings.usage_generation,
-            resume=lambda: self.compactor.resume(deadline),
-            rebuild=lambda: self.rebuilder.usage(tell=tell),
         )
 
     @cached_property

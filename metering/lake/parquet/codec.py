@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from metering.errors import ObjectMissingError
 from metering.intake import admission
 from metering.intake.formats.columns import BatchRows, arrow
 from metering.intake.messages import SCHEMA
@@ -21,7 +22,7 @@ from metering.lake.parquet import hour_rows
 from metering.lake.view import BatchSizes, LakeView
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from metering.lake import ports
     from metering.ledger.booked_hours import HourState
@@ -37,21 +38,54 @@ class ParquetRowCodec:
 
     def encode(self, batches: Sequence[ports.StagedBatch], markers: bytes = b"") -> bytes:
         """See `RowCodec.encode`; the markers are in the file's metadata."""
-        table = staged_table(batches)
-        sink = pa.BufferOutputStream()
-        with pq.ParquetWriter(
-            sink,
-            hour_rows.STAGING_SCHEMA,
-            compression="zstd",
-            use_dictionary=[field.name for field in hour_rows.STAGING_SCHEMA if pa.types.is_dictionary(field.type)],
-            write_statistics=[hour_rows.BOOKED_HOUR],
-            store_schema=False,
-        ) as writer:
-            for first, rows in _hours(table.column(hour_rows.BOOKED_HOUR)):
-                writer.write_table(table.slice(first, rows), row_group_size=_GROUP_ROWS)
-            writer.add_key_value_metadata(hour_rows.markers_metadata(markers))
-        body: bytes = sink.getvalue().to_pybytes()
-        return body
+        return _staged(staged_table(batches), markers)
+
+
+class ParquetAdoptableRows:
+    """`AdoptableRows` of the lake."""
+
+    def __init__(self, objects: ObjectStore) -> None:
+        self._objects = objects
+
+    def plan_of(self, lake_key: str) -> str | None:
+        try:
+            end = self._objects.open_end(lake_key, last_bytes=hour_rows.STAGED_END_BYTES)
+        except ObjectMissingError:
+            return None
+        with end as stream, hour_rows.decoding(lake_key):
+            return hour_rows.plan_of(hour_rows.RowGroups(stream))
+
+    def copied(
+        self, staging_key: str, batch_ids: Collection[str], *, rebooked: Mapping[int, int], markers: bytes
+    ) -> bytes:
+        body = self._objects.get(staging_key)
+        with hour_rows.decoding(staging_key):
+            table = hour_rows.RowGroups(body, hour_rows.TEXT_COLUMNS).read_all().replace_schema_metadata()
+        ours = pc.is_in(table.column("batch_id").cast(pa.string()), pa.array(sorted(batch_ids), pa.string()))
+        table = table.filter(ours)
+        if rebooked:
+            place = table.schema.get_field_index(hour_rows.BOOKED_HOUR)
+            booked = [rebooked.get(hour_s, hour_s) for hour_s in table.column(place).to_pylist()]
+            table = table.set_column(place, hour_rows.STAGING_SCHEMA.field(place), pa.array(booked, pa.int64()))
+        return _staged(_by_hour(table.cast(hour_rows.STAGING_SCHEMA)), markers)
+
+
+def _staged(table: pa.Table, markers: bytes) -> bytes:
+    """A staging object with the rows, which are sorted by booked hour."""
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(
+        sink,
+        hour_rows.STAGING_SCHEMA,
+        compression="zstd",
+        use_dictionary=[field.name for field in hour_rows.STAGING_SCHEMA if pa.types.is_dictionary(field.type)],
+        write_statistics=[hour_rows.BOOKED_HOUR],
+        store_schema=False,
+    ) as writer:
+        for first, rows in _hours(table.column(hour_rows.BOOKED_HOUR)):
+            writer.write_table(table.slice(first, rows), row_group_size=_GROUP_ROWS)
+        writer.add_key_value_metadata(hour_rows.markers_metadata(markers))
+    body: bytes = sink.getvalue().to_pybytes()
+    return body
 
 
 def staged_table(batches: Sequence[ports.StagedBatch]) -> pa.Table:
@@ -59,7 +93,10 @@ def staged_table(batches: Sequence[ports.StagedBatch]) -> pa.Table:
     columns = _Columns()
     for batch in batches:
         columns.add(batch)
-    table = columns.table()
+    return _by_hour(columns.table())
+
+
+def _by_hour(table: pa.Table) -> pa.Table:
     hours = table.column(hour_rows.BOOKED_HOUR)
     if pc.all(pc.less_equal(hours[:-1], hours[1:])).as_py() in (True, None):
         return table

@@ -235,6 +235,12 @@ def plan_metadata(plan_key: str) -> dict[str, str]:
     return {_PLAN: plan_key}
 
 
+def plan_of(file: RowGroups) -> str:
+    """Key of the plan by which a lake file was made; empty if an earlier release wrote the file."""
+    found: bytes = (file.metadata.metadata or {}).get(_PLAN.encode(), b"")
+    return found.decode()
+
+
 def instant(epoch_s: int) -> pa.Scalar:
     """A time as a value of the lake's time columns."""
     return pa.scalar(epoch_s * SECOND_US, INSTANT)

@@ -2,13 +2,11 @@
 
 | table  | pk             | sk             | attributes                        |
 |--------|----------------|----------------|-----------------------------------|
-| usage  | `S#generation` | `S`            | `number`, `n<shard>`, `restore`   |
-| ledger | `S#restore`    | `<generation>` | `token`                           |
+| usage  | `S#generation` | `S`            | `number`, `n<shard>`              |
 
 Usage items contain numbers of kinds and runs, which are defined only in the table's own ledger. A ledger that was
 restored to an earlier time would assign these numbers again. So every run writes its number into this item before
-updating usage items, and a roll-up reads the item before its chain: a chain with only lower numbers was restored. A
-table filled after a restore belongs only to that restore, because another restore assigns other numbers.
+updating usage items, and a roll-up reads the item before its chain: a chain with only lower numbers was restored.
 """
 
 from __future__ import annotations
@@ -20,10 +18,9 @@ from metering.errors import ConditionFailedError, GenerationError
 from metering.ledger.runs import newest_run, rollup_chain
 from metering.ledger.usage.items import newest_run_of
 from metering.stores import codec
-from metering.stores.writes import Absent, AllOf, AnyOf, Item, ItemStore, Key, LessThan, Put, Table, Update, Value
+from metering.stores.writes import Absent, AnyOf, Item, ItemStore, Key, LessThan, Table, Update, Value
 
 GENERATION_KEY = Key("S#generation", "S")
-_RESTORE = "S#restore"
 _RUN = newest_run_of(0)[:-1]
 _CURE = "see docs/operator-guide.md, Restore"
 
@@ -35,19 +32,15 @@ class UsageGeneration:
     Attributes:
         number: Generation of the table; None if none is stored yet.
         runs: Shard -> number of the newest run that may have written to the table.
-        restore: Token of the ledger's restore that fills or filled the table; empty without a restore.
     """
 
     number: int | None = None
     runs: Mapping[int, int] = field(default_factory=dict)
-    restore: str = ""
 
     def to_item(self) -> dict[str, Value]:
         item: dict[str, Value] = {**GENERATION_KEY._asdict()}
         if self.number is not None:
             item["number"] = self.number
-        if self.restore:
-            item["restore"] = self.restore
         return item | {newest_run_of(shard): number for shard, number in self.runs.items()}
 
     @classmethod
@@ -62,9 +55,7 @@ class UsageGeneration:
         fields = codec.Fields.of_item(item)
         shards = [name.removeprefix(_RUN) for name in item if name.startswith(_RUN)]
         runs = {int(shard): fields.whole(newest_run_of(int(shard))) for shard in shards if shard.isdecimal()}
-        return cls(
-            number=fields.whole("number", absent=None, least=1), runs=runs, restore=fields.text("restore", absent="")
-        )
+        return cls(number=fields.whole("number", absent=None, least=1), runs=runs)
 
 
 def usage_generation(items: ItemStore) -> UsageGeneration:
@@ -103,36 +94,6 @@ def remember_generation(items: ItemStore, number: int) -> None:
         items.update(said)
     except ConditionFailedError:
         check_generation(items, number)
-
-
-def claim_new_table(items: ItemStore, number: int, *, token: str) -> None:
-    """Claim the new usage table for this restore of the ledger. Repeat the call after any failure.
-
-    Args:
-        items: Store of the ledger and of the new usage table.
-        number: Generation of that table.
-        token: A random token; a token stored by an earlier call stays valid.
-
-    Raises:
-        GenerationError: The table was used before, or another restore has begun to fill it.
-        LedgerCorruptError: The values in the ledger or the table cannot be read.
-    """
-    key = Key(_RESTORE, str(number))
-    put = Put(table=Table.LEDGER, item={**key._asdict(), "token": token}, condition=Absent())
-    try:
-        items.put(put)
-        own = token
-    except ConditionFailedError as error:
-        own = str((error.existing or {}).get("token"))
-    unused = AllOf((Absent(attribute="number"), Absent(attribute="restore")))
-    claim = Update(table=Table.USAGE, key=GENERATION_KEY, set={"restore": own}, condition=unused)
-    try:
-        items.update(claim)
-        found = own
-    except ConditionFailedError:
-        found = usage_generation(items).restore
-    if found != own:
-        raise GenerationError(f"Usage table {number} is not new: raise usage_generation once more, and deploy.")
 
 
 def check_chains(items: ItemStore, shards: Iterable[int]) -> None:

@@ -260,6 +260,18 @@ class PlainLake:
     def markers(self, staging_key: str) -> bytes:
         return cast("bytes", beside_rows(self._objects.get(staging_key)))
 
+    def plan_of(self, lake_key: str) -> str | None:
+        try:
+            return cast("str", beside_rows(self._objects.get(lake_key)))
+        except ObjectMissingError:
+            return None
+
+    def copied(
+        self, staging_key: str, batch_ids: Collection[str], *, rebooked: Mapping[int, int], markers: bytes
+    ) -> bytes:
+        rows = [row for row in decode_rows(self._objects.get(staging_key)) if row.batch_id in batch_ids]
+        return encode_rows([(rebooked.get(row.booked_s, row.booked_s), *row[1:]) for row in rows], markers)
+
     def usage(self, staging_key: str) -> dict[UsageKey, Total]:
         return plain_usage(decode_rows(self._objects.get(staging_key)))
 

@@ -597,7 +597,7 @@ def test_a_checkout_that_does_not_know_the_format_of_the_data_is_refused() -> No
     world.account.formats[HOME] = RESTORED_FORMAT + 1
     [found] = world.survey(NEW)
     assert found.way is Direction.REFUSED
-    with pytest.raises(FormatTooNewError, match="format 3"):
+    with pytest.raises(FormatTooNewError, match="format 4"):
         found.check_format()
 
 

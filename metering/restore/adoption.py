@@ -1,0 +1,495 @@
+"""Adoption: a restored ledger takes up what S3 shows as accepted since the restored moment (P41.5).
+
+The ledger is private to restorers until it is opened. Every change follows from the decision and from the restored
+items alone, and may be repeated. Changes check that the ledger is still being adopted, so a late call of another
+restorer changes nothing once functions work. Only what is put if absent needs no check.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from metering.audit.rebuild import marker_of_rows
+from metering.errors import ConditionFailedError, LedgerCorruptError, ObjectMissingError, OperationFailedError
+from metering.lake.plan import Plan
+from metering.lake.ports import BATCH_QUERY, batches_of
+from metering.ledger import booked_hours, commits
+from metering.ledger.format_version import FORMAT_KEY, adopting
+from metering.ledger.markers import (
+    ABSENT_OR_REJECTED,
+    ACCEPTED,
+    Conflict,
+    Marker,
+    MarkerLine,
+    decode_lines,
+    marker_key,
+)
+from metering.ledger.periods import Period
+from metering.ledger.retries import Alias
+from metering.ledger.runs import Run, lake_chain, newest_run
+from metering.quarantine.documents import QuarantinedBatch
+from metering.restore.decision import uncleaned
+from metering.stores.clock import do_all, in_blocks, side_by_side
+from metering.stores.objects import (
+    QUARANTINED_BATCHES_PREFIX,
+    closed_month_key,
+    commit_id_of,
+    markers_key,
+)
+from metering.stores.writes import (
+    Absent,
+    AllOf,
+    Check,
+    Delete,
+    LessThan,
+    Put,
+    Table,
+    Update,
+)
+from metering.usage.totals import Total, by_hour
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from metering.lake.ports import LakeReader, StagedMarkers, StagedUsage
+    from metering.restore.decision import AdoptedPlan, Decision
+    from metering.stores.clock import Clock, Retrier
+    from metering.stores.objects import ObjectStore
+    from metering.stores.writes import Action, ItemStore
+
+T = TypeVar("T")
+
+# A transaction takes the check and at most this many changes.
+CHANGES = 97
+# Clocks of the stores differ by less than this.
+_CLOCKS_MS = 15 * 60_000
+
+
+@dataclass(slots=True, kw_only=True)
+class Adopted:
+    """Result of an adoption.
+
+    Attributes:
+        files: Lake files that were published.
+        markers: Batches whose markers were put from lines beside these files.
+        in_place: Commits whose rows stay in their own staging object.
+        without_lines: Files of an earlier release, whose markers come back from rows alone, without a hash.
+        hours: Booked hours in which usage may differ from the rows, with accounts known from staging.
+        left: Staging objects of which nobody says that they were accepted.
+    """
+
+    files: int = 0
+    markers: int = 0
+    in_place: int = 0
+    without_lines: int = 0
+    hours: dict[int, set[str]] = field(default_factory=dict)
+    left: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """Changes of a ledger that is being adopted."""
+
+    items: ItemStore
+    retrier: Retrier
+    generation: int
+
+    def make(self, actions: Iterable[Action]) -> None:
+        """Make changes that may be repeated, in transactions that check that the ledger is still being adopted.
+
+        Raises:
+            OperationFailedError: Another restorer has opened the ledger.
+        """
+        for some in in_blocks(actions, CHANGES):
+            if not self.try_(some):
+                raise OperationFailedError("Another restorer has opened the ledger.", "See metering restore show.")
+
+    def try_(self, actions: Sequence[Action]) -> bool:
+        """Make changes in one transaction. Returns False if a condition failed, or the ledger is open."""
+        return self.retrier.transact(self.items, [self._check(), *actions])
+
+    def put_if(self, put: Put) -> bool:
+        """Put an item if its condition holds; returns whether it did."""
+        try:
+            self.retrier.call(lambda: self.items.put(put))
+        except ConditionFailedError:
+            return False
+        return True
+
+    def _check(self) -> Check:
+        return Check(table=Table.LEDGER, key=FORMAT_KEY, condition=adopting(self.generation))
+
+
+@dataclass(slots=True, kw_only=True)
+class _Commit:
+    """A commit of the restored ledger, or of a staging object.
+
+    Attributes:
+        left: Hours that the restored ledger says are not compacted; None if it does not know the commit.
+        filed: Hours whose rows are in adopted files.
+        staged: Key of its staging object; empty if the object is gone.
+    """
+
+    left: frozenset[int] | None = None
+    totals: Mapping[int, Total] = field(default_factory=dict)
+    created_at_ms: int = 0
+    shard: int = 0
+    filed: set[int] = field(default_factory=set)
+    staged: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adoption:
+    """Adopts lake files, their markers, and commits whose acceptance is proven.
+
+    Attributes:
+        since_ms: The restored moment; quarantine objects of before are in the restored ledger.
+        marker_life_s: Life of a marker, and of a commit that is cleaned.
+    """
+
+    items: ItemStore
+    objects: ObjectStore
+    staged: StagedMarkers
+    usage: StagedUsage
+    reader: LakeReader
+    clock: Clock
+    retrier: Retrier
+    generation: int
+    shards: int
+    since_ms: int
+    marker_life_s: int
+    threads: int = 1
+
+    @property
+    def changes(self) -> Changes:
+        return Changes(items=self.items, retrier=self.retrier, generation=self.generation)
+
+    def run(self, decision: Decision, tell: Callable[[str, int, int], None] = lambda *_: None) -> Adopted:
+        """Adopt; `tell` is called with a step, how much of it is done, and how much there is.
+
+        Raises:
+            OperationFailedError: Another restorer has opened the ledger.
+            LedgerCorruptError: Rows of an accepted commit are gone.
+            UnavailableError: A store does not respond; call again.
+        """
+        adopted = Adopted()
+        self.changes.make(self._months(decision))
+        self._refusals(conflicts=True)
+        known = self._known(decision)
+        for done, plan in enumerate(decision.plans, start=1):
+            self._plan(plan, known, adopted)
+            tell("lake files", done, len(decision.plans))
+        self._compacted_before(known)
+        lost: list[str] = []
+        for done, (commit_id, commit) in enumerate(sorted(known.items()), start=1):
+            self._commit(commit_id, commit, adopted, lost)
+            tell("commits", done, len(known))
+        if lost:
+            raise LedgerCorruptError(f"the rows of {len(lost)} accepted commits are gone: {', '.join(lost[:5])}")
+        return adopted
+
+    def end(self, decision: Decision) -> None:
+        """Put the refusals of the lost time, and lift the chains; called once the rest is adopted."""
+        self._refusals(conflicts=False)
+        self.changes.make(self._lifts(decision))
+
+    def _months(self, decision: Decision) -> Iterator[Action]:
+        for month, state in sorted(decision.months.items()):
+            key = closed_month_key(month) if state == "closed" else ""
+            yield Put(table=Table.LEDGER, item=Period(month=month, state=state, frozen_key=key).to_item())
+
+    def _lifts(self, decision: Decision) -> Iterator[Action]:
+        now_ms = self.clock.now_ms()
+        for chain, number in sorted(decision.lifts.items()):
+            newest = self.retrier.call(partial(newest_run, self.items, chain))
+            if newest is not None and newest.number >= number:
+                continue
+            over = {"chain": chain, "state": "done", "plan_key": "", "planned_at_ms": now_ms, "done_at_ms": now_ms}
+            if newest is not None and newest.state == "planned":
+                # Adoption did this run's work as far as its files exist, so a cleaner must not follow its plan.
+                yield Put(table=Table.LEDGER, item=Run(number=newest.number, **over).to_item())  # type: ignore[arg-type]
+            yield Put(table=Table.LEDGER, item=Run(number=number, **over).to_item())  # type: ignore[arg-type]
+
+    def _refusals(self, *, conflicts: bool) -> None:
+        """Put what quarantine says of the lost time: conflicts, before batches are judged; refusals, when all are."""
+        found = (
+            info.key
+            for info in self.objects.list(QUARANTINED_BATCHES_PREFIX)
+            if info.modified_s * 1000 >= self.since_ms - _CLOCKS_MS
+        )
+        do_all(partial(self._refusal, conflicts=conflicts), found, threads=self.threads)
+
+    def _refusal(self, key: str, *, conflicts: bool) -> None:
+        batch = QuarantinedBatch.from_json(self.retrier.call(lambda: self.objects.get(key)), key)
+        if not batch.batch_id or (batch.kind != "refused") != conflicts:
+            return
+        item = self._conflict(batch, key) if conflicts else self._rejected(batch, key)
+        self.changes.put_if(Put(table=Table.LEDGER, item=item.to_item(), condition=Absent()))
+
+    @staticmethod
+    def _conflict(batch: QuarantinedBatch, key: str) -> Conflict:
+        return Conflict(
+            batch_id=batch.batch_id,
+            content_hash=batch.content_hash,
+            hash_version=batch.hash_version,
+            quarantine_key=key,
+            sender_id=batch.sender_id,
+            first_sender_id=batch.first_sender_id,
+            records=batch.records,
+        )
+
+    def _rejected(self, batch: QuarantinedBatch, key: str) -> Marker:
+        now_ms = self.clock.now_ms()
+        return Marker(
+            batch_id=batch.batch_id,
+            verdict="rejected",
+            content_hash=batch.content_hash,
+            hash_version=batch.hash_version,
+            commit_id="",
+            source_id=batch.source_id,
+            sequence=batch.sequence,
+            sender_id=batch.sender_id,
+            records=batch.records,
+            metered=0,
+            refused=batch.records,
+            hours={},
+            decided_at_ms=now_ms,
+            expires_at_s=now_ms // 1000 + self.marker_life_s,
+            reason=batch.reason,
+            quarantine_key=key,
+        )
+
+    def _known(self, decision: Decision) -> dict[str, _Commit]:
+        """Commits with a staging object, and commits that wait or are pending in the restored ledger."""
+        known = {commit_id_of(key): _Commit(staged=key) for key in decision.staged}
+        for shard in self.retrier.call(lambda: commits.known_shards(self.items, self.shards)):
+            for item in self.retrier.call(partial(_list, booked_hours.pending_in(self.items, shard))):
+                pending = booked_hours.Pending.from_item(item)
+                commit = known.setdefault(pending.commit_id, _Commit())
+                commit.left, commit.totals = pending.hours, pending.totals
+                commit.created_at_ms, commit.shard = pending.created_at_ms, shard
+            for item in self.retrier.call(partial(_list, commits.waiting_in(self.items, shard))):
+                waiting = commits.Waiting.from_item(item)
+                # The roll-up may have placed a part; what it placed is placed again.
+                commit = known.setdefault(waiting.commit_id, _Commit())
+                commit.left, commit.totals = frozenset(waiting.totals), waiting.totals
+                commit.created_at_ms, commit.shard = waiting.created_at_ms, shard
+        return known
+
+    def _plan(self, adopted_plan: AdoptedPlan, known: Mapping[str, _Commit], adopted: Adopted) -> None:
+        plan = Plan.from_json(self.retrier.call(lambda: self.objects.get(adopted_plan.key)), adopted_plan.key)
+        ends = plan.ends()
+        for hour_s, files, taken in adopted_plan.hours(plan):
+            adopted.hours.setdefault(hour_s, set())
+            published = booked_hours.Published(
+                hour_s=hour_s, shard=adopted_plan.shard, run=adopted_plan.number, files=files
+            )
+            self.changes.put_if(Put(table=Table.LEDGER, item=published.to_item(), condition=Absent()))
+            adopted.files += len(files)
+            for commit_id in taken & known.keys():
+                known[commit_id].filed.add(hour_s)
+            if ends.get(hour_s, frozenset()) & taken:
+                adopted.without_lines += sum(not self._lines_beside(file.key, adopted) for file in files)
+
+    def _lines_beside(self, lake_key: str, adopted: Adopted) -> bool:
+        key = markers_key(lake_key)
+        try:
+            stream = self.retrier.call(lambda: self.objects.open(key))
+        except ObjectMissingError:
+            return False
+        with stream:
+            for put in side_by_side(self.put_line, decode_lines(stream, key), threads=self.threads):
+                adopted.markers += put
+        return True
+
+    def put_line(self, line: MarkerLine) -> bool:
+        """Put the marker of an accepted batch, and its alias if it is a retry; returns whether the marker was put."""
+        marker = line.marker
+        if marker.expires_at_s <= self.clock.now_ms() // 1000:
+            return False
+        put = self.changes.put_if(Put(table=Table.LEDGER, item=marker.to_item(), condition=ABSENT_OR_REJECTED))
+        if line.retry_of:
+            alias = alias_of(line)
+            self.changes.put_if(Put(table=Table.LEDGER, item=alias.to_item(), condition=Absent()))
+            self.keep_original(line)
+        return put
+
+    def keep_original(self, line: MarkerLine) -> None:
+        """Extend the life of the marker of a retry's first id to the retry's (P46)."""
+        expires_at_s = line.marker.expires_at_s
+        longer = Update(
+            table=Table.LEDGER,
+            key=marker_key(line.retry_of),
+            set={"expires_at": expires_at_s},
+            condition=AllOf((ACCEPTED, LessThan(attribute="expires_at", value=expires_at_s))),
+        )
+        try:
+            self.retrier.call(lambda: self.items.update(longer))
+        except ConditionFailedError:
+            # The marker lives long enough, or it is not accepted.
+            return
+
+    def _compacted_before(self, known: dict[str, _Commit]) -> None:
+        """Leave alone commits of which the restored ledger knows the last run: only their cleaning is left."""
+        for shard in self.retrier.call(lambda: commits.known_shards(self.items, self.shards)):
+            for run in self.retrier.call(partial(uncleaned, self.items, lake_chain(shard))):
+                plan = Plan.from_json(self.retrier.call(partial(self.objects.get, run.plan_key)), run.plan_key)
+                for commit_id in plan.commits():
+                    if commit_id in known and known[commit_id].left is None:
+                        del known[commit_id]
+
+    def _commit(self, commit_id: str, commit: _Commit, adopted: Adopted, lost: list[str]) -> None:
+        item = self.retrier.call(lambda: self.items.get(Table.LEDGER, commits.commit_key(commit_id)))
+        record = None if item is None else commits.CommitRecord.from_item(item)
+        if record is not None and (record.state == "aborted" or record.expires_at_s is not None):
+            return
+        if commit.staged:
+            self._count_hours(commit, adopted)
+        if record is None and commit.left is None and not commit.filed:
+            adopted.left.append(commit.staged)
+            return
+        if commit.left is None and not commit.staged:
+            return
+        rest = self._rest(commit_id, commit, record)
+        if rest and not commit.staged:
+            lost.append(commit_id)
+            return
+        lines = self.lines(commit.staged) if commit.staged else []
+        do_all(self.put_line, lines, threads=self.threads)
+        made = self._record(commit_id, commit, record, rest)
+        self.changes.make(self._pointers(made, commit, rest))
+        # These three items say in one transaction what is left to do, so this may be cut short before, and repeated.
+        self.changes.make(self._placed(made, commit, rest))
+        adopted.in_place += bool(rest)
+
+    def _rest(self, commit_id: str, commit: _Commit, record: commits.CommitRecord | None) -> frozenset[int]:
+        """Booked hours whose rows are in the commit's staging object alone."""
+        if commit.left is not None:
+            return commit.left - commit.filed
+        if record is not None:
+            pointers = [booked_hours.pointer_key(hour_s, commit_id) for hour_s in commit.totals]
+            if self.retrier.call(lambda: self.items.get_many(Table.LEDGER, pointers)):
+                # It was placed, and is not pending: a run had taken its last hours.
+                return frozenset()
+        # The restored ledger does not know it, or has a torn transaction of it.
+        return frozenset(commit.totals) - commit.filed
+
+    def _count_hours(self, commit: _Commit, adopted: Adopted) -> None:
+        """Note the hours and accounts of a staging object: usage may have been booked from it in the lost time."""
+        try:
+            usage = self.retrier.call(lambda: self.usage.usage(commit.staged))
+        except ObjectMissingError:
+            # An old cleaner deleted it after the decision, so adopted files have all its rows.
+            commit.staged = ""
+            return
+        if commit.left is None:
+            commit.totals = by_hour(usage)
+        for key in usage:
+            adopted.hours.setdefault(key.hour_s, set()).add(key.account_id)
+
+    def lines(self, staging_key: str) -> list[MarkerLine]:
+        """The markers that a staging object contains, or else what its rows say of them.
+
+        Raises:
+            ObjectMissingError: It is gone.
+        """
+        body = self.retrier.call(lambda: self.staged.markers(staging_key))
+        return list(decode_lines(io.BytesIO(body), staging_key)) if body else list(self._lines_of_rows(staging_key))
+
+    def _lines_of_rows(self, staging_key: str) -> Iterator[MarkerLine]:
+        """Markers without a hash, for an object of an earlier release."""
+        batches: dict[str, dict[int, Total]] = {}
+        for hour_s, total in by_hour(self.usage.usage(staging_key)).items():
+            source = booked_hours.RowSource(
+                key=staging_key, hour_s=hour_s, rows=total.records, bytes=total.bytes, staged=True
+            )
+            for batch_id, found in batches_of(self.reader.totals([source], BATCH_QUERY)).items():
+                batches.setdefault(batch_id, {})[hour_s] = found
+        now_ms = self.clock.now_ms()
+        for batch_id, totals in batches.items():
+            marker = marker_of_rows(batch_id, totals, now_ms)
+            marker = replace(marker, expires_at_s=now_ms // 1000 + self.marker_life_s)
+            yield MarkerLine(marker=marker, retry_of="", sent_at_ms=now_ms)
+
+    def _record(
+        self, commit_id: str, commit: _Commit, record: commits.CommitRecord | None, rest: frozenset[int]
+    ) -> commits.CommitRecord:
+        now_ms = self.clock.now_ms()
+        made = record or commits.CommitRecord(
+            commit_id=commit_id,
+            state="committed",
+            shard=commits.shard_of(commit_id, self.shards) if commit.left is None else commit.shard,
+            hours=tuple(sorted(commit.totals)),
+            staging_key=commit.staged,
+            rows=sum(total.records for total in commit.totals.values()),
+            bytes=sum(total.bytes for total in commit.totals.values()),
+            created_at_ms=commit.created_at_ms or now_ms,
+        )
+        # Without rows in staging, the pass over orphans deletes the object (P32).
+        return made if rest else replace(made, expires_at_s=now_ms // 1000 + self.marker_life_s)
+
+    @staticmethod
+    def _pointers(made: commits.CommitRecord, commit: _Commit, rest: frozenset[int]) -> Iterator[Action]:
+        for hour_s, total in sorted(commit.totals.items()):
+            if hour_s not in rest:
+                yield Delete(table=Table.LEDGER, key=booked_hours.pointer_key(hour_s, made.commit_id))
+                continue
+            pointer = booked_hours.Pointer(
+                hour_s=hour_s,
+                commit_id=made.commit_id,
+                shard=made.shard,
+                rows=total.records,
+                bytes=total.bytes,
+                staging_key=commit.staged,
+            )
+            yield Put(table=Table.LEDGER, item=pointer.to_item())
+
+    @staticmethod
+    def _placed(made: commits.CommitRecord, commit: _Commit, rest: frozenset[int]) -> list[Action]:
+        pending = booked_hours.Pending(
+            shard=made.shard,
+            commit_id=made.commit_id,
+            hours=rest,
+            totals=commit.totals,
+            created_at_ms=made.created_at_ms,
+        )
+        return [
+            Put(table=Table.LEDGER, item=made.to_item()),
+            Delete(table=Table.LEDGER, key=commits.waiting_key(made.shard, made.commit_id)),
+            Put(table=Table.LEDGER, item=pending.to_item()) if rest else Delete(table=Table.LEDGER, key=pending.key),
+        ]
+
+
+def _list(items: Iterable[T]) -> list[T]:
+    return list(items)
+
+
+def alias_of(line: MarkerLine) -> Alias:
+    """Alias of a retry, beside the marker of the id under which its content came first."""
+    return Alias(
+        batch_id=line.retry_of,
+        content_hash=line.marker.content_hash or "",
+        retry_id=line.marker.batch_id,
+        expires_at_s=line.marker.expires_at_s,
+    )
+
+
+def open_ledger(items: ItemStore, retrier: Retrier, generation: int) -> None:
+    """Open an adopted ledger. Repeat the call after any failure.
+
+    Raises:
+        OperationFailedError: The ledger is not the one that is being adopted.
+    """
+    opened = Update(table=Table.LEDGER, key=FORMAT_KEY, remove=("state",), condition=adopting(generation))
+    try:
+        retrier.call(lambda: items.update(opened))
+    except ConditionFailedError as error:
+        found = error.existing or {}
+        if found.get("generation", 1) != generation or "state" in found:
+            raise OperationFailedError(
+                f"The ledger is of generation {found.get('generation', 1)}, not {generation}.",
+                "See metering restore show.",
+            ) from None

@@ -1,0 +1,219 @@
+"""Batches that only a staging object has, of which nothing says that they were accepted (P41.5e).
+
+Such an object is of a commit that landed in the lost time, or of an attempt that never landed. Each batch is judged by
+itself, because an attempt may contain batches that another commit has. A batch that is taken gets a new commit.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from metering.errors import ObjectMissingError, OperationFailedError
+from metering.hours import hour_of, month_of
+from metering.ledger import commits
+from metering.ledger.format_version import ledger_format
+from metering.ledger.markers import (
+    ABSENT_OR_REJECTED,
+    MarkerLine,
+    conflict_key,
+    encode_lines,
+    marker_key,
+)
+from metering.restore.adoption import CHANGES, alias_of
+from metering.stores.clock import in_blocks, side_by_side
+from metering.stores.objects import held_key, staging_key
+from metering.stores.writes import Absent, Put, Table
+from metering.usage.totals import Total, add_totals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from metering.restore.adoption import Adoption
+    from metering.restore.decision import AdoptableRows
+    from metering.stores.clock import Entropy
+    from metering.stores.writes import Action, Key
+
+_LOOKED_UP = 1_000
+# A commit of retries writes an alias beside each marker, and a commit and a waiting entry of its own.
+_BATCHES = (CHANGES - 2) // 2
+
+
+@dataclass(slots=True, kw_only=True)
+class Copied:
+    """Result of `BatchCopies.run`.
+
+    Attributes:
+        batches: Batches that were accepted under a new commit.
+        undecided: Ids with several contents of which nothing says which one was accepted.
+    """
+
+    batches: int = 0
+    undecided: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchCopies:
+    """Accepts the batches of staging objects that no commit of the new ledger has.
+
+    Attributes:
+        closed: Months that take no further rows.
+    """
+
+    adoption: Adoption
+    rows: AdoptableRows
+    entropy: Entropy
+    closed: frozenset[str]
+
+    def run(self, left: Sequence[str], tell: Callable[[str, int, int], None] = lambda *_: None) -> Copied:
+        """Judge each batch of the objects, and copy those that were accepted as far as S3 can say.
+
+        Args:
+            left: Keys of the objects.
+            tell: As for `Adoption.run`.
+
+        Raises:
+            OperationFailedError: Another restorer has opened the ledger.
+            UnavailableError: A store does not respond; call again.
+        """
+        contents: dict[str, set[str]] = defaultdict(set)
+        threads = self.adoption.threads
+        for live in side_by_side(lambda key: self._live(self._lines(key)), left, threads=threads):
+            for line in live:
+                contents[line.marker.batch_id].add(content_of(line))
+        copied = Copied(undecided={batch_id for batch_id, found in contents.items() if len(found) > 1})
+        for done, key in enumerate(left, start=1):
+            self._object(key, copied)
+            tell("staging objects", done, len(left))
+        return copied
+
+    def _lines(self, key: str) -> list[MarkerLine]:
+        try:
+            return self.adoption.lines(key)
+        except ObjectMissingError:
+            # The old ledger's pass over orphans deleted it: its commit was fenced, and never landed.
+            return []
+
+    def _live(self, lines: Iterable[MarkerLine]) -> list[MarkerLine]:
+        """Lines of batches that are not accepted yet, and whose content lost no conflict."""
+        live: list[MarkerLine] = []
+        for some in in_blocks(lines, _LOOKED_UP):
+            keys = [key for line in some for key in _asked(line)]
+            found = self.adoption.retrier.call(partial(self.adoption.items.get_many, Table.LEDGER, keys))
+            for line in some:
+                marker, *lost = _asked(line)
+                accepted = found.get(marker, {}).get("verdict") == "accepted"
+                if not accepted and not any(key in found for key in lost):
+                    live.append(line)
+        return live
+
+    def _object(self, key: str, copied: Copied) -> None:
+        live = self._live(self._lines(key))
+        held = [line for line in live if line.marker.batch_id in copied.undecided]
+        if held:
+            self._hold(key, held)
+        for some in in_blocks([line for line in live if line.marker.batch_id not in copied.undecided], _BATCHES):
+            copied.batches += self._commit(key, some)
+
+    def _hold(self, key: str, lines: Sequence[MarkerLine]) -> None:
+        """Keep the content, and put a marker that accepts nothing: what comes under the id is kept as unverified."""
+        adoption = self.adoption
+        body = adoption.retrier.call(lambda: adoption.objects.get(key))
+        kept = held_key(adoption.generation, key)
+        adoption.retrier.call(lambda: adoption.objects.put(kept, body, if_absent=True))
+        for line in lines:
+            held = replace(
+                line.marker,
+                content_hash=None,
+                hash_version=0,
+                commit_id="",
+                records=0,
+                metered=0,
+                refused=0,
+                hours={},
+                quarantine_key=kept,
+            )
+            adoption.changes.put_if(Put(table=Table.LEDGER, item=held.to_item(), condition=ABSENT_OR_REJECTED))
+
+    def _commit(self, key: str, lines: list[MarkerLine]) -> int:
+        """Commit some batches of an object under a new id; returns the number of batches."""
+        adoption = self.adoption
+        while lines:
+            commit_id, now_ms = self.entropy.token(), adoption.clock.now_ms()
+            new_key = staging_key(commit_id, now_ms // 1000)
+            rebooked = self._rebooked(lines, hour_of(now_ms // 1000))
+            made = [_booked(line, commit_id, rebooked) for line in lines]
+            names = frozenset(line.marker.batch_id for line in lines)
+            body = self.rows.copied(key, names, rebooked=rebooked, markers=encode_lines(made))
+            adoption.retrier.call(partial(adoption.objects.put, new_key, body, if_absent=True))
+            if adoption.changes.try_(self._actions(commit_id, new_key, now_ms, made)):
+                for line in made:
+                    if line.retry_of:
+                        adoption.keep_original(line)
+                return len(made)
+            found = adoption.retrier.call(lambda: ledger_format(adoption.items))
+            if found is None or found.state != "adopting":
+                raise OperationFailedError("Another restorer has opened the ledger.", "See metering restore show.")
+            # Another restorer has accepted some of them; its own retry is what a refused alias means.
+            left = self._live(lines)
+            lines = left if len(left) < len(lines) else []
+        return 0
+
+    def _rebooked(self, lines: Iterable[MarkerLine], now_hour_s: int) -> dict[int, int]:
+        booked = {hour_s for line in lines for hour_s in line.marker.hours}
+        return {hour_s: now_hour_s for hour_s in booked if month_of(hour_s) in self.closed}
+
+    def _actions(self, commit_id: str, key: str, now_ms: int, lines: Sequence[MarkerLine]) -> list[Action]:
+        hours: dict[int, Total] = {}
+        for line in lines:
+            add_totals(hours, line.marker.hours)
+        record = commits.CommitRecord(
+            commit_id=commit_id,
+            state="committed",
+            shard=commits.shard_of(commit_id, self.adoption.shards),
+            hours=tuple(sorted(hours)),
+            staging_key=key,
+            rows=sum(total.records for total in hours.values()),
+            bytes=sum(total.bytes for total in hours.values()),
+            created_at_ms=now_ms,
+        )
+        waiting = commits.Waiting(
+            shard=record.shard,
+            commit_id=commit_id,
+            totals=hours,
+            staging_key=key,
+            created_at_ms=now_ms,
+            sent_at_ms=min(line.sent_at_ms for line in lines),
+        )
+        aliases = [alias_of(line).to_item() for line in lines if line.retry_of]
+        return [
+            Put(table=Table.LEDGER, item=record.to_item(), condition=Absent()),
+            Put(table=Table.LEDGER, item=waiting.to_item()),
+            *(Put(table=Table.LEDGER, item=each.marker.to_item(), condition=ABSENT_OR_REJECTED) for each in lines),
+            *(Put(table=Table.LEDGER, item=alias, condition=Absent()) for alias in aliases),
+        ]
+
+
+def content_of(line: MarkerLine) -> str:
+    """What tells two contents of one id apart: the hash, or the totals of a batch of an earlier release."""
+    return line.marker.content_hash or str(sorted(line.marker.hours.items()))
+
+
+def _asked(line: MarkerLine) -> list[Key]:
+    """Keys of the batch's marker, and of what says that the content is metered elsewhere or lost a conflict."""
+    marker = line.marker
+    keys = [marker_key(marker.batch_id)]
+    if marker.content_hash:
+        keys.append(conflict_key(marker.batch_id, marker.content_hash))
+        if line.retry_of:
+            keys.append(alias_of(line).key)
+    return keys
+
+
+def _booked(line: MarkerLine, commit_id: str, rebooked: Mapping[int, int]) -> MarkerLine:
+    hours: dict[int, Total] = {}
+    for hour_s, total in line.marker.hours.items():
+        add_totals(hours, {rebooked.get(hour_s, hour_s): total})
+    return replace(line, marker=replace(line.marker, commit_id=commit_id, hours=hours))

@@ -1,0 +1,81 @@
+"""From the decision to the open ledger: steps 4 to 8 of a restore, each repeatable (P41)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from metering.errors import LedgerCorruptError, OperationFailedError
+from metering.hours import hour_label
+from metering.restore.adoption import open_ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from metering.audit.census_state import HourStep
+    from metering.audit.rebuild import MarkerRebuild, UsageRebuild
+    from metering.restore.adoption import Adopted, Adoption
+    from metering.restore.copies import BatchCopies, Copied
+    from metering.restore.decision import Decider, Decision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """What a restore did.
+
+    Attributes:
+        rebuilt: Markers that came back from rows alone, without hash; None if every file has its markers in S3.
+        usage: Corrections of usage.
+    """
+
+    adopted: Adopted
+    copied: Copied
+    rebuilt: MarkerRebuild | None
+    usage: UsageRebuild
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restoration:
+    """Makes a restored ledger complete, and opens it.
+
+    Attributes:
+        copies: Made with the months that the decision says are closed.
+        markers: Rebuilds lost markers from rows (P40).
+        usage: Corrects the usage of some hours, with accounts beside those of the rows; None for all usage (P38).
+        whole: Whether the usage table is a new one, so that all usage has to be filled.
+    """
+
+    decider: Decider
+    adoption: Adoption
+    copies: Callable[[Decision], BatchCopies]
+    markers: Callable[[], MarkerRebuild]
+    usage: Callable[[Mapping[int, set[str]] | None, Callable[[HourStep], None]], UsageRebuild]
+    whole: bool = False
+
+    def run(
+        self,
+        tell: Callable[[str, int, int], None] = lambda *_: None,
+        tell_hour: Callable[[HourStep], None] = lambda _: None,
+    ) -> Restored:
+        """Decide, adopt, correct usage and open.
+
+        Raises:
+            OperationFailedError: Some usage could not be measured, or another restorer has opened the ledger.
+            LedgerCorruptError: Rows of accepted commits are gone, or an item contradicts the protocol.
+            UnavailableError: A store does not respond; call again.
+        """
+        decision = self.decider.decide()
+        adopted = self.adoption.run(decision, tell)
+        copied = self.copies(decision).run(adopted.left, tell)
+        rebuilt = self.markers() if adopted.without_lines else None
+        self.adoption.end(decision)
+        usage = self.usage(None if self.whole else adopted.hours, tell_hour)
+        if usage.unstable:
+            named = ", ".join(map(hour_label, usage.unstable[:5]))
+            raise OperationFailedError(
+                f"{len(usage.unstable)} hours could not be measured: {named}.", "Run it again; it does the rest."
+            )
+        if usage.unreadable:
+            raise LedgerCorruptError(usage.unreadable[0])
+        open_ledger(self.adoption.items, self.adoption.retrier, self.adoption.generation)
+        return Restored(adopted=adopted, copied=copied, rebuilt=rebuilt, usage=usage)
