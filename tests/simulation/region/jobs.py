@@ -9,7 +9,7 @@ from greenlet import getcurrent
 
 from metering.audit.hour_check import Figures
 from metering.audit.incremental import IncrementalCheck
-from metering.audit.rebuild import AfterRestore, Rebuilder
+from metering.audit.rebuild import Rebuilder
 from metering.audit.reconciler import Reconciler
 from metering.audit.verifier import Verifier
 from metering.billing.closer import PeriodCloser
@@ -24,6 +24,10 @@ from metering.ledger.notes.access import LedgerProducers
 from metering.ledger.usage.reading import UsageReading
 from metering.operations.dead_letters import DeadLetters
 from metering.quarantine.entries import QuarantineEntries
+from metering.restore.adoption import Adoption
+from metering.restore.copies import BatchCopies
+from metering.restore.core import Restoration
+from metering.restore.decision import Decider
 from metering.rollup.as_of_now import UsageNow
 from metering.rollup.cleaner import RollupCleaner
 from metering.stores.clock import Retrier
@@ -45,6 +49,8 @@ from tests.support.stage import settings as stage_settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from metering.audit.census_state import HourStep
+    from metering.audit.rebuild import UsageRebuild
     from metering.commit.aggregator import Aggregator
     from metering.intake.batches import BatchReader
     from metering.ledger.usage.kinds import KindNumbers
@@ -326,17 +332,45 @@ def rebuilder(process: Process, world_settings: Settings, *, shards: int) -> Reb
     )
 
 
-def after_restore(process: Process, world_settings: Settings, *, shards: int) -> AfterRestore:
-    deadline = DeadlineAt(clock=process, at_ms=NEVER_MS)
-    return AfterRestore(
+def restoration(
+    process: Process, world_settings: Settings, *, generation: int, since_ms: int, shards: int
+) -> Restoration:
+    lake = PlainLake(process.objects)
+    adoption = Adoption(
         items=process.items,
+        objects=process.objects,
+        staged=lake,
+        usage=lake,
+        reader=lake,
         clock=process,
-        entropy=process,
+        retrier=retrier(process),
+        generation=generation,
+        shards=shards,
+        since_ms=since_ms,
+        marker_life_s=STAGE.marker_life_s,
+    )
+    decider = Decider(
+        items=process.items,
+        objects=process.objects,
+        rows=lake,
+        clock=process,
         retrier=retrier(process),
         shards=shards,
-        generation=world_settings.usage_generation,
-        resume=lambda: compactor(process, policy(1000, 1000, 0), shards=shards).resume(deadline),
-        rebuild=lambda: rebuilder(process, world_settings, shards=shards).usage(),
+        generation=generation,
+    )
+    rebuild = rebuilder(process, world_settings, shards=shards)
+
+    def usage(hours: Mapping[int, set[str]] | None, tell: Callable[[HourStep], None]) -> UsageRebuild:
+        return rebuild.usage(tell=tell) if hours is None else rebuild.hours(hours, tell=tell)
+
+    return Restoration(
+        decider=decider,
+        adoption=adoption,
+        copies=lambda decision: BatchCopies(
+            adoption=adoption, rows=lake, entropy=process, closed=frozenset(decision.months)
+        ),
+        markers=rebuild.markers,
+        usage=usage,
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from metering.intake.senders import judged_sender, statement
+from metering.ledger.format_version import RESTORED_FORMAT, LedgerFormat
 from metering.stores.queues import Delivery
 from metering.stores.writes import DYNAMODB_LIMITS, Action, ActionLimits, Check, Delete, Item, Key, Put, Table, Update
 from tests.simulation.checks.watch import Watch
@@ -304,6 +305,19 @@ class World(MemoryStores):
             self.listen(process)
         self._processes.append(process)
         return process
+
+    def restore_ledger(self, backup: Iterable[Item], *, generation: int) -> None:
+        """Fence the ledger, and go on with one that has the items of a backup and is still to be adopted.
+
+        Processes that were made before keep the fenced ledger.
+        """
+        self.items.fence()
+        self.items = self.items.restored(backup)
+        self.landing = Landing(self.items, self.scheduler, random.Random(f"landing {generation}"))
+        own = LedgerFormat(
+            number=RESTORED_FORMAT, written_by="test", usage_generation=2, generation=generation, state="adopting"
+        )
+        self.items.put(Put(table=Table.LEDGER, item=own.to_item()))
 
     def is_short(self) -> bool:
         """Whether a write is throttled now because a table lacks write capacity."""

@@ -10,7 +10,13 @@ import zlib
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from metering.errors import ConditionFailedError, ItemTooLargeError, LedgerCorruptError, TransactionCanceledError
+from metering.errors import (
+    ConditionFailedError,
+    ItemTooLargeError,
+    LedgerCorruptError,
+    TransactionCanceledError,
+    UnavailableError,
+)
 from metering.stores import writes
 from metering.stores.writes import item_bytes
 from metering.units import KIB, MIB
@@ -111,6 +117,23 @@ class MemoryItemStore:
         self._throttled = throttled
         self.transaction_bytes = MAX_TRANSACTION_BYTES
         self._tables: dict[writes.Table, dict[str, _Partition]] = {table: {} for table in writes.Table}
+        self._fenced = False
+
+    def restored(self, ledger: Iterable[writes.Item]) -> MemoryItemStore:
+        """A store with another ledger that has these items, and the usage table of this one."""
+        made = MemoryItemStore(on_call=self.on_call, on_reply=self.on_reply, throttled=self._throttled)
+        made._tables[writes.Table.USAGE] = self._tables[writes.Table.USAGE]
+        for item in ledger:
+            made.put(writes.Put(table=writes.Table.LEDGER, item=item))
+        return made
+
+    def fence(self) -> None:
+        """Refuse every later write of the ledger, as a table's policy does."""
+        self._fenced = True
+
+    def _check_open(self, *tables: writes.Table) -> None:
+        if self._fenced and writes.Table.LEDGER in tables:
+            raise UnavailableError("dynamodb", "AccessDeniedException", may_have_applied=False)
 
     def get(self, table: writes.Table, key: writes.Key) -> writes.Item | None:
         self.on_call("items.get")
@@ -177,6 +200,7 @@ class MemoryItemStore:
         if not 1 <= len(actions) <= writes.MAX_TRANSACTION_ACTIONS:
             raise ValueError(f"a transaction has 1 to {writes.MAX_TRANSACTION_ACTIONS} actions, not {len(actions)}")
         targets = [(action.table, action.key) for action in actions]
+        self._check_open(*{action.table for action in actions})
         if len(set(targets)) < len(targets):
             raise ValueError("two actions of a transaction are on one item")
         for action in actions:
@@ -228,6 +252,7 @@ class MemoryItemStore:
     def _write(self, call: str, action: writes.Put | writes.Update | writes.Delete) -> writes.Item:
         self.on_call(call)
         _check_values(action)
+        self._check_open(action.table)
         key = action.key
         found = self.peek(action.table, key)
         if action.condition is not None and not holds(action.condition, found):
