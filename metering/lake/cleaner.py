@@ -100,7 +100,7 @@ class Cleaner:
         self.retrier.call(lambda: cleaning.keep(self.items))
 
     def _clean(self, run: Run) -> int:
-        """Clean one run; returns the number of the run's commits. A run that `rebuild` wrote has no plan (P41)."""
+        """Clean one run; returns the number of the run's commits. A run that a restore put has no plan (P41)."""
         commits = self._clean_plan(run) if run.plan_key else 0
         cleaned = Update(
             table=Table.LEDGER, key=run.key, set={"cleaned": True}, condition=Equals(attribute="state", value="done")

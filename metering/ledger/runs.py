@@ -127,7 +127,7 @@ class Run(StoredItem):
     Attributes:
         chain: `U<shard>` or `L<shard>`.
         number: Number of the run, from 1; numbers only increase (P22).
-        plan_key: Empty only for a run that `rebuild` wrote after a restore, which is `done` without a plan (P41).
+        plan_key: Empty only for a run that a restore put, which is `done` without a plan (P41).
         cleaned: For the lake's chain: whether the run's pointers and staging objects are deleted.
         expires_at_s: For the roll-up's chain: expiry of the item. The newest run of a chain has no expiry.
     """

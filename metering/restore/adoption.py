@@ -17,7 +17,7 @@ from metering.errors import ConditionFailedError, LedgerCorruptError, ObjectMiss
 from metering.lake.plan import Plan
 from metering.lake.ports import BATCH_QUERY, batches_of
 from metering.ledger import booked_hours, commits
-from metering.ledger.format_version import FORMAT_KEY, adopting
+from metering.ledger.format_version import FORMAT_KEY, adopting, ledger_format
 from metering.ledger.markers import (
     ABSENT_OR_REJECTED,
     ACCEPTED,
@@ -105,7 +105,17 @@ class Changes:
         """
         for some in in_blocks(actions, CHANGES):
             if not self.try_(some):
-                raise OperationFailedError("Another restorer has opened the ledger.", "See metering restore show.")
+                raise _opened()
+
+    def check(self) -> None:
+        """Check that the ledger is still being adopted.
+
+        Raises:
+            OperationFailedError: Another restorer has opened the ledger.
+        """
+        found = self.retrier.call(lambda: ledger_format(self.items))
+        if found is None or (found.state, found.generation) != ("adopting", self.generation):
+            raise _opened()
 
     def try_(self, actions: Sequence[Action]) -> bool:
         """Make changes in one transaction. Returns False if a condition failed, or the ledger is open."""
@@ -346,6 +356,9 @@ class Adoption:
         record = None if item is None else commits.CommitRecord.from_item(item)
         if record is not None and (record.state == "aborted" or record.expires_at_s is not None):
             return
+        if not commit.staged and record is not None and self._exists(record.staging_key):
+            # Another restorer has copied its batches since the decision.
+            commit.staged = record.staging_key
         if commit.staged:
             self._count_hours(commit, adopted)
         if record is None and commit.left is None and not commit.filed:
@@ -364,6 +377,9 @@ class Adoption:
         # These three items say in one transaction what is left to do, so this may be cut short before, and repeated.
         self.changes.make(self._placed(made, commit, rest))
         adopted.in_place += bool(rest)
+
+    def _exists(self, key: str) -> bool:
+        return self.retrier.call(lambda: self.objects.head(key)) is not None
 
     def _rest(self, commit_id: str, commit: _Commit, record: commits.CommitRecord | None) -> frozenset[int]:
         """Booked hours whose rows are in the commit's staging object alone."""
@@ -461,6 +477,10 @@ class Adoption:
             Delete(table=Table.LEDGER, key=commits.waiting_key(made.shard, made.commit_id)),
             Put(table=Table.LEDGER, item=pending.to_item()) if rest else Delete(table=Table.LEDGER, key=pending.key),
         ]
+
+
+def _opened() -> OperationFailedError:
+    return OperationFailedError("Another restorer has opened the ledger.", "See metering restore show.")
 
 
 def _list(items: Iterable[T]) -> list[T]:

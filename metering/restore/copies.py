@@ -11,10 +11,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from metering.errors import ObjectMissingError, OperationFailedError
+from metering.errors import ObjectMissingError
 from metering.hours import hour_of, month_of
 from metering.ledger import commits
-from metering.ledger.format_version import ledger_format
 from metering.ledger.markers import (
     ABSENT_OR_REJECTED,
     MarkerLine,
@@ -153,9 +152,7 @@ class BatchCopies:
                     if line.retry_of:
                         adoption.keep_original(line)
                 return len(made)
-            found = adoption.retrier.call(lambda: ledger_format(adoption.items))
-            if found is None or found.state != "adopting":
-                raise OperationFailedError("Another restorer has opened the ledger.", "See metering restore show.")
+            adoption.changes.check()
             # Another restorer has accepted some of them; its own retry is what a refused alias means.
             left = self._live(lines)
             lines = left if len(left) < len(lines) else []

@@ -64,6 +64,14 @@ class Restoration:
             LedgerCorruptError: Rows of accepted commits are gone, or an item contradicts the protocol.
             UnavailableError: A store does not respond; call again.
         """
+        try:
+            return self._run(tell, tell_hour)
+        except LedgerCorruptError:
+            # What functions do with an open ledger looks like a contradiction to a restorer that is late.
+            self.adoption.changes.check()
+            raise
+
+    def _run(self, tell: Callable[[str, int, int], None], tell_hour: Callable[[HourStep], None]) -> Restored:
         decision = self.decider.decide()
         adopted = self.adoption.run(decision, tell)
         copied = self.copies(decision).run(adopted.left, tell)
