@@ -357,8 +357,9 @@ class Adoption:
         if record is not None and (record.state == "aborted" or record.expires_at_s is not None):
             return
         if not commit.staged and record is not None and self._exists(record.staging_key):
-            # Another restorer has copied its batches since the decision.
-            commit.staged = record.staging_key
+            # A restorer made this commit of copied batches since the decision. It waits for a run, as others do:
+            # placed without a run, it would be missing in the rows that another restorer has just read.
+            return
         if commit.staged:
             self._count_hours(commit, adopted)
         if record is None and commit.left is None and not commit.filed:
