@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from metering.restore.adoption import Adoption
     from metering.restore.decision import AdoptableRows
     from metering.stores.clock import Entropy
-    from metering.stores.writes import Action, Key
+    from metering.stores.writes import Action, Item, Key
 
 _LOOKED_UP = 1_000
 # A commit of retries writes an alias beside each marker, and a commit and a waiting entry of its own.
@@ -103,8 +103,7 @@ class BatchCopies:
             found = self.adoption.retrier.call(partial(self.adoption.items.get_many, Table.LEDGER, keys))
             for line in some:
                 marker, *lost = _asked(line)
-                accepted = found.get(marker, {}).get("verdict") == "accepted"
-                if not accepted and not any(key in found for key in lost):
+                if not _is_accepted(found.get(marker, {})) and not any(key in found for key in lost):
                     live.append(line)
         return live
 
@@ -191,6 +190,12 @@ class BatchCopies:
             *(Put(table=Table.LEDGER, item=each.marker.to_item(), condition=ABSENT_OR_REJECTED) for each in lines),
             *(Put(table=Table.LEDGER, item=alias, condition=Absent()) for alias in aliases),
         ]
+
+
+def _is_accepted(marker: Item) -> bool:
+    """Whether a marker's batch is accepted, and not only held by this restore."""
+    held = "hash" not in marker and "quarantine" in marker
+    return marker.get("verdict") == "accepted" and not held
 
 
 def content_of(line: MarkerLine) -> str:

@@ -121,9 +121,9 @@ class Region(World):
         )
 
 
-def adopted_format(state: LedgerState) -> Item:
+def adopted_format(state: LedgerState, generation: int = 2) -> Item:
     return LedgerFormat(
-        number=RESTORED_FORMAT, written_by="0.3.0", usage_generation=2, generation=2, state=state
+        number=RESTORED_FORMAT, written_by="0.3.0", usage_generation=2, generation=generation, state=state
     ).to_item()
 
 
