@@ -16,7 +16,6 @@ _RECONCILER = ("tests/unit/lambdas/test_lake_handlers.py",)
 _CLEANING = ("tests/unit/lake/test_compaction.py", "tests/unit/rollup/test_rollup_cleaner.py")
 _SCAN_FILE = ("tests/unit/cli/test_lake.py", "tests/unit/cli/test_everywhere.py")
 _ODD = ("tests/unit/audit/test_odd_items.py",)
-_RESTORE = ("tests/unit/audit/test_restoring.py",)
 
 AUDIT = (
     *seeded("metering/audit/freshness.py", ("tests/unit/audit/test_freshness.py",),
@@ -185,11 +184,6 @@ AUDIT = (
          "        newest = newest_run(items, rollup_chain(shard))\n",
          "    for shard in shards:\n        newest = newest_run(items, rollup_chain(shard))\n"
          "        marked = usage_generation(items).runs\n")),
-    *seeded("metering/rollup/rollup.py", _RESTORE,
-        ("P41 a restored ledger is not noticed",
-         "            self.retrier.call(lambda: check_chains(self.items, shards))\n", ""),
-        ("P41 a run marks the usage table when it has written to it",
-         "        self.retrier.call(lambda: mark_run(self.items, run.shard, run.number))\n", "")),
     *seeded("metering/billing/day_sums/keeper.py", ("tests/unit/billing/day_sums/test_day_sums.py",),
         ("P41 sums of days of the lost time count on", "index.is_of(found)", "index.number"),
         ("P41 an index of an earlier release is begun anew", "index.is_of(found)",
@@ -221,24 +215,4 @@ AUDIT = (
         ("P40 a marker that came back lives no longer than the lost one",
          "        marker = replace(marker, expires_at_s=now_ms // 1000 + self.figures.marker_life_s)\n",
          "        marker = replace(marker, expires_at_s=marker.expires_at_s or now_ms // 1000)\n")),
-    *seeded("metering/rollup/cleaner.py", _RESTORE,
-        ("P41 a planned run under the lifted one stops the deletion of plans", "long_done(ended,", "long_done(runs,")),
-    *seeded("metering/lake/compactor.py", _RESTORE,
-        ("P41 a finish whose reply was lost ends the restore", "with suppress(RunOverError):",
-         "with suppress(ZeroDivisionError):")),
-    *seeded("metering/cli/commands/analyst/periods.py", ("tests/unit/cli/test_operators.py",),
-        ("P41 damaged hours of a restore are not told", "_tell_unrepaired(replace(result, closed=()),",
-         "(lambda *_: None)(replace(result, closed=()),")),
-    *seeded("metering/audit/rebuild.py", _RESTORE,
-        ("P41 runs of the lake before a restore are never cleaned", "planned_at_ms=now_ms, done_at_ms=now_ms)",
-         "planned_at_ms=now_ms, done_at_ms=now_ms, cleaned=True)"),
-        ("P41 the chain of the lake is not lifted after a restore", "(shard), lake_chain(shard)", "(shard),"),
-        ("P41 a run that was planned is buried under the lifted chain", "        self.resume()\n", ""),
-        ("P41 a late call changes a ledger that is in use", "[check, *changes]", "list(changes)"),
-        ("P41 a restore goes on with the usage table that is there",
-         "if found is None or found.usage_generation >= self.generation:", "if found is None:"),
-        ("P41 what a planned run had placed and still waits is filled and booked again",
-         "            self._take_back(shard, before)\n", "")),
-    *seeded("metering/ledger/usage/generation.py", _RESTORE,
-        ("P41 a usage table that another restore has begun to fill is filled on", "if found != own:", "if not found:")),
 )  # fmt: skip

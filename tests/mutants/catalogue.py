@@ -8,6 +8,7 @@ from __future__ import annotations
 from tests.mutants.audit import AUDIT
 from tests.mutants.mutant import LAKE, WORLD, seeded
 from tests.mutants.readers import READERS
+from tests.mutants.restore import RESTORE
 from tests.mutants.rollup import ROLLUP
 
 STORED = ("tests/property/test_stored_items.py",)
@@ -37,6 +38,7 @@ _DOORS_TRACE = ("tests/unit/reports/batches", "tests/api/test_trace.py")
 MUTANTS = (
     *AUDIT,
     *READERS,
+    *RESTORE,
     *ROLLUP,
     *seeded("metering/lake/parquet/hour_rows.py", ("tests/unit/lake/test_parquet_lake.py",),
         ("threads of Arrow read the file of a process that may end", "pre_buffer=False", "pre_buffer=True")),
