@@ -26,7 +26,7 @@ If the old ledger cannot be read, lines in S3 (`notes.written`) stand for its it
 | `W#log-sums-<kind>#<source>`                      | as of T    | the coverage job derives them from S3           |
 | `B#<batch_id>`, `C#<commit_id>`, `T#<month>`      | as of T    | adopted one by one                              |
 | `U#<shard>`, `P#<shard>`, `H#<hour>`, `R#<chain>` | as of T    | adopted one by one                              |
-| `S#format`, `S#restore`                           | as of T    | about this ledger itself                        |
+| `S#format`                                        | as of T    | about this ledger itself                        |
 """
 
 from __future__ import annotations

@@ -255,6 +255,8 @@ def _safe(text: str) -> str:
     # A key has at most 1,024 bytes, and quoting makes a text up to three times as long.
     quoted = quote(text, safe="")
     return quoted if len(quoted) <= _SAFE_CHARS else f"{quoted[:_SAFE_CHARS]}-{_text_digest(text)}"
+
+
 def decision_key(generation: int) -> str:
     """Key of the decision by which a restore made the ledger of a generation (P41)."""
     return f"{LEDGER_PREFIX}{generation}/decision.ndjson.gz"
