@@ -1,4 +1,4 @@
-"""A region with traffic is restored to a copy of its ledger by two operators whose commands are killed; then from nothing.
+"""A region is restored to a copy of its ledger by two operators whose commands are killed; then from nothing.
 
 `METERING_DRILL_BATCHES` sets the number of batches that are metered before the damage, 20,000 by default.
 """
