@@ -214,6 +214,17 @@ def plans_prefix(chain: str) -> str:
     return f"{RUNS_PREFIX}{chain}/"
 
 
+def restore_key(generation: int, step: str = "") -> str:
+    """Key of the claim of a restore that makes the ledger of a generation, or of the record that a step has ended."""
+    return f"{LEDGER_PREFIX}{generation}{step and '/'}{step}.json"
+
+
+def generation_of_claim(key: str) -> int | None:
+    """Generation of the ledger for which a claim was made; None for other objects."""
+    number = key.removeprefix(LEDGER_PREFIX).removesuffix(".json")
+    return int(number) if number.isascii() and number.isdecimal() and key == restore_key(int(number)) else None
+
+
 def number_of_plan(key: str) -> int | None:
     """Number of the run for which a plan object was made; None for other objects."""
     number, found, _ = key.rpartition("/")[2].partition("-")

@@ -61,6 +61,7 @@ OFFENCES = (
     Offence(DEPLOYERS, "metering.replay.sender", "load_tests.booked_usage"),
     Offence("Only load tests build on tests", "metering.replay.sender", "tests"),
     Offence("Only load tests build on tests", "lambdas.canary.handler", "tests"),
+    Offence("Only commands restore", "lambdas.watch.handler", "metering.restore.steps"),
     Offence("boto3 lives in adapters", "metering.wiring.region", "boto3"),
     Offence("boto3 lives in adapters", "lambdas.canary.handler", "botocore"),
     Offence("pyarrow lives in formats, lake, on-ramps, reports and replay", "metering.intake.reader", "pyarrow"),
