@@ -97,10 +97,15 @@ class StepEnded(StoredDocument):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claims:
-    """Claims and records of a region's restores."""
+    """Claims and records of a region's restores.
+
+    Attributes:
+        place: Options that name stage and region, for the commands in messages.
+    """
 
     objects: ObjectStore
     retrier: Retrier
+    place: str
 
     def every(self) -> list[Claim]:
         """All claims, oldest first."""
@@ -117,8 +122,15 @@ class Claims:
         self.retrier.call(lambda: self.objects.put(key, claim.to_json(), if_absent=True))
         found = Claim.from_json(self._get(key), key)
         if found.request != claim.request:
-            raise under_way(found)
+            raise self.under_way(found)
         return found
+
+    def under_way(self, claim: Claim) -> OperationFailedError:
+        """The refusal of another request while a restore is under way."""
+        return OperationFailedError(
+            f"A restore with {claim.request} was begun {claim.begun}, and it has not ended.",
+            f"Finish that one first; it goes on where it stopped: metering restore {claim.request} {self.place}",
+        )
 
     def ended(self, claim: Claim, step: str) -> StepEnded | None:
         """The record of a step; None if the step has not ended."""
@@ -136,11 +148,3 @@ class Claims:
 
     def _get(self, key: str) -> bytes:
         return self.retrier.call(lambda: self.objects.get(key))
-
-
-def under_way(claim: Claim) -> OperationFailedError:
-    """The refusal of another request while a restore is under way."""
-    return OperationFailedError(
-        f"A restore with {claim.request} was begun {claim.begun}, and it has not ended.",
-        f"Finish that one first, it goes on where it stopped: metering restore {claim.request}",
-    )

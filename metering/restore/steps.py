@@ -27,7 +27,7 @@ from metering.ledger.format_version import (
     LedgerFormat,
     ledger_format,
 )
-from metering.restore.claim import Claim, Claims, Request, StepEnded, under_way
+from metering.restore.claim import Claim, Claims, Request, StepEnded
 from metering.restore.ports import Outcome
 from metering.stores.writes import Absent, Equals, ItemStore, Put, Table, Update
 from metering.units import MINUTE_S
@@ -101,7 +101,7 @@ class Restores:
         if newest is not None and newest.request == request and not self.claims.ended(newest, FINISH):
             return newest
         if newest is not None and not self.is_complete(newest):
-            raise under_way(newest)
+            raise self.claims.under_way(newest)
         self._check(request)
         generation = 1 + max(self._generation(), 1 if newest is None else newest.generation)
         kept, number = self.has_kinds(), self.in_use.usage_generation
@@ -154,7 +154,7 @@ class Restores:
         """
         claims = self.claims.every()
         if claims and not self.is_complete(claims[-1]):
-            raise under_way(claims[-1])
+            raise self.claims.under_way(claims[-1])
         return [claim for claim in claims if not self.claims.ended(claim, FINISH)]
 
     def finish(self, claim: Claim, who: str) -> None:
@@ -190,8 +190,8 @@ class Restores:
         if window is None:
             raise OperationFailedError(
                 f"Table {self.in_use.ledger} has no point-in-time recovery, or it is gone.",
-                "S3 has all that was accepted: metering restore --from-nothing. If a backup was restored into another "
-                "table, name it: --from-copy TABLE",
+                f"S3 has all that was accepted: metering restore --from-nothing {self.claims.place}. If a backup was "
+                "restored into another table, name it: --from-copy TABLE",
             )
         if not window[0] <= to_s <= window[1]:
             raise OperationFailedError(
