@@ -52,7 +52,15 @@ def fleet_of(
     return _fleet(session, asked_for(session.stage, options), no_pager=no_pager, verbose=verbose, names_home=names_home)
 
 
-def _fleet(session: Session, asked: Asked, *, no_pager: bool, verbose: bool, names_home: bool = True) -> Fleet:
+def _fleet(
+    session: Session,
+    asked: Asked,
+    *,
+    no_pager: bool,
+    verbose: bool,
+    names_home: bool = True,
+    restores: str = "",
+) -> Fleet:
     # This import is slow, as in `connect`.
     from metering.wiring.fleet import Fleet, silent
 
@@ -72,6 +80,7 @@ def _fleet(session: Session, asked: Asked, *, no_pager: bool, verbose: bool, nam
         say=say_of,
         say_resource=say_of if verbose else silent,
         reaching_home=partial(connecting.reaching, session.endpoint, home),
+        restores=restores,
     )
 
 
@@ -82,8 +91,11 @@ def deploying_fleet(
     no_pager: bool = False,
     verbose: bool = False,
     names_home: bool = True,
+    restores: str = "",
 ) -> Fleet:
     """Build the fleet like `fleet_of`, and check the fleet's settings against the deployed settings.
+
+    `restores` is a region whose ledger a restore makes. If this is the home region, its deployed ledger may be gone.
 
     Raises:
         WrongUsageError: The settings are wrong.
@@ -96,9 +108,10 @@ def deploying_fleet(
         # This check precedes any question and any request.
         check_alone(asked)
     _refuse_aws(session, emulated=_is_for_emulators(asked))
-    fleet = _fleet(session, asked, no_pager=no_pager, verbose=verbose, names_home=names_home)
-    # A ledger in a newer format needs a newer version of this program, and its settings may need one, too.
-    fleet.home_items()
+    fleet = _fleet(session, asked, no_pager=no_pager, verbose=verbose, names_home=names_home, restores=restores)
+    if fleet.home != restores:
+        # A ledger in a newer format needs a newer version of this program, and its settings may need one, too.
+        fleet.home_items()
     with settings_explained():
         _refuse_aws(session, emulated=fleet.config.emulated)
     return fleet

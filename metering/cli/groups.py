@@ -111,6 +111,8 @@ _LISTED: dict[str, tuple[tuple[str, str, str], ...]] = {
          "Deploy this checkout to a region: opt in, bootstrap, preflight, deploy, canary, bake."),
         ("upgrade", "platform.deploy:upgrade_app",
          "Bring the regions where the stage is deployed to the version of this checkout, newer or older."),
+        ("restore", "platform.restore:restore_app",
+         "Bring a lost or damaged ledger back: to a point in time or from nothing, with every accepted batch."),
         ("uninstall", "platform.deploy:uninstall_app",
          "Take the stage out of service in all its regions, the home region last, and list what remains."),
         ("settings", "platform.settings:settings",

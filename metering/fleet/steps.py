@@ -54,6 +54,7 @@ class FleetPorts:
         examined: Returns the findings of `metering doctor` in a deployed region; on an emulator, there are none.
         no_pager: Whether a region may be ready even if no subscription to its `page` topic is confirmed.
         architecture: Processor architecture, from the stage's settings.
+        rolls_back: Whether alarms roll a deployment back. After a restore, the ledger of before is closed.
     """
 
     account: Account
@@ -69,6 +70,7 @@ class FleetPorts:
     examined: Callable[[str], Sequence[Finding]] = lambda _region: ()
     no_pager: bool = False
     architecture: str = "arm64"
+    rolls_back: bool = True
 
     def now_s(self) -> int:
         return self.clock.now_ms() // 1000
@@ -270,12 +272,13 @@ def delete_stack(ports: FleetPorts, region: str, stack: str) -> None:
 
 def _deployment(ports: FleetPorts, state: RegionState, *, first: bool) -> Deployment:
     ports.check_tables(state.region)
+    watched = ports.rolls_back and not first
     return Deployment(
         region=state.region,
         architecture=state.architecture,
         left_out=state.left_out,
-        rollback_alarms=() if first else tuple(ports.deployed.rollback_alarms(state.region)),
-        watch_min=0 if first else ports.rules.bake_min,
+        rollback_alarms=tuple(ports.deployed.rollback_alarms(state.region)) if watched else (),
+        watch_min=ports.rules.bake_min if watched else 0,
         usage_before=ports.usage_before(state.region),
     )
 

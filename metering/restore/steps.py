@@ -127,6 +127,10 @@ class Restores:
         """Whether the new ledger is open and deployed."""
         return self.in_use.ledger == claim.new_table and self.is_open(claim)
 
+    def begun(self, claim: Claim) -> str:
+        """The next step of a claim that is stored; empty for a claim that is not."""
+        return self.step(claim) if self.newest() == claim else ""
+
     def trail(self, claim: Claim) -> ItemStore | None:
         """The ledger that takes lines of the audit trail: the old one until the fence, the new one once it is open."""
         if self.is_open(claim):

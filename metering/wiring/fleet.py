@@ -200,6 +200,7 @@ class Fleet:
         say: Told of each step.
         say_resource: Called for each resource that a deployment creates.
         reaching_home: Context manager around the first call to the home region; it may explain a failure of this call.
+        restores: Region whose tables a restore has made, which the option `ledger_table` names; empty for none.
     """
 
     asked: layers.Asked
@@ -211,6 +212,7 @@ class Fleet:
     say: Say = silent
     say_resource: Say = silent
     reaching_home: Callable[[], AbstractContextManager[None]] = nullcontext
+    restores: str = ""
 
     @cached_property
     def clients_of(self) -> Callable[[str], Clients]:
@@ -221,6 +223,9 @@ class Fleet:
         return deployed_regions.DeployedRegions(self.clients_of, stage=self.asked.stage, ledger_of=self._ledger_of)
 
     def _ledger_of(self, region: str) -> str:
+        if self.restores not in ("", region):
+            # The option names a table of the restored region only.
+            return ""
         try:
             return self.settings.of(region).config.ledger_table
         except SettingsError:
@@ -287,6 +292,7 @@ class Fleet:
             rules=self.rules,
             no_pager=self.no_pager,
             architecture=self.config.architecture,
+            rolls_back=not self.restores,
         )
 
     def _usage_before(self, region: str) -> int:
