@@ -57,7 +57,21 @@ class Restoration:
         tell: Callable[[str, int, int], None] = lambda *_: None,
         tell_hour: Callable[[HourStep], None] = lambda _: None,
     ) -> Restored:
-        """Decide, adopt, correct usage and open.
+        """Prepare the new ledger, and open it; raises as `prepare`."""
+        restored = self.prepare(tell, tell_hour)
+        self.open()
+        return restored
+
+    def open(self) -> None:
+        """Open the new ledger. Repeat the call after any failure; raises as `open_ledger`."""
+        open_ledger(self.adoption.items, self.adoption.retrier, self.adoption.generation)
+
+    def prepare(
+        self,
+        tell: Callable[[str, int, int], None] = lambda *_: None,
+        tell_hour: Callable[[HourStep], None] = lambda _: None,
+    ) -> Restored:
+        """Decide, adopt and correct usage.
 
         Raises:
             OperationFailedError: Some usage could not be measured, or another restorer has opened the ledger.
@@ -65,13 +79,13 @@ class Restoration:
             UnavailableError: A store does not respond; call again.
         """
         try:
-            return self._run(tell, tell_hour)
+            return self._prepare(tell, tell_hour)
         except LedgerCorruptError:
             # What functions do with an open ledger looks like a contradiction to a restorer that is late.
             self.adoption.changes.check()
             raise
 
-    def _run(self, tell: Callable[[str, int, int], None], tell_hour: Callable[[HourStep], None]) -> Restored:
+    def _prepare(self, tell: Callable[[str, int, int], None], tell_hour: Callable[[HourStep], None]) -> Restored:
         decision = self.decider.decide()
         adopted = self.adoption.run(decision, tell)
         copied = self.copies(decision).run(adopted.left, tell)
@@ -85,5 +99,4 @@ class Restoration:
             )
         if usage.unreadable:
             raise LedgerCorruptError(usage.unreadable[0])
-        open_ledger(self.adoption.items, self.adoption.retrier, self.adoption.generation)
         return Restored(adopted=adopted, copied=copied, rebuilt=rebuilt, usage=usage)
