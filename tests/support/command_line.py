@@ -110,9 +110,6 @@ class Here:
         self.ingest, self.dead_letters, events, dead = (MemoryQueue(world.clock) for _ in range(4))
         self.onramp = SimpleNamespace(events=events, dead=dead) if log_sources else None
 
-    def restoring(self) -> Here:
-        return self
-
     def caller(self) -> str:
         return CALLER
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import subprocess
 import sys
@@ -11,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 
 from metering.billing.freezing import PeriodNotClosableError
@@ -28,7 +26,6 @@ from metering.ledger.markers import marker_key
 from metering.ledger.notes.deeds import DeedState
 from metering.operations.dead_letters import DeadLetter, RedriveEffect
 from metering.reports.time_range import InvalidParametersError
-from metering.stores.objects import summary_key
 from metering.stores.queues import Delivery
 from metering.stores.writes import Put, Table
 from metering.usage.totals import Total
@@ -36,7 +33,6 @@ from tests.support.command_line import HereSession, OperatorSession
 from tests.support.lake_world import HOUR, World, record
 from tests.support.usage_items import change, usage_of
 from tests.unit.audit.test_reconcile import world_with_traffic
-from tests.unit.audit.test_restoring import Restored
 from tests.unit.billing.test_checklist import MONTH, October
 from tests.unit.operations.test_dead_letters import Setup, body
 from tests.unit.reports.batches.test_story import BATCH, world_with_batch
@@ -109,48 +105,6 @@ def test_a_rebuild_names_the_figure_that_it_repaired_to_people_to_programs_and_i
     [deed] = session.trail()
     assert said in deed.result
     assert deed.subject == "--from 2026-11 --to 2026-12"
-
-
-def test_after_a_restore_the_new_usage_table_is_filled_and_the_trail_names_it(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    region = Restored()
-    region.next_table()
-    region.jobs = region.process()
-    session = OperatorSession(region)
-    periods.rebuild_usage(session, restored=True)
-    assert region.usage() == region.rows()
-    out, err = capsys.readouterr()
-    assert json.loads(out)["repaired"] == len(region.rows())
-    assert "The ledger goes with usage table 3, and the functions work again." in err
-    [deed] = session.trail()
-    assert (deed.what, deed.subject, deed.state) == ("rebuild usage", "--restored", DeedState.OK)
-    assert "in usage table 3" in deed.result
-
-
-def test_hours_that_are_damaged_when_the_table_is_filled_are_told_and_end_with_an_error(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    region = Restored()
-    region.next_table()
-    region.jobs = region.process()
-    [file] = region.files(HOUR)
-    sink = io.BytesIO()
-    pq.write_table(pq.read_table(io.BytesIO(region.objects.get(file.key)))[1:], sink)
-    region.objects.upload(file.key, sink.getvalue())
-    region.objects.remove(summary_key(file.key))
-    with pytest.raises(CommandFailedError, match="In 1 hours the lake files do not hold what was accepted"):
-        periods.rebuild_usage(OperatorSession(region), restored=True)
-    assert "the functions work again" in capsys.readouterr().err
-
-
-def test_a_whole_table_is_filled_or_none_of_it() -> None:
-    session = OperatorSession(Restored())
-    with pytest.raises(WrongUsageError, match="leave out --from and --to"):
-        periods.rebuild_usage(session, "2026-11", restored=True)
-    with pytest.raises(OperationFailedError, match="there is no new one to fill"):
-        periods.rebuild_usage(session, restored=True)
-    assert [deed.state for deed in session.trail()] == [DeedState.FAILED]
 
 
 def refused_world() -> World:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -55,10 +54,6 @@ CorrectionsOption = Annotated[
         "--corrections",
         "Also show rows that were booked later for closed months. Reads all rows since the first closed month.",
     ),
-]
-
-RestoredOption = Annotated[
-    bool, switch("--restored", "After a restore of the ledger: fill the new usage table that is deployed.")
 ]
 
 _CLOSE_EXAMPLES = """Examples:
@@ -215,18 +210,12 @@ def rebuild_usage(
     session: Session,
     start: Annotated[str | None, FROM_OPTION] = None,
     end: Annotated[str | None, TO_OPTION] = None,
-    restored: RestoredOption = False,
 ) -> None:
     """Repair usage totals that differ from the rows or, in closed months, from the frozen totals.
 
     The repair runs hour by hour, while the service keeps running. Stopping the repair does no harm, and a second run
-    completes it. After a restore of the ledger, `--restored` fills the new usage table and enables the functions again.
+    completes it.
     """
-    if restored:
-        if start or end:
-            raise WrongUsageError("--restored fills a whole usage table: leave out --from and --to.")
-        _rebuild_restored(session)
-        return
     now_s = int(time.time())
     from_s, to_s = time_range(start, end, default_s=(0, now_s + DAY_S), now_s=now_s, whole_hours=True)
     rebuilder = session.region().jobs.rebuilder
@@ -239,24 +228,6 @@ def rebuild_usage(
     session.write(_rebuilt_answer(result))
     _tell_repairs(result)
     _tell_unrepaired(result, f"--region {session.region_name} --stage {session.stage}")
-
-
-def _rebuild_restored(session: Session) -> None:
-    region = session.region().restoring()
-    table = f"usage table {region.settings.usage_generation}"
-    with session.deed(
-        what="rebuild usage",
-        subject="--restored",
-        consequence=f"{table.capitalize()} is filled from the rows, and the ledger goes with it for good.",
-        ground=replace(session.ground(), items=lambda: region.items),
-    ) as done:
-        with _hours() as tell:
-            result = region.jobs.after_restore(NoDeadline(), tell).run()
-        done.result = f"{counted(result.repaired, 'total')} of {counted(result.hours, 'hour')}, in {table}"
-    session.write(_rebuilt_answer(result))
-    say(f"The ledger goes with {table}, and the functions work again.")
-    # All usage of the new table is filled in, so months that are closed differ from nothing.
-    _tell_unrepaired(replace(result, closed=()), f"--region {session.region_name} --stage {session.stage}")
 
 
 def _repaired(result: UsageRebuild) -> str:
