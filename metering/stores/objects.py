@@ -287,6 +287,18 @@ def hour_of_lake_key(key: str) -> int | None:
         return None
 
 
+def run_of_lake_key(key: str) -> tuple[int, int] | None:
+    """Shard and number of the run that made a lake file; None for other objects."""
+    shard, _, rest = key.rpartition("/")[2].partition("-")
+    run, _, _ = rest.partition("-")
+    return (int(shard), int(run)) if shard.isdecimal() and len(run) == 12 and run.isdecimal() else None
+
+
+def withdrawn_key(lake_file: str) -> str:
+    """Key to which a late lake file is moved: `withdrawn/dt=2026-11-24/hour=13/…`, for the file `lake/…`."""
+    return WITHDRAWN_PREFIX + lake_file.removeprefix(LAKE_PREFIX)
+
+
 def closed_month_key(month: str) -> str:
     """Key of a closed month's manifest."""
     return f"{CLOSED_PREFIX}{month}.json"
