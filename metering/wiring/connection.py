@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from metering.adapters import inert
 from metering.adapters.aws import log_buckets, published_settings, queues
@@ -14,14 +14,15 @@ from metering.fleet.ports import RegionStacks
 from metering.fleet.settings.layers import config_of
 from metering.intake.senders import ServiceSenders, decode_services
 from metering.lake.view import LakeView
-from metering.ledger.format_version import LedgerFormat, check_format
 from metering.onramps.coverage.job import CoverageJob
 from metering.onramps.sources import LogSource
 from metering.settings import Settings
 from metering.stores import clock
-from metering.stores.writes import ItemStore
 from metering.wiring import lake, onramps, region
 from metering.wiring.jobs import LakeJobs, lake_jobs
+
+if TYPE_CHECKING:
+    from metering.wiring.restoring import RegionRestore
 
 
 class OnrampQueues(NamedTuple):
@@ -33,15 +34,10 @@ class OnrampQueues(NamedTuple):
 
 @dataclass(frozen=True)
 class RegionConnection(region.RegionPorts):
-    """Ports, settings and jobs of one deployed region, each created on first use.
-
-    Attributes:
-        restored: Whether, after a restore, the ledger may belong to another usage table than the deployed table.
-    """
+    """Ports, settings and jobs of one deployed region, each created on first use."""
 
     WATCHES = True
     names: RegionResources
-    restored: bool = False
 
     @property
     def stage(self) -> str:
@@ -67,16 +63,9 @@ class RegionConnection(region.RegionPorts):
         events, dead = (queues.SqsQueue(self.clients.sqs, url) for url in urls)
         return OnrampQueues(events=events, dead=dead)
 
-    def restoring(self) -> Self:
-        """The same region, usable even if the ledger belongs to another usage table."""
-        return replace(self, restored=True)
-
     def read_only(self) -> Self:
         """The same region with clients that refuse every write call."""
         return replace(self, clients=ReadOnlyClients(self.clients.access))
-
-    def _open(self, items: ItemStore) -> LedgerFormat | None:
-        return check_format(items, usage_generation=None if self.restored else self.names.usage_generation)
 
     @cached_property
     def services(self) -> ServiceSenders | None:
@@ -92,6 +81,13 @@ class RegionConnection(region.RegionPorts):
 
     def caller(self) -> str:
         return caller_arn(self.clients.sts)
+
+    @property
+    def restore(self) -> "RegionRestore":
+        """Parts of a restore of the region's ledger. Their modules are imported only by the command that restores."""
+        from metering.wiring.restoring import RegionRestore
+
+        return RegionRestore(self)
 
     def caller_id(self) -> str:
         """Unique id of the caller, in the form of SQS's sender ids."""

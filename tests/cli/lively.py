@@ -37,6 +37,8 @@ from tests.support.memory.clock import MemoryAlerts
 from tests.support.memory.queues import MemoryBucketEvents, MemoryQueue
 from tests.support.memory.regions import STACKS, MemoryAccount, MemoryDeployedSettings, MemoryProducerRoles
 from tests.unit.onramps.coverage.world import ACCOUNT, plan
+from tests.unit.restore.world import Parts
+from tests.unit.restore.world import World as RestoreWorld
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -131,6 +133,12 @@ class Lively:
     @cached_property
     def kind_names(self) -> KindNames:
         return KindNames(self.world.items)
+
+    @cached_property
+    def restore(self) -> Parts:
+        world = RestoreWorld()
+        world.place = f"--stage {self.stage} --region {self.region}"
+        return Parts(world)
 
     @property
     def alarms(self) -> object:

@@ -123,6 +123,7 @@ LINES: dict[str, str] = {
     "logs-format": "logs format --bucket acme-logs --vpc vpc-0a1b2c3d4e5f60718",
     "logs-format-compare": "logs format --compare 'version account-id interface-id srcaddr dstaddr srcport bytes'",
     "compact": "compact", "reconcile": "reconcile", "reconcile-result": "reconcile --result",
+    "restore-show-empty": "restore show", "restore-show": "restore show",
     "context-list-empty": "context list", "context-list": "context list", "context-show": "context show",
     "status": "status", "period-close-dry-run": "period close 2026-10 --dry-run",
     "period-close": "period close 2026-10 --yes --accept dead-letters",

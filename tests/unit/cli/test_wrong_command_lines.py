@@ -107,6 +107,11 @@ trace
 trace --account 123456789012 --hour 2026-11-24T13:30:00Z
 batch show 'no batch'
 reconcile --result --deep
+restore
+restore --to yesterday-ish
+restore --to 2026-11-29T10:00:00Z --from-nothing
+restore --from-nothing --from-copy old
+rebuild usage --restored
 report usage --from gestern
 report usage --from 2026-12-01 --to 2026-11-01
 report nothing

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from metering.errors import OperationFailedError
 from metering.ledger.format_version import FORMAT_KEY, LedgerFormat, ledger_format
@@ -178,6 +178,8 @@ class World:
         self.clock = ManualClock(NOW_S * 1000)
         self.calls = 0
         self.kill_at: int | None = None
+        self.kill_on = ""
+        self.place = "--stage dev"
         self.objects = MemoryObjectStore(self.clock, on_call=self._call, on_reply=self._call)
         self.tables = MemoryTables(self.clock, self._call)
         for name in (OLD, OLD_USAGE):
@@ -192,9 +194,9 @@ class World:
         self.emulated = False
         self.said: list[str] = []
 
-    def _call(self, _name: str) -> None:
+    def _call(self, name: str) -> None:
         self.calls += 1
-        if self.calls == self.kill_at:
+        if self.calls == self.kill_at or name == self.kill_on:
             raise KilledError
 
     @property
@@ -213,7 +215,7 @@ class World:
     @property
     def claims(self) -> Claims:
         retrier = Retrier(clock=self.clock, entropy=SeededEntropy(1), attempts=3)
-        return Claims(objects=self.objects, retrier=retrier, place="--stage dev")
+        return Claims(objects=self.objects, retrier=retrier, place=self.place)
 
     @property
     def restores(self) -> Restores:
@@ -253,3 +255,40 @@ class World:
         newest = self.restores.newest()
         assert newest is not None
         self.in_use = InUse(newest.new_table, newest.usage_table or self.in_use.usage, newest.usage_generation)
+
+
+@dataclass
+class Parts:
+    """Parts of a restore over the memory world, as the command asks for them."""
+
+    world: World
+    outcome: Outcome = OUTCOME
+    marker_life_s: int = 50 * DAY_S
+    version: str = "0.3.0"
+
+    @property
+    def restores(self) -> Restores:
+        return self.world.restores
+
+    @property
+    def claims(self) -> Claims:
+        return self.world.claims
+
+    @property
+    def tables(self) -> MemoryTables:
+        return self.world.tables
+
+    @property
+    def fence(self) -> MemoryFence:
+        return self.world.fence
+
+    def who(self) -> str:
+        return ADA
+
+    def ledger(self, claim: Claim) -> MemoryLedger:
+        return MemoryLedger(self.world, claim)
+
+    def restorer(self, claim: Claim, *, say: Callable[[str], None], tell: Tell) -> Restorer:
+        made = replace(self.world.restorer(claim), say=say, tell=tell)
+        object.__setattr__(made.ledger, "prepare", lambda _tell: self.outcome)
+        return made

@@ -19,7 +19,7 @@ from metering.cli.options import option, switch
 from metering.fleet.regions import Phase
 from metering.hours import rfc3339
 from metering.operations.own_costs import PROCESSING_USD, RESTORE_USD_GB
-from metering.reports.answer import KEEP, ListedRows, RowType, copied, integer, timed
+from metering.reports.answer import KEEP, Json, ListedRows, RowType, copied, integer, timed
 from metering.reports.time_range import time_range
 from metering.restore.claim import Claim, Request
 from metering.restore.ports import Outcome
@@ -306,10 +306,10 @@ def show(session: Session) -> None:
         record = parts.claims.ended(claim, step)
         done = record is not None or (step == DEPLOY and following in {FINISH, ""})
         state = "done" if done else "next" if step == following else "open"
-        rows.append((step, state, record and record.ended_at_ms // 1000, record.who if record else ""))
+        rows.append((step, state, record.ended_at_ms // 1000 if record else None, record.who if record else ""))
     adopted = parts.claims.ended(claim, Step.ADOPT)
     outcome = adopted.outcome if adopted else Outcome()
-    meta = {
+    meta: dict[str, Json] = {
         "generation": claim.generation,
         "request": str(claim.request),
         "begun": rfc3339(claim.begun_at_ms // 1000),
