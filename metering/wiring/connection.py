@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from metering.adapters import inert
 from metering.adapters.aws import log_buckets, published_settings, queues
@@ -20,9 +20,6 @@ from metering.settings import Settings
 from metering.stores import clock
 from metering.wiring import lake, onramps, region
 from metering.wiring.jobs import LakeJobs, lake_jobs
-
-if TYPE_CHECKING:
-    from metering.wiring.restoring import RegionRestore
 
 
 class OnrampQueues(NamedTuple):
@@ -81,13 +78,6 @@ class RegionConnection(region.RegionPorts):
 
     def caller(self) -> str:
         return caller_arn(self.clients.sts)
-
-    @property
-    def restore(self) -> "RegionRestore":
-        """Parts of a restore of the region's ledger. Their modules are imported only by the command that restores."""
-        from metering.wiring.restoring import RegionRestore
-
-        return RegionRestore(self)
 
     def caller_id(self) -> str:
         """Unique id of the caller, in the form of SQS's sender ids."""

@@ -135,7 +135,7 @@ class Lively:
         return KindNames(self.world.items)
 
     @cached_property
-    def restore(self) -> Parts:
+    def restoring(self) -> Parts:
         world = RestoreWorld()
         world.place = f"--stage {self.stage} --region {self.region}"
         return Parts(world)

@@ -344,6 +344,7 @@ def _at_one_moment(region: Lively) -> ExitStack:
         "metering.cli.command.emulated": lambda **_place: True,
         "metering.cli.command.refuse_aws_for_emulated": lambda _stage, **_place: None,
         "metering.wiring.fleet.Fleet": partial(LivelyFleet, lively=region, account=lively_account(region)),
+        "metering.wiring.restoring.RegionRestore": lambda region: region.restoring,
         "metering.wiring.fleet.own_release": lambda: NOW,
         "metering.cli.deeds.package_version": lambda: NOW.version,
         "metering.cli.commands.platform.region.package_version": lambda: NOW.version,

@@ -42,7 +42,7 @@ class Stage:
         self.deployed: list[str] = []
         self.asked: dict[str, Any] = {}
         self.session = OperatorSession(LakeWorld(), region=REGION, agreed=agreed)
-        self.session.here.restore = self.parts  # type: ignore[attr-defined]  # as much of it as is used
+        monkeypatch.setattr("metering.wiring.restoring.RegionRestore", lambda _region: self.parts)
         monkeypatch.setattr(restore, "deploying_fleet", self._fleet)
         monkeypatch.setattr("time.time", lambda: self.world.clock.now_ms() / 1000)
 

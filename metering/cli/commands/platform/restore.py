@@ -105,7 +105,7 @@ def restore(
     """
     request = _request(to, from_copy, from_nothing=from_nothing)
     checkout_dir()
-    parts = session.region().restore
+    parts = _parts(session)
     claim = parts.restores.asked(request, parts.who())
     fleet = _fleet(session, claim, no_pager=no_pager, verbose=verbose)
     region = session.region_name
@@ -135,6 +135,12 @@ def restore(
     session.write(_RESTORED.one(found, document={**_RESTORED.document(found), **named}))
     fail_unless_ready(states)
     _tell(found, parts.claims.place)
+
+
+def _parts(session: Session) -> RegionRestore:
+    from metering.wiring import restoring
+
+    return restoring.RegionRestore(session.region())
 
 
 def _request(to: str | None, from_copy: str | None, *, from_nothing: bool) -> Request:
@@ -295,7 +301,7 @@ _SHOWN = ListedRows(copied("step", "state", priority=KEEP), timed("ended"), copi
 @command(restore_app, "show", "metering restore show --stage prod --region us-east-1", reads=True)
 def show(session: Session) -> None:
     """Show in which step the newest restore of the ledger is, and what it has adopted."""
-    parts = session.region().restore
+    parts = _parts(session)
     claim = parts.restores.newest()
     if claim is None:
         session.write(_SHOWN.answer([], meta={"generation": 1}, empty="The ledger was never restored."))
@@ -337,7 +343,7 @@ def finish(session: Session, dry_run: DryRunOption = False) -> None:
 
     The command is refused while the restore is under way. Files go to `withdrawn/`, where they are kept for some weeks.
     """
-    parts = session.region().restore
+    parts = _parts(session)
     unfinished = parts.restores.unfinished()
     late = {claim.generation: len(parts.ledger(claim).late_files()) for claim in unfinished}
     rows = [(each.generation, each.old_table, late[each.generation]) for each in unfinished]
