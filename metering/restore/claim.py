@@ -28,7 +28,7 @@ Kind = Literal["time", "copy", "nothing"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What is asked for.
+    """Restore that an operator asks for.
 
     Attributes:
         kind: Where the new ledger comes from: a point in time of the old table, a copy, or nothing.
@@ -113,7 +113,7 @@ class Claims:
         return sorted((Claim.from_json(self._get(key), key) for key in keys), key=lambda claim: claim.generation)
 
     def put(self, claim: Claim) -> Claim:
-        """Put a claim if its generation has none; returns the claim that stands there.
+        """Put a claim unless its generation is claimed; returns the claim that stands there.
 
         Raises:
             OperationFailedError: The claim that stands there is of another request.

@@ -68,7 +68,7 @@ class Tell(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome(StoredDocument):
-    """What a restore has put into the new ledger, and what it could not.
+    """Contents that a restore has put into the new ledger, and contents that it could not put there.
 
     Attributes:
         batches: Batches that count again, by the place of their rows: `lake`, `staging` (used in place) or `copied` (to

@@ -4,8 +4,8 @@
 |----------|----------------------------------------------------------------------------------------------|
 | `table`  | the new ledger exists as of T, with `S#format` in state `adopting`                           |
 | `fence`  | functions are stopped, and the old ledger is `fenced` and closed to them                     |
-| `decide` | which objects count is stored once                                                           |
-| `adopt`  | the new ledger has all that was accepted, and usage is that of the rows                      |
+| `decide` | the list of adopted objects is stored once                                                   |
+| `adopt`  | the new ledger has everything accepted since T, and usage equals the rows                    |
 | `open`   | `S#format` is open; then a deployment gives the table to the functions                       |
 
 Each step can be repeated, by several operators at once. Who ends a step first records its result; whoever comes later
@@ -132,7 +132,7 @@ class Restores:
         return self.step(claim) if self.newest() == claim else ""
 
     def trail(self, claim: Claim) -> ItemStore | None:
-        """The ledger that takes lines of the audit trail: the old one until the fence, the new one once it is open."""
+        """The ledger with the audit trail: the old ledger until the fence, and the new ledger once it is open."""
         if self.is_open(claim):
             return self.items_of(claim.new_table)
         if not self.tables.is_active(claim.old_table):

@@ -123,7 +123,6 @@ LINES: dict[str, str] = {
     "logs-format": "logs format --bucket acme-logs --vpc vpc-0a1b2c3d4e5f60718",
     "logs-format-compare": "logs format --compare 'version account-id interface-id srcaddr dstaddr srcport bytes'",
     "compact": "compact", "reconcile": "reconcile", "reconcile-result": "reconcile --result",
-    "restore-show-empty": "restore show", "restore-show": "restore show",
     "context-list-empty": "context list", "context-list": "context list", "context-show": "context show",
     "status": "status", "period-close-dry-run": "period close 2026-10 --dry-run",
     "period-close": "period close 2026-10 --yes --accept dead-letters",
@@ -175,6 +174,8 @@ LINES: dict[str, str] = {
     "token-create": "token create --role customer --account 123456789012 --days 30 --label 'portal of Acme'",
     "token-create-analyst": "token create --role analyst", "token-list": "token list",
     "token-revoke": "token revoke 5d41402abc4b2a76", "drops-list": "drops list", "drops-send": "drops send",
+    "restore-show-empty": "restore show", "restore": "restore --to 2026-11-30T01:00:00Z --no-pager",
+    "restore-show": "restore show", "restore-finish": "restore finish", "restore-finish-empty": "restore finish",
     "uninstall": "uninstall --delete-data", "uninstall-nothing": "uninstall",
 }  # fmt: skip
 
@@ -313,6 +314,7 @@ BEFORE: dict[str, Callable[[Lively], None]] = {
     "token-list": Lively.make_tokens,
     "token-revoke": _leak,
     "invoice-credit": _agree_on_a_price,
+    "restore-finish": lambda region: region.restoring.world.deploy(),
     "reconcile-different": lambda region: change(region.world.items, usage_of(region.world.items, "2026-11")[0], 1),
 }
 

@@ -369,6 +369,14 @@ def test_the_second_deployment_is_watched_by_alarms() -> None:
     assert second.watch_min == 5
 
 
+def test_a_deployment_after_a_restore_is_never_rolled_back_to_the_closed_ledger() -> None:
+    setup = Setup(rules=RULES.model_copy(update={"bake_min": 5}))
+    setup.manager.add(REGION)
+    ports = replace(setup.manager.ports, rolls_back=False)
+    replace(setup.manager, ports=ports).add(REGION, redeploy=True)
+    assert (setup.account.deployed[-1].rollback_alarms, setup.account.deployed[-1].watch_min) == ((), 0)
+
+
 def test_a_redeployment_is_proven_by_a_canary_batch_of_its_own(setup: Setup) -> None:
     minutes: list[int] = []
     setup.account.on_call = lambda call: (
