@@ -164,7 +164,7 @@ def test_a_newer_data_format_is_refused_with_the_way_that_is_left() -> None:
     found = replace(there(stack("pipeline", version="0.4.0")), data_format=2)
     with pytest.raises(CommandFailedError, match="format 2") as refused:
         check_formats([found])
-    assert "docs/operator-guide.md says under Restore" in refused.value.advice
+    assert "docs/operator-guide.md, Rollback" in refused.value.advice
 
 
 def test_an_older_data_format_is_refused_with_the_release_that_upgrades_it() -> None:

@@ -52,8 +52,7 @@ def check_formats(surveyed: Sequence[Surveyed]) -> None:
         except FormatTooNewError as error:
             raise failures.CommandFailedError(
                 f"{each.region}: {error}",
-                "There is no rollback across data formats. Use that version; or restore the tables to a time before "
-                "the upgrade, as docs/operator-guide.md says under Restore, and send again what came later.",
+                "There is no rollback across data formats. Use that version (docs/operator-guide.md, Rollback).",
             ) from error
         except FormatTooOldError as error:
             raise failures.CommandFailedError(
@@ -302,7 +301,7 @@ def _surveyed(session: Session, fleet: Fleet) -> list[Surveyed]:
         # The ledger with all regions' states has a format that this version does not know.
         raise failures.CommandFailedError(
             f"{fleet.home}: {error}",
-            "There is no rollback across data formats: see docs/operator-guide.md under Rollback and Restore.",
+            "There is no rollback across data formats: see docs/operator-guide.md under Rollback.",
         ) from error
     found = [fleet.survey(name, phase) for name, phase in known if asked in {name, "all"}]
     there = [each for each in found if each.exists]
