@@ -53,6 +53,8 @@ class Step(StrEnum):
     OPEN = "open"
 
 
+# Record within the step `fence`: the functions were told to stop.
+STOP = "stop"
 # Steps after the new ledger is open: the deployment has no record, because the deployed table tells it.
 DEPLOY = "deploy"
 FINISH = "finish"
@@ -277,7 +279,7 @@ class Restorer:
         # Someone may have deployed since, and so opened the old ledger to functions again.
         return step is not Step.FENCE or self._is_closed() or is_open(self.tables, self.items_of, self.claim)
 
-    def _end(self, step: Step, outcome: Outcome) -> None:
+    def _end(self, step: str, outcome: Outcome) -> None:
         now_ms = self.clock.now_ms()
         self.claims.end(self.claim, StepEnded(step=step, ended_at_ms=now_ms, who=self.who, outcome=outcome))
 
@@ -340,12 +342,20 @@ class Restorer:
         if self.tables.is_active(old):
             self._mark_fenced(self.items_of(old))
         self.fence.stop()
-        wait_s = self.fence.longest_timeout_s()
-        for second in range(0, wait_s, _POLL_S):
-            self.tell("waiting for functions that still run, in seconds", second, wait_s)
-            self.clock.sleep_ms(min(_POLL_S, wait_s - second) * 1000)
+        self._end(STOP, Outcome())
+        self._wait_for_functions()
         if self.tables.exists(old):
             self._close(old)
+
+    def _wait_for_functions(self) -> None:
+        """Wait until functions that began before the first stop have ended; a killed wait is not begun anew."""
+        stopped = self.claims.ended(self.claim, STOP)
+        timeout_s = self.fence.longest_timeout_s()
+        began_ms = self.clock.now_ms() if stopped is None else stopped.ended_at_ms
+        until_ms = began_ms + timeout_s * 1000
+        while (left_ms := min(until_ms - self.clock.now_ms(), timeout_s * 1000)) > 0:
+            self.tell("waiting for functions that still run, in seconds", timeout_s - left_ms // 1000, timeout_s)
+            self.clock.sleep_ms(min(_POLL_S * 1000, left_ms))
 
     def _close(self, old: str) -> None:
         by = self.fence.deny(old)

@@ -223,8 +223,9 @@ class Fleet:
         return deployed_regions.DeployedRegions(self.clients_of, stage=self.asked.stage, ledger_of=self._ledger_of)
 
     def _ledger_of(self, region: str) -> str:
-        if self.restores not in ("", region):
-            # The option names a table of the restored region only.
+        table = self.asked.table.values if self.asked.table is not None else {}
+        if "ledger_table" not in {*self.asked.options, *table} or self.restores not in ("", region):
+            # Another region's ledger, and a ledger that was named earlier, is as deployed.
             return ""
         try:
             return self.settings.of(region).config.ledger_table

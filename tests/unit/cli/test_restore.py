@@ -106,7 +106,7 @@ def test_a_restore_says_its_plan_deploys_the_region_and_names_what_is_undecided(
     assert document["late_files"] == 1
     assert stage.deployed == [REGION]
     assert stage.asked["options"].given == [f"ledger_table={NEW}"]
-    assert stage.asked["restored"] == (REGION, NEW)
+    assert stage.asked["restores"] == REGION
     [deed] = stage.trail()
     assert (deed.what, deed.subject, deed.state) == ("restore", f"--to {T}", DeedState.OK)
     assert "batches adopted: 1 copied, 2 lake; undecided: edge-7." in deed.result

@@ -248,3 +248,14 @@ def test_a_ledger_whose_claims_are_lost_still_gets_the_next_generation() -> None
     for claim in world.claims.every():
         world.objects.delete([f"ledger/{claim.generation}.json"])
     assert world.restores.asked(NOTHING, ADA).generation == 3
+
+
+def test_a_wait_for_functions_that_was_killed_goes_on_and_is_not_begun_anew() -> None:
+    world = World()
+    world.kill_on = "fence.deny"
+    with pytest.raises(KilledError):
+        world.restore()
+    world.kill_on = ""
+    before_ms = world.clock.now_ms()
+    ended(world, world.restore())
+    assert world.clock.now_ms() - before_ms < TIMEOUT_S * 1000
