@@ -1,0 +1,262 @@
+"""Scenarios of the restore's model: first states, processes, and the guarantees at each end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+
+from tests.simulation.model import generation as ledger
+from tests.simulation.model.generation import HELD, Line, Marker, Run, Usage, keys
+from tests.simulation.model.restore import Decision, Work, restore
+from tests.simulation.model.search import Actor, Cells, Found, Key, Next, Search, Stage, State, play
+from tests.simulation.model.world import BrokenError
+
+HOURS = (1, 2, 3)
+A1 = Line("b1", "A", (1, 2))
+B1 = Line("b1", "B", (1,))
+A2 = Line("b2", "A", (2,))
+A3 = Line("b3", "A", (1,))
+B3 = Line("b3", "B", (1,))
+RETRY = Line("b4", "B", (1,), "b1")
+
+
+def old(name: str, stage: Stage, *args: Hashable, table: str = "1") -> Actor:
+    return Actor(name, table, "old", (stage, (table, name, *args)))
+
+
+def new(name: str, stage: Stage, *args: Hashable, table: str = "2") -> Actor:
+    return Actor(name, table, "new", (ledger.when_open, (table, stage, (table, name, *args))))
+
+
+def works(name: str, *lines: Line, table: str = "1", is_torn: bool = False) -> Actor:
+    return old(name, ledger.worker, lines, 0, False, is_torn, table=table)
+
+
+def works_new(name: str, *lines: Line, table: str = "2") -> Actor:
+    return new(name, ledger.worker, lines, 0, False, False, table=table)
+
+
+def moment(table: str = "2", *, is_empty: bool = False) -> Actor:
+    source = "1"
+    return Actor(f"T{table}", source, "event", (ledger.moment, (source, table, int(table), is_empty)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """A search.
+
+    Attributes:
+        before: Processes that have run to their end, one after the other, before the search begins.
+        messages: What producers send; it is delivered again at the end.
+        restorers: By table, how many.
+    """
+
+    name: str
+    actors: tuple[Actor, ...]
+    messages: tuple[Line, ...]
+    before: tuple[Actor, ...] = ()
+    restorers: tuple[str, ...] = ("2",)
+    clock: int = 0
+    old_is_readable: bool = True
+    closes: bool = False
+    is_quick: bool = True
+    cells: tuple[tuple[Key, Hashable], ...] = ()
+
+    def search(self, off: frozenset[str] = frozenset()) -> Search:
+        cells: dict[Key, Hashable] = {("1", "F"): (1, "open"), **dict(self.cells)}
+        for actor in self.before:
+            cells = play(cells, actor.first)
+        restorers = []
+        for number, table in enumerate(self.restorers):
+            work = Work(
+                who=f"R{number}", table=table, before=str(int(table) - 1), off=off, clock=self.clock,
+                old_is_readable=self.old_is_readable,
+            )
+            restorers.append(Actor(work.who, table, "restorer", (restore, (work,))))
+        last = max(self.restorers)
+        return Search((*self.actors, *restorers), cells, lambda state, search: _is_end(state, search, last), _Check(self, last))
+
+
+def _is_end(state: State, search: Search, table: str) -> bool:
+    if state.cells.get((table, "F")) != (int(table), "open"):
+        return False
+    return not any(
+        number > 0 and actor.kind in {"old", "new"} and search.call(number).outcomes(state.cells)
+        for number, actor in zip(state.at, search.actors, strict=True)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Check:
+    """Let everything that is left be done, then look; then deliver all again, and look again."""
+
+    scenario: Scenario
+    table: str
+
+    def __call__(self, cells: dict[Key, Hashable]) -> None:
+        left = tuple(line for line in self.scenario.messages if ("ack", line.batch, line.hash) not in cells)
+        cells = self._drained(cells, left, "d")
+        self._look(cells)
+        cells = self._drained(cells, self.scenario.messages, "e")
+        self._look(cells)
+
+    def _drained(self, cells: dict[Key, Hashable], lines: tuple[Line, ...], name: str) -> dict[Key, Hashable]:
+        table = self.table
+        for number, line in enumerate(lines):
+            cells = play(cells, (ledger.worker, (table, f"{name}{number}", (line,), 0, False, False)))
+        jobs: tuple[tuple[str, Stage, tuple[Hashable, ...]], ...] = (
+            ("roll-up", ledger.roll_up, ()),
+            ("compact", ledger.compact, (HOURS,)),
+            ("clean", ledger.clean, ()),
+            ("orphans", ledger.orphans, ()),
+        )
+        if self.scenario.closes:
+            jobs = (*jobs, ("close", ledger.close, ()))
+        for turn in range(9):
+            before = cells
+            for job, stage, args in jobs:
+                cells = play(cells, (stage, (table, f"{name}-{job}{turn}", *args)))
+            if cells == before:
+                return cells
+        raise BrokenError("the jobs do not come to an end")
+
+    def _look(self, cells: Cells) -> None:
+        table = self.table
+        for key in cells:
+            if key[0] == "alarm":
+                raise BrokenError(str(key[1]))
+        for name in "WP":
+            for key in keys(cells, table, name):
+                raise BrokenError(f"{key} is left")
+        counted: Counter[tuple[str, str]] = Counter()
+        for hour in HOURS:
+            rows = ledger.rows_of(cells, table, hour, waiting=True)
+            counted.update(rows)
+            usage = cells.get(("usage", hour), Usage())
+            assert isinstance(usage, Usage)
+            if usage.total != ledger.worth(rows):
+                raise BrokenError(f"hour {hour}: usage {usage.total:o}, rows {ledger.worth(rows):o}")
+        self._look_at_batches(cells, counted)
+        self._look_at_objects(cells)
+        if ("revoked",) in cells and (table, "N", "token") in cells:
+            raise BrokenError("a revoked token works again")
+        if ("added",) in cells and (table, "N", "added") not in cells:
+            raise BrokenError("a token that was added is gone")
+
+    def _look_at_batches(self, cells: Cells, counted: Counter[tuple[str, str]]) -> None:
+        size = {(line.batch, line.hash): len(line.hours) for line in self.scenario.messages}
+        for content, number in counted.items():
+            if number != size[content]:
+                raise BrokenError(f"{content}: {number} of {size[content]} rows")
+            met = cells.get((self.table, "B", content[0]))
+            if not isinstance(met, Marker) or (met.verdict, met.hash) != ("accepted", content[1]):
+                raise BrokenError(f"{content} is counted, its marker says {met}")
+        for line in self.scenario.messages:
+            first = cells.get((self.table, "A", line.retry_of, line.hash), "")
+            if line.retry_of and (line.retry_of, line.hash) in counted and (line.batch, line.hash) in counted:
+                raise BrokenError(f"{line} is counted under both ids")
+            met = cells.get((self.table, "B", line.batch))
+            if cells.get(("ack", line.batch, line.hash)) == "accepted" and (line.batch, line.hash) not in counted:
+                if (first, line.hash) not in counted:
+                    self._look_at_held(cells, line, met)
+            if isinstance(met, Marker) and met.verdict == "accepted" and met.hash != HELD:
+                if (line.batch, met.hash) not in counted:
+                    raise BrokenError(f"{line.batch}: marker {met}, and no rows")
+
+    def _look_at_held(self, cells: Cells, line: Line, met: object) -> None:
+        if not isinstance(met, Marker) or met.hash != HELD:
+            raise BrokenError(f"{line} was accepted, and is not counted")
+        known = cells.get(("known conflicts", "2"), ())
+        assert isinstance(known, tuple)
+        rivals = {each.hash for each in self.scenario.messages if each.batch == line.batch}
+        if len({digest for digest in rivals if (line.batch, digest) not in known}) < 2:
+            raise BrokenError(f"{line} is held, and nothing else can be meant")
+        if ("kept", line.batch, line.hash) not in cells:
+            raise BrokenError(f"{line} is held, and its content is not kept")
+
+    def _look_at_objects(self, cells: Cells) -> None:
+        table = self.table
+        decision = cells["decision", table]
+        assert isinstance(decision, Decision)
+        for key in keys(cells, "lake"):
+            if (table, "H1", *key[1:]) not in cells and int(str(key[2])) >= dict(decision.lifts)["L"]:
+                raise BrokenError(f"{key} is not named, and not below the lift")
+        for key in keys(cells, "staging"):
+            raise BrokenError(f"{key} is left for ever")
+        manifest = cells.get(("manifest",))
+        if isinstance(manifest, tuple) and manifest[1] != ledger.rows_of(cells, table, 1):
+            raise BrokenError(f"the month is closed with {manifest[1]}")
+
+
+# -------------------------------------------------------------------------------------------------------------------
+
+_PLACED = (works("a", A1), old("up", ledger.roll_up))
+
+SCENARIOS: dict[str, Scenario] = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario(
+            name="two workers, competing contents",
+            actors=(works("x", A1), works("y", B1), moment()),
+            messages=(A1, B1),
+        ),
+        Scenario(
+            name="two workers, orphan pass",
+            actors=(works("x", A1), works("y", B1), old("orphans", ledger.orphans), moment()),
+            messages=(A1, B1),
+        ),
+        Scenario(
+            name="commits of two batches",
+            actors=(works("x", A3, A2), works("y", B3, A1), moment()),
+            messages=(A3, A2, B3, A1),
+        ),
+        Scenario(
+            name="roll-up",
+            actors=(works("x", A1), old("up", ledger.roll_up), moment(), new("up2", ledger.roll_up)),
+            before=(works("a", A2),),
+            messages=(A1, A2),
+        ),
+        Scenario(
+            name="compaction",
+            actors=(old("lake", ledger.compact, (1,)), old("lake2", ledger.compact, (1, 2)), moment(), new("lake3", ledger.compact, (1, 2))),
+            before=_PLACED,
+            messages=(A1,),
+        ),
+        Scenario(
+            name="compaction and cleaner",
+            actors=(old("lake", ledger.compact, (2,)), old("clean", ledger.clean), moment()),
+            before=(*_PLACED, old("lake0", ledger.compact, (1,)), old("clean0", ledger.clean)),
+            messages=(A1,),
+        ),
+        Scenario(
+            name="waiting, placed and compacted",
+            actors=(old("up", ledger.roll_up), old("lake", ledger.compact, (1,)), moment()),
+            before=(works("a", A1),),
+            messages=(A1,),
+        ),
+        Scenario(
+            name="close",
+            actors=(old("lake", ledger.compact, (1, 2)), old("close", ledger.close), works("x", A3), moment()),
+            before=_PLACED,
+            messages=(A1, A3),
+            closes=True,
+        ),
+        Scenario(
+            name="torn",
+            actors=(works("x", A1, A2, is_torn=True), old("up", ledger.roll_up), old("lake", ledger.compact, (1,))),
+            messages=(A1, A2),
+        ),
+        Scenario(
+            name="from nothing",
+            actors=(works("x", B1), old("lake", ledger.compact, (1,)), moment(is_empty=True)),
+            before=_PLACED,
+            messages=(A1, B1),
+            old_is_readable=False,
+        ),
+    )
+}
+
+
+def run(scenario: Scenario, off: str = "", limit: int = 5_000_000) -> Found:
+    return scenario.search(frozenset({off} if off else ())).breadth_first(limit)
