@@ -17,7 +17,7 @@ from tests.simulation.model.world import BrokenError
 
 CLOSING_HOUR = 1  # the only hour of the month that is closed
 NOW = 3  # the hour in which rows of a closed month are booked (P43)
-WORTH = {("b1", "A"): 1, ("b1", "B"): 8, ("b2", "A"): 64, ("b3", "A"): 512, ("b3", "B"): 4096, ("b4", "B"): 32768}
+WORTH = {("b1", "A"): 1, ("b1", "B"): 8, ("b2", "A"): 64, ("b3", "A"): 512, ("b3", "B"): 4096, ("b4", "B"): 32768, ("b5", "B"): 262144}
 HELD = "?"  # hash of a marker without hash
 
 
@@ -142,9 +142,13 @@ def _object(cells: Cells, *key: Hashable) -> tuple[object, ...]:
 
 
 def when_open(table: str, stage: Stage, args: tuple[Hashable, ...]) -> Steps:
-    """Begin a process as soon as its ledger is open."""
-    opened = ((int(table), "open"),)
-    yield Call("start", lambda cells: [({}, None)] if (cells.get((table, "F")),) == opened else [])
+    """Begin a process as soon as its ledger is open; in a world that is `early`, as soon as it is there."""
+
+    def begin(cells: Cells) -> list[Outcome]:
+        opened = cells.get((table, "F")) == (int(table), "open")
+        return [({}, None)] if opened or (("early",) in cells and (table, "F") in cells) else []
+
+    yield Call("start", begin)
     return stage, args
 
 
@@ -245,7 +249,7 @@ def _marker_of(cells: Cells, table: str, line: Line) -> str:
     return "duplicate" if met.hash == line.hash else "go"
 
 
-def refuse(table: str, line: Line) -> Steps:
+def refuse(table: str, name: str, line: Line) -> Steps:
     """Refuse a whole batch (P9)."""
     yield put_object(("q", line.batch, line.hash), "refusal")
     place: Key = (table, "B", line.batch)
@@ -259,16 +263,29 @@ def refuse(table: str, line: Line) -> Steps:
     return None
 
 
+def revoke(table: str, name: str) -> Steps:
+    """Revoke a token."""
+    yield change("revoke", lambda _: ({(table, "N", "token"): None, ("revoked",): 1}, None))
+    return None
+
+
+def allow(table: str, name: str) -> Steps:
+    """Add a token."""
+    yield change("allow", lambda _: ({(table, "N", "added"): 1, ("added",): 1}, None))
+    return None
+
+
 # A moment of a table -------------------------------------------------------------------------------------------------
 
 
-def moment(source: str, target: str, generation: int, is_empty: bool) -> Steps:
-    """Take the moment T: the target is what a restore of the source to now will be."""
+def moment(source: str, target: str, before: str, is_empty: bool) -> Steps:
+    """Take the moment T, if need be before that of another table: the target is what a restore of the source will be."""
 
     def take(cells: Cells) -> list[Outcome]:
-        if cells[source, "F"][1] != "open":  # type: ignore[index]
+        _, state = cells.get((source, "F"), (0, ""))  # type: ignore[misc]
+        if state != "open" or (target, "F") in cells or ((before, "F") in cells and ("any moment",) not in cells):
             return []
-        return [(copied(cells, source, target, generation, is_empty), None)] if (target, "F") not in cells else []
+        return [(copied(cells, source, target, int(target), is_empty), None)]
 
     yield Call(f"T of {target}", take)
     return None

@@ -21,6 +21,7 @@ class Work(NamedTuple):
     off: frozenset[str]
     clock: int = 0
     old_is_readable: bool = True
+    lands_slowly: bool = False
 
     def keeps(self, rule: str) -> bool:
         return rule not in self.off
@@ -57,11 +58,9 @@ def restore(work: Work) -> Steps:
 
 def _fence(work: Work) -> Call:
     def fence(cells: Cells) -> list[Outcome]:
-        if (work.table, "F") not in cells:
+        generation, state = cells.get((work.before, "F"), (0, "adopting"))  # type: ignore[misc]
+        if (work.table, "F") not in cells or state in {"adopting", "counting"}:
             return []
-        if work.table == "3" and cells["2", "F"][1] == "adopting":  # type: ignore[index]
-            return []
-        generation, state = cells[work.before, "F"]  # type: ignore[misc]
         conflicts = tuple(key[1:] for key in keys(cells, "q") if cells[key] == "conflict")
         changes: Changes = {(work.before, "F"): (generation, "fenced")}
         return [({**changes, ("known conflicts", work.table): conflicts} if state == "open" else {}, None)]
@@ -83,11 +82,9 @@ def _decide(work: Work, is_fenced: bool) -> Steps:
 
 
 def _decided(cells: Cells, work: Work, staging: tuple[str, ...]) -> Decision:
-    first = 1
-    for key in sorted(keys(cells, work.table, "R", "L"), key=lambda key: int(str(key[3]))):
-        run = cells[key]
-        if isinstance(run, Run) and run.is_cleaned:
-            first = int(str(key[3])) + 1
+    runs = {int(str(key[3])): cells[key] for key in keys(cells, work.table, "R", "L")}
+    uncleaned = [number for number, run in runs.items() if isinstance(run, Run) and not run.is_cleaned]
+    first = min(uncleaned, default=max(runs, default=0) + 1)
     files: dict[tuple[int, int], File] = {}
     touched: set[int] = set()
     plans = keys(cells, "plan")
@@ -141,9 +138,9 @@ def _month(cells: Cells, work: Work) -> str:
         return "closed"
     if ("hour-object",) in cells and work.keeps("objects of a close close the month"):
         return "closing"
-    if work.old_is_readable and cells.get((work.before, "T")) == "closing":
-        return "closing"
-    return ""
+    if not work.old_is_readable:
+        return "closing" if work.keeps("a month that is due is closing if the old table is gone") else ""
+    return "closing" if cells.get((work.before, "T")) == "closing" else ""
 
 
 # Changes of the new table ---------------------------------------------------------------------------------------------
@@ -224,6 +221,7 @@ class Known(NamedTuple):
 
     commit: str
     rest: tuple[int, ...] | None
+    seen: tuple[Hashable, ...]  # its commit item and its entries that wait and are pending, as read
 
 
 def _commits(work: Work, decision: Decision) -> Steps:
@@ -231,25 +229,58 @@ def _commits(work: Work, decision: Decision) -> Steps:
     waiting = yield ledger.read("waiting", lambda cells: _listed(cells, work.table, "W"), work.table)
     pending = yield ledger.read("pending", lambda cells: _listed(cells, work.table, "P"), work.table)
     known = yield ledger.read("commits", lambda cells: _known(cells, work, decision, waiting, pending))  # type: ignore[arg-type]
-    for commit, rest in known:  # type: ignore[union-attr]
+    for commit, rest, seen in known:  # type: ignore[union-attr]
         if rest is None:
             continue
         lines = yield ledger.read(f"lines of {commit}", lambda cells: ledger.lines_of(cells, commit))  # noqa: B023
         if lines is None and rest:
             yield ledger.change("alarm", lambda _: ({("alarm", f"{commit} has no object"): 1}, None))  # noqa: B023
             return None
-        if (yield from _proven(work, commit, rest, lines or ())) == _STOP:  # type: ignore[arg-type]
+        said = yield from _proven(work, Known(commit, rest, seen), lines or ())  # type: ignore[arg-type]
+        if said == "again":
+            return _commits, (work, decision)
+        if said == _STOP:
             return None
-    return _batches, (work, decision, frozenset(commit for commit, _ in known))  # type: ignore[union-attr]
+    return _batches, (work, decision, frozenset(commit for commit, _, _ in known))  # type: ignore[union-attr]
 
 
-def _proven(work: Work, commit: str, rest: tuple[int, ...], lines: tuple[Line, ...]) -> Steps:
+def _proven(work: Work, known: Known, lines: tuple[Line, ...]) -> Steps:
     """Place a commit with the hours that are left, on its own staging object."""
-    if (yield _guarded(work, f"commit {commit} {rest}", _placing(work, commit, rest))) == _STOP:
-        return _STOP
+    place = _placing(work, known)
+    if work.lands_slowly:
+        said = yield from _slowly(work, known.commit, place)
+    else:
+        said = yield _guarded(work, f"commit {known.commit} {known.rest}", place)
+    if said is not None:
+        return said  # type: ignore[return-value]
     for line in lines:
-        yield _marker(work, line, commit)
+        yield _marker(work, line, known.commit)
     return None
+
+
+def _slowly(work: Work, commit: str, make: Callable[[Cells], Outcome]) -> Steps:
+    """A transaction that is decided, and of which readers then see one item after another (P2)."""
+    mine: Key = ("landing", commit, work.who)
+
+    def begin(cells: Cells) -> list[Outcome]:
+        if any(key[:2] == mine[:2] for key in cells if key[0] == "landing"):
+            return []
+        if cells[work.table, "F"] != (work.generation, "adopting"):
+            return [({}, _STOP)]
+        changes, said = make(cells)
+        left = frozenset((key, value) for key, value in changes.items() if cells.get(key) != value)
+        return [({mine: left} if left else {}, said)]
+
+    def land(cells: Cells) -> list[Outcome]:
+        left = cells[mine]
+        assert isinstance(left, frozenset)
+        return [({key: value, mine: left - {(key, value)} or None}, len(left) > 1) for key, value in left]
+
+    said = yield Call(f"commit {commit}", begin)
+    is_landing = said != _STOP and (yield ledger.read("landing", lambda cells: mine in cells))
+    while is_landing:
+        is_landing = yield Call(f"land {commit}", land)
+    return said  # type: ignore[return-value]
 
 
 def _proves(cells: Cells, work: Work, commit: str, lines: tuple[Line, ...]) -> bool:
@@ -282,6 +313,7 @@ def _known(
     at_t = {str(key[2]): str(cells[key]) for key in keys(cells, work.table, "C")}
     made: list[Known] = []
     for commit in sorted(left.keys() | taken.keys() | at_t.keys()):
+        seen = (at_t.get(commit), dict(waiting).get(commit), dict(pending).get(commit))
         if commit in left:
             hours = left[commit]
         elif commit not in at_t:
@@ -289,15 +321,15 @@ def _known(
             if not work.keeps("half in staging"):
                 hours = frozenset()
         elif at_t[commit] != "committed":
-            made.append(Known(commit, None))
+            made.append(Known(commit, None, seen))
             continue
         else:
             whole = _is_compacted(cells, work, decision, commit)
             if whole is None:
-                made.append(Known(commit, None))
+                made.append(Known(commit, None, seen))
                 continue
             hours = frozenset() if whole else frozenset(ledger.hours_of(ledger.lines_of(cells, commit) or ()))
-        made.append(Known(commit, tuple(sorted(hours - taken.get(commit, set())))))
+        made.append(Known(commit, tuple(sorted(hours - taken.get(commit, set()))), seen))
     return tuple(made)
 
 
@@ -320,10 +352,20 @@ def _is_compacted(cells: Cells, work: Work, decision: Decision, commit: str) -> 
     return False
 
 
-def _placing(work: Work, commit: str, rest: tuple[int, ...]) -> Callable[[Cells], Outcome]:
+def _placing(work: Work, known: Known) -> Callable[[Cells], Outcome]:
+    commit, rest = known.commit, known.rest or ()
+
     def place(cells: Cells) -> Outcome:
+        waits: object = cells.get((work.table, "W", commit))
+        waits = frozenset(waits) if isinstance(waits, tuple) else None
+        seen = (cells.get((work.table, "C", commit)), waits, cells.get((work.table, "P", commit)))
+        if seen != known.seen and work.keeps("placed as it was read"):
+            return {}, "again"
         pointers = {key for key in keys(cells, work.table, "H2") if key[3] == commit}
-        changes: Changes = {(work.table, "W", commit): None, (work.table, "C", commit): "committed" if rest else "expires"}
+        if (work.table, "W", commit) in cells and not work.keeps("what waits is placed"):
+            return {(work.table, "P", commit): None, **dict.fromkeys(pointers)}, None
+        changes: Changes = {(work.table, "W", commit): None}
+        changes[work.table, "C", commit] = "committed" if rest else "expires"
         changes[work.table, "P", commit] = frozenset(rest) or None
         if not rest or work.keeps("pointers of adopted hours go"):
             changes |= dict.fromkeys(pointers)
@@ -343,7 +385,10 @@ def _batches(work: Work, decision: Decision, known: frozenset[str]) -> Steps:
                 objects[commit] = lines  # type: ignore[assignment]
     for commit, lines in list(objects.items()):
         if (yield ledger.read(f"marker of T of {commit}", lambda cells: _proves(cells, work, commit, lines))):  # noqa: B023
-            if (yield from _proven(work, commit, ledger.hours_of(lines), lines)) == _STOP:
+            said = yield from _proven(work, Known(commit, ledger.hours_of(lines), (None, None, None)), lines)
+            if said == "again":
+                return _commits, (work, decision)
+            if said == _STOP:
                 return None
             del objects[commit]
     contents = {(line.batch, line.hash) for lines in objects.values() for line in lines}
@@ -425,8 +470,19 @@ def _lifts(work: Work, decision: Decision) -> Steps:
         lifted: Changes = {(work.table, "R", chain, number): done}
         if (yield _guarded(work, f"lift {chain} to {number}", lambda _: (dict(lifted), None))) == _STOP:  # noqa: B023
             return None
+    if work.keeps("usage is counted when all has landed") and (yield Call("count", lambda cells: _counting(cells, work))) == _STOP:
+        return None
     hours = yield ledger.read("hours", lambda cells: _hours(cells, work, decision))
     return _usage, (work, decision, hours)
+
+
+def _counting(cells: Cells, work: Work) -> list[Outcome]:
+    """From now on nothing is adopted, and every transaction that checked `adopting` has landed."""
+    if cells[work.table, "F"] != (work.generation, "adopting"):
+        return [({}, None if cells[work.table, "F"] == (work.generation, "counting") else _STOP)]
+    if any(key[0] == "landing" for key in cells):
+        return []
+    return [({(work.table, "F"): (work.generation, "counting")}, None)]
 
 
 def _hours(cells: Cells, work: Work, decision: Decision) -> tuple[int, ...]:
@@ -478,7 +534,7 @@ def _open(work: Work) -> Steps:
     """Step 8."""
 
     def open_(cells: Cells) -> Outcome:
-        if cells[work.table, "F"] != (work.generation, "adopting"):
+        if cells[work.table, "F"] not in {(work.generation, "adopting"), (work.generation, "counting")}:
             return {}, _STOP
         return {(work.table, "F"): (work.generation, "open")}, None
 

@@ -19,6 +19,8 @@ A2 = Line("b2", "A", (2,))
 A3 = Line("b3", "A", (1,))
 B3 = Line("b3", "B", (1,))
 RETRY = Line("b4", "B", (1,), "b1")
+RETRY5 = Line("b5", "B", (1,), "b1")
+R3 = Line("b3", "R", (1,))
 
 
 def old(name: str, stage: Stage, *args: Hashable, table: str = "1") -> Actor:
@@ -37,9 +39,14 @@ def works_new(name: str, *lines: Line, table: str = "2") -> Actor:
     return new(name, ledger.worker, lines, 0, False, False, table=table)
 
 
-def moment(table: str = "2", *, is_empty: bool = False) -> Actor:
-    source = "1"
-    return Actor(f"T{table}", source, "event", (ledger.moment, (source, table, int(table), is_empty)))
+def moment(table: str = "2", source: str = "1", *, before: str = "", is_empty: bool = False) -> Actor:
+    return Actor(f"T{table}", source, "event", (ledger.moment, (source, table, before, is_empty)))
+
+
+_OF_THE_WORLD = {
+    "nobody works before the opening": "early",
+    "a second restore goes no further than the first": "any moment",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,18 +67,22 @@ class Scenario:
     clock: int = 0
     old_is_readable: bool = True
     closes: bool = False
+    lands_slowly: bool = False
     is_quick: bool = True
     cells: tuple[tuple[Key, Hashable], ...] = ()
 
     def search(self, off: frozenset[str] = frozenset()) -> Search:
         cells: dict[Key, Hashable] = {("1", "F"): (1, "open"), **dict(self.cells)}
+        for rule, key in _OF_THE_WORLD.items():
+            if rule in off:
+                cells[key,] = 1
         for actor in self.before:
             cells = play(cells, actor.first)
         restorers = []
         for number, table in enumerate(self.restorers):
             work = Work(
                 who=f"R{number}", table=table, before=str(int(table) - 1), off=off, clock=self.clock,
-                old_is_readable=self.old_is_readable,
+                old_is_readable=self.old_is_readable, lands_slowly=self.lands_slowly,
             )
             restorers.append(Actor(work.who, table, "restorer", (restore, (work,))))
         last = max(self.restorers)
@@ -79,7 +90,7 @@ class Scenario:
 
 
 def _is_end(state: State, search: Search, table: str) -> bool:
-    if state.cells.get((table, "F")) != (int(table), "open"):
+    if state.cells.get((table, "F")) != (int(table), "open") or any(key[0] == "landing" for key in state.cells):
         return False
     return not any(
         number > 0 and actor.kind in {"old", "new"} and search.call(number).outcomes(state.cells)
@@ -251,6 +262,112 @@ SCENARIOS: dict[str, Scenario] = {
             name="from nothing",
             actors=(works("x", B1), old("lake", ledger.compact, (1,)), moment(is_empty=True)),
             before=_PLACED,
+            messages=(A1, B1),
+            old_is_readable=False,
+        ),
+        Scenario(
+            name="retries",
+            actors=(works("x", RETRY), works("y", RETRY5), moment()),
+            before=(works("a", A1), works("b", B1)),
+            messages=(A1, B1, RETRY, RETRY5),
+        ),
+        Scenario(
+            name="retry of a batch that is not rolled up",
+            actors=(works("y", B1), works("x", RETRY), moment(), works_new("z", B1)),
+            before=(works("a", A1),),
+            messages=(A1, B1, RETRY),
+        ),
+        Scenario(
+            name="a retry compacted",
+            actors=(old("lake", ledger.compact, (1, 2)), moment(), works_new("z", RETRY5)),
+            before=(works("a", A1), works("b", B1), works("x", RETRY), old("up", ledger.roll_up)),
+            messages=(A1, B1, RETRY, RETRY5),
+        ),
+        Scenario(
+            name="rejected, then accepted",
+            actors=(works("x", A3), old("up", ledger.roll_up), old("lake", ledger.compact, (1,)), moment()),
+            before=(old("r", ledger.refuse, R3),),
+            messages=(A3,),
+        ),
+        Scenario(
+            name="a token is revoked",
+            actors=(old("revoke", ledger.revoke), moment(), new("allow", ledger.allow)),
+            cells=((("1", "N", "token"), 1),),
+            restorers=("2", "2"),
+            messages=(),
+        ),
+        Scenario(
+            name="a close, the old table is gone",
+            actors=(old("close", ledger.close), works("x", A3), moment()),
+            before=(*_PLACED, old("lake", ledger.compact, (1, 2))),
+            messages=(A1, A3),
+            old_is_readable=False,
+            closes=True,
+        ),
+        Scenario(
+            name="the roll-up cleans its plans",
+            actors=(works("x", A2), old("up", ledger.roll_up), old("plans", ledger.clean_plans, True), moment()),
+            before=_PLACED,
+            messages=(A1, A2),
+        ),
+        Scenario(
+            name="two restorers, compaction",
+            actors=(old("lake", ledger.compact, (1,)), moment()),
+            before=_PLACED,
+            messages=(A1,),
+            restorers=("2", "2"),
+        ),
+        Scenario(
+            name="two restorers, competing contents",
+            actors=(works("y", B1), moment(), new("orphans", ledger.orphans)),
+            before=(works("x", A1),),
+            messages=(A1, B1),
+            restorers=("2", "2"),
+        ),
+        Scenario(
+            name="two restorers, slow reads",
+            actors=(old("lake", ledger.compact, (2,)), moment()),
+            before=(*_PLACED, old("lake0", ledger.compact, (1,)), old("clean0", ledger.clean)),
+            messages=(A1,),
+            restorers=("2", "2"),
+            lands_slowly=True,
+        ),
+        Scenario(
+            name="second restore, compaction",
+            actors=(old("lake", ledger.compact, (1,)), moment("3", before="2"), moment(), new("lake2", ledger.compact, (1, 2)), new("orphans", ledger.orphans)),
+            before=_PLACED,
+            messages=(A1,),
+            restorers=("2", "3"),
+        ),
+        Scenario(
+            name="second restore, competing contents",
+            actors=(works("x", A3), works("y", B3), moment("3", before="2"), moment(), new("orphans", ledger.orphans)),
+            messages=(A3, B3),
+            restorers=("2", "3"),
+        ),
+        Scenario(
+            name="a restore of the restored, compaction",
+            actors=(old("lake", ledger.compact, (1,)), moment(), moment("3", "2"), new("lake2", ledger.compact, (1, 2)), new("clean2", ledger.clean)),
+            before=_PLACED,
+            messages=(A1,),
+            restorers=("2", "3"),
+        ),
+        Scenario(
+            name="a restore of the restored, competing contents",
+            actors=(works("x", A3), works("y", B3), moment(), moment("3", "2"), new("orphans", ledger.orphans)),
+            messages=(A3, B3),
+            restorers=("2", "3"),
+        ),
+        Scenario(
+            name="a second restore, orphan pass",
+            actors=(works("x", A3), moment("3", before="2"), moment(), new("orphans", ledger.orphans)),
+            messages=(A3,),
+            restorers=("2", "3"),
+        ),
+        Scenario(
+            name="from nothing, compacted and cleaned",
+            actors=(old("clean", ledger.clean), works("x", B1), moment(is_empty=True)),
+            before=(*_PLACED, old("lake", ledger.compact, (1, 2))),
             messages=(A1, B1),
             old_is_readable=False,
         ),
