@@ -155,8 +155,10 @@ def when_open(table: str, stage: Stage, args: tuple[Hashable, ...]) -> Steps:
 # Worker --------------------------------------------------------------------------------------------------------------
 
 
-def commit_changes(cells: Cells, table: str, commit: str, lines: tuple[Line, ...]) -> Changes | str:
-    """What T-COMMIT changes (P16), or why it is refused."""
+def commit_changes(
+    cells: Cells, table: str, commit: str, lines: tuple[Line, ...], *, is_copy: bool = False
+) -> Changes | str:
+    """What T-COMMIT changes (P16), or why it is refused; a copy is not refused by an alias that names its batch."""
     if (table, "C", commit) in cells:
         return "exists"
     hours = hours_of(lines)
@@ -169,7 +171,7 @@ def commit_changes(cells: Cells, table: str, commit: str, lines: tuple[Line, ...
             return "marker"
         changes[table, "B", line.batch] = Marker("accepted", line.hash, commit)
         if line.retry_of:
-            if (table, "A", line.retry_of, line.hash) in cells:
+            if cells.get((table, "A", line.retry_of, line.hash)) not in {None, line.batch if is_copy else None}:
                 return "marker"
             changes[table, "A", line.retry_of, line.hash] = line.batch
     return changes
@@ -241,6 +243,12 @@ def worker(table: str, name: str, lines: tuple[Line, ...], attempt: int, is_clos
     return (worker, (table, name, tuple(left), attempt + 1, is_closed, is_torn)) if left else None
 
 
+def stage(table: str, name: str, lines: tuple[Line, ...]) -> Steps:
+    """A worker that ends before its transaction."""
+    yield put_object(("staging", f"{name}.0"), lines)
+    return None
+
+
 def _marker_of(cells: Cells, table: str, line: Line) -> str:
     """Read the marker of a retry's first id (P46)."""
     met = at(cells, table, "B", line.retry_of)
@@ -264,7 +272,8 @@ def refuse(table: str, name: str, line: Line) -> Steps:
 
 
 def revoke(table: str, name: str) -> Steps:
-    """Revoke a token."""
+    """Revoke a token: first the line in S3, then the item."""
+    yield put_object(("notes", "token"), "revoked")
     yield change("revoke", lambda _: ({(table, "N", "token"): None, ("revoked",): 1}, None))
     return None
 
@@ -287,7 +296,7 @@ def moment(source: str, target: str, before: str, is_empty: bool) -> Steps:
             return []
         return [(copied(cells, source, target, int(target), is_empty), None)]
 
-    yield Call(f"T of {target}", take)
+    yield Call(f"T of {target}", take, is_rare=True)
     return None
 
 

@@ -65,7 +65,7 @@ def _fence(work: Work) -> Call:
         changes: Changes = {(work.before, "F"): (generation, "fenced")}
         return [({**changes, ("known conflicts", work.table): conflicts} if state == "open" else {}, None)]
 
-    return Call("fence", fence, ends=work.before if work.keeps("the old table is denied") else "")
+    return Call("fence", fence, is_rare=True, ends=work.before if work.keeps("the old table is denied") else "")
 
 
 def _decide(work: Work, is_fenced: bool) -> Steps:
@@ -182,9 +182,11 @@ def _months(work: Work, decision: Decision) -> Steps:
         changes: Changes = {}
         if decision.month:
             changes[work.table, "T"] = decision.month
-        if work.old_is_readable and work.keeps("notes are carried"):
+        if work.keeps("notes are carried") and work.old_is_readable:
             changes |= {key: None for key in keys(cells, work.table, "N")}
             changes |= {(work.table, *key[1:]): cells[key] for key in keys(cells, work.before, "N")}
+        elif work.keeps("notes are carried"):
+            changes |= {(work.table, "N", key[1]): None for key in keys(cells, "notes")}
         return changes, None
 
     if (yield _guarded(work, "months and notes", carry)) == _STOP:
@@ -440,7 +442,8 @@ def _copied(work: Work, commit: str, lines: tuple[Line, ...]) -> Steps:
     yield ledger.put_object(("staging", new), booked)
 
     def put(cells: Cells) -> Outcome:
-        made = ledger.commit_changes(cells, work.table, new, booked)
+        is_copy = work.keeps("a copy is not refused by its own alias")
+        made = ledger.commit_changes(cells, work.table, new, booked, is_copy=is_copy)
         if made == "month" and not work.keeps("copies book a closed month now"):
             opened = {key: value for key, value in cells.items() if key != (work.table, "T")}
             made = ledger.commit_changes(opened, work.table, new, booked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass, field
@@ -163,6 +164,10 @@ class _Check:
             met = cells.get((self.table, "B", content[0]))
             if not isinstance(met, Marker) or (met.verdict, met.hash) != ("accepted", content[1]):
                 raise BrokenError(f"{content} is counted, its marker says {met}")
+        retried = Counter((line.retry_of, line.hash) for line in self.scenario.messages if (line.batch, line.hash) in counted)
+        for first_id, number in retried.items():
+            if first_id[0] and number > 1:
+                raise BrokenError(f"retries of {first_id}: {number} are counted")
         for line in self.scenario.messages:
             first = cells.get((self.table, "A", line.retry_of, line.hash), "")
             if line.retry_of and (line.retry_of, line.hash) in counted and (line.batch, line.hash) in counted:
@@ -259,6 +264,12 @@ SCENARIOS: dict[str, Scenario] = {
             messages=(A1, A2),
         ),
         Scenario(
+            name="torn retry",
+            actors=(works("x", RETRY, A2, is_torn=True), old("up", ledger.roll_up), old("lake", ledger.compact, (1,))),
+            before=(works("a", A1), works("b", B1)),
+            messages=(A1, B1, RETRY, A2),
+        ),
+        Scenario(
             name="from nothing",
             actors=(works("x", B1), old("lake", ledger.compact, (1,)), moment(is_empty=True)),
             before=_PLACED,
@@ -279,8 +290,8 @@ SCENARIOS: dict[str, Scenario] = {
         ),
         Scenario(
             name="a retry compacted",
-            actors=(old("lake", ledger.compact, (1, 2)), moment(), works_new("z", RETRY5)),
-            before=(works("a", A1), works("b", B1), works("x", RETRY), old("up", ledger.roll_up)),
+            actors=(old("lake", ledger.compact, (1, 2)), old("clean", ledger.clean), works_new("z", RETRY5)),
+            before=(works("a", A1), works("b", B1), moment(), works("x", RETRY), old("up", ledger.roll_up)),
             messages=(A1, B1, RETRY, RETRY5),
         ),
         Scenario(
@@ -322,6 +333,26 @@ SCENARIOS: dict[str, Scenario] = {
             actors=(works("y", B1), moment(), new("orphans", ledger.orphans)),
             before=(works("x", A1),),
             messages=(A1, B1),
+            restorers=("2", "2"),
+        ),
+        Scenario(
+            name="two compactors of one number",
+            actors=(old("up", ledger.roll_up), old("lake", ledger.compact, (1,)), old("lake2", ledger.compact, (1,))),
+            before=(*_PLACED, moment(), works("b", A3)),
+            messages=(A1, A3),
+        ),
+        Scenario(
+            name="two restorers, roll-up",
+            actors=(old("up", ledger.roll_up), new("up2", ledger.roll_up)),
+            before=(works("a", A2), moment(), works("x", A3)),
+            messages=(A2, A3),
+            restorers=("2", "2"),
+        ),
+        Scenario(
+            name="two restorers, orphan passes",
+            actors=(old("orphans", ledger.orphans), new("orphans2", ledger.orphans)),
+            before=(moment(), works("x", A3), old("y", ledger.stage, (B3, A2))),
+            messages=(A3, B3, A2),
             restorers=("2", "2"),
         ),
         Scenario(
@@ -373,6 +404,57 @@ SCENARIOS: dict[str, Scenario] = {
         ),
     )
 }
+
+
+def larger(seed: int) -> Scenario:
+    """A larger world, chosen at random, to be walked through at random."""
+    rng = random.Random(seed)
+    lines = (A1, B1, A2, A3, B3, RETRY, RETRY5)
+    sets = [(A1,), (A1, A2), (B1,), (B1, A3), (A3,), (B3, A2), (A2,), (RETRY,), (RETRY5, A3), (B3,)]
+    actors: list[Actor] = []
+    for number in range(rng.randint(2, 4)):
+        actors.append(works(f"w{number}", *rng.choice(sets), is_torn=rng.random() < 0.2))
+    actors += [old(f"up{number}", ledger.roll_up) for number in range(rng.randint(1, 3))]
+    actors += [
+        old(f"lake{number}", ledger.compact, rng.choice(((1,), (2,), (1, 2), (1, 2, 3)))) for number in range(rng.randint(0, 3))
+    ]
+    jobs: list[tuple[str, Stage, tuple[Hashable, ...]]] = [
+        ("clean", ledger.clean, ()),
+        ("orphans", ledger.orphans, ()),
+        ("plans", ledger.clean_plans, (True,)),
+        ("close", ledger.close, ()),
+        ("revoke", ledger.revoke, ()),
+        ("refuse", ledger.refuse, (R3,)),
+    ]
+    actors += [old(name, stage, *args) for name, stage, args in jobs if rng.random() < 0.5]
+    third = rng.choice(("", "", "1", "2"))
+    if third == "1":
+        actors.append(moment("3", before="2"))
+    actors.append(moment("2", is_empty=third != "1" and rng.random() < 0.15))
+    if third == "2":
+        actors.append(moment("3", "2"))
+    actors += [new(f"{name}'", stage, *args) for name, stage, args in jobs[:5] if rng.random() < 0.4]
+    actors += [new("up'", ledger.roll_up), new("lake'", ledger.compact, (1, 2, 3))]
+    actors += [works_new("w'", *rng.choice(sets))]
+    before = [works("a", *rng.choice(sets)), works("b", *rng.choice(sets))][: rng.randint(0, 2)]
+    if before and rng.random() < 0.6:
+        before.append(old("up", ledger.roll_up))
+    if rng.random() < 0.4:
+        before += [old("lake", ledger.compact, rng.choice(((1,), (2,), (1, 2))))]
+    if rng.random() < 0.5:
+        before += [old("clean", ledger.clean)]
+    return Scenario(
+        name=f"larger {seed}",
+        actors=tuple(actors),
+        before=tuple(before),
+        messages=lines,
+        restorers=(*("2",) * rng.randint(1, 2), *(("3",) * rng.randint(1, 2) if third else ())),
+        clock=rng.choice((0, 100)),
+        old_is_readable=rng.random() < 0.7,
+        closes=True,
+        lands_slowly=rng.random() < 0.3,
+        cells=((("1", "N", "token"), 1),),
+    )
 
 
 def run(scenario: Scenario, off: str = "", limit: int = 5_000_000) -> Found:

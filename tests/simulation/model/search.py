@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from tests.simulation.model.world import BrokenError
 
+_SELDOM = 0.9
 Key = tuple[Hashable, ...]
 Cells = Mapping[Key, Hashable]
 Changes = dict[Key, Hashable]  # None: the key is deleted
@@ -32,6 +33,7 @@ class Call:
         late: Whether the call can still be applied once, after its process was ended.
         ends: Processes of this table end with this call; each of them keeps at most one late call.
         private: The table that alone is read or changed.
+        is_rare: Whether a random walk should seldom choose it while other calls are possible.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Call:
     late: bool = False
     ends: str = ""
     private: str = ""
+    is_rare: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +240,8 @@ class Search:
                     if not ready:
                         break
                     alone = self._alone(state)
-                    index = rng.choice(ready) if alone is None else alone
+                    often = [i for i in ready if not self.call(state.at[i]).is_rare]
+                    index = rng.choice(often if often and rng.random() < _SELDOM else ready) if alone is None else alone
                     name, state = rng.choice(list(self._steps_of(index, state)))
                     trace.append(name)
                     found.states += 1
