@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
+from tests.simulation.model import restore, restorer
 from tests.simulation.model.histories import Course, History
 from tests.simulation.model.rules import Setting
 from tests.simulation.model.world import BrokenError
@@ -28,15 +32,13 @@ def broken(setting: Setting, course: Course, seeds: int) -> str | None:
         Course(),
         Course(lost=1),
         Course(lost=2),
-        Course(restored=True),
-        Course(restored=True, lost=1),
         Course(spoilt=1),
         Course(spoilt=4),
         Course(spoilt=2, lost=1),
     ],
-    ids=["traffic", "a loss", "two losses", "a restore", "a restore and a loss", "a hand", "hands", "a hand, a loss"],
+    ids=["traffic", "a loss", "two losses", "a hand", "hands", "a hand, a loss"],
 )
-def test_reports_comparisons_repairs_and_restores_are_exact(shards: int, course: Course) -> None:
+def test_reports_comparisons_and_repairs_are_exact(shards: int, course: Course) -> None:
     assert broken(Setting(shards=shards, cap=3), course, _SEEDS) is None
 
 
@@ -51,9 +53,6 @@ def test_reports_comparisons_repairs_and_restores_are_exact(shards: int, course:
         ("P38 sets the number", Course(lost=1)),
         ("P38 number of a done run", Course(lost=1)),
         ("P38 no plan since", Course(lost=1)),
-        ("P41 compaction that was planned is finished", Course(restored=True)),
-        ("P41 what waits is placed nowhere", Course(restored=True)),
-        ("P41 a run above all", Course(restored=True)),
         ("P49 numbers wait for runs", Course(spoilt=3)),
         ("P49 numbers are kept", Course(spoilt=3)),
         ("P49 odd figures do not wait", Course(spoilt=3)),
@@ -78,3 +77,49 @@ def test_a_cap_of_kinds_that_rises_puts_a_kind_into_two_items() -> None:
     setting = Setting(shards=2, cap=3, raised_cap=5, left_out=frozenset({"P45 the cap is one"}))
 
     assert broken(setting, Course(), 100) is not None
+
+
+_QUICK = [name for name, scenario in restore.SCENARIOS.items() if scenario.is_quick]
+_SLOW = [name for name, scenario in restore.SCENARIOS.items() if not scenario.is_quick]
+
+
+def holds(name: str) -> bool:
+    """Whether every end of a restore's scenario is right; there is at least one."""
+    found = restore.search(name)
+    assert not found.error, "\n".join([found.error, *found.trace])
+    return found.is_complete and found.ends > 0
+
+
+@pytest.mark.parametrize("name", _QUICK)
+def test_a_restore_counts_every_accepted_batch_once(name: str) -> None:
+    assert holds(name)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", _SLOW)
+def test_a_restore_counts_every_accepted_batch_once_in_larger_scenarios(name: str) -> None:
+    assert holds(name)
+
+
+def test_random_walks_through_larger_restores_end_well() -> None:
+    found = restore.walk(range(20))
+
+    assert not found.error, "\n".join([found.error, *found.trace])
+    assert found.ends > 0
+
+
+@pytest.mark.parametrize(("rule", "name"), [trap for trap in restore.TRAPS if restore.SCENARIOS[trap[1]].is_quick])
+def test_a_rule_of_the_restore_that_is_left_out_is_missed(rule: str, name: str) -> None:
+    assert restore.search(name, rule).error
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("rule", "name"), [trap for trap in restore.TRAPS if not restore.SCENARIOS[trap[1]].is_quick])
+def test_a_rule_of_the_restore_that_is_left_out_is_missed_in_larger_scenarios(rule: str, name: str) -> None:
+    assert restore.search(name, rule).error
+
+
+def test_every_rule_of_the_restore_has_a_scenario_that_needs_it() -> None:
+    rules = set(re.findall(r'keeps\("([^"]+)"\)', Path(restorer.__file__).read_text(encoding="utf-8")))
+
+    assert rules | restore.OF_THE_WORLD.keys() == {rule for rule, _ in restore.TRAPS}

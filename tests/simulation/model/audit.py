@@ -1,4 +1,4 @@
-"""Model of the comparison, repair and refill of usage, and of reports (P25, P28, P37, P38, P41)."""
+"""Model of the comparison, repair and refill of usage, and of reports (P25, P28, P37, P38)."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from tests.simulation.model.rollup import finish_compaction, updates
+from tests.simulation.model.rollup import updates
 from tests.simulation.model.rules import (
     RollupPlan,
     Setting,
-    claim,
     figure,
     figures,
     newest,
     numbers_of,
     odd,
-    run_sk,
     runs_in,
     text,
     usage_place,
@@ -31,9 +29,7 @@ from tests.simulation.model.world import (
     Steps,
     Write,
     again,
-    delete,
     get_object,
-    put_if_absent,
     query,
 )
 
@@ -177,7 +173,7 @@ def planned_since(done: dict[int, int]) -> Steps[set[UsagePlace]]:
     busy: set[UsagePlace] = set()
     for shard, number in done.items():
         for sk, run in (yield from query("ledger", f"RU{shard}")):
-            if int(sk) > number and run["plan"]:
+            if int(sk) > number:
                 plan = yield from get_object(text(run, "plan"))
                 if plan is None:
                     raise LateError
@@ -228,51 +224,3 @@ def correct(look: Look, numbers: dict[int, int], setting: Setting, repaired: Rep
         return made
 
     return Action(("usage", *look.place), may, make)
-
-
-def restore(hours: int, setting: Setting, epoch: int) -> Steps[None]:
-    """Finish or undo work in progress, raise run numbers, and fill a new, empty usage table."""
-    for shard in range(setting.shards):
-        if setting.keeps("P41 compaction that was planned is finished"):
-            run = yield from newest(f"L{shard}")
-            if run is not None and run[1]["state"] == "planned":
-                yield from finish_compaction(shard, *run)
-        if setting.keeps("P41 what waits is placed nowhere"):
-            yield from _take_back(shard)
-        if setting.keeps("P41 a run above all"):
-            for chain in (f"U{shard}", f"L{shard}"):
-                yield from _raise(chain, epoch)
-    for hour in range(hours):
-        yield from fill(hour, setting)
-
-
-def _raise(chain: str, epoch: int) -> Steps[None]:
-    run = yield from newest(chain)
-    if run is not None and run[0] >= epoch:
-        return
-    made: Item = {"state": "done", "plan": ""}
-    try:
-        yield from again(Write((put_if_absent("ledger", f"R{chain}", run_sk(epoch), made),)))
-    except RefusedError:
-        return
-
-
-def _take_back(shard: int) -> Steps[None]:
-    """Undo the placing of commits that still wait, if a roll-up run is planned; the next run places them."""
-    run = yield from newest(f"U{shard}")
-    if run is None or run[1]["state"] != "planned":
-        return
-    for commit_id, item in (yield from query("ledger", f"W{shard}")):
-        hours = item["hours"]
-        assert isinstance(hours, frozenset)
-        for hour in sorted(hours):
-            yield from again(Write((delete("ledger", f"H{hour}", f"2#{commit_id}"),)))
-        yield from again(Write((delete("ledger", f"P{shard}", commit_id),)))
-
-
-def fill(hour: int, setting: Setting) -> Steps[None]:
-    """Fill an hour of an empty usage table: claim numbers for the hour's kinds, then repair the hour."""
-    rows = yield from rows_of(hour)
-    for account in ACCOUNTS:
-        yield from claim(account, {kind for its_account, kind in rows if its_account == account}, setting)
-    yield from repair(hour, setting, lambda _: None, lambda _place, _begun: None)

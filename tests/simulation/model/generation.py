@@ -4,20 +4,31 @@ Cells of a table t: (t, F) generation and state; (t, B, batch) marker; (t, X, ba
 (t, C, commit); (t, W, commit) and (t, P, commit): hours that wait and are pending; (t, H2, hour, commit) pointer;
 (t, H1, hour, number) published; (t, R, chain, number) run; (t, T) the month of hour 1; (t, N, name) note.
 Objects: (staging, commit), (plan, chain, number, token), (lake, hour, number), (lines, hour, number), (q, batch, hash),
-(kept, batch, hash), (hour-object,), (manifest,). (usage, hour) is the usage table, (ack, batch, hash) what was answered.
+(kept, batch, hash), (hour-object,), (manifest,). Besides, (usage, hour) of the usage table, and (ack, batch, hash), the
+answer to a message.
 """
+
+# ruff: noqa: B023 (a stage stands still while its call is made, so a loop variable that a call uses stays as it is)
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
 from typing import NamedTuple
 
-from tests.simulation.model.search import Call, Cells, Changes, Key, Next, Outcome, Stage, Steps
+from tests.simulation.model.search import Call, Cells, Changes, Key, Outcome, Stage, Steps, Value
 from tests.simulation.model.world import BrokenError
 
 CLOSING_HOUR = 1  # the only hour of the month that is closed
 NOW = 3  # the hour in which rows of a closed month are booked (P43)
-WORTH = {("b1", "A"): 1, ("b1", "B"): 8, ("b2", "A"): 64, ("b3", "A"): 512, ("b3", "B"): 4096, ("b4", "B"): 32768, ("b5", "B"): 262144}
+WORTH = {
+    ("b1", "A"): 1,
+    ("b1", "B"): 8,
+    ("b2", "A"): 64,
+    ("b3", "A"): 512,
+    ("b3", "B"): 4096,
+    ("b4", "B"): 32768,
+    ("b5", "B"): 262144,
+}
 HELD = "?"  # hash of a marker without hash
 
 
@@ -85,7 +96,7 @@ def delete_object(key: Key) -> Call:
 
 
 def lines_of(cells: Cells, commit: str) -> tuple[Line, ...] | None:
-    return cells.get(("staging", commit))  # type: ignore[return-value]
+    return cells.get(("staging", commit))
 
 
 def hours_of(lines: Iterable[Line]) -> tuple[int, ...]:
@@ -112,7 +123,7 @@ def newest(cells: Cells, table: str, chain: str) -> tuple[int, Run] | None:
     if not runs:
         return None
     number = max(int(str(key[3])) for key in runs)
-    return number, cells[table, "R", chain, number]  # type: ignore[return-value]
+    return number, cells[table, "R", chain, number]
 
 
 def rows_of(cells: Cells, table: str, hour: int, *, waiting: bool = False) -> tuple[tuple[str, str], ...]:
@@ -124,17 +135,17 @@ def rows_of(cells: Cells, table: str, hour: int, *, waiting: bool = False) -> tu
     rows: list[tuple[str, str]] = []
     published = {key[3] for key in keys(cells, table, "H1", hour)}
     for number in published:
-        rows += _object(cells, "lake", hour, number)[1]  # type: ignore[arg-type]
+        rows += _object(cells, "lake", hour, number)[1]
     commits = {key[3] for key in keys(cells, table, "H2", hour) if cells[key] not in published}
     if waiting:
-        commits |= {key[2] for key in keys(cells, table, "W") if hour in cells[key]}  # type: ignore[operator]
+        commits |= {key[2] for key in keys(cells, table, "W") if hour in cells[key]}
         commits -= {key[3] for key in keys(cells, table, "H2", hour) if cells[key] in published}
     for commit in commits:
-        rows += rows_in(_object(cells, "staging", commit), hour)  # type: ignore[arg-type]
+        rows += rows_in(_object(cells, "staging", commit), hour)
     return tuple(sorted(rows))
 
 
-def _object(cells: Cells, *key: Hashable) -> tuple[object, ...]:
+def _object(cells: Cells, *key: Hashable) -> Value:
     found = cells.get(key)
     if not isinstance(found, tuple):
         raise BrokenError(f"{key} is named and missing")
@@ -195,18 +206,30 @@ def _answer(cells: Cells, line: Line, answer: str) -> Changes:
 
 
 def worker(table: str, name: str, lines: tuple[Line, ...], attempt: int, is_closed: bool, is_torn: bool) -> Steps:
-    """Stage and commit batches; answers the messages with the transaction, as the earliest moment."""
-    if attempt == 0:
-        for line in lines:
-            if line.retry_of:
-                first = yield read(f"marker of {line.retry_of}", lambda cells: _marker_of(cells, table, line))
-                if first != "go":
-                    yield change(f"{first} {line}", lambda cells: (_answer(cells, line, str(first)), None))
-                    return None
+    """Stage and commit batches; the messages are answered with the transaction, as early as can be."""
+    for line in (line for line in lines if line.retry_of and attempt == 0):
+        first = yield read(f"marker of {line.retry_of}", lambda cells: _marker_of(cells, table, line))
+        if first != "go":
+            yield change(f"{first} {line}", lambda cells: (_answer(cells, line, first), None))
+            return None
     commit = f"{name}.{attempt}"
     booked = tuple(rebooked(line, is_closed=is_closed) for line in lines)
     yield put_object(("staging", commit), booked)
+    said = yield Call(f"commit {commit}", _committing(table, commit, lines, booked, is_torn=is_torn))
+    if said == "month":
+        return worker, (table, name, lines, attempt + 1, True, is_torn)
+    for line, known in zip(lines, said, strict=True):
+        if known in {"conflict", "unverified"}:
+            yield put_object(("q", line.batch, line.hash), known)
+        if known not in {"", "accepted"}:
+            yield change(f"{known} {line}", lambda cells: (_refused(cells, table, line, known), None))
+    left = tuple(line for line, known in zip(lines, said, strict=True) if not known)
+    return (worker, (table, name, left, attempt + 1, is_closed, is_torn)) if left else None
 
+
+def _committing(
+    table: str, commit: str, lines: tuple[Line, ...], booked: tuple[Line, ...], *, is_torn: bool
+) -> Callable[[Cells], list[Outcome]]:
     def transaction(cells: Cells) -> list[Outcome]:
         made = commit_changes(cells, table, commit, booked)
         if isinstance(made, str):
@@ -214,33 +237,16 @@ def worker(table: str, name: str, lines: tuple[Line, ...], attempt: int, is_clos
         answered = dict(made)
         for line in lines:
             answered |= _answer(cells, line, "accepted")
-        outcomes: list[Outcome] = [(answered, "accepted")]
-        if is_torn:
-            outcomes += [({**answered, **torn}, "accepted, torn") for torn in torn_moments(cells, table, made)]
-        return outcomes
+        moments = torn_moments(cells, table, made) if is_torn else []
+        accepted = ("accepted",) * len(lines)
+        return [(answered, accepted), *(({**answered, **torn}, accepted) for torn in moments)]
 
-    said = yield Call(f"commit {commit}", transaction)
-    if isinstance(said, str) and said.startswith("accepted"):
-        return None
-    if said == "month":
-        return worker, (table, name, lines, attempt + 1, True, is_torn)
-    assert isinstance(said, tuple)
-    left: list[Line] = []
-    for line, known in zip(lines, said, strict=True):
-        if known in {"conflict", "unverified"}:
-            yield put_object(("q", line.batch, line.hash), known)
-            yield change(f"{known} {line}", lambda cells, line=line, known=known: (  # type: ignore[misc]
-                {
-                    **({(table, "X", line.batch, line.hash): 1} if known == "conflict" else {}),
-                    **_answer(cells, line, known),
-                },
-                None,
-            ))
-        elif known == "duplicate":
-            yield change(f"duplicate {line}", lambda cells, line=line: (_answer(cells, line, "duplicate"), None))  # type: ignore[misc]
-        else:
-            left.append(line)
-    return (worker, (table, name, tuple(left), attempt + 1, is_closed, is_torn)) if left else None
+    return transaction
+
+
+def _refused(cells: Cells, table: str, line: Line, known: str) -> Changes:
+    conflict: Changes = {(table, "X", line.batch, line.hash): 1} if known == "conflict" else {}
+    return {**conflict, **_answer(cells, line, known)}
 
 
 def stage(table: str, name: str, lines: tuple[Line, ...]) -> Steps:
@@ -288,10 +294,10 @@ def allow(table: str, name: str) -> Steps:
 
 
 def moment(source: str, target: str, before: str, is_empty: bool) -> Steps:
-    """Take the moment T, if need be before that of another table: the target is what a restore of the source will be."""
+    """Take the moment T, if need be before that of another table: the target is what a restore will be."""
 
     def take(cells: Cells) -> list[Outcome]:
-        _, state = cells.get((source, "F"), (0, ""))  # type: ignore[misc]
+        _, state = cells.get((source, "F"), (0, ""))
         if state != "open" or (target, "F") in cells or ((before, "F") in cells and ("any moment",) not in cells):
             return []
         return [(copied(cells, source, target, int(target), is_empty), None)]
@@ -327,7 +333,7 @@ def roll_up(table: str, name: str) -> Steps:
         waiting = [(str(key[2]), cells[key]) for key in keys(cells, table, "W")]
         lines = [line for commit, _ in waiting for line in lines_of(cells, commit) or ()]
         sums = tuple((hour, worth(rows_in(lines, hour))) for hour in hours_of(lines))
-        return UsagePlan(tuple(waiting), sums) if waiting else None  # type: ignore[arg-type]
+        return UsagePlan(tuple(waiting), sums) if waiting else None
 
     planned = yield read("plan U", plan)
     if planned is None:
@@ -352,7 +358,7 @@ def _book(table: str, name: str, number: int, token: str) -> Steps:
         yield change(f"add {hour} under {number}", _adding(hour, value, number), late=True)
     for commit, hours in plan.commits:
         yield change(f"place {commit}", _placing(table, commit, hours))
-        yield change(f"waits no more {commit}", lambda _, commit=commit: ({(table, "W", commit): None}, None))  # type: ignore[misc]
+        yield change(f"waits no more {commit}", lambda _: ({(table, "W", commit): None}, None))
     yield change(f"done U {number}", lambda cells: (_done(cells, (table, "R", "U", number)), None))
     return None
 
@@ -393,7 +399,6 @@ def compact(table: str, name: str, hours: tuple[int, ...]) -> Steps:
         return _file, (table, name, run[0], run[1].token)
     pending = yield read("pending", lambda cells: tuple((str(key[2]), cells[key]) for key in keys(cells, table, "P")))
     waiting = yield read("waiting", lambda cells: tuple(str(key[2]) for key in keys(cells, table, "W")))
-    assert isinstance(pending, tuple) and isinstance(waiting, tuple)
     left = {commit: its for commit, its in pending if commit not in waiting}
     chosen = tuple(
         (hour, commits) for hour in hours if (commits := tuple(commit for commit, its in left.items() if hour in its))
@@ -414,7 +419,7 @@ def _file(table: str, name: str, number: int, token: str) -> Steps:
         marked = yield change(f"mark {hour} for {number}", _marking(table, hour, commits, number))
         if marked == "late":
             return None
-        lines = yield read("staging", lambda cells: tuple(lines_of(cells, commit) for commit in commits))  # noqa: B023
+        lines = yield read("staging", lambda cells: tuple(lines_of(cells, commit) for commit in commits))
         assert isinstance(lines, tuple)
         if None not in lines:
             rows = tuple(sorted(row for each in lines for row in rows_in(each, hour)))
@@ -422,7 +427,7 @@ def _file(table: str, name: str, number: int, token: str) -> Steps:
             if markers:
                 yield put_object(("lines", hour, number), markers)
             yield put_object(("lake", hour, number), (token, rows))
-        yield change(f"publish {hour} {number}", lambda _, hour=hour: ({(table, "H1", hour, number): 1}, None))  # type: ignore[misc]
+        yield change(f"publish {hour} {number}", lambda _: ({(table, "H1", hour, number): 1}, None))
     for commit in sorted({commit for _, commits in plan.hours for commit in commits}):
         yield change(f"taken {commit}", _taking(table, commit, plan))
     yield change(f"done L {number}", lambda cells: (_done(cells, (table, "R", "L", number)), None))
@@ -433,7 +438,9 @@ def _markers(plan: LakePlan, hour: int, lines: dict[str, tuple[Line, ...]]) -> t
     """Markers of commits whose latest planned hour this is, and of which the plan takes everything left (P50)."""
     latest = {commit: its for its, commits in sorted(plan.hours) for commit in commits}
     return tuple(
-        (commit, line) for commit in sorted(lines) if commit in plan.last and latest[commit] == hour
+        (commit, line)
+        for commit in sorted(lines)
+        if commit in plan.last and latest[commit] == hour
         for line in lines[commit]
     )
 
@@ -444,13 +451,17 @@ def _marking(table: str, hour: int, commits: tuple[str, ...], number: int) -> Ca
         for commit in commits:
             place: Key = (table, "H2", hour, commit)
             if cells.get(place) not in {"", number}:
-                met = cells.get((table, "R", "L", number))
-                over = not isinstance(met, Run) or met.state == "done" or newest(cells, table, "L")[0] > number  # type: ignore[index]
-                return ({} if over else {("alarm", f"{commit} cannot be marked in {hour} by {number}"): 1}), "late"
+                alarm: Changes = {("alarm", f"{commit} cannot be marked in {hour} by {number}"): 1}
+                return ({} if _is_over(cells, table, number) else alarm), "late"
             changes[place] = number
         return changes, None
 
     return mark
+
+
+def _is_over(cells: Cells, table: str, number: int) -> bool:
+    last = newest(cells, table, "L")
+    return last is None or last[0] > number or last[1].state == "done"
 
 
 def _taking(table: str, commit: str, plan: LakePlan) -> Callable[[Cells], Outcome]:
@@ -486,22 +497,30 @@ def clean(table: str, name: str) -> Steps:
     gone: Changes = {(table, "H2", hour, commit): None for hour, commits in plan.hours for commit in commits}
     yield change(f"pointers of {number}", lambda _: (dict(gone), None))
     for commit in plan.last:
-        listed = yield read(f"guard {commit}", lambda cells: any((table, lst, commit) in cells for lst in "PW"))  # noqa: B023
+        listed = yield read(f"guard {commit}", lambda cells: any((table, lst, commit) in cells for lst in "PW"))
         if listed:
-            yield change("alarm", lambda _: ({("alarm", f"{commit} is cleaned and listed"): 1}, None))  # noqa: B023
+            yield change("alarm", lambda _: ({("alarm", f"{commit} is cleaned and listed"): 1}, None))
             return None
         yield delete_object(("staging", commit))
-        yield change(f"expires {commit}", lambda cells, commit=commit: (  # type: ignore[misc]
-            {(table, "C", commit): "expires"} if (table, "C", commit) in cells else {}, None
-        ))
-    yield change(f"cleaned {number}", lambda cells: (
-        {(table, "R", "L", number): cells[table, "R", "L", number]._replace(is_cleaned=True)}, None  # type: ignore[attr-defined]
-    ))
+        yield change(
+            f"expires {commit}",
+            lambda cells: (
+                {(table, "C", commit): "expires"} if (table, "C", commit) in cells else {},
+                None,
+            ),
+        )
+    yield change(
+        f"cleaned {number}",
+        lambda cells: (
+            {(table, "R", "L", number): cells[table, "R", "L", number]._replace(is_cleaned=True)},
+            None,
+        ),
+    )
     return None
 
 
-def clean_plans(table: str, name: str, keeps_newest: bool) -> Steps:
-    """Delete plans of the roll-up's done runs (P31), if so asked except the newest."""
+def clean_plans(table: str, name: str) -> Steps:
+    """Delete plans of the roll-up's done runs, except the newest (P31)."""
 
     def due(cells: Cells) -> tuple[Key, ...]:
         run = newest(cells, table, "U")
@@ -509,7 +528,7 @@ def clean_plans(table: str, name: str, keeps_newest: bool) -> Steps:
         plans = keys(cells, "plan", "U")
         highest = max((int(str(key[2])) for key in plans), default=0)
         return tuple(
-            key for key in plans if int(str(key[2])) <= over and not (keeps_newest and key[2] == highest)
+            key for key in plans if int(str(key[2])) <= over and (key[2] != highest or ("all plans go",) in cells)
         )
 
     found = yield read("plans due", due)
@@ -525,7 +544,7 @@ def orphans(table: str, name: str) -> Steps:
     assert isinstance(found, tuple)
     for commit in found:
 
-        def fence(cells: Cells, commit: str = commit) -> Outcome:
+        def fence(cells: Cells) -> Outcome:
             met = cells.get((table, "C", commit))
             if met is None:
                 return {(table, "C", commit): "aborted"}, "delete"
@@ -541,6 +560,7 @@ def orphans(table: str, name: str) -> Steps:
 
 def close(table: str, name: str) -> Steps:
     """Close the month of hour 1 (P33 to P36)."""
+
     def closing(cells: Cells) -> Outcome:
         met = cells.get((table, "T"))
         return {} if met else {(table, "T"): "closing"}, met
@@ -548,25 +568,26 @@ def close(table: str, name: str) -> Steps:
     if (yield change("closing", closing)) == "closed":
         return None
 
-    def measure(cells: Cells) -> list[Outcome]:
-        if any(CLOSING_HOUR in cells[key] for lst in "WP" for key in keys(cells, table, lst)):  # type: ignore[operator]
-            return []
-        files = tuple(key[3] for key in keys(cells, table, "H1", CLOSING_HOUR))
-        rows = rows_of(cells, table, CLOSING_HOUR)
-        usage = cells.get(("usage", CLOSING_HOUR), Usage())
-        assert isinstance(usage, Usage)
-        if usage.total != worth(rows):
-            return [({("alarm", f"close: usage {usage.total:o}, rows {rows}"): 1}, None)]
-        return [({}, (files, rows))]
-
-    measured = yield Call("measure", measure)
+    measured = yield Call("measure", lambda cells: _measured(cells, table))
     if not isinstance(measured, tuple):
         return None
     for key, content in ((("hour-object",), measured[1]), (("manifest",), measured)):
         yield put_object(key, content)
-        same = yield read("compare", lambda cells: cells.get(key) == content)  # noqa: B023
+        same = yield read("compare", lambda cells: cells.get(key) == content)
         if not same:
-            yield change("alarm", lambda _: ({("alarm", f"close: {key} says something else"): 1}, None))  # noqa: B023
+            yield change("alarm", lambda _: ({("alarm", f"close: {key} says something else"): 1}, None))
             return None
     yield change("closed", lambda _: ({(table, "T"): "closed"}, None))
     return None
+
+
+def _measured(cells: Cells, table: str) -> list[Outcome]:
+    """Files and rows of the month; waits until no list has one of its hours (P34, P35)."""
+    if any(CLOSING_HOUR in cells[key] for listed in "WP" for key in keys(cells, table, listed)):
+        return []
+    files = tuple(key[3] for key in keys(cells, table, "H1", CLOSING_HOUR))
+    rows = rows_of(cells, table, CLOSING_HOUR)
+    usage = cells.get(("usage", CLOSING_HOUR), Usage())
+    if usage.total != worth(rows):
+        return [({("alarm", f"close: usage {usage.total:o}, rows {rows}"): 1}, None)]
+    return [({}, (files, rows))]

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from tests.simulation.model.audit import ACCOUNTS, Look, UsagePlace, reconcile, repair, restore
+from tests.simulation.model.audit import ACCOUNTS, Look, UsagePlace, reconcile, repair
 from tests.simulation.model.rollup import clean, commit, compact, roll_up, updates
 from tests.simulation.model.rules import RollupPlan, Setting, Sums, figures, newest, numbers_of, runs_in, summed, text
 from tests.simulation.model.world import BrokenError, Faults, Item, Place, Steps, World, get_object, query
@@ -110,7 +110,6 @@ HOURS = 2
 KINDS = ("k0", "k1", "k2", "k3", "k4")
 _FAULTS = Faults(killed=0.004, lost_before=0.01, lost_after=0.02, later=0.01)
 _QUIET = Faults()
-_EPOCH = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,13 +119,11 @@ class Course:
     Attributes:
         lost: Number of losses, each of one usage item or of all of them.
         spoilt: Number of manual writes, each of which sets or removes attributes of a usage item.
-        restored: Whether the ledger is restored to an earlier time once.
     """
 
     commits: int = 12
     lost: int = 0
     spoilt: int = 0
-    restored: bool = False
 
 
 @dataclass(slots=True)
@@ -146,7 +143,6 @@ class History:
     damaged: dict[UsagePlace, int] = field(default_factory=dict)
     mended: dict[UsagePlace, int] = field(default_factory=dict)
     digits: int = 0
-    backup: dict[Place, Item] | None = None
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)  # one seed, one history
@@ -156,18 +152,12 @@ class History:
         steps = self.rng.randint(500, 1500)
         events = {self.rng.randrange(steps // 4, steps): self.lose for _ in range(self.course.lost)}
         events |= {self.rng.randrange(steps // 4, steps): self.spoil for _ in range(self.course.spoilt)}
-        restored_at = self.rng.randrange(steps // 2, steps) if self.course.restored else -1
-        kept_at = self.rng.randrange(0, max(1, restored_at))
         for step in range(steps):
             self.begin_some()
             if self.world.can_step:
                 self.world.step()
             if step in events:
                 events[step]()
-            if self.course.restored and kept_at <= step < restored_at and self.backup is None and self.world.is_whole:
-                self.backup = self.world.ledger()
-            if step == restored_at and self.backup is not None:
-                self.restore()
         self.drain()
 
     # What goes on ----------------------------------------------------------------------------------------------------
@@ -247,28 +237,6 @@ class History:
             gone |= {name for name in item if name.startswith("n")} if way > 4 else set()
             self.world.items[place] = {name: value for name, value in item.items() if name not in gone}
         self.damaged[place[1], place[2]] = self.world.steps
-
-    def restore(self) -> None:
-        """Restore the ledger to an earlier time, with a new usage table, after all processes are stopped."""
-        self.world.end_all()
-        # For some days, the bucket keeps deleted versions of staging objects, and the runbook restores them.
-        self.world.objects |= {key: kept for key, kept in self.world.ever.items() if key.startswith("staging/")}
-        self.world.items = dict(self.backup or {})
-        self.sent = {commit_id: sums for commit_id, sums in self.sent.items() if self.is_committed(commit_id)}
-        self.damaged.clear()
-        self.world.on_usage = lambda _: None
-        for _ in range(50):
-            self.world.faults = _FAULTS
-            outcome: list[bool] = []
-            self.world.start("restore", self.restoring(outcome))
-            while self.world.can_step:
-                self.world.step()
-            if outcome:
-                break
-
-    def restoring(self, outcome: list[bool]) -> Steps[None]:
-        yield from restore(HOURS, self.setting, _EPOCH)
-        outcome.append(True)
 
     # What must hold --------------------------------------------------------------------------------------------------
 

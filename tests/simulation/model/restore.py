@@ -1,545 +1,660 @@
-"""Model of the restore of a ledger: the steps of a restorer, over a private new table that is opened last (P41)."""
+"""Scenarios of the restore's model: first states, processes, and the guarantees at each end.
+
+`python -m tests.simulation.model.restore` searches each scenario completely, walks through larger worlds, and looks for
+the violation that each rule prevents; it prints the number of states.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from typing import NamedTuple
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Hashable
+from dataclasses import dataclass
 
 from tests.simulation.model import generation as ledger
-from tests.simulation.model.generation import HELD, LakePlan, Line, Marker, Run, Usage, UsagePlan, keys
-from tests.simulation.model.search import Call, Cells, Changes, Key, Outcome, Steps
+from tests.simulation.model.generation import HELD, Line, Marker, Usage, keys
+from tests.simulation.model.restorer import Decision, Work, restore
+from tests.simulation.model.search import Actor, Cells, Found, Key, Search, Stage, State, Value, play
+from tests.simulation.model.world import BrokenError
 
-_STOP = "stop"
+HOURS = (1, 2, 3)
+WALKS = 1_000
+A1 = Line("b1", "A", (1, 2))
+B1 = Line("b1", "B", (1,))
+A2 = Line("b2", "A", (2,))
+A3 = Line("b3", "A", (1,))
+B3 = Line("b3", "B", (1,))
+RETRY = Line("b4", "B", (1,), "b1")
+RETRY5 = Line("b5", "B", (1,), "b1")
+R3 = Line("b3", "R", (1,))
 
 
-class Work(NamedTuple):
-    """One restorer: who, the new table (named by its generation), the one before it, and rules that are left out."""
+def old(name: str, stage: Stage, *args: Hashable, table: str = "1") -> Actor:
+    return Actor(name, table, "old", (stage, (table, name, *args)))
 
-    who: str
-    table: str
-    before: str
-    off: frozenset[str]
+
+def new(name: str, stage: Stage, *args: Hashable, table: str = "2") -> Actor:
+    return Actor(name, table, "new", (ledger.when_open, (table, stage, (table, name, *args))))
+
+
+def works(name: str, *lines: Line, table: str = "1", is_torn: bool = False) -> Actor:
+    return old(name, ledger.worker, lines, 0, False, is_torn, table=table)
+
+
+def works_new(name: str, *lines: Line, table: str = "2") -> Actor:
+    return new(name, ledger.worker, lines, 0, False, False, table=table)
+
+
+def moment(table: str = "2", source: str = "1", *, before: str = "", is_empty: bool = False) -> Actor:
+    return Actor(f"T{table}", source, "event", (ledger.moment, (source, table, before, is_empty)))
+
+
+# Rules of other processes than the restorer, and what the world is like without them.
+OF_THE_WORLD = {
+    "nobody works before the opening": "early",
+    "the roll-up's newest plan stays": "all plans go",
+    "a second restore goes no further than the first": "any moment",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """A search.
+
+    Attributes:
+        before: Processes that have run to their end, one after the other, before the search begins.
+        messages: What producers send; it is delivered again at the end.
+        restorers: By table, how many.
+    """
+
+    name: str
+    actors: tuple[Actor, ...]
+    messages: tuple[Line, ...]
+    before: tuple[Actor, ...] = ()
+    restorers: tuple[str, ...] = ("2",)
     clock: int = 0
     old_is_readable: bool = True
+    closes: bool = False
     lands_slowly: bool = False
+    is_quick: bool = True
+    cells: tuple[tuple[Key, Hashable], ...] = ()
 
-    def keeps(self, rule: str) -> bool:
-        return rule not in self.off
-
-    @property
-    def generation(self) -> int:
-        return int(self.table)
-
-
-class File(NamedTuple):
-    hour: int
-    number: int
-    token: str
-
-
-class Decision(NamedTuple):
-    lifts: tuple[tuple[str, int], ...]
-    first: int  # runs of the lake from this number on are in `files`
-    files: tuple[File, ...]
-    staging: tuple[str, ...]
-    month: str
-    held: tuple[str, ...]  # ids that an earlier restore held
-    touched: tuple[int, ...]  # hours that the newest plans of the roll-up add to
-
-
-def restore(work: Work) -> Steps:
-    """Steps 1 to 3: the new table is there; fence."""
-    if not work.keeps("fence before the decision"):
-        yield Call("there", lambda cells: [({}, None)] if (work.table, "F") in cells else [])
-        return _decide, (work, False)
-    yield _fence(work)
-    return _decide, (work, True)
+    def search(self, off: frozenset[str] = frozenset()) -> Search:
+        cells: dict[Key, Value] = {("1", "F"): (1, "open"), **dict(self.cells)}
+        for rule, key in OF_THE_WORLD.items():
+            if rule in off:
+                cells[key,] = 1
+        for actor in self.before:
+            cells = play(cells, actor.first)
+        restorers = []
+        for number, table in enumerate(self.restorers):
+            work = Work(
+                who=f"R{number}",
+                table=table,
+                before=str(int(table) - 1),
+                off=off,
+                clock=self.clock,
+                old_is_readable=self.old_is_readable,
+                lands_slowly=self.lands_slowly,
+            )
+            restorers.append(Actor(work.who, table, "restorer", (restore, (work,))))
+        last = max(self.restorers)
+        return Search(
+            (*self.actors, *restorers), cells, lambda state, search: _is_end(state, search, last), _Check(self, last)
+        )
 
 
-def _fence(work: Work) -> Call:
-    def fence(cells: Cells) -> list[Outcome]:
-        generation, state = cells.get((work.before, "F"), (0, "adopting"))  # type: ignore[misc]
-        if (work.table, "F") not in cells or state in {"adopting", "counting"}:
-            return []
-        conflicts = tuple(key[1:] for key in keys(cells, "q") if cells[key] == "conflict")
-        changes: Changes = {(work.before, "F"): (generation, "fenced")}
-        return [({**changes, ("known conflicts", work.table): conflicts} if state == "open" else {}, None)]
-
-    return Call("fence", fence, is_rare=True, ends=work.before if work.keeps("the old table is denied") else "")
-
-
-def _decide(work: Work, is_fenced: bool) -> Steps:
-    """Step 4."""
-    staging = yield ledger.read("list staging", lambda cells: tuple(str(key[1]) for key in keys(cells, "staging")))
-    made = yield ledger.read("list plans and files", lambda cells: _decided(cells, work, staging))  # type: ignore[arg-type]
-    yield ledger.put_object(("decision", work.table), made)
-    if not is_fenced:
-        yield _fence(work)
-    decision = made
-    if work.keeps("decided once"):
-        decision = yield ledger.read("decision", lambda cells: cells["decision", work.table])
-    return _months, (work, decision)
-
-
-def _decided(cells: Cells, work: Work, staging: tuple[str, ...]) -> Decision:
-    runs = {int(str(key[3])): cells[key] for key in keys(cells, work.table, "R", "L")}
-    uncleaned = [number for number, run in runs.items() if isinstance(run, Run) and not run.is_cleaned]
-    first = min(uncleaned, default=max(runs, default=0) + 1)
-    files: dict[tuple[int, int], File] = {}
-    touched: set[int] = set()
-    plans = keys(cells, "plan")
-    highest = max((int(str(key[2])) for key in plans if key[1] == "U"), default=0)
-    for key in plans:
-        plan, number = cells[key], int(str(key[2]))
-        if isinstance(plan, UsagePlan) and number == highest:
-            touched |= {hour for hour, _ in plan.sums}
-        if isinstance(plan, LakePlan) and number >= first:
-            for hour, _ in plan.hours:
-                stored = cells.get(("lake", hour, number))
-                is_its = isinstance(stored, tuple) and (
-                    stored[0] == key[3] or not work.keeps("a file names its plan")
-                )
-                if is_its and not _was_late(cells, work, hour, number):
-                    files.setdefault((hour, number), File(hour, number, str(key[3])))
-    held = {str(key[1]) for key in keys(cells, "kept")} if work.keeps("held ids stay held") else set()
-    return Decision(
-        lifts=tuple((chain, _lift(cells, work, chain)) for chain in "UL"),
-        first=first,
-        files=tuple(sorted(files.values())),
-        staging=staging,
-        month=_month(cells, work),
-        held=tuple(sorted(held)),
-        touched=tuple(sorted(touched)),
+def _is_end(state: State, search: Search, table: str) -> bool:
+    for key in state.cells:
+        if key[0] == "alarm":
+            raise BrokenError(str(key[1]))
+    if state.cells.get((table, "F")) != (int(table), "open") or any(key[0] == "landing" for key in state.cells):
+        return False
+    return not any(
+        number > 0 and actor.kind in {"old", "new"} and search.call(number).outcomes(state.cells)
+        for number, actor in zip(state.at, search.actors, strict=True)
     )
 
 
-def _was_late(cells: Cells, work: Work, hour: int, number: int) -> bool:
-    """Whether a file was put after an earlier restore had decided without it."""
-    if not work.keeps("a file that an earlier decision lacks is late"):
-        return False
-    for key in keys(cells, "decision"):
-        decision = cells[key]
+@dataclass(frozen=True, slots=True)
+class _Check:
+    """Let everything that is left be done, then look; then deliver all again, and look again."""
+
+    scenario: Scenario
+    table: str
+
+    def __call__(self, cells: dict[Key, Value]) -> None:
+        left = tuple(line for line in self.scenario.messages if ("ack", line.batch, line.hash) not in cells)
+        cells = self._drained(cells, left, "d")
+        self._look(cells)
+        cells = self._drained(cells, self.scenario.messages, "e")
+        self._look(cells)
+
+    def _drained(self, cells: dict[Key, Value], lines: tuple[Line, ...], name: str) -> dict[Key, Value]:
+        table = self.table
+        for number, line in enumerate(lines):
+            cells = play(cells, (ledger.worker, (table, f"{name}{number}", (line,), 0, False, False)))
+        jobs: tuple[tuple[str, Stage, tuple[Hashable, ...]], ...] = (
+            ("roll-up", ledger.roll_up, ()),
+            ("compact", ledger.compact, (HOURS,)),
+            ("clean", ledger.clean, ()),
+            ("orphans", ledger.orphans, ()),
+        )
+        if self.scenario.closes:
+            jobs = (*jobs, ("close", ledger.close, ()))
+        for turn in range(9):
+            before = cells
+            for job, stage, args in jobs:
+                cells = play(cells, (stage, (table, f"{name}-{job}{turn}", *args)))
+            for key in cells:
+                if key[0] == "alarm":
+                    raise BrokenError(str(key[1]))
+            if cells == before:
+                return cells
+        raise BrokenError("the jobs do not come to an end")
+
+    def _look(self, cells: Cells) -> None:
+        table = self.table
+        for name in "WP":
+            for key in keys(cells, table, name):
+                raise BrokenError(f"{key} is left")
+        counted: Counter[tuple[str, str]] = Counter()
+        for hour in HOURS:
+            rows = ledger.rows_of(cells, table, hour, waiting=True)
+            counted.update(rows)
+            usage = cells.get(("usage", hour), Usage())
+            if hour != ledger.NOW and len(set(rows)) < len(rows):
+                raise BrokenError(f"hour {hour}: {rows}")
+            if usage.total != ledger.worth(rows):
+                raise BrokenError(f"hour {hour}: usage {usage.total:o}, rows {ledger.worth(rows):o}")
+        self._look_at_batches(cells, counted)
+        self._look_at_objects(cells)
+        if ("revoked",) in cells and (table, "N", "token") in cells:
+            raise BrokenError("a revoked token works again")
+        if ("added",) in cells and (table, "N", "added") not in cells:
+            raise BrokenError("a token that was added is gone")
+
+    def _look_at_batches(self, cells: Cells, counted: Counter[tuple[str, str]]) -> None:
+        size = {(line.batch, line.hash): len(line.hours) for line in self.scenario.messages}
+        for content, number in counted.items():
+            if number != size[content]:
+                raise BrokenError(f"{content}: {number} of {size[content]} rows")
+            met = cells.get((self.table, "B", content[0]))
+            if not isinstance(met, Marker) or (met.verdict, met.hash) != ("accepted", content[1]):
+                raise BrokenError(f"{content} is counted, its marker says {met}")
+        contents = [(line.retry_of or line.batch, line.hash) for line in self.scenario.messages if line[:2] in counted]
+        for content, number in Counter(contents).items():
+            if number > 1:
+                raise BrokenError(f"{content} is counted under {number} ids")
+        for line in self.scenario.messages:
+            self._look_at_verdict(cells, line, counted)
+
+    def _look_at_verdict(self, cells: Cells, line: Line, counted: Counter[tuple[str, str]]) -> None:
+        met = cells.get((self.table, "B", line.batch))
+        first = cells.get((self.table, "A", line.retry_of, line.hash), line.batch)
+        is_counted = line[:2] in counted or (first, line.hash) in counted
+        if cells.get(("ack", line.batch, line.hash)) == "accepted" and not is_counted:
+            self._look_at_held(cells, line, met)
+        if (
+            isinstance(met, Marker)
+            and met.verdict == "accepted"
+            and met.hash not in {HELD, *self._hashes(line, counted)}
+        ):
+            raise BrokenError(f"{line.batch}: marker {met}, and no rows")
+
+    @staticmethod
+    def _hashes(line: Line, counted: Counter[tuple[str, str]]) -> set[str]:
+        return {digest for batch, digest in counted if batch == line.batch}
+
+    def _look_at_held(self, cells: Cells, line: Line, met: object) -> None:
+        if not isinstance(met, Marker) or met.hash != HELD:
+            raise BrokenError(f"{line} was accepted, and is not counted")
+        known = cells.get(("known conflicts", "2"), ())
+        assert isinstance(known, tuple)
+        rivals = {each.hash for each in self.scenario.messages if each.batch == line.batch}
+        if len({digest for digest in rivals if (line.batch, digest) not in known}) < 2:
+            raise BrokenError(f"{line} is held, and nothing else can be meant")
+        if ("kept", line.batch, line.hash) not in cells:
+            raise BrokenError(f"{line} is held, and its content is not kept")
+
+    def _look_at_objects(self, cells: Cells) -> None:
+        table = self.table
+        decision = cells["decision", table]
         assert isinstance(decision, Decision)
-        if key[1] != work.table and decision.first <= number <= dict(decision.lifts)["L"]:
-            return (hour, number) not in {(file.hour, file.number) for file in decision.files}
-    return False
-
-
-def _lift(cells: Cells, work: Work, chain: str) -> int:
-    run = ledger.newest(cells, work.table, chain)
-    highest = max(work.clock, run[0] + 1 if run else 1)
-    if work.keeps("lift above the plans in S3"):
-        highest = max([highest, *(int(str(key[2])) + 1 for key in keys(cells, "plan", chain))])
-    return highest
-
-
-def _month(cells: Cells, work: Work) -> str:
-    if ("manifest",) in cells:
-        return "closed"
-    if ("hour-object",) in cells and work.keeps("objects of a close close the month"):
-        return "closing"
-    if not work.old_is_readable:
-        return "closing" if work.keeps("a month that is due is closing if the old table is gone") else ""
-    return "closing" if cells.get((work.before, "T")) == "closing" else ""
-
-
-# Changes of the new table ---------------------------------------------------------------------------------------------
-
-
-def _guarded(work: Work, name: str, make: Callable[[Cells], Outcome]) -> Call:
-    """A transaction that checks that the new table is still to be opened."""
-
-    def checked(cells: Cells) -> Outcome:
-        if work.keeps("changes check the state") and cells[work.table, "F"] != (work.generation, "adopting"):
-            return {}, _STOP
-        return make(cells)
-
-    return ledger.change(name, checked, private=work.table)
-
-
-def _marker(work: Work, line: Line, commit: str, digest: str | None = None) -> Call:
-    """Put a marker if absent or rejected, and the alias of a retry if absent."""
-    place: Key = (work.table, "B", line.batch)
-
-    def put(cells: Cells) -> Outcome:
-        changes: Changes = {}
-        met = cells.get(place)
-        replaces = isinstance(met, Marker) and met.verdict == "rejected" and work.keeps("accepted replaces rejected")
-        if met is None or replaces:
-            changes[place] = Marker("accepted", digest or line.hash, commit)
-        alias: Key = (work.table, "A", line.retry_of, line.hash)
-        if line.retry_of and alias not in cells and work.keeps("aliases of lines"):
-            changes[alias] = line.batch
-        return changes, None
-
-    return ledger.change(f"marker {line.batch} {digest or line.hash}", put, private=work.table)
-
-
-def _months(work: Work, decision: Decision) -> Steps:
-    """Step 5a: months as decided, notes of the old table."""
-
-    def carry(cells: Cells) -> Outcome:
-        changes: Changes = {}
-        if decision.month:
-            changes[work.table, "T"] = decision.month
-        if work.keeps("notes are carried") and work.old_is_readable:
-            changes |= {key: None for key in keys(cells, work.table, "N")}
-            changes |= {(work.table, *key[1:]): cells[key] for key in keys(cells, work.before, "N")}
-        elif work.keeps("notes are carried"):
-            changes |= {(work.table, "N", key[1]): None for key in keys(cells, "notes")}
-        return changes, None
-
-    if (yield _guarded(work, "months and notes", carry)) == _STOP:
-        return None
-    return _files, (work, decision)
-
-
-def _files(work: Work, decision: Decision) -> Steps:
-    """Steps 5c and 5b: published items and markers of adopted files, then refusals and conflicts."""
-    for file in decision.files:
-        place: Key = (work.table, "H1", file.hour, file.number)
-        yield ledger.change(f"publish {file}", lambda _: ({place: 1}, None), private=work.table)  # noqa: B023
-        lines = yield ledger.read("lines", lambda cells: cells.get(("lines", file.hour, file.number), ()))  # noqa: B023
-        for commit, line in lines:  # type: ignore[union-attr]
-            if work.keeps("markers of lines"):
-                yield _marker(work, line, commit)
-    kept = yield ledger.read("quarantine", lambda cells: tuple((*key[1:], cells[key]) for key in keys(cells, "q")))
-    for batch, digest, kind in kept:  # type: ignore[union-attr]
-        if kind == "conflict" and work.keeps("a losing conflict's object is not adopted"):
-            conflict: Key = (work.table, "X", batch, digest)
-            yield ledger.change(f"conflict {batch} {digest}", lambda _: ({conflict: 1}, None), private=work.table)  # noqa: B023
-        elif kind == "refusal":
-            refused: Key = (work.table, "B", batch)
-            yield ledger.change(
-                f"rejected {batch}",
-                lambda cells: ({} if refused in cells else {refused: Marker("rejected", digest)}, None),  # noqa: B023
-                private=work.table,
-            )
-    return _commits, (work, decision)
-
-
-class Known(NamedTuple):
-    """A commit as the new table and adopted files say it: hours that are left, None if it is to be left alone."""
-
-    commit: str
-    rest: tuple[int, ...] | None
-    seen: tuple[Hashable, ...]  # its commit item and its entries that wait and are pending, as read
-
-
-def _commits(work: Work, decision: Decision) -> Steps:
-    """Step 5d."""
-    waiting = yield ledger.read("waiting", lambda cells: _listed(cells, work.table, "W"), work.table)
-    pending = yield ledger.read("pending", lambda cells: _listed(cells, work.table, "P"), work.table)
-    known = yield ledger.read("commits", lambda cells: _known(cells, work, decision, waiting, pending))  # type: ignore[arg-type]
-    for commit, rest, seen in known:  # type: ignore[union-attr]
-        if rest is None:
-            continue
-        lines = yield ledger.read(f"lines of {commit}", lambda cells: ledger.lines_of(cells, commit))  # noqa: B023
-        if lines is None and rest:
-            yield ledger.change("alarm", lambda _: ({("alarm", f"{commit} has no object"): 1}, None))  # noqa: B023
-            return None
-        said = yield from _proven(work, Known(commit, rest, seen), lines or ())  # type: ignore[arg-type]
-        if said == "again":
-            return _commits, (work, decision)
-        if said == _STOP:
-            return None
-    return _batches, (work, decision, frozenset(commit for commit, _, _ in known))  # type: ignore[union-attr]
-
-
-def _proven(work: Work, known: Known, lines: tuple[Line, ...]) -> Steps:
-    """Place a commit with the hours that are left, on its own staging object."""
-    place = _placing(work, known)
-    if work.lands_slowly:
-        said = yield from _slowly(work, known.commit, place)
-    else:
-        said = yield _guarded(work, f"commit {known.commit} {known.rest}", place)
-    if said is not None:
-        return said  # type: ignore[return-value]
-    for line in lines:
-        yield _marker(work, line, known.commit)
-    return None
-
-
-def _slowly(work: Work, commit: str, make: Callable[[Cells], Outcome]) -> Steps:
-    """A transaction that is decided, and of which readers then see one item after another (P2)."""
-    mine: Key = ("landing", commit, work.who)
-
-    def begin(cells: Cells) -> list[Outcome]:
-        if any(key[:2] == mine[:2] for key in cells if key[0] == "landing"):
-            return []
-        if cells[work.table, "F"] != (work.generation, "adopting"):
-            return [({}, _STOP)]
-        changes, said = make(cells)
-        left = frozenset((key, value) for key, value in changes.items() if cells.get(key) != value)
-        return [({mine: left} if left else {}, said)]
-
-    def land(cells: Cells) -> list[Outcome]:
-        left = cells[mine]
-        assert isinstance(left, frozenset)
-        return [({key: value, mine: left - {(key, value)} or None}, len(left) > 1) for key, value in left]
-
-    said = yield Call(f"commit {commit}", begin)
-    is_landing = said != _STOP and (yield ledger.read("landing", lambda cells: mine in cells))
-    while is_landing:
-        is_landing = yield Call(f"land {commit}", land)
-    return said  # type: ignore[return-value]
-
-
-def _proves(cells: Cells, work: Work, commit: str, lines: tuple[Line, ...]) -> bool:
-    """Whether a marker of T names this commit, although the table has no other item of it (Z8)."""
-    markers = [cells.get((work.table, "B", line.batch)) for line in lines]
-    named = any(isinstance(met, Marker) and met.verdict == "accepted" and met.commit == commit for met in markers)
-    return named and (work.table, "C", commit) not in cells and work.keeps("a marker of T alone proves")
-
-
-def _listed(cells: Cells, table: str, name: str) -> tuple[tuple[str, frozenset[int]], ...]:
-    return tuple((str(key[2]), frozenset(cells[key])) for key in keys(cells, table, name))  # type: ignore[arg-type]
-
-
-def _known(
-    cells: Cells,
-    work: Work,
-    decision: Decision,
-    waiting: tuple[tuple[str, frozenset[int]], ...],
-    pending: tuple[tuple[str, frozenset[int]], ...],
-) -> tuple[Known, ...]:
-    left = {**dict(waiting), **dict(pending)}
-    taken: dict[str, set[int]] = {}
-    for file in decision.files:
-        plan = cells["plan", "L", file.number, file.token]
-        assert isinstance(plan, LakePlan)
-        for commit in dict(plan.hours)[file.hour]:
-            taken.setdefault(commit, set()).add(file.hour)
-    if not work.keeps("compacted since T is pending no more"):
-        taken = {commit: hours for commit, hours in taken.items() if commit not in left}
-    at_t = {str(key[2]): str(cells[key]) for key in keys(cells, work.table, "C")}
-    made: list[Known] = []
-    for commit in sorted(left.keys() | taken.keys() | at_t.keys()):
-        seen = (at_t.get(commit), dict(waiting).get(commit), dict(pending).get(commit))
-        if commit in left:
-            hours = left[commit]
-        elif commit not in at_t:
-            hours = frozenset(ledger.hours_of(ledger.lines_of(cells, commit) or ()))
-            if not work.keeps("half in staging"):
-                hours = frozenset()
-        elif at_t[commit] != "committed":
-            made.append(Known(commit, None, seen))
-            continue
-        else:
-            whole = _is_compacted(cells, work, decision, commit)
-            if whole is None:
-                made.append(Known(commit, None, seen))
-                continue
-            hours = frozenset() if whole else frozenset(ledger.hours_of(ledger.lines_of(cells, commit) or ()))
-        made.append(Known(commit, tuple(sorted(hours - taken.get(commit, set()))), seen))
-    return tuple(made)
-
-
-def _is_compacted(cells: Cells, work: Work, decision: Decision, commit: str) -> bool | None:
-    """Whether a commit of T that is not active was compacted at T; None: its run will be cleaned; False: torn (Z8)."""
-    if not work.keeps("torn commits are found"):
-        return None
-    for key in keys(cells, "plan", "L"):
-        plan, number = cells[key], int(str(key[2]))
-        assert isinstance(plan, LakePlan)
-        if number < decision.first:
-            continue
-        if not work.keeps("compacted at T: last of a run of T"):
-            if any(commit in commits for _, commits in plan.hours):
-                return None
-            continue
-        run = cells.get((work.table, "R", "L", number))
-        if commit in plan.last and isinstance(run, Run) and run.token == key[3]:
-            return None if run.state == "done" else True
-    return False
-
-
-def _placing(work: Work, known: Known) -> Callable[[Cells], Outcome]:
-    commit, rest = known.commit, known.rest or ()
-
-    def place(cells: Cells) -> Outcome:
-        waits: object = cells.get((work.table, "W", commit))
-        waits = frozenset(waits) if isinstance(waits, tuple) else None
-        seen = (cells.get((work.table, "C", commit)), waits, cells.get((work.table, "P", commit)))
-        if seen != known.seen and work.keeps("placed as it was read"):
-            return {}, "again"
-        pointers = {key for key in keys(cells, work.table, "H2") if key[3] == commit}
-        if (work.table, "W", commit) in cells and not work.keeps("what waits is placed"):
-            return {(work.table, "P", commit): None, **dict.fromkeys(pointers)}, None
-        changes: Changes = {(work.table, "W", commit): None}
-        changes[work.table, "C", commit] = "committed" if rest else "expires"
-        changes[work.table, "P", commit] = frozenset(rest) or None
-        if not rest or work.keeps("pointers of adopted hours go"):
-            changes |= dict.fromkeys(pointers)
-        changes |= {(work.table, "H2", hour, commit): "" for hour in rest}
-        return changes, None
-
-    return place
-
-
-def _batches(work: Work, decision: Decision, known: frozenset[str]) -> Steps:
-    """Step 5e: judge each batch of the other staging objects."""
-    objects: dict[str, tuple[Line, ...]] = {}
-    for commit in decision.staging:
-        if commit not in known:
-            lines = yield ledger.read(f"lines of {commit}", lambda cells: ledger.lines_of(cells, commit))  # noqa: B023
-            if lines is not None:
-                objects[commit] = lines  # type: ignore[assignment]
-    for commit, lines in list(objects.items()):
-        if (yield ledger.read(f"marker of T of {commit}", lambda cells: _proves(cells, work, commit, lines))):  # noqa: B023
-            said = yield from _proven(work, Known(commit, ledger.hours_of(lines), (None, None, None)), lines)
-            if said == "again":
-                return _commits, (work, decision)
-            if said == _STOP:
-                return None
-            del objects[commit]
-    contents = {(line.batch, line.hash) for lines in objects.values() for line in lines}
-    for commit, lines in objects.items():
-        whole = lines if not work.keeps("each batch is judged") else ()
-        for line in lines:
-            said = yield ledger.read(f"judge {line}", lambda cells: _judged(cells, work, decision, line, contents))  # noqa: B023
-            if said == "copy":
-                if (yield from _copied(work, commit, whole or (line,))) == _STOP:
-                    return None
-            elif said == "hold":
-                kept: Key = ("kept", line.batch, line.hash)
-                yield ledger.put_object(kept, line)
-                if (yield _guarded(work, f"hold {line.batch}", _holding(work, line))) == _STOP:
-                    return None
-    for batch in decision.held:
-        if (yield _guarded(work, f"hold {batch}", _holding(work, Line(batch, HELD, ())))) == _STOP:
-            return None
-    return _lifts, (work, decision)
-
-
-def _judged(
-    cells: Cells, work: Work, decision: Decision, line: Line, contents: set[tuple[str, str]]
-) -> str:
-    met = cells.get((work.table, "B", line.batch))
-    if isinstance(met, Marker) and met.hash == HELD:
-        return "hold"
-    if isinstance(met, Marker) and met.verdict == "accepted":
-        return ""
-    if (work.table, "X", line.batch, line.hash) in cells:
-        return ""
-    if line.batch in decision.held:
-        return "hold"
-    others = {digest for batch, digest in contents if batch == line.batch and digest != line.hash}
-    rivals = {digest for digest in others if (work.table, "X", line.batch, digest) not in cells}
-    if not rivals:
-        return "copy"
-    if not work.keeps("a losing conflict's object is not adopted"):
-        return "copy"
-    return "hold" if work.keeps("an undecided id is held") else ""
-
-
-def _copied(work: Work, commit: str, lines: tuple[Line, ...]) -> Steps:
-    """Copy batches to a new staging object and commit, as a worker does (P16, P43)."""
-    new = f"{commit}~{work.who}{lines[0].batch}"
-    closed = yield ledger.read("month", lambda cells: bool(cells.get((work.table, "T"))))
-    is_closed = bool(closed) and work.keeps("copies book a closed month now")
-    booked = tuple(ledger.rebooked(line, is_closed=is_closed) for line in lines)
-    yield ledger.put_object(("staging", new), booked)
-
-    def put(cells: Cells) -> Outcome:
-        is_copy = work.keeps("a copy is not refused by its own alias")
-        made = ledger.commit_changes(cells, work.table, new, booked, is_copy=is_copy)
-        if made == "month" and not work.keeps("copies book a closed month now"):
-            opened = {key: value for key, value in cells.items() if key != (work.table, "T")}
-            made = ledger.commit_changes(opened, work.table, new, booked)
-        if isinstance(made, str) and len(lines) > 1:
-            made = {(work.table, "C", new): "committed", (work.table, "W", new): ledger.hours_of(booked)}
-        return ({}, made) if isinstance(made, str) else (made, "copied")
-
-    return (yield _guarded(work, f"copy {new}", put))
-
-
-def _holding(work: Work, line: Line) -> Callable[[Cells], Outcome]:
-    place: Key = (work.table, "B", line.batch)
-
-    def hold(cells: Cells) -> Outcome:
-        met = cells.get(place)
-        if isinstance(met, Marker) and met.verdict == "accepted":
-            return {}, None
-        return {place: Marker("accepted", HELD)}, None
-
-    return hold
-
-
-def _lifts(work: Work, decision: Decision) -> Steps:
-    """Step 5f."""
-    for chain, number in decision.lifts:
-        done = Run("done", "", is_cleaned=True)
-        lifted: Changes = {(work.table, "R", chain, number): done}
-        if (yield _guarded(work, f"lift {chain} to {number}", lambda _: (dict(lifted), None))) == _STOP:  # noqa: B023
-            return None
-    if work.keeps("usage is counted when all has landed") and (yield Call("count", lambda cells: _counting(cells, work))) == _STOP:
-        return None
-    hours = yield ledger.read("hours", lambda cells: _hours(cells, work, decision))
-    return _usage, (work, decision, hours)
-
-
-def _counting(cells: Cells, work: Work) -> list[Outcome]:
-    """From now on nothing is adopted, and every transaction that checked `adopting` has landed."""
-    if cells[work.table, "F"] != (work.generation, "adopting"):
-        return [({}, None if cells[work.table, "F"] == (work.generation, "counting") else _STOP)]
-    if any(key[0] == "landing" for key in cells):
-        return []
-    return [({(work.table, "F"): (work.generation, "counting")}, None)]
-
-
-def _hours(cells: Cells, work: Work, decision: Decision) -> tuple[int, ...]:
-    """Hours whose usage the lost time can have changed."""
-    hours = {file.hour for file in decision.files}
-    hours |= {hour for name in "WP" for key in keys(cells, work.table, name) for hour in cells[key]}  # type: ignore[union-attr]
-    if work.keeps("usage of staging objects is corrected"):
-        for commit in decision.staging:
-            hours |= set(ledger.hours_of(ledger.lines_of(cells, commit) or ()))
-    return tuple(sorted(hours | set(decision.touched)))
-
-
-def _usage(work: Work, decision: Decision, hours: tuple[int, ...]) -> Steps:
-    """Step 7: correct usage (P38), with the number of the lift."""
-    number = dict(decision.lifts)["U"]
-    for hour in hours:
-        said: Hashable = "again"
-        while said == "again":
-            rows = yield ledger.read(f"rows of {hour}", lambda cells: ledger.rows_of(cells, work.table, hour), work.table)  # noqa: B023
-            met = yield ledger.read(f"usage {hour}", lambda cells: cells.get(("usage", hour), Usage()))  # noqa: B023
-            said = yield ledger.change(f"correct {hour}", _correcting(work, hour, rows, met, number, hour in decision.touched))  # type: ignore[arg-type]
-            if said == _STOP:
-                return None
-    return _open, (work,)
-
-
-def _correcting(
-    work: Work, hour: int, rows: tuple[tuple[str, str], ...], seen: Usage, number: int, is_touched: bool
-) -> Callable[[Cells], Outcome]:
-    difference = ledger.worth(rows) - seen.total
-
-    def correct(cells: Cells) -> Outcome:
-        met = cells.get(("usage", hour), Usage())
-        assert isinstance(met, Usage)
-        sets = is_touched and work.keeps("numbers of items that the newest plan names")
-        if not difference and not (sets and met.number < number):
-            return {}, "right"
-        if met.number > number:
-            return {}, _STOP
-        if met.revision != seen.revision:
-            return {}, "again"
-        new = number if work.keeps("corrected items get the lift") else met.number
-        return {("usage", hour): Usage(met.total + difference, met.revision + 1, new)}, "corrected"
-
-    return correct
-
-
-def _open(work: Work) -> Steps:
-    """Step 8."""
-
-    def open_(cells: Cells) -> Outcome:
-        if cells[work.table, "F"] not in {(work.generation, "adopting"), (work.generation, "counting")}:
-            return {}, _STOP
-        return {(work.table, "F"): (work.generation, "open")}, None
-
-    yield Call("open", lambda cells: [open_(cells)])
-    return None
+        for key in keys(cells, "lake"):
+            if (table, "H1", *key[1:]) not in cells and int(str(key[2])) >= dict(decision.lifts)["L"]:
+                raise BrokenError(f"{key} is not named, and not below the lift")
+        for key in keys(cells, "staging"):
+            raise BrokenError(f"{key} is left for ever")
+        manifest = cells.get(("manifest",))
+        if isinstance(manifest, tuple) and manifest[1] != ledger.rows_of(cells, table, 1):
+            raise BrokenError(f"the month is closed with {manifest[1]}")
+
+
+# -------------------------------------------------------------------------------------------------------------------
+
+_PLACED = (works("a", A1), old("up", ledger.roll_up))
+
+SCENARIOS: dict[str, Scenario] = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario(
+            name="two workers, competing contents",
+            actors=(works("x", A1), works("y", B1), moment()),
+            messages=(A1, B1),
+        ),
+        Scenario(
+            name="two workers, orphan pass",
+            is_quick=False,
+            actors=(works("x", A1), works("y", B1), old("orphans", ledger.orphans), moment()),
+            messages=(A1, B1),
+        ),
+        Scenario(
+            name="commits of two batches",
+            actors=(works("x", A3, A2), works("y", B3, A1), moment()),
+            messages=(A3, A2, B3, A1),
+        ),
+        Scenario(
+            name="roll-up",
+            actors=(works("x", A1), old("up", ledger.roll_up), moment(), new("up2", ledger.roll_up)),
+            before=(works("a", A2),),
+            messages=(A1, A2),
+        ),
+        Scenario(
+            name="compaction",
+            is_quick=False,
+            actors=(
+                old("lake", ledger.compact, (1,)),
+                old("lake2", ledger.compact, (1, 2)),
+                moment(),
+                new("lake3", ledger.compact, (1, 2)),
+            ),
+            before=_PLACED,
+            messages=(A1,),
+        ),
+        Scenario(
+            name="compaction and cleaner",
+            actors=(old("lake", ledger.compact, (2,)), old("clean", ledger.clean), moment()),
+            before=(*_PLACED, old("lake0", ledger.compact, (1,)), old("clean0", ledger.clean)),
+            messages=(A1,),
+        ),
+        Scenario(
+            name="waiting, placed and compacted",
+            actors=(old("up", ledger.roll_up), old("lake", ledger.compact, (1,)), moment()),
+            before=(works("a", A1),),
+            messages=(A1,),
+        ),
+        Scenario(
+            name="close",
+            is_quick=False,
+            actors=(old("lake", ledger.compact, (1, 2)), old("close", ledger.close), works("x", A3), moment()),
+            before=_PLACED,
+            messages=(A1, A3),
+            closes=True,
+        ),
+        Scenario(
+            name="torn",
+            actors=(works("x", A1, A2, is_torn=True), old("up", ledger.roll_up), old("lake", ledger.compact, (1,))),
+            messages=(A1, A2),
+        ),
+        Scenario(
+            name="torn retry, alone",
+            actors=(works("x", RETRY, A2, is_torn=True),),
+            before=(works("a", A1), works("b", B1)),
+            messages=(A1, B1, RETRY, A2),
+        ),
+        Scenario(
+            name="torn retry",
+            is_quick=False,
+            actors=(works("x", RETRY, A2, is_torn=True), old("up", ledger.roll_up), old("lake", ledger.compact, (1,))),
+            before=(works("a", A1), works("b", B1)),
+            messages=(A1, B1, RETRY, A2),
+        ),
+        Scenario(
+            name="from nothing",
+            actors=(works("x", B1), old("lake", ledger.compact, (1,)), moment(is_empty=True)),
+            before=_PLACED,
+            messages=(A1, B1),
+            old_is_readable=False,
+        ),
+        Scenario(
+            name="retries",
+            actors=(works("x", RETRY), works("y", RETRY5), moment()),
+            before=(works("a", A1), works("b", B1)),
+            messages=(A1, B1, RETRY, RETRY5),
+        ),
+        Scenario(
+            name="retry of a batch that is not rolled up",
+            actors=(works("y", B1), works("x", RETRY), moment(), works_new("z", B1)),
+            before=(works("a", A1),),
+            messages=(A1, B1, RETRY),
+        ),
+        Scenario(
+            name="a retry compacted",
+            actors=(old("lake", ledger.compact, (1, 2)), old("clean", ledger.clean), works_new("z", RETRY5)),
+            before=(works("a", A1), works("b", B1), moment(), works("x", RETRY), old("up", ledger.roll_up)),
+            messages=(A1, B1, RETRY, RETRY5),
+        ),
+        Scenario(
+            name="rejected, then accepted",
+            is_quick=False,
+            actors=(works("x", A3), old("up", ledger.roll_up), old("lake", ledger.compact, (1,)), moment()),
+            before=(old("r", ledger.refuse, R3),),
+            messages=(A3,),
+        ),
+        Scenario(
+            name="a token is revoked",
+            actors=(old("revoke", ledger.revoke), moment(), new("allow", ledger.allow)),
+            cells=((("1", "N", "token"), 1),),
+            restorers=("2", "2"),
+            messages=(),
+        ),
+        Scenario(
+            name="a close, the old table is gone",
+            actors=(old("close", ledger.close), works("x", A3), moment()),
+            before=(*_PLACED, old("lake", ledger.compact, (1, 2))),
+            messages=(A1, A3),
+            old_is_readable=False,
+            closes=True,
+        ),
+        Scenario(
+            name="the roll-up cleans its plans",
+            actors=(works("x", A2), old("up", ledger.roll_up), old("plans", ledger.clean_plans), moment()),
+            before=_PLACED,
+            messages=(A1, A2),
+        ),
+        Scenario(
+            name="from nothing, plans are cleaned",
+            actors=(old("up", ledger.roll_up), old("plans", ledger.clean_plans), moment(is_empty=True)),
+            before=(works("a", A1), old("up0", ledger.roll_up), works("b", A2)),
+            messages=(A1, A2),
+            old_is_readable=False,
+        ),
+        Scenario(
+            name="usage of a held batch",
+            actors=(old("up", ledger.roll_up),),
+            before=(
+                moment(),
+                works("x", A3),
+                old("up0", ledger.roll_up),
+                works("b", A2),
+                old("y", ledger.stage, (B3,)),
+            ),
+            messages=(A3, B3, A2),
+        ),
+        Scenario(
+            name="two restorers, compaction",
+            is_quick=False,
+            actors=(old("lake", ledger.compact, (1,)), moment()),
+            before=_PLACED,
+            messages=(A1,),
+            restorers=("2", "2"),
+        ),
+        Scenario(
+            name="two restorers, two workers",
+            is_quick=False,
+            actors=(works("x", A1), works("y", B1), moment()),
+            messages=(A1, B1),
+            restorers=("2", "2"),
+        ),
+        Scenario(
+            name="two restorers, two batches in a commit",
+            is_quick=False,
+            actors=(works("x", A3, A2), moment(), new("orphans", ledger.orphans)),
+            before=(old("y", ledger.stage, (B3, A1)), works("z", A1)),
+            messages=(A3, A2, B3, A1),
+            restorers=("2", "2"),
+        ),
+        Scenario(
+            name="two restorers, close",
+            is_quick=False,
+            actors=(old("close", ledger.close), moment(), new("close2", ledger.close)),
+            before=(*_PLACED, works("x", A3), old("up2", ledger.roll_up), old("lake", ledger.compact, (1,))),
+            messages=(A1, A3),
+            restorers=("2", "2"),
+            closes=True,
+        ),
+        Scenario(
+            name="two restorers, torn",
+            actors=(works("x", A1, A2, is_torn=True),),
+            messages=(A1, A2),
+            restorers=("2", "2"),
+        ),
+        Scenario(
+            name="two restorers, competing contents",
+            is_quick=False,
+            actors=(works("y", B1), moment(), new("orphans", ledger.orphans)),
+            before=(works("x", A1),),
+            messages=(A1, B1),
+            restorers=("2", "2"),
+        ),
+        Scenario(
+            name="two compactors of one number",
+            is_quick=False,
+            actors=(old("up", ledger.roll_up), old("lake", ledger.compact, (1,)), old("lake2", ledger.compact, (1,))),
+            before=(*_PLACED, moment(), works("b", A3)),
+            messages=(A1, A3),
+        ),
+        Scenario(
+            name="two restorers, roll-up",
+            is_quick=False,
+            actors=(old("up", ledger.roll_up), new("up2", ledger.roll_up)),
+            before=(works("a", A2), moment(), works("x", A3)),
+            messages=(A2, A3),
+            restorers=("2", "2"),
+        ),
+        Scenario(
+            name="two restorers, orphan passes",
+            is_quick=False,
+            actors=(old("orphans", ledger.orphans), new("orphans2", ledger.orphans)),
+            before=(moment(), works("x", A3), old("y", ledger.stage, (B3, A2))),
+            messages=(A3, B3, A2),
+            restorers=("2", "2"),
+        ),
+        Scenario(
+            name="two restorers, slow reads",
+            is_quick=False,
+            actors=(old("lake", ledger.compact, (2,)), moment()),
+            before=(*_PLACED, old("lake0", ledger.compact, (1,)), old("clean0", ledger.clean)),
+            messages=(A1,),
+            restorers=("2", "2"),
+            lands_slowly=True,
+        ),
+        Scenario(
+            name="second restore, compaction",
+            is_quick=False,
+            actors=(
+                old("lake", ledger.compact, (1,)),
+                moment("3", before="2"),
+                moment(),
+                new("lake2", ledger.compact, (1, 2)),
+                new("orphans", ledger.orphans),
+            ),
+            before=_PLACED,
+            messages=(A1,),
+            restorers=("2", "3"),
+        ),
+        Scenario(
+            name="second restore, competing contents",
+            is_quick=False,
+            actors=(works("x", A3), works("y", B3), moment("3", before="2"), moment(), new("orphans", ledger.orphans)),
+            messages=(A3, B3),
+            restorers=("2", "3"),
+        ),
+        Scenario(
+            name="a restore of the restored, compaction",
+            is_quick=False,
+            actors=(
+                old("lake", ledger.compact, (1,)),
+                moment(),
+                moment("3", "2"),
+                new("lake2", ledger.compact, (1, 2)),
+                new("clean2", ledger.clean),
+            ),
+            before=_PLACED,
+            messages=(A1,),
+            restorers=("2", "3"),
+        ),
+        Scenario(
+            name="a restore of the restored, competing contents",
+            is_quick=False,
+            actors=(works("x", A3), works("y", B3), moment(), moment("3", "2"), new("orphans", ledger.orphans)),
+            messages=(A3, B3),
+            restorers=("2", "3"),
+        ),
+        Scenario(
+            name="a second restore, orphan pass",
+            actors=(works("x", A3), moment("3", before="2"), moment(), new("orphans", ledger.orphans)),
+            messages=(A3,),
+            restorers=("2", "3"),
+        ),
+        Scenario(
+            name="from nothing, compacted and cleaned",
+            actors=(old("clean", ledger.clean), works("x", B1), moment(is_empty=True)),
+            before=(*_PLACED, old("lake", ledger.compact, (1, 2))),
+            messages=(A1, B1),
+            old_is_readable=False,
+        ),
+    )
+}
+
+
+def larger(seed: int) -> Scenario:
+    """A larger world, chosen at random, to be walked through at random."""
+    rng = random.Random(seed)
+    lines = (A1, B1, A2, A3, B3, RETRY, RETRY5)
+    sets = [(A1,), (A1, A2), (B1,), (B1, A3), (A3,), (B3, A2), (A2,), (RETRY,), (RETRY5, A3), (B3,)]
+    actors: list[Actor] = []
+    for number in range(rng.randint(2, 4)):
+        actors.append(works(f"w{number}", *rng.choice(sets), is_torn=rng.random() < 0.2))
+    actors += [old(f"up{number}", ledger.roll_up) for number in range(rng.randint(1, 3))]
+    actors += [
+        old(f"lake{number}", ledger.compact, rng.choice(((1,), (2,), (1, 2), (1, 2, 3))))
+        for number in range(rng.randint(0, 3))
+    ]
+    jobs: list[tuple[str, Stage, tuple[Hashable, ...]]] = [
+        ("clean", ledger.clean, ()),
+        ("orphans", ledger.orphans, ()),
+        ("plans", ledger.clean_plans, ()),
+        ("close", ledger.close, ()),
+        ("revoke", ledger.revoke, ()),
+        ("refuse", ledger.refuse, (R3,)),
+    ]
+    actors += [old(name, stage, *args) for name, stage, args in jobs if rng.random() < 0.5]
+    third = rng.choice(("", "", "1", "2"))
+    if third == "1":
+        actors.append(moment("3", before="2"))
+    actors.append(moment("2", is_empty=third != "1" and rng.random() < 0.15))
+    if third == "2":
+        actors.append(moment("3", "2"))
+    actors += [new(f"{name}'", stage, *args) for name, stage, args in jobs[:5] if rng.random() < 0.4]
+    actors += [new("up'", ledger.roll_up), new("lake'", ledger.compact, (1, 2, 3))]
+    actors += [works_new("w'", *rng.choice(sets))]
+    before = [works("a", *rng.choice(sets)), works("b", *rng.choice(sets))][: rng.randint(0, 2)]
+    if before and rng.random() < 0.6:
+        before.append(old("up", ledger.roll_up))
+    if rng.random() < 0.4:
+        before += [old("lake", ledger.compact, rng.choice(((1,), (2,), (1, 2))))]
+    if rng.random() < 0.5:
+        before += [old("clean", ledger.clean)]
+    return Scenario(
+        name=f"larger {seed}",
+        actors=tuple(actors),
+        before=tuple(before),
+        messages=lines,
+        restorers=(*("2",) * rng.randint(1, 2), *(("3",) * rng.randint(1, 2) if third else ())),
+        clock=rng.choice((0, 100)),
+        old_is_readable=rng.random() < 0.7,
+        closes=True,
+        lands_slowly=rng.random() < 0.3,
+        cells=((("1", "N", "token"), 1),),
+    )
+
+
+# Each rule with a scenario that is violated without it.
+TRAPS = (
+    ("lift above the plans in S3", "roll-up"),
+    ("the roll-up's newest plan stays", "from nothing, plans are cleaned"),
+    ("decided once", "two restorers, compaction"),
+    ("a file names its plan", "two compactors of one number"),
+    ("changes check the state", "a token is revoked"),
+    ("fence before the decision", "two workers, competing contents"),
+    ("the old table is denied", "two workers, competing contents"),
+    ("each batch is judged", "commits of two batches"),
+    ("a losing conflict's object is not adopted", "two workers, competing contents"),
+    ("an undecided id is held", "two workers, competing contents"),
+    ("contents are kept before the id is held", "two restorers, two workers"),
+    ("a commit that is known now is placed", "two restorers, torn"),
+    ("held ids stay held", "second restore, competing contents"),
+    ("usage of staging objects is corrected", "usage of a held batch"),
+    ("what waits is placed", "waiting, placed and compacted"),
+    ("corrected items get the lift", "waiting, placed and compacted"),
+    ("numbers of items that the newest plan names", "roll-up"),
+    ("accepted replaces rejected", "rejected, then accepted"),
+    ("compacted since T is pending no more", "compaction and cleaner"),
+    ("pointers of adopted hours go", "waiting, placed and compacted"),
+    ("half in staging", "from nothing"),
+    ("markers of lines", "from nothing, compacted and cleaned"),
+    ("aliases of lines", "a retry compacted"),
+    ("torn commits are found", "torn"),
+    ("compacted at T: last of a run of T", "torn"),
+    ("a marker of T alone proves", "torn"),
+    ("a copy is not refused by its own alias", "torn retry, alone"),
+    ("notes are carried", "a token is revoked"),
+    ("copies book a closed month now", "a close, the old table is gone"),
+    ("a month that is due is closing if the old table is gone", "a close, the old table is gone"),
+    ("nobody works before the opening", "a second restore, orphan pass"),
+    ("placed as it was read", "two restorers, slow reads"),
+    ("usage is counted when all has landed", "two restorers, slow reads"),
+    ("a file that an earlier decision lacks is late", "second restore, compaction"),
+    ("a second restore goes no further than the first", "a second restore, orphan pass"),
+)
+
+
+def search(name: str, *off: str) -> Found:
+    """Search a scenario completely, without the rules that are `off`."""
+    return SCENARIOS[name].search(frozenset(off)).breadth_first()
+
+
+def walk(seeds: range) -> Found:
+    """Walk through larger worlds, one for each seed, until a guarantee does not hold."""
+    found = Found(is_complete=False)
+    for seed in seeds:
+        one = larger(seed).search().walks(range(1))
+        found.states, found.ends = found.states + one.states, found.ends + one.ends
+        if one.error:
+            found.error, found.trace = one.error, [f"world {seed}", *one.trace]
+            return found
+    return found
+
+
+def _tell(name: str, found: Found, begun_s: float) -> bool:
+    how = "complete" if found.is_complete else "not complete"
+    said = found.error or f"{how}, holds at {found.ends:,} ends"
+    sys.stdout.write(f"{found.states:>10,} states  {time.monotonic() - begun_s:>5.1f} s  {name}: {said}\n")
+    sys.stdout.flush()
+    return not found.error
+
+
+def main() -> int:
+    """Search everything; the result is 1 if a guarantee does not hold, or a rule is not missed."""
+    is_right = True
+    for name in SCENARIOS:
+        begun_s = time.monotonic()
+        found = search(name)
+        is_right &= _tell(name, found, begun_s) and found.is_complete and bool(found.ends)
+        sys.stdout.writelines(f"    {line}\n" for line in found.trace)
+    begun_s = time.monotonic()
+    found = walk(range(WALKS))
+    is_right &= _tell(f"{WALKS:,} walks", found, begun_s)
+    sys.stdout.writelines(f"    {line}\n" for line in found.trace)
+    for rule, name in TRAPS:
+        begun_s = time.monotonic()
+        is_right &= not _tell(f"{name}, without '{rule}'", search(name, rule), begun_s)
+    return 0 if is_right else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

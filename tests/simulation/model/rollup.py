@@ -175,7 +175,7 @@ def compact(shard: int, rng: random.Random, token: str) -> world.Steps[None]:
         yield from rules.announce(chain, run[0] + 1 if run else 1, plan, token)
         run = yield from rules.newest(chain)
     if run is not None and run[1]["state"] == "planned":
-        yield from finish_compaction(shard, run[0], run[1])
+        yield from _finish_compaction(shard, run[0], run[1])
 
 
 def _plan(shard: int, rng: random.Random) -> world.Steps[rules.LakePlan]:
@@ -200,7 +200,7 @@ def _left(item: world.Item | None) -> frozenset[int]:
     return left
 
 
-def finish_compaction(shard: int, number: int, run: world.Item) -> world.Steps[None]:
+def _finish_compaction(shard: int, number: int, run: world.Item) -> world.Steps[None]:
     """Mark, put and publish each hour of a run, then remove the run's pairs from the pending list."""
     plan = yield from world.get_object(rules.text(run, "plan"))
     assert isinstance(plan, rules.LakePlan)
@@ -259,10 +259,10 @@ def _shrink(shard: int, plan: rules.LakePlan) -> world.Steps[None]:
 def clean(shard: int) -> world.Steps[None]:
     """Clean a shard's lake runs and roll-up plans (P30, P31)."""
     for sk, run in (yield from world.query("ledger", f"RL{shard}")):
-        if run["state"] == "done" and run["plan"] and "cleaned" not in run:
+        if run["state"] == "done" and "cleaned" not in run:
             yield from _clean_run(shard, sk, run)
     for _, run in (yield from world.query("ledger", f"RU{shard}"))[:-1]:
-        if run["state"] == "done" and run["plan"]:
+        if run["state"] == "done":
             yield from world.delete_object(rules.text(run, "plan"))
 
 

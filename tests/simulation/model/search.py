@@ -11,18 +11,21 @@ import random
 from collections import deque
 from collections.abc import Callable, Generator, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from tests.simulation.model.world import BrokenError
 
 _SELDOM = 0.9
+Value = Any  # hashable: of an item, an object or an answer
 Key = tuple[Hashable, ...]
-Cells = Mapping[Key, Hashable]
-Changes = dict[Key, Hashable]  # None: the key is deleted
-Outcome = tuple[Changes, Hashable]
-Stage = Callable[..., "Generator[Call, Hashable, Next | None]"]
-Next = tuple[Stage, tuple[Hashable, ...]]
-Steps = Generator["Call", Hashable, Next | None]
-Local = tuple[Stage, tuple[Hashable, ...], tuple[Hashable, ...]]
+Cells = Mapping[Key, Value]
+Changes = dict[Key, Value]  # None: the key is deleted
+Outcome = tuple[Changes, Value]
+Next = tuple["Stage", tuple[Value, ...]]
+Steps = Generator["Call", Value, Value]  # calls, and at the end the next stage, or None
+Stage = Callable[..., Steps]
+Local = tuple[Stage, tuple[Value, ...], tuple[Value, ...]]
+At = tuple[int, tuple[int, ...]]  # mark and local states
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ class Actor:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    cells: dict[Key, Hashable]
+    cells: dict[Key, Value]
     mark: int  # changes with each cell, so that equal cells have equal marks
     at: tuple[int, ...]  # of each actor: number of its local state, 0 if it is over, negative if only its call is left
 
@@ -70,11 +73,11 @@ class Found:
     trace: list[str] = field(default_factory=list)
 
 
-def _cell(key: Key, value: Hashable) -> int:
+def _cell(key: Key, value: Value) -> int:
     return hash((key, value))
 
 
-def marked(cells: dict[Key, Hashable]) -> int:
+def marked(cells: dict[Key, Value]) -> int:
     mark = 0
     for key, value in cells.items():
         mark ^= _cell(key, value)
@@ -91,13 +94,13 @@ class Search:
     """
 
     actors: tuple[Actor, ...]
-    cells: dict[Key, Hashable]
+    cells: dict[Key, Value]
     is_end: Callable[[State, Search], bool]
-    check: Callable[[dict[Key, Hashable]], None]
+    check: Callable[[dict[Key, Value]], None]
     _numbers: dict[Local, int] = field(default_factory=dict)
     _locals: list[Local] = field(default_factory=lambda: [(_nothing, (), ())])
     _calls: list[Call | None] = field(default_factory=lambda: [None])
-    _next: dict[tuple[int, Hashable], int] = field(default_factory=dict)
+    _next: dict[tuple[int, Value], int] = field(default_factory=dict)
     _checked: set[int] = field(default_factory=set)
 
     def first(self) -> State:
@@ -105,7 +108,7 @@ class Search:
 
     # Local states ----------------------------------------------------------------------------------------------------
 
-    def _enter(self, stage: Stage, args: tuple[Hashable, ...]) -> int:
+    def _enter(self, stage: Stage, args: tuple[Value, ...]) -> int:
         return self._number((stage, args, ()))
 
     def _number(self, local: Local) -> int:
@@ -127,7 +130,7 @@ class Search:
         self._numbers[local] = len(self._locals) - 1
         return len(self._locals) - 1
 
-    def advance(self, number: int, answer: Hashable) -> int:
+    def advance(self, number: int, answer: Value) -> int:
         known = self._next.get((number, answer))
         if known is None:
             stage, args, answers = self._locals[number]
@@ -157,7 +160,7 @@ class Search:
             if (
                 self.call(state.at[index]).private == table
                 and [self.actors[other].table for other in restorers].count(table) == 1
-                and state.cells.get((table, "F"), ("", ""))[1:] == ("adopting",)  # type: ignore[index]
+                and state.cells.get((table, "F"), ("", ""))[1:] == ("adopting",)
                 and not state.cells.get(("early",))
             ):
                 return index
@@ -206,7 +209,7 @@ class Search:
         """Visit every state that can be reached."""
         found = Found()
         first = self.first()
-        came: dict[tuple[int, tuple[int, ...]], tuple[object, str]] = {(first.mark, first.at): (None, "")}
+        came: dict[At, tuple[At | None, str]] = {(first.mark, first.at): (None, "")}
         queue = deque([first])
         while queue:
             state = queue.popleft()
@@ -236,7 +239,9 @@ class Search:
             try:
                 while True:
                     found.ends += self._check(state)
-                    ready = [i for i, number in enumerate(state.at) if number and self.call(number).outcomes(state.cells)]
+                    ready = [
+                        i for i, number in enumerate(state.at) if number and self.call(number).outcomes(state.cells)
+                    ]
                     if not ready:
                         break
                     alone = self._alone(state)
@@ -251,13 +256,11 @@ class Search:
         return found
 
 
-def _trace(
-    came: dict[tuple[int, tuple[int, ...]], tuple[object, str]], key: tuple[int, tuple[int, ...]]
-) -> list[str]:
+def _trace(came: dict[At, tuple[At | None, str]], key: At) -> list[str]:
     names: list[str] = []
-    at: object = key
+    at: At | None = key
     while at is not None:
-        at, name = came[at]  # type: ignore[index]
+        at, name = came[at]
         names.append(name)
     return [name for name in reversed(names) if name]
 
@@ -267,7 +270,7 @@ def _nothing() -> Steps:
     yield
 
 
-def play(cells: dict[Key, Hashable], first: Next, choose: Callable[[int], int] = lambda _: 0) -> dict[Key, Hashable]:
+def play(cells: dict[Key, Value], first: Next, choose: Callable[[int], int] = lambda _: 0) -> dict[Key, Value]:
     """Run one process alone to its end, or until it waits."""
     cells = dict(cells)
     following: Next | None = first

@@ -131,25 +131,6 @@ class World:
     def names_at_work(self) -> list[str]:
         return [actor.name for actor in self._actors]
 
-    @property
-    def is_whole(self) -> bool:
-        return not self._landings
-
-    def end_all(self) -> None:
-        """End every process, and drop every delayed call. What is decided, lands."""
-        self._actors.clear()
-        self._late.clear()
-        self.land_all()
-
-    def land_all(self) -> None:
-        """Apply everything that is in progress: committed transactions and delayed calls."""
-        while self._landings or self._late:
-            self._land(self.rng.randrange(len(self._landings))) if self._landings else self._come_late()
-
-    def ledger(self) -> dict[Place, Item]:
-        """A copy of the ledger, as in a backup."""
-        return copy.deepcopy({place: item for place, item in self.items.items() if place[0] == "ledger"})
-
     def step(self) -> None:
         self.steps += 1
         ready = [actor for actor in self._actors if not actor.waits]
