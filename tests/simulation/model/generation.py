@@ -169,7 +169,7 @@ def when_open(table: str, stage: Stage, args: tuple[Hashable, ...]) -> Steps:
 def commit_changes(
     cells: Cells, table: str, commit: str, lines: tuple[Line, ...], *, is_copy: bool = False
 ) -> Changes | str:
-    """What T-COMMIT changes (P16), or why it is refused; a copy is not refused by an alias that names its batch."""
+    """Changes of T-COMMIT (P16), or the reason of its refusal. An alias of a copy may name the copy's own batch."""
     if (table, "C", commit) in cells:
         return "exists"
     hours = hours_of(lines)

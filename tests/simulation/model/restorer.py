@@ -15,7 +15,7 @@ _STOP = "stop"
 
 
 class Work(NamedTuple):
-    """One restorer: who, the new table (named by its generation), the one before it, and rules that are left out."""
+    """One restorer, the new table (named by its generation), the table before, and the rules left out."""
 
     who: str
     table: str
@@ -274,7 +274,9 @@ def _slowly(work: Work, commit: str, make: Callable[[Cells], Outcome]) -> Steps:
     def land(cells: Cells) -> list[Outcome]:
         left = cells[mine]
         assert isinstance(left, frozenset)
-        return [({key: value, mine: left - {(key, value)} or None}, len(left) > 1) for key, value in sorted(left, key=repr)]
+        return [
+            ({key: value, mine: left - {(key, value)} or None}, len(left) > 1) for key, value in sorted(left, key=repr)
+        ]
 
     said = yield Call(f"commit {commit}", begin)
     is_landing = said != _STOP and (yield ledger.read("landing", lambda cells: mine in cells))

@@ -145,7 +145,7 @@ class Search:
     # Steps -----------------------------------------------------------------------------------------------------------
 
     def after(self, state: State) -> Iterator[tuple[str, State]]:
-        """All states that one call leads to; only those of a call that no other process can notice, if there is one."""
+        """All states after one call. A call that no other process can notice goes first, alone."""
         alone = self._alone(state)
         for index in range(len(state.at)) if alone is None else (alone,):
             if state.at[index]:
