@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from metering.audit.census_state import HourStep
     from metering.audit.rebuild import MarkerRebuild, UsageRebuild
     from metering.restore.adoption import Adopted, Adoption
+    from metering.restore.carried import Carried
     from metering.restore.copies import BatchCopies, Copied
     from metering.restore.decision import Decider, Decision
 
@@ -28,6 +29,7 @@ class Restored:
         usage: Corrections of usage.
     """
 
+    carried: Carried
     adopted: Adopted
     copied: Copied
     rebuilt: MarkerRebuild | None
@@ -39,6 +41,7 @@ class Restoration:
     """Makes a restored ledger complete, and opens it.
 
     Attributes:
+        carry: Carries items that S3's rows do not give.
         copies: Made with the months that the decision says are closed.
         markers: Rebuilds lost markers from rows (P40).
         usage: Corrects the usage of some hours, with accounts beside those of the rows; None for all usage (P38).
@@ -46,6 +49,7 @@ class Restoration:
     """
 
     decider: Decider
+    carry: Callable[[], Carried]
     adoption: Adoption
     copies: Callable[[Decision], BatchCopies]
     markers: Callable[[], MarkerRebuild]
@@ -87,6 +91,7 @@ class Restoration:
 
     def _prepare(self, tell: Callable[[str, int, int], None], tell_hour: Callable[[HourStep], None]) -> Restored:
         decision = self.decider.decide()
+        carried = self.carry()
         adopted = self.adoption.run(decision, tell)
         copied = self.copies(decision).run(adopted.left, tell)
         rebuilt = self.markers() if adopted.without_lines else None
@@ -99,4 +104,4 @@ class Restoration:
             )
         if usage.unreadable:
             raise LedgerCorruptError(usage.unreadable[0])
-        return Restored(adopted=adopted, copied=copied, rebuilt=rebuilt, usage=usage)
+        return Restored(carried=carried, adopted=adopted, copied=copied, rebuilt=rebuilt, usage=usage)

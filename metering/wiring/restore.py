@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from metering.billing.invoices.issuing import issued_documents
 from metering.lake.parquet.codec import ParquetAdoptableRows
 from metering.lake.parquet.reader import ParquetStagedUsage
 from metering.restore.adoption import Adoption
+from metering.restore.carried import Carried, Carrier
 from metering.restore.copies import BatchCopies
 from metering.restore.core import Restoration
 from metering.restore.decision import Decider
@@ -17,11 +19,18 @@ if TYPE_CHECKING:
 
     from metering.audit.census_state import HourStep
     from metering.audit.rebuild import UsageRebuild
+    from metering.stores.writes import ItemStore
     from metering.wiring.jobs import LakeJobs
 
 
 def restoration(
-    jobs: LakeJobs, *, generation: int, since_ms: int, whole: bool = False, threads: int = CALLS_AT_ONCE
+    jobs: LakeJobs,
+    *,
+    generation: int,
+    since_ms: int,
+    old: ItemStore | None,
+    whole: bool = False,
+    threads: int = CALLS_AT_ONCE,
 ) -> Restoration:
     """Build what makes a restored ledger complete.
 
@@ -29,6 +38,7 @@ def restoration(
         jobs: Jobs over the new ledger and its usage table.
         generation: Generation of the new ledger.
         since_ms: The restored moment, epoch milliseconds; 0 for a ledger made from nothing.
+        old: Store of the old ledger; None if it cannot be read.
         whole: Whether the usage table is a new one.
         threads: Maximum number of concurrent calls.
     """
@@ -50,6 +60,12 @@ def restoration(
         threads=threads,
     )
 
+    def carry() -> Carried:
+        carrier = Carrier(items=jobs.items, generation=generation, clock=jobs.clock, retrier=retrier, threads=threads)
+        if old is not None:
+            return carrier.from_table(old)
+        return carrier.from_lines(jobs.objects, issued_documents(jobs.objects, jobs.clock.now_ms() // 1000))
+
     def usage(hours: Mapping[int, set[str]] | None, tell: Callable[[HourStep], None]) -> UsageRebuild:
         return jobs.rebuilder.usage(tell=tell) if hours is None else jobs.rebuilder.hours(hours, tell=tell)
 
@@ -64,6 +80,7 @@ def restoration(
             generation=generation,
             threads=threads,
         ),
+        carry=carry,
         adoption=adoption,
         copies=lambda decision: BatchCopies(
             adoption=adoption, rows=rows, entropy=jobs.entropy, closed=frozenset(decision.months)

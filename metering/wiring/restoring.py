@@ -19,7 +19,7 @@ from metering.restore.steps import InUse, Restorer, Restores
 from metering.stores.clock import Retrier, scans_at_once
 from metering.version import package_version
 from metering.wiring.jobs import LakeJobs
-from metering.wiring.region import open_ledger
+from metering.wiring.region import unwritten_ledger
 from metering.wiring.restore import restoration
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class RegionRestore:
             usage_generation=claim.usage_generation,
         )
         jobs = LakeJobs(
-            items=open_ledger(region.clients, names, _unchecked),
+            items=unwritten_ledger(region.clients, names),
             objects=region.objects,
             clock=region.clock,
             entropy=region.entropy,
@@ -123,6 +123,7 @@ class RegionRestore:
             jobs,
             generation=claim.generation,
             since_ms=claim.to_s * 1000,
+            old=self._items_of(claim.old_table) if self.tables.is_active(claim.old_table) else None,
             whole=bool(claim.usage_table),
             threads=threads,
         )
@@ -133,11 +134,7 @@ class RegionRestore:
         return Retrier(clock=self.region.clock, entropy=self.region.entropy, attempts=self.region.settings.attempts)
 
     def _items_of(self, table: str) -> ItemStore:
-        return open_ledger(self.region.clients, replace(self.region.names, ledger_table=table), _unchecked)
-
-
-def _unchecked(_items: ItemStore) -> None:
-    """Check no format: a restore reads it itself."""
+        return unwritten_ledger(self.region.clients, replace(self.region.names, ledger_table=table))
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,5 +173,6 @@ def _outcome(restored: Restored) -> Outcome:
         },
         hashless=0 if rebuilt is None else rebuilt.rebuilt - rebuilt.whole,
         undecided=tuple(sorted(restored.copied.undecided)),
+        unconfirmed=restored.carried.unconfirmed,
         damaged=tuple(f"The lake files of {rfc3339(hour_s)} are damaged." for hour_s in restored.usage.damaged),
     )

@@ -43,6 +43,7 @@ class Region(World):
         self.generation = 1
         self.since_ms = 0
         self.backup: list[Item] = []
+        self.old = self.items
 
     def metered(self, batch_id: str, *records: Mapping[str, object], retry_of: str = "") -> None:
         """Run one invocation with one batch."""
@@ -67,16 +68,16 @@ class Region(World):
 
     def lose(self, *, but: Callable[[Item], bool] = lambda _item: True) -> None:
         """Replace the ledger by the items of the backup for which `but` holds."""
-        kinds = [item for item in self.items.everything(Table.LEDGER) if str(item["pk"])[:2] == "D#"]
         self.clock.sleep_ms(3_600_000)
         self.generation += 1
-        self.items.fence()
-        self.items = self.items.restored([*filter(but, self.backup), *kinds])
+        self.old = self.items
+        self.old.fence()
+        self.items = self.old.restored(filter(but, self.backup))
         self.items.put(Put(table=Table.LEDGER, item=adopted_format("adopting", self.generation)))
 
     def restore(self) -> Restored:
         jobs = self.parts().jobs()
-        done = restoration(jobs, generation=self.generation, since_ms=self.since_ms, threads=1).run()
+        done = restoration(jobs, generation=self.generation, since_ms=self.since_ms, old=self.old, threads=1).run()
         self.jobs, self.aggregator = self.parts().jobs(), self.parts().worker()
         return done
 

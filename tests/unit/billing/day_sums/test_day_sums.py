@@ -478,11 +478,11 @@ def test_sums_of_before_a_restore_are_refused_and_then_made_anew() -> None:
     before, since_ms = list(world.items.everything(Table.LEDGER)), world.clock.now_ms()
     world.use(11)
     world.keep()
-    kinds = [item for item in world.items.everything(Table.LEDGER) if str(item["pk"])[:2] == "D#"]
-    world.items = world.items.restored([*before, *kinds])
+    old = world.items
+    world.items = old.restored(before)
     own = LedgerFormat(number=RESTORED_FORMAT, written_by="0.3.0", usage_generation=2, generation=2, state="adopting")
     world.items.put(Put(table=Table.LEDGER, item=own.to_item()))
-    restoration(world.make_jobs(), generation=2, since_ms=since_ms, threads=1).run()
+    restoration(world.make_jobs(), generation=2, since_ms=since_ms, old=old, threads=1).run()
     world.jobs, world.aggregator = world.make_jobs(), world.parts().worker()
     world.roll_up()
 
