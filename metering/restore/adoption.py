@@ -38,6 +38,7 @@ from metering.stores.objects import (
     closed_month_key,
     commit_id_of,
     markers_key,
+    part_of_plan_key,
 )
 from metering.stores.writes import (
     Absent,
@@ -205,6 +206,7 @@ class Adoption:
         """Put the refusals of the lost time, and lift the chains; called once the rest is adopted."""
         self._refusals(conflicts=False)
         self.changes.make(self._lifts(decision))
+        self.changes.make(map(self._run, decision.plans))
 
     def _months(self, decision: Decision) -> Iterator[Action]:
         for month, state in sorted(decision.months.items()):
@@ -222,6 +224,25 @@ class Adoption:
                 # Adoption did this run's work as far as its files exist, so a cleaner must not follow its plan.
                 yield Put(table=Table.LEDGER, item=Run(number=newest.number, **over).to_item())  # type: ignore[arg-type]
             yield Put(table=Table.LEDGER, item=Run(number=number, **over).to_item())  # type: ignore[arg-type]
+
+    def _run(self, adopted_plan: AdoptedPlan) -> Put:
+        """The run of an adopted plan, done. Jobs that follow the runs find its files; cleaners find its pointers."""
+        key, now_ms = adopted_plan.key, self.clock.now_ms()
+        chain = lake_chain(adopted_plan.shard)
+        if not adopted_plan.whole:
+            plan = Plan.from_json(self.retrier.call(lambda: self.objects.get(key)), key)
+            key = part_of_plan_key(chain, adopted_plan.number, self.generation)
+            part = adopted_plan.part(plan).to_json()
+            self.retrier.call(lambda: self.objects.put(key, part, if_absent=True))
+        run = Run(
+            chain=chain,
+            number=adopted_plan.number,
+            state="done",
+            plan_key=key,
+            planned_at_ms=now_ms,
+            done_at_ms=now_ms,
+        )
+        return Put(table=Table.LEDGER, item=run.to_item())
 
     def _refusals(self, *, conflicts: bool) -> None:
         """Put what quarantine says of the lost time: conflicts, before batches are judged; refusals, when all are."""

@@ -30,6 +30,7 @@ from metering.stores.objects import (
     STAGING_PREFIX,
     ObjectStore,
     decision_key,
+    is_part_of_plan,
     lake_file_key,
     number_of_plan,
 )
@@ -67,12 +68,14 @@ class AdoptedPlan:
 
     Attributes:
         files: Booked hour, and numbers of its files that exist.
+        whole: Whether all its files exist.
     """
 
     key: str
     shard: int
     number: int
     files: Mapping[int, tuple[int, ...]]
+    whole: bool
 
     def hours(self, plan: Plan) -> Iterator[tuple[int, tuple[LakeFile, ...], frozenset[str]]]:
         """Each hour with files: the hour, its files, and the commits in these files."""
@@ -84,6 +87,15 @@ class AdoptedPlan:
                     for index, each in kept
                 )
                 yield hour.hour_s, files, frozenset(commit_id for _, each in kept for commit_id in each.commits)
+
+    def part(self, plan: Plan) -> Plan:
+        """The plan with the files that exist alone, whose commits are left to adoption."""
+        hours = (
+            replace(hour, files=tuple(hour.files[index] for index in self.files[hour.hour_s]))
+            for hour in plan.hours
+            if hour.hour_s in self.files
+        )
+        return replace(plan, hours=tuple(hours), last=())
 
     def file_key(self, hour_s: int, index: int) -> str:
         """Key of one of the plan's files."""
@@ -127,6 +139,7 @@ class Decision:
                 "plan": each.key,
                 "shard": each.shard,
                 "number": each.number,
+                "whole": each.whole,
                 "files": {hour_label(hour_s): list(found) for hour_s, found in each.files.items()},
             }
             for each in self.plans
@@ -159,6 +172,7 @@ def _plan(line: Fields) -> AdoptedPlan:
         key=line.text("plan"),
         shard=line.whole("shard"),
         number=line.whole("number"),
+        whole=line.flag("whole"),
         files={files.hour_named(label): files.wholes(label) for label in files},
     )
 
@@ -205,7 +219,7 @@ class Decider:
         plans: dict[str, list[tuple[int, str]]] = {}
         for info in self.objects.list(RUNS_PREFIX):
             number = number_of_plan(info.key)
-            if number is not None:
+            if number is not None and not is_part_of_plan(info.key):
                 plans.setdefault(info.key.split("/")[1], []).append((number, info.key))
         before = [self._stored(generation) for generation in range(2, self.generation)]
         used = max([int(chain[1:]) + 1 for chain in plans if chain[1:].isdecimal()], default=0)
@@ -259,7 +273,8 @@ class Decider:
                     found.append(index)
             if found:
                 files[hour.hour_s] = tuple(found)
-        return AdoptedPlan(key=key, shard=shard, number=number, files=files)
+        whole = {hour.hour_s: tuple(range(len(hour.files))) for hour in plan.hours} == files
+        return AdoptedPlan(key=key, shard=shard, number=number, files=files, whole=whole)
 
     def _months(self) -> dict[str, PeriodState]:
         months: dict[str, PeriodState] = {}
@@ -279,7 +294,11 @@ def _counted(plan: AdoptedPlan, before: Iterable[Decision]) -> AdoptedPlan:
         hour_s: tuple(index for index in found if all(each.has(plan, hour_s, index) for each in before))
         for hour_s, found in plan.files.items()
     }
-    return replace(plan, files={hour_s: found for hour_s, found in files.items() if found})
+    return replace(
+        plan,
+        files={hour_s: found for hour_s, found in files.items() if found},
+        whole=plan.whole and files == plan.files,
+    )
 
 
 def newest_known(items: ItemStore, chain: str) -> int:

@@ -191,6 +191,7 @@ PREFIXES = (
 
 _SAFE_CHARS = 200
 _STAGING_SUFFIX = ".parquet"
+_ADOPTED = "adopted-"
 _RECORDS_SUFFIX = ".ndjson"
 
 
@@ -207,6 +208,16 @@ def commit_id_of(key: str) -> str:
 def plan_key(chain: str, number: int, token: str) -> str:
     """Key of a plan object: `runs/U0/000000000012-<token>.json`. `token` is random, so planners never share a key."""
     return f"{plans_prefix(chain)}{number:012d}-{token}.json"
+
+
+def part_of_plan_key(chain: str, number: int, generation: int) -> str:
+    """Key of the part of a run's plan that a restore adopted."""
+    return plan_key(chain, number, f"{_ADOPTED}{generation}")
+
+
+def is_part_of_plan(key: str) -> bool:
+    """Whether a plan object is the part of a plan that a restore adopted."""
+    return f"-{_ADOPTED}" in key
 
 
 def plans_prefix(chain: str) -> str:
