@@ -8,6 +8,7 @@ restorer changes nothing once functions work. Only what is put if absent needs n
 from __future__ import annotations
 
 import io
+import sys
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -59,12 +60,14 @@ if TYPE_CHECKING:
     from metering.restore.decision import AdoptedPlan, Decision
     from metering.stores.clock import Clock, Retrier
     from metering.stores.objects import ObjectStore
-    from metering.stores.writes import Action, ItemStore
+    from metering.stores.writes import Action, ItemStore, Key
 
 T = TypeVar("T")
 
 # A transaction takes the check and at most this many changes.
 CHANGES = 97
+# Markers of one transaction. Even batches of very many hours stay below a transaction's size.
+LINES = 48
 # Clocks of the stores differ by less than this.
 _CLOCKS_MS = 15 * 60_000
 
@@ -107,6 +110,19 @@ class Changes:
         for some in in_blocks(actions, CHANGES):
             if not self.try_(some):
                 raise _opened()
+
+    def make_each(self, together: Iterable[Sequence[Action]]) -> None:
+        """Make changes as `make` does, in as few transactions; those of one sequence are in one transaction.
+
+        Transactions that check the same item at the same time cancel each other, so they are made one by one.
+        """
+        waiting: list[Action] = []
+        for some in together:
+            if len(waiting) + len(some) > CHANGES:
+                self.make(waiting)
+                waiting = []
+            waiting += some
+        self.make(waiting)
 
     def check(self) -> None:
         """Check that the ledger is still being adopted.
@@ -152,6 +168,23 @@ class _Commit:
     staged: str = ""
 
 
+@dataclass(slots=True, kw_only=True)
+class _Changed:
+    """Changes of one commit; `left`, `lost` and `in_place` as in `Adoption.run`.
+
+    Attributes:
+        hours: Hours of its rows, with accounts.
+        placed: Changes that belong into one transaction, after the pointers.
+    """
+
+    hours: dict[int, set[str]] = field(default_factory=dict)
+    left: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    pointers: list[Action] = field(default_factory=list)
+    placed: list[Action] = field(default_factory=list)
+    in_place: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adoption:
     """Adopts lake files, their markers, and commits whose acceptance is proven.
@@ -195,9 +228,7 @@ class Adoption:
             tell("lake files", done, len(decision.plans))
         self._compacted_before(known)
         lost: list[str] = []
-        for done, (commit_id, commit) in enumerate(sorted(known.items()), start=1):
-            self._commit(commit_id, commit, adopted, lost)
-            tell("commits", done, len(known))
+        self.changes.make_each(self._commits(known, adopted, lost, tell))
         if lost:
             raise LedgerCorruptError(f"the rows of {len(lost)} accepted commits are gone: {', '.join(lost[:5])}")
         return adopted
@@ -315,15 +346,27 @@ class Adoption:
         ends = plan.ends()
         for hour_s, files, taken in adopted_plan.hours(plan):
             adopted.hours.setdefault(hour_s, set())
-            published = booked_hours.Published(
-                hour_s=hour_s, shard=adopted_plan.shard, run=adopted_plan.number, files=files
-            )
-            self.changes.put_if(Put(table=Table.LEDGER, item=published.to_item(), condition=Absent()))
             adopted.files += len(files)
             for commit_id in taken & known.keys():
                 known[commit_id].filed.add(hour_s)
+            published = booked_hours.Published(
+                hour_s=hour_s, shard=adopted_plan.shard, run=adopted_plan.number, files=files
+            )
+            put = self._is_put(published)
             if ends.get(hour_s, frozenset()) & taken:
-                adopted.without_lines += sum(not self._lines_beside(file.key, adopted) for file in files)
+                lines = self._has_lines if put else partial(self._lines_beside, adopted=adopted)
+                adopted.without_lines += sum(not lines(file.key) for file in files)
+            if not put:
+                self.changes.put_if(Put(table=Table.LEDGER, item=published.to_item(), condition=Absent()))
+
+    def _is_put(self, published: booked_hours.Published) -> bool:
+        """Whether this restore has put an hour, and so its markers. What a backup has may lack some of its markers."""
+        if self.since_ms:
+            return False
+        return self.retrier.call(lambda: self.items.get(Table.LEDGER, published.key)) is not None
+
+    def _has_lines(self, lake_key: str) -> bool:
+        return self._exists(markers_key(lake_key))
 
     def _lines_beside(self, lake_key: str, adopted: Adopted) -> bool:
         key = markers_key(lake_key)
@@ -332,21 +375,33 @@ class Adoption:
         except ObjectMissingError:
             return False
         with stream:
-            for put in side_by_side(self.put_line, decode_lines(stream, key), threads=self.threads):
-                adopted.markers += put
+            some = in_blocks(decode_lines(stream, key), LINES)
+            adopted.markers += sum(side_by_side(self.put_lines, some, threads=self.threads))
         return True
 
-    def put_line(self, line: MarkerLine) -> bool:
-        """Put the marker of an accepted batch, and its alias if it is a retry; returns whether the marker was put."""
-        marker = line.marker
-        if marker.expires_at_s <= self.clock.now_ms() // 1000:
-            return False
-        put = self.changes.put_if(Put(table=Table.LEDGER, item=marker.to_item(), condition=ABSENT_OR_REJECTED))
-        if line.retry_of:
-            alias = alias_of(line)
-            self.changes.put_if(Put(table=Table.LEDGER, item=alias.to_item(), condition=Absent()))
-            self.keep_original(line)
-        return put
+    def put_lines(self, lines: Iterable[MarkerLine]) -> int:
+        """Put the markers of at most `LINES` accepted batches, and aliases of retries.
+
+        Returns the number of markers that were put.
+        """
+        now_s = self.clock.now_ms() // 1_000
+        live = {line.marker.key: line for line in lines if line.marker.expires_at_s > now_s}
+        # A transaction takes an eighth of the processor time that as many calls take. A ledger made from nothing has
+        # none of the markers, unless another restorer put them.
+        left = self._missing(live) if self.since_ms else live
+        while left and not self.retrier.transact(self.items, [_accepted(line) for line in left.values()]):
+            left = self._missing(left)
+        for line in live.values():
+            if line.retry_of:
+                alias = alias_of(line)
+                self.changes.put_if(Put(table=Table.LEDGER, item=alias.to_item(), condition=Absent()))
+                self.keep_original(line)
+        return len(left)
+
+    def _missing(self, lines: Mapping[Key, MarkerLine]) -> dict[Key, MarkerLine]:
+        """Lines of batches without an accepted marker."""
+        found = self.retrier.call(lambda: self.items.get_many(Table.LEDGER, list(lines)))
+        return {key: line for key, line in lines.items() if found.get(key, {}).get("verdict") != "accepted"}
 
     def keep_original(self, line: MarkerLine) -> None:
         """Extend the life of the marker of a retry's first id to the retry's (P46)."""
@@ -372,33 +427,51 @@ class Adoption:
                     if commit_id in known and known[commit_id].left is None:
                         del known[commit_id]
 
-    def _commit(self, commit_id: str, commit: _Commit, adopted: Adopted, lost: list[str]) -> None:
+    def _commits(
+        self, known: Mapping[str, _Commit], adopted: Adopted, lost: list[str], tell: Callable[[str, int, int], None]
+    ) -> Iterator[Sequence[Action]]:
+        """Changes of each commit, whose markers are put already."""
+        found = side_by_side(self._commit, sorted(known.items()), threads=self.threads)
+        for done, each in enumerate(found, start=1):
+            for hour_s, accounts in each.hours.items():
+                adopted.hours.setdefault(hour_s, set()).update(accounts)
+            adopted.left += each.left
+            adopted.in_place += each.in_place
+            lost += each.lost
+            yield from ([pointer] for pointer in each.pointers)
+            # One transaction says what is left to do, so this may be cut short before it, and repeated.
+            yield each.placed
+            tell("commits", done, len(known))
+
+    def _commit(self, named: tuple[str, _Commit]) -> _Changed:
+        commit_id, commit = named
+        made = _Changed()
         item = self.retrier.call(lambda: self.items.get(Table.LEDGER, commits.commit_key(commit_id)))
         record = None if item is None else commits.CommitRecord.from_item(item)
         if record is not None and (record.state == "aborted" or record.expires_at_s is not None):
-            return
+            return made
         if not commit.staged and record is not None and self._exists(record.staging_key):
             # A restorer made this commit of copied batches since the decision. It waits for a run, as others do:
             # placed without a run, it would be missing in the rows that another restorer has just read.
-            return
+            return made
         if commit.staged:
-            self._count_hours(commit, adopted)
+            made.hours = self._count_hours(commit)
         if record is None and commit.left is None and not commit.filed:
-            adopted.left.append(commit.staged)
-            return
+            made.left = [commit.staged]
+            return made
         if commit.left is None and not commit.staged:
-            return
+            return made
         rest = self._rest(commit_id, commit, record)
         if rest and not commit.staged:
-            lost.append(commit_id)
-            return
-        lines = self.lines(commit.staged) if commit.staged else []
-        do_all(self.put_line, lines, threads=self.threads)
-        made = self._record(commit_id, commit, record, rest)
-        self.changes.make(self._pointers(made, commit, rest))
-        # These three items say in one transaction what is left to do, so this may be cut short before, and repeated.
-        self.changes.make(self._placed(made, commit, rest))
-        adopted.in_place += bool(rest)
+            made.lost = [commit_id]
+            return made
+        for some in in_blocks(self.lines(commit.staged) if commit.staged else (), LINES):
+            self.put_lines(some)
+        new = self._record(commit_id, commit, record, rest)
+        made.pointers = list(self._pointers(new, commit, rest))
+        made.placed = self._placed(new, commit, rest)
+        made.in_place = bool(rest)
+        return made
 
     def _exists(self, key: str) -> bool:
         return self.retrier.call(lambda: self.objects.head(key)) is not None
@@ -415,18 +488,21 @@ class Adoption:
         # The restored ledger does not know it, or has a torn transaction of it.
         return frozenset(commit.totals) - commit.filed
 
-    def _count_hours(self, commit: _Commit, adopted: Adopted) -> None:
-        """Note the hours and accounts of a staging object: usage may have been booked from it in the lost time."""
+    def _count_hours(self, commit: _Commit) -> dict[int, set[str]]:
+        """Hours and accounts of a staging object: usage may have been booked from it in the lost time."""
         try:
             usage = self.retrier.call(lambda: self.usage.usage(commit.staged))
         except ObjectMissingError:
             # An old cleaner deleted it after the decision, so adopted files have all its rows.
             commit.staged = ""
-            return
+            return {}
         if commit.left is None:
             commit.totals = by_hour(usage)
+        hours: dict[int, set[str]] = {}
         for key in usage:
-            adopted.hours.setdefault(key.hour_s, set()).add(key.account_id)
+            # The same accounts are in very many objects.
+            hours.setdefault(key.hour_s, set()).add(sys.intern(key.account_id))
+        return hours
 
     def lines(self, staging_key: str) -> list[MarkerLine]:
         """The markers that a staging object contains, or else what its rows say of them.
@@ -499,6 +575,10 @@ class Adoption:
             Delete(table=Table.LEDGER, key=commits.waiting_key(made.shard, made.commit_id)),
             Put(table=Table.LEDGER, item=pending.to_item()) if rest else Delete(table=Table.LEDGER, key=pending.key),
         ]
+
+
+def _accepted(line: MarkerLine) -> Put:
+    return Put(table=Table.LEDGER, item=line.marker.to_item(), condition=ABSENT_OR_REJECTED)
 
 
 def _opened() -> OperationFailedError:

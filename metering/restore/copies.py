@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from metering.errors import ObjectMissingError
 from metering.hours import hour_of, month_of
@@ -28,7 +28,7 @@ from metering.stores.writes import Absent, Put, Table
 from metering.usage.totals import Total, add_totals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from metering.restore.adoption import Adoption
     from metering.restore.decision import AdoptableRows
@@ -51,6 +51,16 @@ class Copied:
 
     batches: int = 0
     undecided: set[str] = field(default_factory=set)
+
+
+class _Copy(NamedTuple):
+    """A staging object that no commit names yet: its lines, and as they were in the object that it copies."""
+
+    commit_id: str
+    key: str
+    now_ms: int
+    lines: Sequence[MarkerLine]
+    made: list[MarkerLine]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +93,10 @@ class BatchCopies:
             for line in live:
                 contents[line.marker.batch_id].add(content_of(line))
         copied = Copied(undecided={batch_id for batch_id, found in contents.items() if len(found) > 1})
-        for done, key in enumerate(left, start=1):
-            self._object(key, copied)
+        # Transactions that check the same item at the same time cancel each other, so only what precedes is concurrent.
+        made = side_by_side(lambda key: self._made(key, copied.undecided), left, threads=threads)
+        for done, (key, some) in enumerate(zip(left, made, strict=True), start=1):
+            copied.batches += sum(self._commit(key, each) for each in some)
             tell("staging objects", done, len(left))
         return copied
 
@@ -107,13 +119,13 @@ class BatchCopies:
                     live.append(line)
         return live
 
-    def _object(self, key: str, copied: Copied) -> None:
+    def _made(self, key: str, undecided: Collection[str]) -> list[_Copy]:
         live = self._live(self._lines(key))
-        held = [line for line in live if line.marker.batch_id in copied.undecided]
+        held = [line for line in live if line.marker.batch_id in undecided]
         if held:
             self._hold(key, held)
-        for some in in_blocks([line for line in live if line.marker.batch_id not in copied.undecided], _BATCHES):
-            copied.batches += self._commit(key, some)
+        taken = [line for line in live if line.marker.batch_id not in undecided]
+        return [self._copy(key, some) for some in in_blocks(taken, _BATCHES)]
 
     def _hold(self, key: str, lines: Sequence[MarkerLine]) -> None:
         """Keep the content, and put a marker that accepts nothing: what comes under the id is kept as unverified."""
@@ -135,33 +147,39 @@ class BatchCopies:
             )
             adoption.changes.put_if(Put(table=Table.LEDGER, item=held.to_item(), condition=ABSENT_OR_REJECTED))
 
-    def _commit(self, key: str, lines: list[MarkerLine]) -> int:
-        """Commit some batches of an object under a new id; returns the number of batches."""
+    def _copy(self, key: str, lines: Sequence[MarkerLine]) -> _Copy:
+        """Write a staging object with some batches of another one."""
         adoption = self.adoption
-        while lines:
-            commit_id, now_ms = self.entropy.token(), adoption.clock.now_ms()
-            new_key = staging_key(commit_id, now_ms // 1000)
-            rebooked = self._rebooked(lines, hour_of(now_ms // 1000))
-            made = [_booked(line, commit_id, rebooked) for line in lines]
-            names = frozenset(line.marker.batch_id for line in lines)
-            body = self.rows.copied(key, names, rebooked=rebooked, markers=encode_lines(made))
-            adoption.retrier.call(partial(adoption.objects.put, new_key, body, if_absent=True))
-            if adoption.changes.try_(self._actions(commit_id, new_key, now_ms, made)):
-                for line in made:
-                    if line.retry_of:
-                        adoption.keep_original(line)
-                return len(made)
+        commit_id, now_ms = self.entropy.token(), adoption.clock.now_ms()
+        new_key = staging_key(commit_id, now_ms // 1000)
+        rebooked = self._rebooked(lines, hour_of(now_ms // 1000))
+        made = [_booked(line, commit_id, rebooked) for line in lines]
+        names = frozenset(line.marker.batch_id for line in lines)
+        body = self.rows.copied(key, names, rebooked=rebooked, markers=encode_lines(made))
+        adoption.retrier.call(partial(adoption.objects.put, new_key, body, if_absent=True))
+        return _Copy(commit_id, new_key, now_ms, lines, made)
+
+    def _commit(self, key: str, copy: _Copy) -> int:
+        """Commit a copy under its new id; returns the number of batches."""
+        adoption = self.adoption
+        while not adoption.changes.try_(self._actions(copy)):
             adoption.changes.check()
             # Another restorer has accepted some of them; its own retry is what a refused alias means.
-            left = self._live(lines)
-            lines = left if len(left) < len(lines) else []
-        return 0
+            left = self._live(copy.lines)
+            if not 0 < len(left) < len(copy.lines):
+                return 0
+            copy = self._copy(key, left)
+        for line in copy.made:
+            if line.retry_of:
+                adoption.keep_original(line)
+        return len(copy.made)
 
     def _rebooked(self, lines: Iterable[MarkerLine], now_hour_s: int) -> dict[int, int]:
         booked = {hour_s for line in lines for hour_s in line.marker.hours}
         return {hour_s: now_hour_s for hour_s in booked if month_of(hour_s) in self.closed}
 
-    def _actions(self, commit_id: str, key: str, now_ms: int, lines: Sequence[MarkerLine]) -> list[Action]:
+    def _actions(self, copy: _Copy) -> list[Action]:
+        commit_id, key, now_ms, _, lines = copy
         hours: dict[int, Total] = {}
         for line in lines:
             add_totals(hours, line.marker.hours)
