@@ -215,11 +215,16 @@ class Bench:
         kept: int = 0,
         marker_days: int = 50,
         after_s: int = 90 * 60,
+        ledger: Region | None = None,
+        like: Bench | None = None,
     ) -> None:
         self.region = region
         self.staging = staging
         self.meter = Meter()
-        self.items = ComputedItems(region, self.meter, staging=staging, marker_days=marker_days)
+        # The ledger may have been restored to a time before the region's end.
+        self.items = ComputedItems(
+            ledger or region, self.meter, staging=staging, marker_days=marker_days, booked=region
+        )
         written = folder / "written"
         self.objects = ComputedObjects(
             region, self.meter, templates=Templates(folder), written=written, staging=staging, kept=kept
@@ -230,8 +235,9 @@ class Bench:
         self.metrics = MemoryMetrics()
         self.settings = settings(ledger_table="ledger", usage_table="usage", data_bucket="data")
         self._memory = MemoryWatch(lambda: len(self.items.kept.touched))
-        self._sdk = self._measure_sdk()
-        self._computing_s = self._measure_computing()
+        # What a bench of the same region measured is true of this one.
+        self._sdk: SdkCosts = like._sdk if like else self._measure_sdk()
+        self._computing_s: dict[str, float] = like._computing_s if like else self._measure_computing()
 
     @property
     def jobs(self) -> LakeJobs:

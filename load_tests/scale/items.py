@@ -22,7 +22,7 @@ from metering.ledger.usage.items import usage_item_key
 from metering.ledger.usage.kinds import kind_items
 from metering.stores.objects import lake_file_key, plan_key
 from metering.stores.writes import Action, Delete, Item, Key, Put, Table, Update, Value, item_bytes, key_of
-from metering.units import DAY_S, HOUR_S
+from metering.units import DAY_S, HOUR_S, KIB
 from metering.usage.totals import UsageKey
 
 _PAGE_BYTES = 1_000_000
@@ -32,6 +32,8 @@ _ANY_KIND = kind(0)
 # Number of blocks whose batches come from one source, and number of the source's batches per hour.
 BLOCKS_A_SOURCE = 4
 _NUMBERS_AN_HOUR = (ROUNDS - 1) * BLOCKS_A_SOURCE
+# Name of their number among the calls.
+WRITE_UNITS = "write units"
 _OURS = partitions.BATCH + "s-"
 
 
@@ -43,8 +45,18 @@ def source_id(number: int) -> str:
 class ComputedItems:
     """`ItemStore` of a region."""
 
-    def __init__(self, region: Region, meter: Meter, *, staging: Staging | None = None, marker_days: int = 50) -> None:
+    def __init__(
+        self,
+        region: Region,
+        meter: Meter,
+        *,
+        staging: Staging | None = None,
+        marker_days: int = 50,
+        booked: Region | None = None,
+    ) -> None:
         self._region = region
+        # What usage has, if that is more than the ledger has.
+        self._booked = booked or region
         self._meter = meter
         self._staging = staging
         self._markers_from_s = max(region.begin_s, region.end_s - marker_days * DAY_S)
@@ -111,12 +123,14 @@ class ComputedItems:
 
     def put(self, action: Put) -> None:
         self._meter.call("put", items=1)
+        self._count_units(action)
         with self._lock:
             self._touch(action)
             self.kept.written.put(action)
 
     def update(self, action: Update) -> Item:
         self._meter.call("update", items=1)
+        self._count_units(action)
         if action.table is Table.USAGE:
             self.computed["updated"] += 1
         with self._lock:
@@ -125,16 +139,24 @@ class ComputedItems:
 
     def delete(self, action: Delete) -> None:
         self._meter.call("delete", items=1)
+        self._count_units(action)
         with self._lock:
             self._touch(action)
             self.kept.written.delete(action)
 
     def transact(self, actions: Sequence[Action]) -> None:
         self._meter.call("transact", items=len(actions))
+        self._count_units(*actions, *actions)
         with self._lock:
             for action in actions:
                 self._touch(action)
             self.kept.written.transact(actions)
+
+    def _count_units(self, *actions: Action) -> None:
+        """Count write units: one per KiB of an item that is put, and one per other action, whose item is smaller."""
+        units = sum(-(-self._size(each.item) // KIB) if isinstance(each, Put) else 1 for each in actions)
+        with self._lock:
+            self._meter.calls[WRITE_UNITS] += units
 
     def _touch(self, action: Action) -> None:
         place = (action.table, action.key)
@@ -264,7 +286,9 @@ class ComputedItems:
     def _marker(self, pk: str) -> Iterator[Item]:
         _, hour, round_, block = pk.removeprefix(partitions.BATCH).split("-")
         hour_s = int(hour) * HOUR_S
-        if self._markers_from_s <= hour_s < self._region.end_s:
+        region = self._region
+        there = self._markers_from_s <= hour_s < region.end_s
+        if there and region.there(hour_s, region.late_days(int(round_), int(block))):
             yield self.marker(hour_s, int(round_), int(block))
 
     def marker(self, hour_s: int, round_: int, block: int) -> Item:
@@ -301,7 +325,7 @@ class ComputedItems:
         account = self._accounts.get(name)
         if account is None:
             return
-        region = self._region
+        region = self._booked
         first_s, end_s = month_bounds_s(month)
         if sk_from:
             first_s = max(first_s, parse_hour(sk_from[:13]))
@@ -313,7 +337,7 @@ class ComputedItems:
     def usage_item(self, account: int, hour_s: int) -> Item:
         """Usage item of an account and hour."""
         self.computed["usage"] += 1
-        region = self._region
+        region = self._booked
         days = region.days_there(hour_s)
         item: dict[str, Value] = {**usage_item_key(UsageKey(hour_s, account_id(account), *_ANY_KIND), 0)._asdict()}
         for number in range(KINDS):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
+from load_tests.scale import restoring
 from load_tests.scale.bench import Bench, Result, expect
 from load_tests.scale.items import BLOCKS_A_SOURCE, source_id
 from load_tests.scale.region import LATE_DAYS, MARKER_DAYS, ROUNDS, TARGET_ACCOUNTS, Region, account_id
@@ -463,6 +464,21 @@ def _in(region: Callable[[Size], Region], work: Callable[[Region, Path], T]) -> 
     return lambda size, folder: work(region(size), folder)
 
 
+# Restore: two hours that the ledger does not know.
+
+
+def _lost(size: Size) -> restoring.Lost:
+    return restoring.Lost(_recent(size), _PENDING * size.accounts // TARGET_ACCOUNTS)
+
+
+def _prepare_restore(size: Size, folder: Path) -> None:
+    restoring.prepare(_lost(size), folder)
+
+
+def _restore(size: Size, folder: Path) -> Result:
+    return restoring.run(_lost(size), folder)
+
+
 JOBS: dict[str, Job] = {
     job.name: job
     for job in (
@@ -580,6 +596,15 @@ JOBS: dict[str, Job] = {
                 sizes=HOUR_OF_FULL_FILES,
                 besides_mib=CELLS_MIB,
             ),
+        ),
+        Job(
+            name="restore",
+            prepare=_prepare_restore,
+            run=_restore,
+            a_day={"decide": 1, "files": 2, "commits": 1, "copies": 1, "usage": restoring.USAGE_RUNS},
+            within_s=2 * HOUR_S,
+            says="two lost hours, in two hours",
+            memory_mb=None,
         ),
     )
 }

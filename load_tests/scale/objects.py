@@ -136,7 +136,7 @@ class ComputedObjects:
         if key in self._staged:
             return self._templates.staging(self._staged[key])
         if key.startswith(objects.RUNS_PREFIX) and (number := objects.number_of_plan(key)) is not None:
-            return self._plan(number).to_json()
+            return self.plan(number).to_json()
         if (place := self._place(key)) is None:
             raise ObjectMissingError(key)
         return self._templates.rows(*place) if key.startswith(objects.LAKE_PREFIX) else self._templates.totals(*place)
@@ -182,7 +182,7 @@ class ComputedObjects:
                         objects.lake_file_key(hour_s, 0, run, number) for number in range(region.files_of(days))
                     )
 
-    def _plan(self, number: int) -> Plan:
+    def plan(self, number: int) -> Plan:
         """Plan of a run, with as many commits as the run took."""
         region = self._region
         end_s = region.hour_of_run(number)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -27,7 +28,14 @@ from load_tests.scale.region import (
 )
 from metering.intake.admission import SECOND_US
 from metering.intake.formats.columns import arrow
-from metering.lake.parquet.hour_rows import BOOKED_HOUR, HOUR_SCHEMA, INSTANT, STAGING_SCHEMA, TEXT_COLUMNS
+from metering.lake.parquet.hour_rows import (
+    BOOKED_HOUR,
+    HOUR_SCHEMA,
+    INSTANT,
+    STAGING_SCHEMA,
+    TEXT_COLUMNS,
+    markers_metadata,
+)
 from metering.lake.parquet.usage_files import NAMES, USAGE_SCHEMA, usage_table
 from metering.ledger.booked_hours import Pending, Pointer
 from metering.ledger.commits import CommitRecord, Waiting
@@ -36,7 +44,7 @@ from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total, UsageKey, sum_totals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from _typeshed import WriteableBuffer
@@ -211,6 +219,8 @@ _DELTAS = [sign * 3_571 * (place + 1) for place in range(RECORDS_OF_A_KIND // 2)
 
 # Account, kind number, round and block of a batch, which identify the batch's records of that kind.
 _Part = tuple[int, int, int, int]
+# Rounds and blocks of batches, by booked hour.
+Batches = Mapping[int, Sequence[tuple[int, int]]]
 
 
 class Templates:
@@ -234,26 +244,21 @@ class Templates:
     def _name(self, what: str, days: int, number: int) -> Path:
         return self._folder / f"{what}-{days}-{number}"
 
-    def write_staging(self, staging: Staging) -> None:
-        """Write the staging objects of commits; commits of the same group of accounts share one object."""
-        region = staging.region
+    def write_staging(self, staging: Staging, markers: Callable[[Batches], bytes] | None = None) -> None:
+        """Write the staging objects of commits; commits of the same group of accounts share one object.
+
+        Args:
+            staging: The commits.
+            markers: Marker lines of an object's batches; without it, objects have none.
+        """
         for group in sorted({staging.group_of(commit_id) for commit_id in staging.ids}):
-            late = [(*key, 0, staging.late_block(group)) for key in region.keys(staging.late_block(group))]
-            own = [(*key, 0, block) for block in staging.blocks(group) for key in region.keys(block)]
-            hours = {staging.late_hour_s(group): late, staging.hour_s: own}
-            with pq.ParquetWriter(
-                self._folder / f"staging-{group}.parquet",
-                STAGING_SCHEMA,
-                compression="zstd",
-                use_dictionary=[field.name for field in STAGING_SCHEMA if pa.types.is_dictionary(field.type)],
-                write_statistics=[BOOKED_HOUR],
-                store_schema=False,
-            ) as writer:
-                for hour_s, parts in hours.items():
-                    columns = _columns(region, parts, hour_s)
-                    columns["resource_id"] = columns["resource_id"].cast(pa.string())
-                    columns[BOOKED_HOUR] = pa.repeat(pa.scalar(hour_s, pa.int64()), len(columns["bytes"]))
-                    writer.write_table(pa.table([columns[n] for n in STAGING_SCHEMA.names], schema=STAGING_SCHEMA))
+            late = [(0, staging.late_block(group))]
+            batches = {
+                staging.late_hour_s(group): late,
+                staging.hour_s: [(0, block) for block in staging.blocks(group)],
+            }
+            lines = b"" if markers is None else markers(batches)
+            write_staged(self._folder / f"staging-{group}.parquet", staging.region, batches, lines)
 
     def staging(self, group: int) -> bytes:
         return (self._folder / f"staging-{group}.parquet").read_bytes()
@@ -323,6 +328,26 @@ class Templates:
             store_schema=False,
         ) as writer:
             writer.write_table(usage_table(rows), row_group_size=64 * 1024)
+
+
+def write_staged(path: Path, region: Region, batches: Batches, markers: bytes) -> None:
+    """Write a staging object."""
+    with pq.ParquetWriter(
+        path,
+        STAGING_SCHEMA,
+        compression="zstd",
+        use_dictionary=[field.name for field in STAGING_SCHEMA if pa.types.is_dictionary(field.type)],
+        write_statistics=[BOOKED_HOUR],
+        store_schema=False,
+    ) as writer:
+        for hour_s, some in batches.items():
+            parts = [(*key, round_, block) for round_, block in some for key in region.keys(block)]
+            columns = _columns(region, parts, hour_s)
+            columns["resource_id"] = columns["resource_id"].cast(pa.string())
+            columns[BOOKED_HOUR] = pa.repeat(pa.scalar(hour_s, pa.int64()), len(columns["bytes"]))
+            writer.write_table(pa.table([columns[n] for n in STAGING_SCHEMA.names], schema=STAGING_SCHEMA))
+        if markers:
+            writer.add_key_value_metadata(markers_metadata(markers))
 
 
 def _compression(schema: pa.Schema, plain: Iterable[str]) -> Mapping[str, str]:

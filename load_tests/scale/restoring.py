@@ -1,0 +1,195 @@
+"""A restore: two hours that the restored ledger does not know, and fifty days from nothing (P41).
+
+At the moment of the fence, staging has the commits of an hour that no run has taken, and commits of which only late
+rows are left. The latter are known to a ledger restored to a time two hours before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from load_tests.scale.bench import Bench, Result, expect
+from load_tests.scale.items import ComputedItems
+from load_tests.scale.meter import Meter
+from load_tests.scale.objects import ComputedObjects
+from load_tests.scale.region import COMMIT_BATCHES, LATE_DAYS, MARKER_DAYS, Region
+from load_tests.scale.templates import Batches, Staging, Templates, write_staged
+from metering.ledger.format_version import RESTORED_FORMAT, LedgerFormat
+from metering.ledger.markers import Marker, MarkerLine, encode_lines
+from metering.ledger.runs import lake_chain
+from metering.restore.decision import Decision
+from metering.stores.clock import CALLS_AT_ONCE, in_blocks
+from metering.stores.objects import decision_key, lake_file_key, markers_key, plan_key
+from metering.stores.writes import Put, Table
+from metering.units import DAY_S, HOUR_S
+from metering.wiring.restore import restoration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from load_tests.scale.bench import Step
+    from metering.ledger.booked_hours import Pending
+    from metering.restore.adoption import Adopted
+    from metering.restore.copies import Copied
+    from metering.restore.core import Restoration
+
+LOST_HOURS = 2
+# Hours of a run's files: its own, and one for each day of lateness.
+RUN_HOURS = 1 + LATE_DAYS
+# Late rows of two hours can be of any hour in which rows are accepted.
+USAGE_RUNS = (LATE_DAYS + LOST_HOURS) * 24 / RUN_HOURS
+RUNS = MARKER_DAYS * 24
+PROCESSES = 4
+
+
+@dataclass(frozen=True)
+class LateLeft(Staging):
+    """Commits of which only late rows are left; more than an hour has."""
+
+    def commit_id(self, number: int) -> str:
+        round_, place = divmod(number, self.groups)
+        return f"{round_:02d}{place:08d}{self.hour_s // HOUR_S:08d}"
+
+    def pending_item(self, commit_id: str) -> Pending:
+        return replace(super().pending_item(commit_id), hours=frozenset([self.late_hour_s(self.group_of(commit_id))]))
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A region whose ledger is restored.
+
+    Attributes:
+        left: Number of commits of which only late rows are left.
+    """
+
+    region: Region
+    left: int
+
+    @property
+    def backup(self) -> Region:
+        """What the restored ledger has."""
+        return Region(self.region.accounts, self.region.begin_s, self.region.end_s - LOST_HOURS * HOUR_S)
+
+    @property
+    def known(self) -> LateLeft:
+        # Their batches are all in the restored ledger, and their late rows in no hour of a lost run.
+        before = Region(self.region.accounts, self.region.begin_s, self.backup.end_s - HOUR_S)
+        return LateLeft(before, self.left, waiting=False)
+
+    @property
+    def runs(self) -> range:
+        return range(self.region.newest_run + 1 - LOST_HOURS, self.region.newest_run + 1)
+
+    def files(self, run: int) -> Iterator[tuple[str, Batches]]:
+        """Lake files of a run, with their batches."""
+        region, end_s = self.region, self.region.hour_of_run(run)
+        for days in range(RUN_HOURS):
+            hour_s = end_s - days * DAY_S
+            if hour_s < region.begin_s or days not in region.file_days(hour_s):
+                continue
+            for number in range(region.files_of(days)):
+                batches = [
+                    (round_, block)
+                    for round_ in region.rounds_in(days, number)
+                    for block in range(region.blocks)
+                    if region.late_days(round_, block) == days
+                ]
+                yield lake_file_key(hour_s, 0, run, number), {hour_s: batches}
+
+
+def prepare(lost: Lost, folder: Path) -> None:
+    """Write what S3 has of the lost hours."""
+    region, written = lost.region, folder / "written"
+    items = ComputedItems(region, Meter())
+
+    def markers(batches: Batches) -> bytes:
+        found = (items.marker(hour_s, *name) for hour_s, names in batches.items() for name in names)
+        lines = (MarkerLine(marker=Marker.from_item(item), retry_of="", sent_at_ms=0) for item in found)
+        return b"".join(map(encode_lines, in_blocks(lines, COMMIT_BATCHES)))
+
+    def put(key: str, body: bytes) -> None:
+        (written / key).parent.mkdir(parents=True, exist_ok=True)
+        (written / key).write_bytes(body)
+
+    templates = Templates(folder)
+    templates.write(region, rows=True, totals=True)
+    templates.write_staging(lost.known, markers)
+    plans = ComputedObjects(region, Meter(), templates=templates, written=written)
+    for run in lost.runs:
+        plan = plans.plan(run)
+        put(plan_key(lake_chain(0), run, "0" * 32), replace(plan, last=tuple(plan.commits())).to_json())
+        for key, batches in lost.files(run):
+            put(markers_key(key), markers(batches))
+    unknown = Staging(region, region.commits_an_hour, waiting=True)
+    for commit_id in unknown.ids:
+        own = {unknown.hour_s: [(int(commit_id[:2]), block) for block in unknown.blocks(unknown.group_of(commit_id))]}
+        put(unknown.key(commit_id), b"")
+        write_staged(written / unknown.key(commit_id), region, own, markers(own))
+
+
+def run(lost: Lost, folder: Path) -> Result:
+    """Measure the steps: a run's files and markers, in a restored ledger and in one from nothing; then staging."""
+    end_s = lost.region.end_s
+    steps: dict[str, Step] = {}
+    memory_mib: list[int] = []
+    bench: Bench | None = None
+    for name, ledger, since_s in (
+        ("files", lost.backup, lost.backup.end_s),
+        ("nothing", Region(lost.region.accounts, end_s, end_s), 0),
+    ):
+        bench = Bench(lost.region, folder, ledger=ledger, like=bench)
+        made = _restoration(bench, since_s=since_s)
+        steps[name] = _of_a_run(bench, made, lost)
+        if since_s:
+            steps["usage"] = _of_usage(bench, made, lost)
+        memory_mib.append(bench.result("restore").memory_mib)
+        # The next restore decides for itself.
+        (folder / "written" / decision_key(2)).unlink()
+    bench = Bench(lost.region, folder, staging=lost.known, ledger=lost.backup, like=bench)
+    made = _restoration(bench, since_s=lost.backup.end_s)
+    found: list[Decision] = []
+    steps["decide"] = bench.step(lambda: found.append(made.decider.decide()))
+    decision = replace(found[0], plans=())
+    adopted: list[Adopted] = []
+    steps["commits"] = bench.step(lambda: adopted.append(made.adoption.run(decision)))
+    expect(left=len(adopted[0].left) == lost.region.commits_an_hour, in_place=adopted[0].in_place == lost.left)
+    copied: list[Copied] = []
+    steps["copies"] = bench.step(lambda: copied.append(made.copies(decision).run(adopted[0].left)))
+    expect(copied=copied[0].batches == lost.region.batches_an_hour, undecided=not copied[0].undecided)
+    last = bench.result("restore", **steps)
+    last.memory_mib = max(last.memory_mib, *memory_mib)
+    return last
+
+
+def _of_a_run(bench: Bench, made: Restoration, lost: Lost) -> Step:
+    """Adopt the files of one run, and their markers."""
+    number = lost.runs[-1]
+    plans = tuple(each for each in made.decider.decide().plans if each.number == number)
+    decision = Decision(plans=plans)
+
+    def work() -> None:
+        adopted = made.adoption.run(decision)
+        batches = sum(len(names) for _, hours in lost.files(number) for names in hours.values())
+        expect(markers=adopted.markers == batches, lines=not adopted.without_lines, files=adopted.files > 0)
+
+    return bench.step(work)
+
+
+def _of_usage(bench: Bench, made: Restoration, lost: Lost) -> Step:
+    """Correct the usage of the hours of one run."""
+    hours = {hour_s: set[str]() for _, found in lost.files(lost.runs[-1]) for hour_s in found}
+
+    def work() -> None:
+        done = made.usage(hours, lambda _step: None)
+        unmeasured = (*done.unstable, *done.unreadable, *done.damaged)
+        expect(hours=done.hours == len(hours), equal=not done.repaired, measured=not unmeasured)
+
+    return bench.step(work)
+
+
+def _restoration(bench: Bench, *, since_s: int) -> Restoration:
+    state = LedgerFormat(number=RESTORED_FORMAT, written_by="scale", usage_generation=1, generation=2, state="adopting")
+    bench.items.put(Put(table=Table.LEDGER, item=state.to_item()))
+    return restoration(bench.jobs, generation=2, since_ms=since_s * 1_000, threads=CALLS_AT_ONCE)
