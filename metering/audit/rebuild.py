@@ -375,15 +375,14 @@ class Rebuilder:
     def hours(
         self, accounts: Mapping[int, set[str]], *, tell: Callable[[HourStep], None] = lambda _step: None
     ) -> UsageRebuild:
-        """Correct the usage of some hours, for each account with rows in the hour and the accounts given with it.
+        """Correct the usage of some accounts in each of some hours.
 
         Raises:
             UnavailableError: An hour could not be read.
         """
         work = self._work()
         self._name_planned(work.contradictions)
-        wrong = {hour_s: self._accounts(hour_s, work) | given for hour_s, given in accounts.items()}
-        return self._correct(wrong, len(wrong), work, tell)
+        return self._correct(accounts, len(accounts), work, tell)
 
     def _work(self) -> _Work:
         view = self.figures.view

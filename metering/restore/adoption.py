@@ -81,7 +81,7 @@ class Adopted:
         markers: Batches whose markers were put from lines beside these files.
         in_place: Commits whose rows stay in their own staging object.
         without_lines: Files of an earlier release, whose markers come back from rows alone, without a hash.
-        hours: Booked hours in which usage may differ from the rows, with accounts known from staging.
+        hours: Booked hours, with accounts, of which usage may differ from the rows.
         left: Staging objects of which nobody says that they were accepted.
     """
 
@@ -155,11 +155,13 @@ class _Commit:
     """A commit of the restored ledger, or of a staging object.
 
     Attributes:
+        waits: Whether the restored ledger has it waiting for the roll-up.
         left: Hours that the restored ledger says are not compacted; None if it does not know the commit.
         filed: Hours whose rows are in adopted files.
         staged: Key of its staging object; empty if the object is gone.
     """
 
+    waits: bool = False
     left: frozenset[int] | None = None
     totals: Mapping[int, Total] = field(default_factory=dict)
     created_at_ms: int = 0
@@ -337,7 +339,7 @@ class Adoption:
                 waiting = commits.Waiting.from_item(item)
                 # The roll-up may have placed a part; what it placed is placed again.
                 commit = known.setdefault(waiting.commit_id, _Commit())
-                commit.left, commit.totals = frozenset(waiting.totals), waiting.totals
+                commit.waits, commit.left, commit.totals = True, frozenset(waiting.totals), waiting.totals
                 commit.created_at_ms, commit.shard = waiting.created_at_ms, shard
         return known
 
@@ -345,7 +347,6 @@ class Adoption:
         plan = Plan.from_json(self.retrier.call(lambda: self.objects.get(adopted_plan.key)), adopted_plan.key)
         ends = plan.ends()
         for hour_s, files, taken in adopted_plan.hours(plan):
-            adopted.hours.setdefault(hour_s, set())
             adopted.files += len(files)
             for commit_id in taken & known.keys():
                 known[commit_id].filed.add(hour_s)
@@ -454,19 +455,21 @@ class Adoption:
             # A restorer made this commit of copied batches since the decision. It waits for a run, as others do:
             # placed without a run, it would be missing in the rows that another restorer has just read.
             return made
-        if commit.staged:
-            made.hours = self._count_hours(commit)
+        if commit.staged and (commit.left is None or commit.waits):
+            hours = self._count_hours(commit)
+            # The old roll-up had booked what was placed or compacted (P23, P24), and perhaps a part of all else.
+            made.hours = {} if commit.filed else hours
         if record is None and commit.left is None and not commit.filed:
             made.left = [commit.staged]
             return made
         if commit.left is None and not commit.staged:
             return made
+        for some in in_blocks(self._lines_of(commit), LINES):
+            self.put_lines(some)
         rest = self._rest(commit_id, commit, record)
         if rest and not commit.staged:
             made.lost = [commit_id]
             return made
-        for some in in_blocks(self.lines(commit.staged) if commit.staged else (), LINES):
-            self.put_lines(some)
         new = self._record(commit_id, commit, record, rest)
         made.pointers = list(self._pointers(new, commit, rest))
         made.placed = self._placed(new, commit, rest)
@@ -489,11 +492,10 @@ class Adoption:
         return frozenset(commit.totals) - commit.filed
 
     def _count_hours(self, commit: _Commit) -> dict[int, set[str]]:
-        """Hours and accounts of a staging object: usage may have been booked from it in the lost time."""
+        """Hours and accounts of the commit's staging object."""
         try:
             usage = self.retrier.call(lambda: self.usage.usage(commit.staged))
         except ObjectMissingError:
-            # An old cleaner deleted it after the decision, so adopted files have all its rows.
             commit.staged = ""
             return {}
         if commit.left is None:
@@ -503,6 +505,14 @@ class Adoption:
             # The same accounts are in very many objects.
             hours.setdefault(key.hour_s, set()).add(sys.intern(key.account_id))
         return hours
+
+    def _lines_of(self, commit: _Commit) -> list[MarkerLine]:
+        try:
+            return self.lines(commit.staged) if commit.staged else []
+        except ObjectMissingError:
+            # An old cleaner deleted it after the decision, so adopted files have all its rows.
+            commit.staged = ""
+            return []
 
     def lines(self, staging_key: str) -> list[MarkerLine]:
         """The markers that a staging object contains, or else what its rows say of them.

@@ -44,7 +44,7 @@ class Restoration:
         carry: Carries items that S3's rows do not give.
         copies: Made with the months that the decision says are closed.
         markers: Rebuilds lost markers from rows (P40).
-        usage: Corrects the usage of some hours, with accounts beside those of the rows; None for all usage (P38).
+        usage: Corrects the usage of some accounts by hour; None for all usage (P38).
         whole: Whether the usage table is a new one, so that all usage has to be filled.
     """
 
