@@ -216,14 +216,15 @@ class Bench:
         marker_days: int = 50,
         after_s: int = 90 * 60,
         ledger: Region | None = None,
+        booked: Region | None = None,
         like: Bench | None = None,
     ) -> None:
         self.region = region
         self.staging = staging
         self.meter = Meter()
-        # The ledger may have been restored to a time before the region's end.
+        # The ledger may have been restored to a time before the region's end, and usage may have rows of after.
         self.items = ComputedItems(
-            ledger or region, self.meter, staging=staging, marker_days=marker_days, booked=region
+            ledger or region, self.meter, staging=staging, marker_days=marker_days, booked=booked or region
         )
         written = folder / "written"
         self.objects = ComputedObjects(
