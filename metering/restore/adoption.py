@@ -12,6 +12,7 @@ import sys
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
+from zlib import crc32
 
 from metering.audit.rebuild import marker_of_rows
 from metering.errors import ConditionFailedError, LedgerCorruptError, ObjectMissingError, OperationFailedError
@@ -233,6 +234,18 @@ class Adoption:
         self.changes.make_each(self._commits(known, adopted, lost, tell))
         if lost:
             raise LedgerCorruptError(f"the rows of {len(lost)} accepted commits are gone: {', '.join(lost[:5])}")
+        return adopted
+
+    def assist(self, decision: Decision, seed: str, tell: Callable[[str, int, int], None] = lambda *_: None) -> Adopted:
+        """Put files and markers of a ledger made from nothing, in any number of processes beside the one that runs.
+
+        Each process takes the plans in an order of its own, and leaves out the hours that another one has put.
+        """
+        adopted = Adopted()
+        plans = () if self.since_ms else sorted(decision.plans, key=lambda plan: crc32(f"{seed}{plan.key}".encode()))
+        for done, plan in enumerate(plans, start=1):
+            self._plan(plan, {}, adopted)
+            tell("lake files", done, len(plans))
         return adopted
 
     def end(self, decision: Decision) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import pytest
 
 from metering.errors import GenerationError, OperationFailedError, TransactionCanceledError, UnavailableError
 from metering.ledger.format_version import RESTORED_FORMAT, LedgerFormat, LedgerState, check_format
-from metering.ledger.markers import Marker, is_marker
+from metering.ledger.markers import Marker, MarkerLine, is_marker
 from metering.ledger.runs import lake_chain, newest_run, rollup_chain
 from metering.ledger.usage.generation import usage_generation
 from metering.restore.decision import Decision
@@ -24,7 +25,7 @@ from tests.support.usage_items import usage_of
 from tests.support.written_down import forget_markers
 
 if TYPE_CHECKING:
-    from metering.restore.core import Restored
+    from metering.restore.core import Restoration, Restored
     from metering.usage.totals import Total, UsageKey
 
 ACCOUNTS = ("123456789012", "210987654321")
@@ -342,3 +343,68 @@ def test_a_run_has_marked_the_table_before_it_writes_to_any_item() -> None:
     items.on_reply = lambda _name: None
     assert len(seen) >= 2
     assert all(seen)
+
+
+def test_further_processes_put_markers_of_a_ledger_made_from_nothing_which_are_not_put_again() -> None:
+    region = Region(nothing=True)
+    helpers = [restoration(region.parts().jobs(), generation=2, since_ms=0) for _ in range(2)]
+    first, second = (helper.assist(str(number)) for number, helper in enumerate(helpers))
+    assert first.markers
+    assert second.markers == 0
+    done = region.restore()
+    assert (done.adopted.markers, done.adopted.files) == (0, first.files)
+    region.must_have_everything()
+
+
+def test_a_process_that_assists_at_any_moment_of_a_restore_changes_nothing() -> None:
+    for number in count(0, 4):
+        region = Region(nothing=True)
+        helper = restoration(region.parts().jobs(), generation=2, since_ms=0, threads=1)
+        calls = 0
+
+        def assist(_call: str, *, region: Region = region, at: int = number, helper: Restoration = helper) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == at + 1:
+                region.items.on_call = region.objects.on_call = lambda _call: None
+                helper.assist("a")
+
+        region.items.on_call = region.objects.on_call = assist
+        region.restore()
+        region.items.on_call = region.objects.on_call = lambda _call: None
+        if calls <= number:
+            break
+        region.must_have_everything()
+    assert number > 20
+
+
+def test_a_restored_table_may_lack_markers_of_what_it_has_published_so_nobody_assists_there() -> None:
+    region = Region()
+    assert restoration(region.parts().jobs(), generation=2, since_ms=region.since_ms).assist("a").files == 0
+
+
+def test_a_restore_from_nothing_that_is_killed_at_any_write_is_done_by_the_next_one() -> None:
+    for number in count():
+        region = Region(nothing=True)
+        if not region.killed_at(number, region.restore):
+            break
+        region.restore()
+        region.must_have_everything()
+    assert number > 5
+
+
+def test_markers_that_are_there_refuse_no_others() -> None:
+    region = Region()
+    adoption = restoration(region.parts().jobs(), generation=2, since_ms=0, threads=1).adoption
+    [first, *others] = [
+        MarkerLine(marker=marker, retry_of="", sent_at_ms=0)
+        for marker in region.lost.values()
+        if marker.verdict == "accepted"
+    ]
+    rejected = replace(others[0].marker, verdict="rejected", reason="too_late", quarantine_key="quarantine/x")
+    region.items.put(Put(table=Table.LEDGER, item=rejected.to_item()))
+    known = set(region.markers()) - {others[0].marker.batch_id}
+    lines = [first, *others, first]
+    assert adoption.put_lines(lines) == len({line.marker.batch_id for line in lines} - known)
+    assert adoption.put_lines(lines) == 0
+    assert all(region.markers()[line.marker.batch_id].verdict == "accepted" for line in lines)
