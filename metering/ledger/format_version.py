@@ -56,6 +56,7 @@ class LedgerFormat(codec.StoredItem):
         usage_generation: Generation of the ledger's usage table; 1 in a format that states none.
         generation: Generation of the ledger; each restore makes the next one.
         state: `adopting` until a restored ledger is complete; `fenced` once a restore has replaced the ledger.
+        restorer: The process that adopts; any other restorer that has begun before changes nothing any more.
     """
 
     key: ClassVar[Key] = FORMAT_KEY
@@ -64,6 +65,7 @@ class LedgerFormat(codec.StoredItem):
     usage_generation: Annotated[int, codec.Form(_generation)]
     generation: Annotated[int, codec.Unwritten(1)] = 1
     state: Annotated[LedgerState, codec.Unwritten("open")] = "open"
+    restorer: Annotated[str, codec.Unwritten("")] = ""
 
 
 def check_format(items: ItemStore, *, usage_generation: int | None = None) -> LedgerFormat | None:
@@ -104,9 +106,16 @@ def check_open(found: LedgerFormat) -> None:
         )
 
 
-def adopting(generation: int) -> Condition:
-    """Condition on the ledger's format: a restore is making the ledger of this generation (P41)."""
-    return AllOf((Equals(attribute="state", value="adopting"), Equals(attribute="generation", value=generation)))
+def adopting(generation: int, restorer: str = "") -> Condition:
+    """Condition on the ledger's format: a restore is making the ledger of this generation (P41).
+
+    Args:
+        generation: The ledger's own generation.
+        restorer: The process that adopts; empty for any.
+    """
+    ours = (Equals(attribute="restorer", value=restorer),) if restorer else ()
+    state, made = Equals(attribute="state", value="adopting"), Equals(attribute="generation", value=generation)
+    return AllOf((state, made, *ours))
 
 
 # A long-lived reader asks this often whether the ledger is still in use.

@@ -11,7 +11,7 @@ import io
 import sys
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 from zlib import crc32
 
 from metering.audit.rebuild import marker_of_rows
@@ -39,8 +39,10 @@ from metering.stores.objects import (
     QUARANTINED_BATCHES_PREFIX,
     closed_month_key,
     commit_id_of,
+    commit_of_refused_records,
     markers_key,
     part_of_plan_key,
+    staging_key,
 )
 from metering.stores.writes import (
     Absent,
@@ -55,15 +57,13 @@ from metering.stores.writes import (
 from metering.usage.totals import Total, by_hour
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from metering.lake.ports import LakeReader, StagedMarkers, StagedUsage
     from metering.restore.decision import AdoptedPlan, Decision
     from metering.stores.clock import Clock, Retrier
     from metering.stores.objects import ObjectStore
-    from metering.stores.writes import Action, ItemStore, Key
-
-T = TypeVar("T")
+    from metering.stores.writes import Action, Item, ItemStore, Key
 
 # A transaction takes the check and at most this many changes.
 CHANGES = 97
@@ -101,6 +101,24 @@ class Changes:
     items: ItemStore
     retrier: Retrier
     generation: int
+    restorer: str
+
+    def take_over(self) -> None:
+        """Be the one restorer that changes the ledger.
+
+        What another one has in flight has landed then, because each of its transactions checks this very item; and
+        what it does later changes nothing. So no two restorers see half of each other's changes.
+
+        Raises:
+            OperationFailedError: Another restorer has opened the ledger.
+        """
+        ours = Update(
+            table=Table.LEDGER, key=FORMAT_KEY, set={"restorer": self.restorer}, condition=adopting(self.generation)
+        )
+        try:
+            self.retrier.call(lambda: self.items.update(ours))
+        except ConditionFailedError:
+            raise _opened() from None
 
     def make(self, actions: Iterable[Action]) -> None:
         """Make changes that may be repeated, in transactions that check that the ledger is still being adopted.
@@ -110,6 +128,8 @@ class Changes:
         """
         for some in in_blocks(actions, CHANGES):
             if not self.try_(some):
+                self.check()
+                # Nothing else is a condition of these changes.
                 raise _opened()
 
     def make_each(self, together: Iterable[Sequence[Action]]) -> None:
@@ -134,6 +154,8 @@ class Changes:
         found = self.retrier.call(lambda: ledger_format(self.items))
         if found is None or (found.state, found.generation) != ("adopting", self.generation):
             raise _opened()
+        if found.restorer != self.restorer:
+            raise OperationFailedError("Another restorer has taken over.", "See metering restore show.")
 
     def try_(self, actions: Sequence[Action]) -> bool:
         """Make changes in one transaction. Returns False if a condition failed, or the ledger is open."""
@@ -148,7 +170,7 @@ class Changes:
         return True
 
     def _check(self) -> Check:
-        return Check(table=Table.LEDGER, key=FORMAT_KEY, condition=adopting(self.generation))
+        return Check(table=Table.LEDGER, key=FORMAT_KEY, condition=adopting(self.generation, self.restorer))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -193,6 +215,7 @@ class Adoption:
     """Adopts lake files, their markers, and commits whose acceptance is proven.
 
     Attributes:
+        restorer: A name of this process that no other has.
         since_ms: The restored moment; quarantine objects of before are in the restored ledger.
         marker_life_s: Life of a marker, and of a commit that is cleaned.
     """
@@ -208,11 +231,12 @@ class Adoption:
     shards: int
     since_ms: int
     marker_life_s: int
+    restorer: str
     threads: int = 1
 
     @property
     def changes(self) -> Changes:
-        return Changes(items=self.items, retrier=self.retrier, generation=self.generation)
+        return Changes(items=self.items, retrier=self.retrier, generation=self.generation, restorer=self.restorer)
 
     def run(self, decision: Decision, tell: Callable[[str, int, int], None] = lambda *_: None) -> Adopted:
         """Adopt; `tell` is called with a step, how much of it is done, and how much there is.
@@ -223,6 +247,8 @@ class Adoption:
             UnavailableError: A store does not respond; call again.
         """
         adopted = Adopted()
+        # Commits of copies and of adopted files are in shards of this number.
+        commits.ShardRecord(items=self.items, retrier=self.retrier, shards=self.shards).ensure()
         self.changes.make(self._months(decision))
         self._refusals(conflicts=True)
         known = self._known(decision)
@@ -242,9 +268,10 @@ class Adoption:
         Each process takes the plans in an order of its own, and leaves out the hours that another one has put.
         """
         adopted = Adopted()
+        staged = {commit_id_of(key): _Commit(staged=key) for key in decision.staged}
         plans = () if self.since_ms else sorted(decision.plans, key=lambda plan: crc32(f"{seed}{plan.key}".encode()))
         for done, plan in enumerate(plans, start=1):
-            self._plan(plan, {}, adopted)
+            self._plan(plan, staged, adopted)
             tell("lake files", done, len(plans))
         return adopted
 
@@ -343,17 +370,19 @@ class Adoption:
         """Commits with a staging object, and commits that wait or are pending in the restored ledger."""
         known = {commit_id_of(key): _Commit(staged=key) for key in decision.staged}
         for shard in self.retrier.call(lambda: commits.known_shards(self.items, self.shards)):
-            for item in self.retrier.call(partial(_list, booked_hours.pending_in(self.items, shard))):
-                pending = booked_hours.Pending.from_item(item)
-                commit = known.setdefault(pending.commit_id, _Commit())
-                commit.left, commit.totals = pending.hours, pending.totals
-                commit.created_at_ms, commit.shard = pending.created_at_ms, shard
-            for item in self.retrier.call(partial(_list, commits.waiting_in(self.items, shard))):
+            # Commits move from the waiting to the pending list, so another restorer's move is not missed in this order.
+            for item in self.retrier.call(partial(_waiting, self.items, shard)):
                 waiting = commits.Waiting.from_item(item)
                 # The roll-up may have placed a part; what it placed is placed again.
                 commit = known.setdefault(waiting.commit_id, _Commit())
                 commit.waits, commit.left, commit.totals = True, frozenset(waiting.totals), waiting.totals
                 commit.created_at_ms, commit.shard = waiting.created_at_ms, shard
+            for item in self.retrier.call(partial(_pending, self.items, shard)):
+                pending = booked_hours.Pending.from_item(item)
+                commit = known.setdefault(pending.commit_id, _Commit())
+                if commit.left is None:
+                    commit.left, commit.totals = pending.hours, pending.totals
+                    commit.created_at_ms, commit.shard = pending.created_at_ms, shard
         return known
 
     def _plan(self, adopted_plan: AdoptedPlan, known: Mapping[str, _Commit], adopted: Adopted) -> None:
@@ -368,7 +397,7 @@ class Adoption:
             )
             put = self._is_put(published)
             if ends.get(hour_s, frozenset()) & taken:
-                lines = self._has_lines if put else partial(self._lines_beside, adopted=adopted)
+                lines = self._has_lines if put else partial(self._lines_beside, known=known, adopted=adopted)
                 adopted.without_lines += sum(not lines(file.key) for file in files)
             if not put:
                 self.changes.put_if(Put(table=Table.LEDGER, item=published.to_item(), condition=Absent()))
@@ -382,16 +411,42 @@ class Adoption:
     def _has_lines(self, lake_key: str) -> bool:
         return self._exists(markers_key(lake_key))
 
-    def _lines_beside(self, lake_key: str, adopted: Adopted) -> bool:
+    def _lines_beside(self, lake_key: str, known: Collection[str], adopted: Adopted) -> bool:
         key = markers_key(lake_key)
         try:
             stream = self.retrier.call(lambda: self.objects.open(key))
         except ObjectMissingError:
             return False
+
+        def adopt(line: MarkerLine) -> bool:
+            if line.marker.commit_id not in known:
+                self.keep_refused(line.marker)
+            return self.put_line(line)
+
         with stream:
-            some = in_blocks(decode_lines(stream, key), LINES)
-            adopted.markers += sum(side_by_side(self.put_lines, some, threads=self.threads))
+            for some in in_blocks(decode_lines(stream, key), LINES * self.threads):
+                parts = in_blocks(some, LINES)
+                adopted.markers += sum(side_by_side(self.put_lines, parts, threads=self.threads))
+                for line in some:
+                    if line.marker.refused and line.marker.commit_id not in known:
+                        self.keep_refused(line.marker)
         return True
+
+    def keep_refused(self, marker: Marker) -> None:
+        """Keep the refused records of a commit that nothing else is left to do for: P32 deletes those of no commit."""
+        commit_id = commit_of_refused_records(marker.quarantine_key)
+        if not marker.refused or commit_id is None:
+            return
+        now_ms = self.clock.now_ms()
+        made = commits.CommitRecord(
+            commit_id=commit_id,
+            state="committed",
+            hours=tuple(sorted(marker.hours)),
+            staging_key=staging_key(commit_id, marker.decided_at_ms // 1000),
+            created_at_ms=marker.decided_at_ms,
+            expires_at_s=now_ms // 1000 + self.marker_life_s,
+        )
+        self.changes.put_if(Put(table=Table.LEDGER, item=made.to_item(), condition=Absent()))
 
     def put_lines(self, lines: Iterable[MarkerLine]) -> int:
         """Put the markers of at most `LINES` accepted batches, and aliases of retries.
@@ -433,13 +488,20 @@ class Adoption:
             return
 
     def _compacted_before(self, known: dict[str, _Commit]) -> None:
-        """Leave alone commits of which the restored ledger knows the last run: only their cleaning is left."""
+        """Tell commits whose last hours a run of the restored ledger took from those with a torn transaction.
+
+        If the run is done, only its cleaning is left. If it is planned, all of its files are adopted.
+        """
         for shard in self.retrier.call(lambda: commits.known_shards(self.items, self.shards)):
             for run in self.retrier.call(partial(uncleaned, self.items, lake_chain(shard))):
                 plan = Plan.from_json(self.retrier.call(partial(self.objects.get, run.plan_key)), run.plan_key)
-                for commit_id in plan.commits():
-                    if commit_id in known and known[commit_id].left is None:
+                for commit_id in plan.last:
+                    if commit_id not in known or known[commit_id].left is not None:
+                        continue
+                    if run.state == "done":
                         del known[commit_id]
+                    else:
+                        known[commit_id].left = frozenset()
 
     def _commits(
         self, known: Mapping[str, _Commit], adopted: Adopted, lost: list[str], tell: Callable[[str, int, int], None]
@@ -463,23 +525,24 @@ class Adoption:
         item = self.retrier.call(lambda: self.items.get(Table.LEDGER, commits.commit_key(commit_id)))
         record = None if item is None else commits.CommitRecord.from_item(item)
         if record is not None and (record.state == "aborted" or record.expires_at_s is not None):
+            # Never landed; or cleaned at T, or nothing of it was left to do for an earlier call.
             return made
         if not commit.staged and record is not None and self._exists(record.staging_key):
             # A restorer made this commit of copied batches since the decision. It waits for a run, as others do:
             # placed without a run, it would be missing in the rows that another restorer has just read.
             return made
-        if commit.staged and (commit.left is None or commit.waits):
+        if commit.staged and not (commit.filed and commit.totals):
             hours = self._count_hours(commit)
-            # The old roll-up had booked what was placed or compacted (P23, P24), and perhaps a part of all else.
+            # What has rows in a lake file was placed, and so the old roll-up had booked it whole (P23, P24).
             made.hours = {} if commit.filed else hours
-        if record is None and commit.left is None and not commit.filed:
+        if record is None and commit.left is None and not (commit.filed or self._names(commit_id, commit.staged)):
             made.left = [commit.staged]
             return made
         if commit.left is None and not commit.staged:
             return made
         for some in in_blocks(self._lines_of(commit), LINES):
             self.put_lines(some)
-        rest = self._rest(commit_id, commit, record)
+        rest = self._rest(commit)
         if rest and not commit.staged:
             made.lost = [commit_id]
             return made
@@ -492,15 +555,21 @@ class Adoption:
     def _exists(self, key: str) -> bool:
         return self.retrier.call(lambda: self.objects.head(key)) is not None
 
-    def _rest(self, commit_id: str, commit: _Commit, record: commits.CommitRecord | None) -> frozenset[int]:
+    def _names(self, commit_id: str, staged: str) -> bool:
+        """Whether a marker of the restored ledger names the commit: the rest of a torn transaction."""
+        try:
+            lines = self.lines(staged) if staged else []
+        except ObjectMissingError:
+            return False
+        keys = [line.marker.key for line in lines]
+        found = self.retrier.call(lambda: self.items.get_many(Table.LEDGER, keys)) if keys else {}
+        return any(item.get("commit_id") == commit_id for item in found.values())
+
+    @staticmethod
+    def _rest(commit: _Commit) -> frozenset[int]:
         """Booked hours whose rows are in the commit's staging object alone."""
         if commit.left is not None:
             return commit.left - commit.filed
-        if record is not None:
-            pointers = [booked_hours.pointer_key(hour_s, commit_id) for hour_s in commit.totals]
-            if self.retrier.call(lambda: self.items.get_many(Table.LEDGER, pointers)):
-                # It was placed, and is not pending: a run had taken its last hours.
-                return frozenset()
         # The restored ledger does not know it, or has a torn transaction of it.
         return frozenset(commit.totals) - commit.filed
 
@@ -511,7 +580,7 @@ class Adoption:
         except ObjectMissingError:
             commit.staged = ""
             return {}
-        if commit.left is None:
+        if not commit.totals:
             commit.totals = by_hour(usage)
         hours: dict[int, set[str]] = {}
         for key in usage:
@@ -604,12 +673,17 @@ def _accepted(line: MarkerLine) -> Put:
     return Put(table=Table.LEDGER, item=line.marker.to_item(), condition=ABSENT_OR_REJECTED)
 
 
+def _waiting(items: ItemStore, shard: int) -> list[Item]:
+    # A retried call must begin the query again, and never go on with one that has failed.
+    return list(commits.waiting_in(items, shard))
+
+
+def _pending(items: ItemStore, shard: int) -> list[Item]:
+    return list(booked_hours.pending_in(items, shard))
+
+
 def _opened() -> OperationFailedError:
     return OperationFailedError("Another restorer has opened the ledger.", "See metering restore show.")
-
-
-def _list(items: Iterable[T]) -> list[T]:
-    return list(items)
 
 
 def alias_of(line: MarkerLine) -> Alias:
@@ -628,7 +702,8 @@ def open_ledger(items: ItemStore, retrier: Retrier, generation: int) -> None:
     Raises:
         OperationFailedError: The ledger is not the one that is being adopted.
     """
-    opened = Update(table=Table.LEDGER, key=FORMAT_KEY, remove=("state",), condition=adopting(generation))
+    gone = ("state", "restorer")
+    opened = Update(table=Table.LEDGER, key=FORMAT_KEY, remove=gone, condition=adopting(generation))
     try:
         retrier.call(lambda: items.update(opened))
     except ConditionFailedError as error:

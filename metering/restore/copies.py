@@ -7,6 +7,7 @@ itself, because an attempt may contain batches that another commit has. A batch 
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,19 +22,21 @@ from metering.ledger.markers import (
     encode_lines,
     marker_key,
 )
+from metering.quarantine.documents import decode_records, encode_records
 from metering.restore.adoption import CHANGES, alias_of
 from metering.stores.clock import in_blocks, side_by_side
-from metering.stores.objects import held_key, staging_key
-from metering.stores.writes import Absent, Put, Table
+from metering.stores.objects import held_key, refused_records_key, staging_key
+from metering.stores.writes import Absent, AnyOf, Equals, Put, Table
 from metering.usage.totals import Total, add_totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
+    from metering.intake.batches import RefusedRecord
     from metering.restore.adoption import Adoption
     from metering.restore.decision import AdoptableRows
     from metering.stores.clock import Entropy
-    from metering.stores.writes import Action, Item, Key
+    from metering.stores.writes import Action, Condition, Item, Key
 
 _LOOKED_UP = 1_000
 # A commit of retries writes an alias beside each marker, and a commit and a waiting entry of its own.
@@ -88,15 +91,29 @@ class BatchCopies:
             UnavailableError: A store does not respond; call again.
         """
         contents: dict[str, set[str]] = defaultdict(set)
+        # Of several attempts with one content, the first is taken: what came later can have less admitted records.
+        decided: dict[str, int] = {}
         threads = self.adoption.threads
-        for live in side_by_side(lambda key: self._live(self._lines(key)), left, threads=threads):
+        for key, live in zip(
+            left, side_by_side(lambda key: self._live(self._lines(key)), left, threads=threads), strict=True
+        ):
             for line in live:
                 contents[line.marker.batch_id].add(content_of(line))
+                decided[key] = line.marker.decided_at_ms
+                if line.marker.expires_at_s <= self.adoption.clock.now_ms() // 1000:
+                    # A marker that said that another commit has it may have expired.
+                    contents[line.marker.batch_id].add("")
         copied = Copied(undecided={batch_id for batch_id, found in contents.items() if len(found) > 1})
+        in_order = sorted(left, key=lambda key: (decided.get(key, 0), key))
         # Transactions that check the same item at the same time cancel each other, so only what precedes is concurrent.
-        made = side_by_side(lambda key: self._made(key, copied.undecided), left, threads=threads)
-        for done, (key, some) in enumerate(zip(left, made, strict=True), start=1):
+        made = side_by_side(lambda key: self._made(key, copied.undecided), in_order, threads=threads)
+        for done, (key, (held, some)) in enumerate(zip(in_order, made, strict=True), start=1):
+            if held:
+                self._hold(key, held)
             copied.batches += sum(self._commit(key, each) for each in some)
+            # Last, because nobody judges the batches of a commit that is known.
+            for line in held:
+                self.adoption.keep_refused(line.marker)
             tell("staging objects", done, len(left))
         return copied
 
@@ -115,17 +132,18 @@ class BatchCopies:
             found = self.adoption.retrier.call(partial(self.adoption.items.get_many, Table.LEDGER, keys))
             for line in some:
                 marker, *lost = _asked(line)
-                if not _is_accepted(found.get(marker, {})) and not any(key in found for key in lost):
+                # An alias that names this very retry is of its own torn transaction.
+                others = [found[key] for key in lost if key in found]
+                if not _is_accepted(found.get(marker, {})) and all(_names(each, line) for each in others):
                     live.append(line)
         return live
 
-    def _made(self, key: str, undecided: Collection[str]) -> list[_Copy]:
+    def _made(self, key: str, undecided: Collection[str]) -> tuple[list[MarkerLine], list[_Copy]]:
+        """Batches of an object that are to be held, and copies of all others that are to be accepted."""
         live = self._live(self._lines(key))
         held = [line for line in live if line.marker.batch_id in undecided]
-        if held:
-            self._hold(key, held)
         taken = [line for line in live if line.marker.batch_id not in undecided]
-        return [self._copy(key, some) for some in in_blocks(taken, _BATCHES)]
+        return held, [self._copy(key, some) for some in in_blocks(taken, _BATCHES)]
 
     def _hold(self, key: str, lines: Sequence[MarkerLine]) -> None:
         """Keep the content, and put a marker that accepts nothing: what comes under the id is kept as unverified."""
@@ -145,7 +163,9 @@ class BatchCopies:
                 hours={},
                 quarantine_key=kept,
             )
-            adoption.changes.put_if(Put(table=Table.LEDGER, item=held.to_item(), condition=ABSENT_OR_REJECTED))
+            # Not by a restorer that is late, which may know less than the one that has taken over.
+            if not adoption.changes.try_([Put(table=Table.LEDGER, item=held.to_item(), condition=ABSENT_OR_REJECTED)]):
+                adoption.changes.check()
 
     def _copy(self, key: str, lines: Sequence[MarkerLine]) -> _Copy:
         """Write a staging object with some batches of another one."""
@@ -153,8 +173,10 @@ class BatchCopies:
         commit_id, now_ms = self.entropy.token(), adoption.clock.now_ms()
         new_key = staging_key(commit_id, now_ms // 1000)
         rebooked = self._rebooked(lines, hour_of(now_ms // 1000))
-        made = [_booked(line, commit_id, rebooked) for line in lines]
         names = frozenset(line.marker.batch_id for line in lines)
+        refused_key = refused_records_key(commit_id, now_ms // 1000)
+        refused = self._copy_refused(lines, names, refused_key)
+        made = [_booked(line, commit_id, rebooked, refused_key if refused else "") for line in lines]
         body = self.rows.copied(key, names, rebooked=rebooked, markers=encode_lines(made))
         adoption.retrier.call(partial(adoption.objects.put, new_key, body, if_absent=True))
         return _Copy(commit_id, new_key, now_ms, lines, made)
@@ -173,6 +195,22 @@ class BatchCopies:
             if line.retry_of:
                 adoption.keep_original(line)
         return len(copy.made)
+
+    def _copy_refused(self, lines: Iterable[MarkerLine], names: Collection[str], new_key: str) -> bool:
+        """Copy the refused records of some batches; returns whether there are any.
+
+        The pass over orphans deletes the object of the first commit, because that commit never landed (P32).
+        """
+        objects, retrier = self.adoption.objects, self.adoption.retrier
+        refused: dict[str, tuple[RefusedRecord, ...]] = {}
+        for key in sorted({line.marker.quarantine_key for line in lines if line.marker.refused} - {""}):
+            with suppress(ObjectMissingError):
+                for each in decode_records(retrier.call(partial(objects.get, key)), key):
+                    if each.batch_id in names:
+                        refused[each.batch_id] = (*refused.get(each.batch_id, ()), each.record)
+        if refused:
+            retrier.call(lambda: objects.put(new_key, encode_records(refused), if_absent=True))
+        return bool(refused)
 
     def _rebooked(self, lines: Iterable[MarkerLine], now_hour_s: int) -> dict[int, int]:
         booked = {hour_s for line in lines for hour_s in line.marker.hours}
@@ -201,12 +239,12 @@ class BatchCopies:
             created_at_ms=now_ms,
             sent_at_ms=min(line.sent_at_ms for line in lines),
         )
-        aliases = [alias_of(line).to_item() for line in lines if line.retry_of]
+        aliases = [alias_of(line) for line in lines if line.retry_of]
         return [
             Put(table=Table.LEDGER, item=record.to_item(), condition=Absent()),
             Put(table=Table.LEDGER, item=waiting.to_item()),
             *(Put(table=Table.LEDGER, item=each.marker.to_item(), condition=ABSENT_OR_REJECTED) for each in lines),
-            *(Put(table=Table.LEDGER, item=alias, condition=Absent()) for alias in aliases),
+            *(Put(table=Table.LEDGER, item=each.to_item(), condition=_absent_or(each.retry_id)) for each in aliases),
         ]
 
 
@@ -217,8 +255,20 @@ def _is_accepted(marker: Item) -> bool:
 
 
 def content_of(line: MarkerLine) -> str:
-    """What tells two contents of one id apart: the hash, or the totals of a batch of an earlier release."""
-    return line.marker.content_hash or str(sorted(line.marker.hours.items()))
+    """What tells two contents of one id apart: the hash, or the totals of a batch of an earlier release.
+
+    A copy that was sent later may have less admitted records.
+    """
+    marker = line.marker
+    return f"{marker.content_hash} {marker.metered}" if marker.content_hash else str(sorted(marker.hours.items()))
+
+
+def _absent_or(retry_id: str) -> Condition:
+    return AnyOf((Absent(), Equals(attribute="retried_as", value=retry_id)))
+
+
+def _names(alias: Item, line: MarkerLine) -> bool:
+    return alias.get("retried_as") == line.marker.batch_id
 
 
 def _asked(line: MarkerLine) -> list[Key]:
@@ -232,8 +282,9 @@ def _asked(line: MarkerLine) -> list[Key]:
     return keys
 
 
-def _booked(line: MarkerLine, commit_id: str, rebooked: Mapping[int, int]) -> MarkerLine:
+def _booked(line: MarkerLine, commit_id: str, rebooked: Mapping[int, int], refused_key: str) -> MarkerLine:
     hours: dict[int, Total] = {}
     for hour_s, total in line.marker.hours.items():
         add_totals(hours, {rebooked.get(hour_s, hour_s): total})
-    return replace(line, marker=replace(line.marker, commit_id=commit_id, hours=hours))
+    key = refused_key if line.marker.refused and refused_key else line.marker.quarantine_key
+    return replace(line, marker=replace(line.marker, commit_id=commit_id, hours=hours, quarantine_key=key))

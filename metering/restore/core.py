@@ -95,11 +95,14 @@ class Restoration:
 
     def _prepare(self, tell: Callable[[str, int, int], None], tell_hour: Callable[[HourStep], None]) -> Restored:
         decision = self.decider.decide()
+        self.adoption.changes.take_over()
         carried = self.carry()
         adopted = self.adoption.run(decision, tell)
         copied = self.copies(decision).run(adopted.left, tell)
         rebuilt = self.markers() if adopted.without_lines else None
         self.adoption.end(decision)
+        # What was read so far was no half of another restorer's changes. From here on, rows do not change.
+        self.adoption.changes.check()
         usage = self.usage(None if self.whole else adopted.hours, tell_hour)
         if usage.unstable:
             named = ", ".join(map(hour_label, usage.unstable[:5]))

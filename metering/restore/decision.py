@@ -307,6 +307,6 @@ def newest_known(items: ItemStore, chain: str) -> int:
 
 
 def uncleaned(items: ItemStore, chain: str) -> list[Run]:
-    """Runs of the lake that are done and not cleaned, newest first."""
+    """Runs of the lake that are not cleaned, newest first, without those that a restore put."""
     found = takewhile(lambda run: not run.cleaned, newest_first(items, chain))
-    return [run for run in found if run.state == "done" and run.plan_key]
+    return [run for run in found if run.plan_key]

@@ -54,6 +54,7 @@ def restoration(
         clock=jobs.clock,
         retrier=retrier,
         generation=generation,
+        restorer=jobs.entropy.token(),
         shards=jobs.settings.shards,
         since_ms=since_ms,
         marker_life_s=jobs.settings.marker_life_s,

@@ -13,7 +13,7 @@ from metering.audit.rebuild import Rebuilder
 from metering.audit.reconciler import Reconciler
 from metering.audit.verifier import Verifier
 from metering.billing.closer import PeriodCloser
-from metering.errors import UnavailableError
+from metering.errors import MeteringError, UnavailableError
 from metering.intake.reader import JudgingReader
 from metering.lake.cleaner import Cleaner, OrphanCleaner
 from metering.lake.compactor import Compactor
@@ -33,6 +33,7 @@ from metering.rollup.cleaner import RollupCleaner
 from metering.stores.clock import Retrier
 from metering.stores.queues import Delivery, QueueDepth, ReceivedMessage
 from metering.units import DAY_S
+from tests.simulation.checks.watch import ViolationError
 from tests.simulation.region.faults import MINUTE_MS
 from tests.simulation.region.ports import NEVER_MS, Process
 from tests.simulation.region.scheduler import KilledError
@@ -345,6 +346,7 @@ def restoration(
         clock=process,
         retrier=retrier(process),
         generation=generation,
+        restorer=process.token(),
         shards=shards,
         since_ms=since_ms,
         marker_life_s=STAGE.marker_life_s,
@@ -446,7 +448,7 @@ class Worker:
     def body(self) -> None:
         process, queue = self._process, self._process.world.queue
         scheduler = process.world.scheduler
-        while True:
+        while not process.is_late():
             next_ms = queue.next_visible_ms()
             if next_ms is None:
                 queue.park(getcurrent().switch)
@@ -462,32 +464,52 @@ class Worker:
             if not self._immortal:
                 process.dies_at_ms = scheduler.now_ms + _TIMEOUT_MS
             try:
-                result = self._started().handle(deliveries, deadline(process, _TIMEOUT_MS))
-                scheduler.wait(10)
-                queue.hide(result.hide_s)
-                done = [d.message_id for d in deliveries if d.message_id not in result.retry]
-                for message in queue.acknowledge(done):
-                    content = process.world.contents.get(message.body)
-                    process.world.watch.acknowledged(content, queue.sender_of(message))
+                self._invoke(deliveries)
             except KilledError:
                 scheduler.wait(_RESTART_MS)
                 process.restart()
                 self._function = None
+            except (MeteringError, ViolationError):
+                _raise_unless_late(process)
             process.dies_at_ms = NEVER_MS
             self.busy = False
 
+    def _invoke(self, deliveries: list[Delivery]) -> None:
+        process, queue = self._process, self._process.world.queue
+        result = self._started().handle(deliveries, deadline(process, _TIMEOUT_MS))
+        process.world.scheduler.wait(10)
+        queue.hide(result.hide_s)
+        done = [d.message_id for d in deliveries if d.message_id not in result.retry]
+        for message in queue.acknowledge(done):
+            content = process.world.contents.get(message.body)
+            process.world.watch.acknowledged(content, queue.sender_of(message))
+
+
+def _raise_unless_late(process: Process) -> None:
+    """Raise the present error again, unless a restore has replaced the ledger of the process."""
+    if not process.is_late():
+        raise  # noqa: PLE0704  # called in an `except` clause
+
 
 def job(process: Process, run: Callable[[], object], *, lives: int = 3) -> Callable[[], None]:
-    """A job that is invoked again after a kill, at most `lives` times in all; the next job continues its work."""
+    """A job that is invoked again after a kill, at most `lives` times in all; the next job continues its work.
+
+    Whatever stops a late one after a restore is no finding.
+    """
 
     def body() -> None:
         for _ in range(lives):
             try:
-                run()
+                # After a restore, no job of the ledger before is invoked.
+                if not process.is_late():
+                    run()
             except KilledError:
                 process.world.scheduler.wait(_RESTART_MS)
                 process.restart()
             except UnavailableError:
+                return
+            except (MeteringError, ViolationError):
+                _raise_unless_late(process)
                 return
             else:
                 return
