@@ -22,6 +22,7 @@ from tests.simulation.region import jobs
 from tests.simulation.region.faults import HOUR_MS, MINUTE_MS, RandomFaults
 from tests.simulation.region.invoices import Billing
 from tests.simulation.region.world import World
+from tests.simulation.restores import Restores
 from tests.simulation.scenario import put_kinds
 from tests.simulation.sent.senders import Senders
 from tests.simulation.sent.traffic import ACCOUNTS, DAY_MS, Sending, Traffic
@@ -61,9 +62,22 @@ class Outcome:
     histogram: Counter[str]
 
 
-def run_history(seed: int, *, dropped_faults: Collection[int] = (), dropped_batches: Collection[int] = ()) -> Outcome:
-    """Run a seed's history; a search for a shorter history drops some faults and batches from it."""
-    history = History(seed, dropped_faults=dropped_faults, dropped_batches=dropped_batches)
+def run_history(
+    seed: int,
+    *,
+    dropped_faults: Collection[int] = (),
+    dropped_batches: Collection[int] = (),
+    restores: bool = False,
+) -> Outcome:
+    """Run a seed's history; a search for a shorter history drops some faults and batches from it.
+
+    Args:
+        seed: Decides all of it.
+        dropped_faults: Numbers of the faults to omit.
+        dropped_batches: Numbers of the batches to omit.
+        restores: Whether the ledger is restored in any case, instead of in a fifth of all histories.
+    """
+    history = History(seed, dropped_faults=dropped_faults, dropped_batches=dropped_batches, restores=restores)
     violation = ""
     findings = Findings()
     try:
@@ -88,7 +102,9 @@ def run_history(seed: int, *, dropped_faults: Collection[int] = (), dropped_batc
 class History:
     """A region and its random events."""
 
-    def __init__(self, seed: int, *, dropped_faults: Collection[int], dropped_batches: Collection[int]) -> None:
+    def __init__(
+        self, seed: int, *, dropped_faults: Collection[int], dropped_batches: Collection[int], restores: bool = False
+    ) -> None:
         self.chance = chance = random.Random(f"history {seed}")
         self.faults = RandomFaults(seed, rate=chance.choice((0.01, 0.03, 0.06, 0.12)), dropped=dropped_faults)
         now_ms = _NOON_MS + chance.randrange(0, 11 * 24) * HOUR_MS + chance.randrange(0, HOUR_MS)
@@ -137,6 +153,15 @@ class History:
         self.hands = random.Random(f"hands {seed}")
         # A separate random stream for the clock drift of some roll-up processes.
         self.clocks = random.Random(f"clocks {seed}")
+        self.restores = Restores(
+            self.world,
+            seed,
+            epochs=self.epochs,
+            settings=lambda: (self.settings, self.shards),
+            opened=self._begin_again,
+            broken=lambda: self.broken,
+            always=restores,
+        )
         self._jobs = 0
 
     def _settings(self) -> Settings:
@@ -152,13 +177,24 @@ class History:
         for content in self.world.contents.values():
             if content.location:
                 self.world.objects.put(content.location, b"", if_absent=False)
-        for number in range(3):
-            self._start_worker(number)
+        self._start_workers()
         for epoch in range(self.epochs):
             if epoch:
                 self._pass_time(self.chance.choice(_GAPS_MS))
             self._live(epoch)
         return self._rest()
+
+    def _start_workers(self) -> None:
+        for number in range(3):
+            self._start_worker(number)
+
+    def _begin_again(self) -> None:
+        """Start everything on a restored ledger."""
+        self.workers = []
+        self._start_workers()
+        self._spawn_jobs()
+        self._close_months(self.world.scheduler.now_ms)
+        self.billing.live(self.world.scheduler.now_ms)
 
     def _start_worker(self, number: int) -> None:
         skew_ms = self.chance.randrange(-2 * MINUTE_MS, 2 * MINUTE_MS)
@@ -190,7 +226,9 @@ class History:
             world.scheduler.at(start_ms + self.shortages.randrange(_EPOCH_MS), self._fall_short)
         self.billing.live(start_ms)
         self.completeness.during(start_ms, _EPOCH_MS)
+        self.restores.live(epoch, start_ms)
         world.scheduler.run_until(start_ms + _EPOCH_MS)
+        self.restores.finish()
 
     def _spawn_jobs(self) -> None:
         for _ in range(self.chance.choice((2, 4, 8))):

@@ -29,6 +29,7 @@ JOBS = (
     "reconciler",
     "quick pass",
     "biller",
+    "restorer",
     "cleaner",
     "plans",
     "orphans",

@@ -18,25 +18,34 @@ from tests.simulation.region.faults import Fault
 _BATCHES = 25
 
 
-def shortest(seed: int) -> tuple[frozenset[int], frozenset[int], Outcome]:
+def shortest(seed: int, *, restores: bool = False) -> tuple[frozenset[int], frozenset[int], Outcome]:
     """Numbers of faults and of batches that can be dropped while a violation remains, and the outcome without them."""
-    outcome = run_history(seed)
+    outcome = run_history(seed, restores=restores)
+    if not outcome.violation:
+        return frozenset(), frozenset(), outcome
     faults: frozenset[int] = frozenset()
     batches: frozenset[int] = frozenset()
 
+    kind = outcome.violation.partition(":")[0]
+    again = partial(run_history, seed, restores=restores)
+
     def fails(dropped_faults: frozenset[int], dropped_batches: frozenset[int]) -> bool:
-        return bool(run_history(seed, dropped_faults=dropped_faults, dropped_batches=dropped_batches).violation)
+        found = again(dropped_faults=dropped_faults, dropped_batches=dropped_batches).violation
+        # A history without any batch may fail in another way.
+        return found.partition(":")[0] == kind
 
     # Without a fault, the rest runs differently, so the numbers to choose from change after each success.
     for _ in range(3):
         batches = _drop(batches, range(_BATCHES), partial(fails, faults))
-        happened = [n for n, _ in run_history(seed, dropped_faults=faults, dropped_batches=batches).faults]
+        happened = [n for n, _ in again(dropped_faults=faults, dropped_batches=batches).faults]
         faults = _drop(faults, happened, partial(fails, dropped_batches=batches))
-    outcome = run_history(seed, dropped_faults=faults, dropped_batches=batches)
+    outcome = again(dropped_faults=faults, dropped_batches=batches)
     return faults, batches, outcome
 
 
-def describe(seed: int, faults: frozenset[int], batches: frozenset[int], outcome: Outcome) -> Iterator[str]:
+def describe(
+    seed: int, faults: frozenset[int], batches: frozenset[int], outcome: Outcome, *, restores: bool = False
+) -> Iterator[str]:
     """Description of a failing history."""
     yield f"seed {seed}: {outcome.violation}"
     history = History(seed, dropped_faults=faults, dropped_batches=batches)
@@ -46,7 +55,9 @@ def describe(seed: int, faults: frozenset[int], batches: frozenset[int], outcome
         yield f"  epoch {sending.epoch}, after {sending.after_ms} ms: {sending.sender_id} sends {content.name}: {rows}"
     for number, fault in outcome.faults:
         yield f"  fault {number}: {fault}"
-    yield f'  keep as: {{"seed": {seed}, "dropped_faults": {sorted(faults)}, "dropped_batches": {sorted(batches)}}}'
+    forced = ', "restores": true' if restores else ""
+    dropped = f'"dropped_faults": {sorted(faults)}, "dropped_batches": {sorted(batches)}'
+    yield f'  keep as: {{"seed": {seed}, {dropped}{forced}}}'
 
 
 def _drop(
@@ -98,6 +109,12 @@ EXPECTED = (
     "usage read as of now",
     "repaired while workers went on",
     "throttled for a while",
+    "ledger restored",
+    "ledger restored from nothing",
+    "ledger restored from a torn moment",
+    "ledger restored to before a restore",
+    "restorer killed",
+    "restorer came too late",
 )
 
 
@@ -119,13 +136,13 @@ class Summary:
         self.histogram.update(other.histogram)
 
 
-def run_chunk(seeds: Sequence[int]) -> Summary:
+def run_chunk(seeds: Sequence[int], *, restores: bool = False) -> Summary:
     # Imported modules are never garbage. A history leaves few cycles, so one collection at its end suffices.
     gc.freeze()
     gc.disable()
     summary = Summary()
     for seed in seeds:
-        outcome = run_history(seed)
+        outcome = run_history(seed, restores=restores)
         summary.histories += 1
         summary.batches += outcome.batches
         summary.commits += outcome.commits
@@ -139,15 +156,15 @@ def run_chunk(seeds: Sequence[int]) -> Summary:
     return summary
 
 
-def run_seeds(first: int, count: int, workers: int) -> Summary:
+def run_seeds(first: int, count: int, workers: int, *, restores: bool = False) -> Summary:
     chunks = [range(start, min(start + _CHUNK, first + count)) for start in range(first, first + count, _CHUNK)]
     summary = Summary()
     if workers == 1:
         for chunk in chunks:
-            summary.add(run_chunk(chunk))
+            summary.add(run_chunk(chunk, restores=restores))
         return summary
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        for done, part in enumerate(pool.imap_unordered(run_chunk, chunks), start=1):
+        for done, part in enumerate(pool.imap_unordered(partial(run_chunk, restores=restores), chunks), start=1):
             summary.add(part)
             if done % 20 == 0:
                 sys.stderr.write(f"{summary.histories} histories, {len(summary.failed)} failed\n")
@@ -173,25 +190,26 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=20_000, help="number of histories")
     parser.add_argument("--first", type=int, default=0, help="first seed")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
+    parser.add_argument("--restores", action="store_true", help="restore the ledger in each history")
     parser.add_argument("--seed", type=int, help="only this history, made as short as it gets if it fails")
     options = parser.parse_args()
     if options.seed is not None:
-        return _explain(options.seed)
+        return _explain(options.seed, restores=options.restores)
     began = time.monotonic()
-    summary = run_seeds(options.first, options.seeds, options.jobs)
+    summary = run_seeds(options.first, options.seeds, options.jobs, restores=options.restores)
     for line in report(summary, time.monotonic() - began):
         sys.stdout.write(f"{line}\n")
     for seed in summary.failed[:3]:
-        _explain(seed)
+        _explain(seed, restores=options.restores)
     missing = [name for name in EXPECTED if not summary.histogram[name]]
     return 1 if summary.failed or (missing and summary.histories >= 1000) else 0
 
 
-def _explain(seed: int) -> int:
-    outcome = run_history(seed)
+def _explain(seed: int, *, restores: bool) -> int:
+    outcome = run_history(seed, restores=restores)
     if not outcome.violation:
         sys.stdout.write(f"seed {seed}: no violation, {outcome.batches} batches, {len(outcome.faults)} faults\n")
         return 0
-    for line in describe(seed, *shortest(seed)):
+    for line in describe(seed, *shortest(seed, restores=restores), restores=restores):
         sys.stdout.write(f"{line}\n")
     return 1

@@ -14,6 +14,7 @@ from metering.billing.invoices.document import InvoiceStore
 from metering.billing.invoices.issuing import Asked, IssueRefusedError
 from metering.errors import UnavailableError
 from metering.hours import hour_of, month_of
+from metering.ledger.format_version import ledger_format
 from metering.ledger.usage.items import BUCKET_KINDS, is_usage_item
 from metering.ledger.usage.kinds import kind_items
 from metering.metric_names import BATCHES_CONFLICT, BATCHES_DUPLICATE
@@ -21,12 +22,13 @@ from metering.stores.writes import ActionLimits, Item, Key, Put, Table, Update
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import ZERO, Service, Total, UsageKind, UsageType, add_totals
 from tests.simulation.checks.checker import check, lake_rows
+from tests.simulation.checks.restored import Before
 from tests.simulation.checks.watch import ViolationError
 from tests.simulation.region import invoices, jobs
 from tests.simulation.region.faults import HOUR_MS, MINUTE_MS, Fault, ScriptedFaults
 from tests.simulation.region.ports import Process, ProcessItems
 from tests.simulation.region.scheduler import KilledError
-from tests.simulation.region.world import VISIBILITY_MS, World
+from tests.simulation.region.world import CARRIED, VISIBILITY_MS, World
 from tests.simulation.sent.traffic import DAY_MS, SentContent, retry_of
 from tests.support.memory.clock import ManualClock, MemoryAlerts
 from tests.support.memory.rows import PlainRow, plain_usage
@@ -46,7 +48,13 @@ _KINDS_BEFORE = BUCKET_KINDS - 2
 SUBJECT = "subject"
 _ATTEMPTS = 8
 # Batches that are sent in a later step.
-_SENT_LATER = ("dead.0", "b0.1", "halved.0", "waits.0", "tardy.0")
+_SENT_BEFORE_THE_MOMENT = ("early.0", "mixed.0", "turned.0")
+_SENT_AFTER_THE_MOMENT = ("mixed.1", "turned.1", "lost.0", "retry:mixed.1")
+_SENT_LATER = (
+    *("dead.0", "b0.1", "halved.0", "waits.0", "tardy.0"),
+    *_SENT_BEFORE_THE_MOMENT,
+    *_SENT_AFTER_THE_MOMENT,
+)
 # Conflicting content of b2, under a new id.
 _RETRY = "retry:b2.1"
 # Batches whose markers are lost: in one hour, with conflicting content, in many hours, partly refused, and with two
@@ -70,6 +78,8 @@ class Scenario:
         self._policy = jobs.policy(4, 6, 0)
         self._names: Counter[str] = Counter()
         self._done = 0
+        self._moment: tuple[int, tuple[Item, ...]] = (0, ())
+        self._before: Before | None = None
 
     def run(self) -> None:
         """Run all remaining steps."""
@@ -117,6 +127,8 @@ class Scenario:
             ("reconciler", lambda: done("reconciler", self._reconcile)),
             ("quick pass", self._look_at_runs),
             ("biller", self._bill_once),
+            ("", self._lose_ledger),
+            ("restorer", self._restore_ledger),
             ("", self._orphan),
             ("", lambda: self._pass(25 * HOUR_MS)),
             ("cleaner", lambda: done("cleaner", self._clean)),
@@ -222,15 +234,7 @@ class Scenario:
         self._until_worked_off("worker at last")
         process = self.world.process("halfway")
         process.items = DiesHalfway(process)
-        done: list[bool] = []
-
-        def body() -> None:
-            with suppress(KilledError):
-                jobs.rollup(process, self._settings).run(jobs.deadline(process, HOUR_MS))
-            done.append(True)
-
-        self.world.scheduler.spawn(body)
-        self.world.scheduler.run_while(lambda: not done, limit_ms=DAY_MS)
+        self._start_and_die(process)
         self.world.queue.send("waits.0", "S1")
         self._until_worked_off("worker afterwards")
 
@@ -317,6 +321,71 @@ class Scenario:
         # The quick pass changes only its own list, which no other job reads.
         if self._job == "quick pass":
             self._until_done("quick pass", self._check_runs)
+
+    def _lose_ledger(self) -> None:
+        """Go back to a moment with waiting, planned, placed and rejected batches, of which a part was compacted since.
+
+        Only if the restorer is under test, because the other jobs' calls stay as they are.
+        """
+        if self._job != "restorer":
+            return
+        world, done = self.world, self._until_done
+        for name in _SENT_BEFORE_THE_MOMENT:
+            world.queue.send(name, "S1")
+        self._until_worked_off("worker before the moment")
+        process = world.process("plans only")
+        process.items = DiesHalfway(process)
+        self._start_and_die(process)
+        self._moment = (world.scheduler.now_ms, tuple(world.items.everything(Table.LEDGER)))
+        done("rest", self._roll_up, lambda: not self._listed("U#"))
+        done("since", self._compact, lambda: not self._listed("P#"))
+        self._pass(25 * HOUR_MS)
+        done("cleaned", self._clean)
+        for name in _SENT_AFTER_THE_MOMENT:
+            world.queue.send(name, "S1")
+            self._until_worked_off("worker after the moment")
+        # One more is compacted, one is planned, and one waits.
+        self._before = Before.of(world)
+        _, items = self._moment
+        carried = [item for item in world.items.everything(Table.LEDGER) if str(item["pk"]).startswith(CARRIED)]
+        kept = [item for item in items if not str(item["pk"]).startswith((*CARRIED, "S#format"))]
+        world.restore_ledger([*kept, *carried], generation=2)
+
+    def _restore_ledger(self) -> None:
+        if self._job != "restorer":
+            return
+        since_ms, _ = self._moment
+
+        def restore(process: Process) -> None:
+            jobs.restoration(process, self._settings, generation=2, since_ms=since_ms, shards=1).run()
+
+        def is_open() -> bool:
+            found = ledger_format(self.world.items)
+            return found is not None and found.state == "open"
+
+        self._until_done("restorer", restore, is_open)
+        assert self._before is not None
+        self._before.check(self.world, broken=False)
+        # By now, delayed calls have been applied: they must find an open ledger, and change nothing.
+        self._pass(2 * HOUR_MS)
+        for name in (*_SENT_BEFORE_THE_MOMENT, *_SENT_AFTER_THE_MOMENT):
+            self.world.queue.send(name, "S1")
+        self._until_worked_off("worker of the restored ledger")
+        self._until_done("restored", self._roll_up, lambda: not self._listed("U#"))
+        self._until_done("compacted again", self._compact, lambda: not self._listed("P#"))
+        self._until_done("reconciled again", self._reconcile)
+
+    def _start_and_die(self, process: Process) -> None:
+        """Plan a run of the roll-up, and stop in the middle of it."""
+        done: list[bool] = []
+
+        def body() -> None:
+            with suppress(KilledError):
+                jobs.rollup(process, self._settings).run(jobs.deadline(process, HOUR_MS))
+            done.append(True)
+
+        self.world.scheduler.spawn(body)
+        self.world.scheduler.run_while(lambda: not done, limit_ms=DAY_MS)
 
     def _bill_once(self) -> None:
         # No other job reads the biller's state.
@@ -483,6 +552,15 @@ def _contents() -> Iterator[SentContent]:
     yield content_of("tardy", 0, [own_s - 12 * HOUR_S])
     yield content_of("partly", 0, [own_s, own_s - 40 * DAY_S])
     yield content_of("late", 0, [own_s - 40 * DAY_S])
+    # Of a ledger that is lost: conflict, refusal and acceptance, a retry, and refused records, all since the moment.
+    yield content_of("early", 0, [own_s, own_s - HOUR_S, own_s - 2 * HOUR_S])
+    yield content_of("mixed", 0, [own_s, own_s - HOUR_S])
+    mixed = content_of("mixed", 1, [own_s])
+    yield mixed
+    yield retry_of(mixed)
+    yield replace(content_of("turned", 0, [own_s]), refused="count_mismatch")
+    yield content_of("turned", 1, [own_s])
+    yield content_of("lost", 0, [own_s, own_s - 40 * DAY_S])
     yield replace(content_of("refused", 0, [own_s]), refused="count_mismatch")
     yield replace(content_of("gone", 0, [own_s]), location="ingest/gone")
 

@@ -22,6 +22,7 @@ _STRIDES = {
     "reconciler": 41,
     "quick pass": 29,
     "biller": 11,
+    "restorer": 199,
     "orphans": 5,
     "redrive": 5,
     "cleaner": 5,

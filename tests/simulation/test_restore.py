@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
+from metering.errors import OperationFailedError
 from metering.ledger.format_version import remember_format
 from metering.ledger.markers import Marker, is_marker
 from metering.stores.writes import Table
@@ -14,12 +16,13 @@ from tests.simulation.region.faults import HOUR_MS, Fault
 from tests.simulation.region.scheduler import KilledError
 from tests.simulation.scenario import NOW_MS, content_of
 from tests.simulation.stories import Between, compact, meter, play, roll_up, visible, world_of
-from tests.support.memory.rows import plain_usage
+from tests.support.memory.rows import decode_rows, encode_rows, plain_usage
+from tests.support.written_down import forget_markers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from metering.stores.writes import Delete, Item, Put, Update
+    from metering.stores.writes import Item
 
 _SHARDS = 2
 _SETTINGS = jobs.settings(_SHARDS, 200)
@@ -35,16 +38,6 @@ class _Moment(Between):
         if process != "dying" or self.dies_in:
             return None
         return Fault.KILLED_AFTER if Fault.KILLED_AFTER in choices else Fault.KILLED_BEFORE
-
-
-class _Blind:
-    """A watch that ignores all writes, because a restore makes rows invisible on purpose."""
-
-    def written(self, action: Put | Update | Delete) -> None:
-        """Nothing."""
-
-    def put_object(self, key: str) -> None:
-        """Nothing."""
 
 
 class _Region:
@@ -73,7 +66,6 @@ class _Region:
         self.accepted = self.markers()
         kinds = [item for item in before if str(item["pk"])[:2] == "D#"]
         self.world.restore_ledger([*self.backup, *kinds], generation=2)
-        self.world.watch = _Blind()  # type: ignore[assignment]  # it follows nothing
 
     def markers(self) -> dict[str, Marker]:
         items = filter(is_marker, self.world.items.everything(Table.LEDGER))
@@ -107,14 +99,17 @@ class _Region:
         except KilledError:
             jobs.restoration(self.world.process("restorer"), _SETTINGS, **how).run()
 
-    def must_be_sound(self) -> None:
+    def must_be_sound(self, *, hashless: bool = False) -> None:
         """Check that every batch ever accepted is accepted with the same facts, and that all are counted once."""
         markers = self.markers()
         for batch_id, marker in self.accepted.items():
+            if hashless and markers[batch_id].content_hash is None:
+                assert markers[batch_id].hours == marker.hours
+                continue
             facts = (marker.content_hash, marker.hours, marker.sender_id, marker.source_id, marker.sequence)
             now = markers[batch_id]
             assert (now.content_hash, now.hours, now.sender_id, now.source_id, now.sequence) == facts
-        hashes = {marker.content_hash for marker in markers.values()}
+        hashes = {marker.content_hash for marker in (*self.accepted.values(), *markers.values())}
         sent = [row for each in self.world.contents.values() if each.content_hash in hashes for row in each.rows]
         assert sorted(visible(self.world, shards=_SHARDS)) == sorted(sent)
         assert self.world.usage() == plain_usage(sent)
@@ -174,6 +169,59 @@ def _cleaned(region: _Region) -> None:
     region.compact()
     process = region.world.process("first")
     jobs.cleaner(process, shards=_SHARDS, wait_s=-1).run(jobs.deadline(process, HOUR_MS))
+
+
+def _late(region: _Region, number: int, *, nothing: bool, unwritten: bool) -> int:
+    """Restore with two people: one is late from call `number` on, until the other one has opened the ledger."""
+    world, moment = region.world, region.moment
+    region.meter("b0.0", "b1.0")
+    region.roll_up()
+    region.compact()
+    region.meter("b2.0", "b3.0")
+    region.back_up()
+    region.meter("b4.0", "lost.0")
+    region.roll_up()
+    region.compact()
+    region.meter("b4.1", "b5.0")
+    if unwritten:
+        forget_markers(world.objects, lambda body: encode_rows(decode_rows(body)))
+    if nothing:
+        region.backup, region.since_ms = [], 0
+    region.restore()
+    how = {"generation": 2, "since_ms": region.since_ms, "shards": _SHARDS}
+
+    def other() -> None:
+        jobs.restoration(world.process("other"), _SETTINGS, **how).run()
+        # The ledger is open, and goes on.
+        region.roll_up()
+        region.meter("after.0", "b5.0")
+        region.roll_up()
+        region.compact()
+        region.clean()
+
+    moment.calls, moment.number, moment.then = 0, number, other
+    try:
+        jobs.restoration(world.process("first"), _SETTINGS, **how).run()
+    except OperationFailedError as error:
+        assert "Another restorer" in str(error)  # noqa: PT017  # it may also end well
+    if moment.calls >= number:
+        region.must_be_sound(hashless=unwritten)
+        region.orphans()
+        region.must_be_sound(hashless=unwritten)
+    return moment.calls
+
+
+@pytest.mark.parametrize(("nothing", "unwritten"), [(False, False), (True, False), (False, True)])
+@pytest.mark.parametrize("first", range(1, 14, 3))
+def test_a_restorer_that_is_late_from_any_call_on_changes_nothing(first: int, nothing: bool, unwritten: bool) -> None:
+    number = first
+    while True:
+        region = _Region(0)
+        story = partial(_late, region, number, nothing=nothing, unwritten=unwritten)
+        if play(region.world, story, limit_ms=24 * HOUR_MS) < number:
+            break
+        number += 13
+    assert number > first
 
 
 @pytest.mark.parametrize("job", [_accepted, _rolled_up, _compacted, _cleaned])

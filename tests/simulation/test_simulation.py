@@ -45,6 +45,7 @@ def test_histories_that_failed_once_do_not_fail_again(kept: dict[str, object]) -
         int(str(kept["seed"])),
         dropped_faults=kept.get("dropped_faults", []),  # type: ignore[arg-type]  # numbers
         dropped_batches=kept.get("dropped_batches", []),  # type: ignore[arg-type]  # numbers
+        restores=bool(kept.get("restores")),
     )
 
     assert outcome.violation == ""

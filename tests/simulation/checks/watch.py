@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING, NamedTuple
 
 from metering.hours import hour_label, parse_hour
@@ -12,14 +13,14 @@ from metering.ledger.partitions import WAITING
 from metering.ledger.periods import FrozenMonth
 from metering.ledger.retries import Alias
 from metering.stores.objects import CLOSED_PREFIX, quarantined_batch_key, summary_key
-from metering.stores.writes import Delete, Item, Key, Put, Table, Update
+from metering.stores.writes import Delete, Item, Key, Put, Table, Update, key_of
 from metering.units import DAY_S, MINUTE_S
 from tests.simulation.sent.senders import NOBODY, SentBy
 from tests.support.memory.frozen import decode_usage
 from tests.support.memory.rows import PlainRow, decode_rows, plain_usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from tests.simulation.region.world import World
     from tests.simulation.sent.traffic import SentContent
@@ -76,6 +77,10 @@ class Watch:
         rebuilt: Batches whose lost marker was rebuilt, without a hash.
         put_again: Batches whose lost marker was put again, from its copy in S3.
         unwritten: Whether S3 has no markers, as if an earlier release had made all commits.
+        aliases: Keys of aliases that were durable at any time.
+        held: Batches that a restore could not decide, so that a person has to.
+        follows: False between fence and opening of a restored ledger, which nobody reads meanwhile, and for processes
+            of the ledger before.
     """
 
     def __init__(self, world: World) -> None:
@@ -86,13 +91,15 @@ class Watch:
         self.rebuilt: set[str] = set()
         self.put_again: set[str] = set()
         self.unwritten = False
+        self.held: set[str] = set()
+        self.follows = True
         self.visible_since: dict[int, dict[str, int]] = {}
         self.booked: list[tuple[int, tuple[PlainRow, ...]]] = []
         self.frozen: set[str] = set()
         self.closing: set[str] = set()
         self._world = world
-        # Aliases that were durable at any time: like verdicts, they may have expired by the end.
-        self._aliases: set[Key] = set()
+        # As verdicts, they may have expired by the end.
+        self.aliases: set[Key] = set()
         # Object key -> partition of an hour -> resource ids of the object's rows there. Objects are never overwritten.
         self._rows: dict[str, dict[str, list[str]]] = {}
         # Partition of an hour -> waiting commit -> its staging object.
@@ -103,6 +110,10 @@ class Watch:
         self._hours: dict[str, dict[str, _Shown]] = {}
 
     def written(self, action: Put | Update | Delete) -> None:
+        if self.follows:
+            self._written(action)
+
+    def _written(self, action: Put | Update | Delete) -> None:
         pk, sk = key = action.key
         if action.table is _USAGE:
             if self.frozen:
@@ -114,7 +125,7 @@ class Watch:
         elif kind == "B" and sk == "M" and isinstance(action, Put):
             self._verdict(action.item)
         elif kind == "B" and sk.startswith("A#"):
-            self._aliases.add(key)
+            self.aliases.add(key)
         elif kind == "T":
             self._period(action)
         elif pk.startswith(WAITING):
@@ -151,6 +162,8 @@ class Watch:
         self._check_hour(key.pk)
 
     def put_object(self, key: str) -> None:
+        if not self.follows:
+            return
         if key.startswith("lake/"):
             self._check_frozen(key[8:15], "the lake")
         elif key.startswith(CLOSED_PREFIX):
@@ -165,7 +178,8 @@ class Watch:
 
     def acknowledged(self, content: SentContent | None, sender: SentBy = NOBODY) -> None:
         """Check that the verdict of a deleted message is durable (I4)."""
-        if content is not None and not self.has_verdict(content, sender):
+        # Between fence and opening, the verdict of the ledger before is on its way into the next one.
+        if content is not None and self.follows and not self.has_verdict(content, sender):
             raise ViolationError(f"I4: {content.name} of {sender} was acknowledged without a verdict")
         if content is not None:
             self.decided.add((content.name, sender))
@@ -174,6 +188,9 @@ class Watch:
         """Whether a content has a durable verdict or, if the sender is forbidden, the sender's refusal is durable."""
         if not self._world.senders.may_send(content, sender):
             return self._world.objects.peek(self._world.senders.refusal_key(content, sender)) is not None
+        if {content.batch_id, content.retry_of} & self.held:
+            # A person decides, and has all contents.
+            return True
         accepted = self.accepted.get(content.batch_id)
         if accepted is not None and (accepted[0] == content.content_hash or content.batch_id in self.rebuilt):
             return True
@@ -195,7 +212,53 @@ class Watch:
             return False
         first = self.accepted.get(content.retry_of)
         alias = Alias(batch_id=content.retry_of, content_hash=content.content_hash, retry_id="", expires_at_s=0)
-        return (first is not None and first[0] == content.content_hash) or alias.key in self._aliases
+        return (first is not None and first[0] == content.content_hash) or alias.key in self.aliases
+
+    def of_next_ledger(self) -> Watch:
+        """The watch of a ledger that is restored now. This one is left to late processes, and follows nothing."""
+        self.follows = False
+        made = copy(self)
+        made.accepted = dict(self.accepted)
+        return made
+
+    def follow(self, items: Iterable[Item]) -> dict[str, int]:
+        """Follow a ledger that was just opened; returns the booked hour of each row that readers see in it."""
+        self._hours, self._waiting, self._waits_in = {}, {}, {}
+        for item in items:
+            key = key_of(item)
+            if key.pk[0] == "H":
+                self._hours.setdefault(key.pk, {})[key.sk] = _shown(item)
+            elif key.pk.startswith(WAITING):
+                waiting = Waiting.from_item(item)
+                self._waits_in[key] = tuple(f"H#{hour_label(hour_s)}" for hour_s in waiting.totals)
+                for pk in self._waits_in[key]:
+                    self._waiting.setdefault(pk, {})[key.sk] = waiting.staging_key
+        seen: dict[str, int] = {}
+        for pk in {**self._hours, **self._waiting}:
+            for resource_id in self._seen(pk):
+                if resource_id in seen:
+                    raise ViolationError(f"I3: {resource_id} is visible twice: restored twice")
+                seen[resource_id] = parse_hour(pk[2:])
+        self.follows = True
+        return seen
+
+    def waiting_rows(self) -> set[str]:
+        """Resource ids of rows that wait for the roll-up."""
+        return {
+            name
+            for pk, waiting in self._waiting.items()
+            for key in waiting.values()
+            for name in self._hour_rows(key, pk)
+        }
+
+    def objects_seen(self) -> Iterator[tuple[PlainRow, ...]]:
+        """Rows of each object that some reader reads."""
+        shown = [each for hour in self._hours.values() for each in hour.values()]
+        keys = {key for each in shown for key in each.keys}
+        keys |= {key for waiting in self._waiting.values() for key in waiting.values()}
+        # The staging object of a pointer whose file is published may be deleted.
+        bodies = (self._world.objects.peek(key) for key in sorted(keys))
+        return (decode_rows(body) for body in bodies if body is not None)
 
     def _committed(self, staging_key: str, hours: tuple[str, ...]) -> None:
         now_ms = self._world.scheduler.now_ms
@@ -209,6 +272,15 @@ class Watch:
 
     def _check_hour(self, pk: str) -> None:
         """Check that a reader of the hour now sees each readable row exactly once."""
+        seen = self._seen(pk)
+        expected = self.visible_since.get(parse_hour(pk[2:]), {})
+        if len(seen) != len(expected) or set(seen) != expected.keys():
+            doubled = sorted({name for name in seen if seen.count(name) > 1})
+            lost = sorted(set(expected) - set(seen))
+            raise ViolationError(f"I3/I5: hour {pk}: doubled {doubled}, lost {lost}, of {len(expected)} rows")
+
+    def _seen(self, pk: str) -> list[str]:
+        """Resource ids of all rows that a reader of the hour now sees."""
         seen: list[str] = []
         hour = self._hours.get(pk, {})
         waiting = {f"{POINTER_PREFIX}{commit_id}": key for commit_id, key in self._waiting.get(pk, {}).items()}
@@ -217,11 +289,7 @@ class Watch:
             if unless not in hour:
                 for key in keys:
                     seen += self._hour_rows(key, pk)
-        expected = self.visible_since.get(parse_hour(pk[2:]), {})
-        if len(seen) != len(expected) or set(seen) != expected.keys():
-            doubled = sorted({name for name in seen if seen.count(name) > 1})
-            lost = sorted(set(expected) - set(seen))
-            raise ViolationError(f"I3/I5: hour {pk}: doubled {doubled}, lost {lost}, of {len(expected)} rows")
+        return seen
 
     def _hour_rows(self, key: str, pk: str) -> list[str]:
         body = self._world.objects.peek(key)

@@ -46,7 +46,8 @@ class Process:
         self._dead = False
         self._scheduler = world.scheduler
         self._wait = world.scheduler.wait
-        self._decide = world.faults.decide
+        self._decide: Callable[[str, str, tuple[Fault, ...]], Fault | None] = world.faults.decide
+        self._store = world.items
         self._chance = world.latency.random
         self.items = ProcessItems(self, world.items)
         self.objects = ProcessObjects(self, world.objects)
@@ -68,6 +69,15 @@ class Process:
 
     def below(self, limit: int) -> int:
         return self.world.names.randrange(limit)
+
+    def is_late(self) -> bool:
+        """Whether a restore has replaced the ledger of this process."""
+        return self._store is not self.world.items
+
+    def spare(self) -> Process:
+        """Let no call of this process fail."""
+        self._decide = _no_fault
+        return self
 
     def restart(self) -> None:
         self._dead = False
@@ -137,7 +147,7 @@ class Process:
         """Error of a transaction with one throttled action: only the conditions of the other actions are checked."""
         place = int(self._chance() * len(actions))
         code = _THROTTLES[place % len(_THROTTLES)]
-        return self.world.items.refusal(actions, {place: code}) or ThrottledError("items.transact", code)
+        return self._store.refusal(actions, {place: code}) or ThrottledError("items.transact", code)
 
     def _pause(self) -> None:
         self._wait(self.world.faults.pause_ms())
@@ -149,6 +159,10 @@ class Process:
         if self._scheduler.now_ms > self.dies_at_ms:
             self.world.faults.histogram["killed at the time limit"] += 1
             self.kill()
+
+
+def _no_fault(_process: str, _call: str, _choices: tuple[Fault, ...]) -> None:
+    return None
 
 
 def _quietly(apply: Callable[[], object]) -> None:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from tests.simulation.sent.traffic import SentContent
     from tests.support.memory.items import MemoryItemStore
 
+# Partitions that a restore takes from the ledger before, as it is when it is fenced.
+CARRIED = ("D#", "S#kinds", "S#shards", "W#producers")
 # Share of transactions that become visible gradually, and the longest delay until the first item is visible.
 _SHARE = 0.3
 _LONGEST_MS = 60
@@ -45,6 +47,8 @@ class Landing:
         self._scheduler = scheduler
         self._chance = chance
         self._before: dict[tuple[Table, Key], _Before] = {}
+        # Item that a transaction checked -> items of the transaction: a write of the item conflicts until they landed.
+        self._checked: dict[tuple[Table, Key], list[tuple[Table, Key]]] = {}
 
     @contextmanager
     def of(self, actions: Sequence[Action]) -> Iterator[None]:
@@ -53,6 +57,9 @@ class Landing:
             yield
             return
         written = [action for action in actions if not isinstance(action, Check)]
+        for action in actions:
+            if isinstance(action, Check):
+                self._checked.setdefault((action.table, action.key), []).extend((w.table, w.key) for w in written)
         before = [self.item(each.table, each.key, self._store.peek(each.table, each.key)) for each in written]
         yield
         now_ms = self._scheduler.now_ms
@@ -68,6 +75,8 @@ class Landing:
     def written(self, action: Put | Update | Delete) -> None:
         """Discard an item's old version, because a later write replaces that version for all readers."""
         self._before.pop((action.table, action.key), None)
+        for other in self._checked.pop((action.table, action.key), ()):
+            self._before.pop(other, None)
 
     def item(self, table: Table, key: Key, item: Item | None) -> Item | None:
         """The version of an item that readers see now; `item` is the final version."""
@@ -255,6 +264,7 @@ class World(MemoryStores):
         limits: Maximum number of actions in a transaction. With a small limit, small batches need several commits, and
             placing a commit needs several transactions.
         short_until_ms: Until this time, the tables lack write capacity and throttle most writes.
+        processes: All processes that were made.
         listen: Called with each new process, so that a test can wrap the ports of the process.
     """
 
@@ -286,11 +296,11 @@ class World(MemoryStores):
         self.watch = Watch(self)
         self.landing = Landing(self.items, self.scheduler, random.Random(f"landing {seed}"))
         self.listen: Callable[[Process], None] | None = None
-        self._processes: list[Process] = []
+        self.processes: list[Process] = []
 
     def __getstate__(self) -> dict[str, object]:
         """State for a copy of a region at rest. Earlier processes are omitted."""
-        return {**vars(self), "_processes": []}
+        return {**vars(self), "processes": []}
 
     def now_ms(self) -> int:
         """True time, which S3 uses as the modification time of objects."""
@@ -303,7 +313,7 @@ class World(MemoryStores):
         process = Process(self, name, skew_ms=skew_ms)
         if self.listen is not None:
             self.listen(process)
-        self._processes.append(process)
+        self.processes.append(process)
         return process
 
     def restore_ledger(self, backup: Iterable[Item], *, generation: int) -> None:
@@ -313,6 +323,7 @@ class World(MemoryStores):
         """
         self.items.fence()
         self.items = self.items.restored(backup)
+        self.watch = self.watch.of_next_ledger()
         self.landing = Landing(self.items, self.scheduler, random.Random(f"landing {generation}"))
         own = LedgerFormat(
             number=RESTORED_FORMAT, written_by="test", usage_generation=2, generation=generation, state="adopting"
@@ -354,6 +365,6 @@ class World(MemoryStores):
     def end(self) -> None:
         """Free all objects now, because uncollected garbage would evict the next history from the CPU cache."""
         self.scheduler.end()
-        for process in self._processes:
+        for process in self.processes:
             vars(process).clear()
         vars(self).clear()
