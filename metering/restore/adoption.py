@@ -417,12 +417,6 @@ class Adoption:
             stream = self.retrier.call(lambda: self.objects.open(key))
         except ObjectMissingError:
             return False
-
-        def adopt(line: MarkerLine) -> bool:
-            if line.marker.commit_id not in known:
-                self.keep_refused(line.marker)
-            return self.put_line(line)
-
         with stream:
             for some in in_blocks(decode_lines(stream, key), LINES * self.threads):
                 parts = in_blocks(some, LINES)

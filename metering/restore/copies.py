@@ -91,6 +91,7 @@ class BatchCopies:
             UnavailableError: A store does not respond; call again.
         """
         contents: dict[str, set[str]] = defaultdict(set)
+        keys: dict[str, set[str]] = defaultdict(set)
         # Of several attempts with one content, the first is taken: what came later can have less admitted records.
         decided: dict[str, int] = {}
         threads = self.adoption.threads
@@ -99,11 +100,15 @@ class BatchCopies:
         ):
             for line in live:
                 contents[line.marker.batch_id].add(content_of(line))
+                keys[line.marker.batch_id].add(key)
                 decided[key] = line.marker.decided_at_ms
                 if line.marker.expires_at_s <= self.adoption.clock.now_ms() // 1000:
                     # A marker that said that another commit has it may have expired.
                     contents[line.marker.batch_id].add("")
         copied = Copied(undecided={batch_id for batch_id, found in contents.items() if len(found) > 1})
+        # All contents of an id are kept before its marker: another restorer may know more, and decide.
+        for key in sorted(set().union(*(keys[batch_id] for batch_id in copied.undecided))):
+            self._keep(key)
         in_order = sorted(left, key=lambda key: (decided.get(key, 0), key))
         # Transactions that check the same item at the same time cancel each other, so only what precedes is concurrent.
         made = side_by_side(lambda key: self._made(key, copied.undecided), in_order, threads=threads)
@@ -145,12 +150,15 @@ class BatchCopies:
         taken = [line for line in live if line.marker.batch_id not in undecided]
         return held, [self._copy(key, some) for some in in_blocks(taken, _BATCHES)]
 
+    def _keep(self, key: str) -> None:
+        objects, retrier = self.adoption.objects, self.adoption.retrier
+        with suppress(ObjectMissingError):
+            body = retrier.call(lambda: objects.get(key))
+            retrier.call(lambda: objects.put(held_key(self.adoption.generation, key), body, if_absent=True))
+
     def _hold(self, key: str, lines: Sequence[MarkerLine]) -> None:
-        """Keep the content, and put a marker that accepts nothing: what comes under the id is kept as unverified."""
+        """Put a marker that accepts nothing: what comes under the id is kept as unverified."""
         adoption = self.adoption
-        body = adoption.retrier.call(lambda: adoption.objects.get(key))
-        kept = held_key(adoption.generation, key)
-        adoption.retrier.call(lambda: adoption.objects.put(kept, body, if_absent=True))
         for line in lines:
             held = replace(
                 line.marker,
@@ -161,7 +169,7 @@ class BatchCopies:
                 metered=0,
                 refused=0,
                 hours={},
-                quarantine_key=kept,
+                quarantine_key=held_key(adoption.generation, key),
             )
             # Not by a restorer that is late, which may know less than the one that has taken over.
             if not adoption.changes.try_([Put(table=Table.LEDGER, item=held.to_item(), condition=ABSENT_OR_REJECTED)]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from metering.errors import LedgerCorruptError, OperationFailedError
+from metering.errors import GenerationError, LedgerCorruptError, OperationFailedError
 from metering.hours import hour_label
 from metering.restore.adoption import open_ledger
 
@@ -44,6 +44,7 @@ class Restoration:
         carry: Carries items that S3's rows do not give.
         copies: Made with the months that the decision says are closed.
         markers: Rebuilds lost markers from rows (P40).
+        marks: Marks usage items that the old roll-up may still update.
         usage: Corrects the usage of some accounts by hour; None for all usage (P38).
         whole: Whether the usage table is a new one, so that all usage has to be filled.
     """
@@ -53,6 +54,7 @@ class Restoration:
     adoption: Adoption
     copies: Callable[[Decision], BatchCopies]
     markers: Callable[[], MarkerRebuild]
+    marks: Callable[[Decision], None]
     usage: Callable[[Mapping[int, set[str]] | None, Callable[[HourStep], None]], UsageRebuild]
     whole: bool = False
 
@@ -84,7 +86,7 @@ class Restoration:
         """
         try:
             return self._prepare(tell, tell_hour)
-        except LedgerCorruptError:
+        except (LedgerCorruptError, GenerationError):
             # What functions do with an open ledger looks like a contradiction to a restorer that is late.
             self.adoption.changes.check()
             raise
@@ -103,6 +105,8 @@ class Restoration:
         self.adoption.end(decision)
         # What was read so far was no half of another restorer's changes. From here on, rows do not change.
         self.adoption.changes.check()
+        if not self.whole:
+            self.marks(decision)
         usage = self.usage(None if self.whole else adopted.hours, tell_hour)
         if usage.unstable:
             named = ", ".join(map(hour_label, usage.unstable[:5]))

@@ -22,10 +22,12 @@ from metering.lake.plan import Plan
 from metering.ledger import commits
 from metering.ledger.booked_hours import LakeFile
 from metering.ledger.runs import Run, lake_chain, newest_first, newest_run, rollup_chain
+from metering.ledger.usage.generation import usage_generation
 from metering.stores.clock import Clock, Retrier, side_by_side
 from metering.stores.codec import Fields
 from metering.stores.objects import (
     CLOSED_PREFIX,
+    HELD_PREFIX,
     RUNS_PREFIX,
     STAGING_PREFIX,
     ObjectStore,
@@ -216,6 +218,8 @@ class Decider:
     def _find(self) -> Decision:
         # Staging is listed first: a commit whose object is not listed has its rows in the lake files listed later.
         staged = tuple(info.key for info in self.objects.list(STAGING_PREFIX))
+        # What an earlier restore could not decide is judged anew.
+        staged += tuple(info.key for info in self.objects.list(HELD_PREFIX))
         plans: dict[str, list[tuple[int, str]]] = {}
         for info in self.objects.list(RUNS_PREFIX):
             number = number_of_plan(info.key)
@@ -242,6 +246,9 @@ class Decider:
         """A number above every run of the lost time, even if this clock is slow."""
         newest = self.retrier.call(lambda: newest_run(self.items, chain))
         known = [number for number, _ in plans] + ([] if newest is None else [newest.number])
+        if chain == rollup_chain(int(chain[1:])):
+            # Plans of the roll-up are deleted after a day, and usage items keep its numbers.
+            known.append(self.retrier.call(lambda: usage_generation(self.items)).runs.get(int(chain[1:]), 0))
         return max(self.clock.now_ms() // 1000, 1 + max(known, default=0))
 
     def _adopted(self, shard: int, plans: Iterable[tuple[int, str]]) -> Iterator[AdoptedPlan]:

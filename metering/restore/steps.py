@@ -105,7 +105,7 @@ class Restores:
         if newest is not None and not self.is_complete(newest):
             raise self.claims.under_way(newest)
         self._check(request)
-        generation = 1 + max(self._generation(), 1 if newest is None else newest.generation)
+        generation = 1 + max(self._generation(self.in_use.ledger), 1 if newest is None else newest.generation)
         kept, number = self.has_kinds(), self.in_use.usage_generation
         return Claim(
             generation=generation,
@@ -170,10 +170,10 @@ class Restores:
             self.tables.drop(table)
         self.claims.end(claim, StepEnded(step=FINISH, ended_at_ms=self.clock.now_ms(), who=who, outcome=Outcome()))
 
-    def _generation(self) -> int:
-        if not self.tables.is_active(self.in_use.ledger):
+    def _generation(self, table: str) -> int:
+        if not self.tables.is_active(table):
             return 1
-        item = self.items_of(self.in_use.ledger).get(Table.LEDGER, FORMAT_KEY)
+        item = self.items_of(table).get(Table.LEDGER, FORMAT_KEY)
         found = 1 if item is None else item.get("generation", 1)
         return found if isinstance(found, int) else 1
 
@@ -185,6 +185,24 @@ class Restores:
             raise OperationFailedError(f"Table {request.copy_of} does not exist.", "Name a table with a copy.")
         if request.kind == "time":
             self._check_window(request.to_s)
+        if request.kind != "nothing":
+            self._check_generation(request.to_s, request.copy_of or self.in_use.ledger)
+
+    def _check_generation(self, to_s: int, source: str) -> None:
+        """Refuse a moment that knows commits whose batches a later restore has accepted under other commits."""
+        generation = self._generation(source)
+        for claim in self.claims.every():
+            opened = self.claims.ended(claim, Step.OPEN)
+            if claim.generation == generation and opened is not None and to_s * 1000 < opened.ended_at_ms:
+                raise OperationFailedError(
+                    f"{source} was opened at {rfc3339(-(-opened.ended_at_ms // 1000))}, and is not whole before.",
+                    "Name a later time, or use --from-nothing.",
+                )
+            if claim.generation > generation and to_s > claim.to_s:
+                raise OperationFailedError(
+                    f"{source} is of generation {generation}, and a later ledger begins at {claim.request}.",
+                    "Name no later time than that, or use --from-nothing.",
+                )
 
     def _check_window(self, to_s: int) -> None:
         if self.emulated:

@@ -153,6 +153,8 @@ RATED_PREFIX = "rated/"
 INVOICES_PREFIX = "invoices/"
 RATED_INDEX_PREFIX = "rated/index/"
 QUARANTINE_PREFIX = "quarantine/"
+# Staging objects with batches that a restore could not decide, by the ledger's generation.
+HELD_PREFIX = "quarantine/restore/"
 QUARANTINED_BATCHES_PREFIX = "quarantine/batches/"
 # Refused lines of log files, and log files that were refused as a whole.
 QUARANTINED_LOGS_PREFIX = "quarantine/logs/"
@@ -286,7 +288,7 @@ def decision_key(generation: int) -> str:
 
 def held_key(generation: int, staging_key: str) -> str:
     """Key of a copy of a staging object with batches that a restore could not decide."""
-    return f"{QUARANTINE_PREFIX}restore/{generation}/{staging_key.rpartition('/')[2]}"
+    return f"{HELD_PREFIX}{generation}/{staging_key.rpartition('/')[2]}"
 
 
 def hour_of_lake_key(key: str) -> int | None:

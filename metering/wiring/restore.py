@@ -12,6 +12,7 @@ from metering.restore.carried import Carried, Carrier
 from metering.restore.copies import BatchCopies
 from metering.restore.core import Restoration
 from metering.restore.decision import Decider
+from metering.restore.marking import UsageMarks
 from metering.stores.clock import CALLS_AT_ONCE, Retrier
 
 if TYPE_CHECKING:
@@ -87,6 +88,13 @@ def restoration(
             adoption=adoption, rows=rows, entropy=jobs.entropy, closed=frozenset(decision.months)
         ),
         markers=jobs.rebuilder.markers,
+        marks=lambda decision: UsageMarks(
+            items=jobs.items,
+            objects=jobs.objects,
+            numbers=jobs.rebuilder.numbers,
+            retrier=retrier,
+            threads=threads,
+        ).run(decision),
         usage=usage,
         whole=whole,
     )

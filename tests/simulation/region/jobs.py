@@ -25,9 +25,11 @@ from metering.ledger.usage.reading import UsageReading
 from metering.operations.dead_letters import DeadLetters
 from metering.quarantine.entries import QuarantineEntries
 from metering.restore.adoption import Adoption
+from metering.restore.carried import Carried
 from metering.restore.copies import BatchCopies
 from metering.restore.core import Restoration
 from metering.restore.decision import Decider
+from metering.restore.marking import UsageMarks
 from metering.rollup.as_of_now import UsageNow
 from metering.rollup.cleaner import RollupCleaner
 from metering.stores.clock import Retrier
@@ -367,11 +369,16 @@ def restoration(
 
     return Restoration(
         decider=decider,
+        # The world carries what the old ledger has.
+        carry=lambda: Carried(put=0, deleted=0, begun_anew=0),
         adoption=adoption,
         copies=lambda decision: BatchCopies(
             adoption=adoption, rows=lake, entropy=process, closed=frozenset(decision.months)
         ),
         markers=rebuild.markers,
+        marks=UsageMarks(
+            items=process.items, objects=process.objects, numbers=rebuild.numbers, retrier=retrier(process)
+        ).run,
         usage=usage,
     )
 

@@ -347,7 +347,7 @@ def test_a_run_has_marked_the_table_before_it_writes_to_any_item() -> None:
 
 def test_further_processes_put_markers_of_a_ledger_made_from_nothing_which_are_not_put_again() -> None:
     region = Region(nothing=True)
-    helpers = [restoration(region.parts().jobs(), generation=2, since_ms=0) for _ in range(2)]
+    helpers = [restoration(region.parts().jobs(), generation=2, since_ms=0, old=None) for _ in range(2)]
     first, second = (helper.assist(str(number)) for number, helper in enumerate(helpers))
     assert first.markers
     assert second.markers == 0
@@ -359,7 +359,7 @@ def test_further_processes_put_markers_of_a_ledger_made_from_nothing_which_are_n
 def test_a_process_that_assists_at_any_moment_of_a_restore_changes_nothing() -> None:
     for number in count(0, 4):
         region = Region(nothing=True)
-        helper = restoration(region.parts().jobs(), generation=2, since_ms=0, threads=1)
+        helper = restoration(region.parts().jobs(), generation=2, since_ms=0, old=None, threads=1)
         calls = 0
 
         def assist(_call: str, *, region: Region = region, at: int = number, helper: Restoration = helper) -> None:
@@ -380,7 +380,7 @@ def test_a_process_that_assists_at_any_moment_of_a_restore_changes_nothing() -> 
 
 def test_a_restored_table_may_lack_markers_of_what_it_has_published_so_nobody_assists_there() -> None:
     region = Region()
-    assert restoration(region.parts().jobs(), generation=2, since_ms=region.since_ms).assist("a").files == 0
+    assert restoration(region.parts().jobs(), generation=2, since_ms=region.since_ms, old=None).assist("a").files == 0
 
 
 def test_a_restore_from_nothing_that_is_killed_at_any_write_is_done_by_the_next_one() -> None:
@@ -395,7 +395,7 @@ def test_a_restore_from_nothing_that_is_killed_at_any_write_is_done_by_the_next_
 
 def test_markers_that_are_there_refuse_no_others() -> None:
     region = Region()
-    adoption = restoration(region.parts().jobs(), generation=2, since_ms=0, threads=1).adoption
+    adoption = restoration(region.parts().jobs(), generation=2, since_ms=0, old=None, threads=1).adoption
     [first, *others] = [
         MarkerLine(marker=marker, retry_of="", sent_at_ms=0)
         for marker in region.lost.values()

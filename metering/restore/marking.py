@@ -1,0 +1,87 @@
+"""Marks usage items that the old roll-up may still update: a late update then finds a larger run number (P41.7).
+
+An update of the old roll-up that has not landed belongs to the newest run of its chain, because a run is planned only
+after all updates of the run before were sure (P21). Where usage and rows agree, P38 would set no number.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from metering.errors import ConditionFailedError, ObjectMissingError
+from metering.ledger.runs import rollup_chain
+from metering.ledger.usage.items import newest_run_of, usage_add, usage_item_key
+from metering.rollup.plan import RollupPlan
+from metering.stores.clock import do_all
+from metering.stores.objects import number_of_plan, plans_prefix
+from metering.stores.writes import Absent, AnyOf, LessThan, Table, Update
+from metering.usage.totals import UsageKey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from metering.ledger.usage.kinds import KindNumbers
+    from metering.restore.decision import Decision
+    from metering.rollup.plan import PlannedHour
+    from metering.stores.clock import Retrier
+    from metering.stores.objects import ObjectStore
+    from metering.stores.writes import ItemStore, Key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageMarks:
+    """Sets the number of the lift in each item that a plan with the largest number of a roll-up chain names."""
+
+    items: ItemStore
+    objects: ObjectStore
+    numbers: KindNumbers
+    retrier: Retrier
+    threads: int = 1
+
+    def run(self, decision: Decision) -> None:
+        """Mark the items; a repetition changes nothing.
+
+        Raises:
+            UnavailableError: A store does not respond; call again.
+        """
+        for chain, lift in decision.lifts.items():
+            if chain == rollup_chain(int(chain[1:])):
+                keys = {key for plan in self._newest(chain) for hour in plan.hours for key in self._keys(hour)}
+                do_all(lambda key: self._mark(key, int(chain[1:]), lift), keys, threads=self.threads)  # noqa: B023
+
+    def _newest(self, chain: str) -> list[RollupPlan]:
+        newest, keys = 0, list[str]()
+        for info in self.objects.list(plans_prefix(chain)):
+            number = number_of_plan(info.key) or 0
+            if number > newest:
+                newest, keys = number, []
+            keys.append(info.key)
+        found: list[RollupPlan] = []
+        for key in keys:
+            # A plan is deleted a day after its run, and all of its updates, were sure (P31).
+            with suppress(ObjectMissingError):
+                found.append(RollupPlan.from_json(self.retrier.call(partial(self.objects.get, key)), key))
+        return found
+
+    def _keys(self, hour: PlannedHour) -> Iterator[Key]:
+        known = self.numbers.known(hour.account_id, hour.numbered.keys())
+        for kind, number in [*known.items(), *((kind, None) for kind in hour.named)]:
+            yield usage_item_key(UsageKey(hour.hour_s, hour.account_id, *kind, hour.corrects_s), number)
+
+    def _mark(self, key: Key, shard: int, lift: int) -> None:
+        name = newest_run_of(shard)
+        mark = Update(
+            table=Table.USAGE,
+            key=key,
+            set={name: lift},
+            add=usage_add({}),
+            condition=AnyOf((Absent(attribute=name), LessThan(attribute=name, value=lift))),
+        )
+        try:
+            self.retrier.call(lambda: self.items.update(mark))
+        except ConditionFailedError:
+            # Marked, or updated by a run of the new ledger.
+            return
