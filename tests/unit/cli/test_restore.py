@@ -175,6 +175,14 @@ def test_a_deployment_that_fails_fails_the_restore_which_then_only_deploys(monke
     assert stage.deployed == [REGION, REGION]
 
 
+def test_a_restore_changes_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(monkeypatch)
+    stage.parts.version = "0.2.0"
+    with pytest.raises(CommandFailedError, match=r"Version 0\.2\.0 is deployed") as refused:
+        restore.restore(stage.session, to=T)
+    assert "metering upgrade --stage dev" in refused.value.advice
+
+
 @pytest.mark.parametrize(("options", "said"), [
     ({}, "Name either a time with --to, or --from-nothing."),
     ({"to": T, "from_nothing": True}, "Name either a time"),

@@ -13,6 +13,7 @@ from metering.restore.steps import InUse, Restorer, Restores
 from metering.stores.clock import Retrier
 from metering.stores.writes import Key, Put, Table, Update
 from metering.units import DAY_S, HOUR_S
+from metering.version import package_version
 from tests.support.memory.clock import ManualClock, SeededEntropy
 from tests.support.memory.items import MemoryItemStore
 from tests.support.memory.objects import MemoryObjectStore
@@ -264,7 +265,7 @@ class Parts:
     world: World
     outcome: Outcome = OUTCOME
     marker_life_s: int = 50 * DAY_S
-    version: str = "0.3.0"
+    version: str = package_version()
 
     @property
     def restores(self) -> Restores:

@@ -13,7 +13,7 @@ from metering.cli import stages
 from metering.cli.command import Session, bar, command, say
 from metering.cli.commands.platform.deploy import DryRunOption
 from metering.cli.commands.platform.region import ended, fail_unless_ready, tell_changes
-from metering.cli.failures import WrongUsageError
+from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import deploying_fleet, home_of
 from metering.cli.options import option, switch
 from metering.fleet.regions import Phase
@@ -106,6 +106,7 @@ def restore(
     request = _request(to, from_copy, from_nothing=from_nothing)
     checkout_dir()
     parts = _parts(session)
+    _check_version(parts)
     claim = parts.restores.asked(request, parts.who())
     fleet = _fleet(session, claim, no_pager=no_pager, verbose=verbose)
     region = session.region_name
@@ -152,6 +153,16 @@ def _request(to: str | None, from_copy: str | None, *, from_nothing: bool) -> Re
         return Request(kind="nothing")
     _, to_s = time_range(None, to, default_s=(0, 0), now_s=int(time.time()))
     return Request(kind="copy" if from_copy else "time", to_s=to_s, copy_of=from_copy or "")
+
+
+def _check_version(parts: RegionRestore) -> None:
+    """Refuse to change the version at the end of a restore: an older stack would delete its ledger."""
+    own = package_version()
+    if parts.version != own:
+        raise CommandFailedError(
+            f"Version {parts.version or 'unknown'} is deployed, and this checkout is version {own}.",
+            f"Restore from a checkout of the deployed version; or first: metering upgrade {parts.claims.place}",
+        )
 
 
 def _fleet(session: Session, claim: Claim, *, no_pager: bool, verbose: bool) -> Fleet:
@@ -213,7 +224,6 @@ def _plan(parts: RegionRestore, claim: Claim, *, retention_s: int) -> Iterator[s
     window = parts.tables.window(claim.old_table)
     if window is not None:
         yield f"  restore window: {rfc3339(window[0])} to {rfc3339(window[1])}"
-    yield f"  deploy: version {package_version()}, and {parts.version or 'an unknown one'} is deployed"
     yield f"  time: {', '.join(_times(parts, claim, items, adopt_s))}"
     yield f"  cost: {_cost(parts, claim, items, adopted, stored_bytes)}"
     kept = f"the queue keeps messages for {_span(retention_s)}"
