@@ -79,8 +79,8 @@ class Adopted:
 
     Attributes:
         files: Lake files that were published.
-        markers: Batches whose markers were put from lines beside these files.
-        in_place: Commits whose rows stay in their own staging object.
+        markers: Batches whose markers were put from lines beside these files; a repeated call counts only its own.
+        in_place: Batches whose rows stay in the staging object of their own commit.
         without_lines: Files of an earlier release, whose markers come back from rows alone, without a hash.
         hours: Booked hours, with accounts, of which usage may differ from the rows.
         left: Staging objects of which nobody says that they were accepted.
@@ -207,7 +207,7 @@ class _Changed:
     lost: list[str] = field(default_factory=list)
     pointers: list[Action] = field(default_factory=list)
     placed: list[Action] = field(default_factory=list)
-    in_place: bool = False
+    in_place: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -534,7 +534,8 @@ class Adoption:
             return made
         if commit.left is None and not commit.staged:
             return made
-        for some in in_blocks(self._lines_of(commit), LINES):
+        lines = self._lines_of(commit)
+        for some in in_blocks(lines, LINES):
             self.put_lines(some)
         rest = self._rest(commit)
         if rest and not commit.staged:
@@ -543,7 +544,7 @@ class Adoption:
         new = self._record(commit_id, commit, record, rest)
         made.pointers = list(self._pointers(new, commit, rest))
         made.placed = self._placed(new, commit, rest)
-        made.in_place = bool(rest)
+        made.in_place = len(lines) if rest else 0
         return made
 
     def _exists(self, key: str) -> bool:
