@@ -463,6 +463,27 @@ SCENARIOS: dict[str, Scenario] = {
             lands_slowly=True,
         ),
         Scenario(
+            name="two restorers, two workers, orphan pass",
+            is_quick=False,
+            actors=(works("x", A3, A2), works("y", B3), moment(), new("orphans", ledger.orphans)),
+            messages=(A3, A2, B3),
+            restorers=("2", "2"),
+        ),
+        Scenario(
+            name="two restorers, compaction and cleaner, slow reads",
+            is_quick=False,
+            actors=(
+                old("lake", ledger.compact, (1,)),
+                old("clean", ledger.clean),
+                moment(),
+                new("clean2", ledger.clean),
+            ),
+            before=(*_PLACED, works("b", A3), old("up2", ledger.roll_up)),
+            messages=(A1, A3),
+            restorers=("2", "2"),
+            lands_slowly=True,
+        ),
+        Scenario(
             name="second restore, compaction",
             is_quick=False,
             actors=(
