@@ -35,7 +35,15 @@ PEERS = ("internet", "eu-west-1", "cloudfront")
 class Region(World):
     """A region whose ledger is restored to a time before the last runs of both chains, or from nothing."""
 
-    def __init__(self, *, planned: bool = False, placing: int = 0, nothing: bool = False, written: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        planned: bool = False,
+        placing: int = 0,
+        nothing: bool = False,
+        written: bool = True,
+        waiting: bool = False,
+    ) -> None:
         """Runs of both chains.
 
         Args:
@@ -43,6 +51,7 @@ class Region(World):
             placing: Number of the write at which a planned roll-up run was killed; 0 if no run was killed.
             nothing: Whether there is no backup.
             written: Whether markers are in S3; if not, an earlier release wrote all objects.
+            waiting: Whether a commit waited at the backup, and no job has run since.
         """
         super().__init__()
         self._traffic("a", PEERS[:2])
@@ -58,13 +67,16 @@ class Region(World):
             newest = newest_run(self.items, lake_chain(0))
             assert newest is not None
             assert newest.state == "planned"
+        if waiting:
+            self._traffic("w", PEERS[:2], rolled_up=False)
         backup = [] if nothing else list(self.items.everything(Table.LEDGER))
         self.since_ms = 0 if nothing else self.clock.now_ms()
         # The restore loses this period: a new kind gets the next number, and runs continue.
-        self.roll_up()
-        self._traffic("c", PEERS)
-        self.compact_all()
-        self._traffic("d", PEERS)
+        if not waiting:
+            self.roll_up()
+            self._traffic("c", PEERS)
+            self.compact_all()
+            self._traffic("d", PEERS)
         self._traffic("e", PEERS[:2], rolled_up=False)
         if not written:
             forget_markers(self.objects)
@@ -192,6 +204,14 @@ def test_a_restored_ledger_has_all_that_was_accepted_since_and_all_jobs_go_on(ho
     assert region.usage() == region.rows()
     assert region.objects.keys("staging/") == ()
     assert all(sent.severity != "page" for sent in region.alerts.sent)
+
+
+def test_what_waited_in_the_backup_and_was_never_booked_is_booked() -> None:
+    region = Region(waiting=True)
+    done = region.restore()
+    assert done.adopted.in_place
+    assert done.usage.repaired
+    region.must_have_everything()
 
 
 def test_without_markers_in_s3_batches_come_back_without_a_hash_and_are_counted() -> None:
