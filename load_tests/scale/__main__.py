@@ -28,6 +28,7 @@ from load_tests.scale.meter import name_pools
 from load_tests.scale.projection import HEADER, MOST_TIMES, REPORTS_HEADER, line, project, report_line, seconds
 from load_tests.scale.region import TARGET_ACCOUNTS
 from load_tests.scale.reports import Reports
+from load_tests.scale.restoring import FromNothing
 
 _PAGE = Path(__file__).resolve().parents[2] / "docs" / "scale.md"
 _REPORTS = "reports"
@@ -110,7 +111,13 @@ def _table(jobs: Sequence[Job]) -> _Table:
         )
         for job in jobs
     ]
-    return _Table([*HEADER, *map(line, found)], [problem for each in found for problem in each.problems])
+    lines, problems = [*HEADER, *map(line, found)], [problem for each in found for problem in each.problems]
+    for job in jobs:
+        if job.name == "restore":
+            nothing = FromNothing.of(*(measured[job.name, False, size] for size in job.sizes[-2:]))
+            lines += ["", *nothing.lines()]
+            problems += nothing.problems()
+    return _Table(lines, problems)
 
 
 def _reports(accounts: int) -> _Table:

@@ -50,7 +50,7 @@ class Projection:
     def problems(self) -> list[str]:
         """Limits that the job misses; empty if the job meets all limits."""
         found = []
-        if self.multiple < NEEDED:
+        if self.multiple < self.job.needed:
             found.append(f"{self.job.name}: only {self.multiple:.1f} times the target ({self.job.says})")
         if self.memory_at_needed_mib > MOST_MEMORY_MIB:
             found.append(f"{self.job.name}: {self.memory_at_needed_mib} MiB at {NEEDED:g} times the target")

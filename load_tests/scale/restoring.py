@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from load_tests.scale.bench import Bench, Result, expect
-from load_tests.scale.items import ComputedItems
+from load_tests.scale.items import WRITE_UNITS, ComputedItems
 from load_tests.scale.meter import Meter
 from load_tests.scale.objects import ComputedObjects
 from load_tests.scale.region import ACCOUNTS_A_BATCH, COMMIT_BATCHES, KINDS, LATE_DAYS, MARKER_DAYS, Region
@@ -18,6 +18,7 @@ from load_tests.scale.templates import Batches, Staging, Templates, write_staged
 from metering.ledger.format_version import RESTORED_FORMAT, LedgerFormat
 from metering.ledger.markers import Marker, MarkerLine, encode_lines
 from metering.ledger.runs import lake_chain
+from metering.operations.own_costs import PROCESSING_USD
 from metering.restore.decision import Decision
 from metering.stores.clock import CALLS_AT_ONCE, in_blocks
 from metering.stores.objects import decision_key, lake_file_key, markers_key, plan_key
@@ -26,7 +27,7 @@ from metering.units import DAY_S, HOUR_S
 from metering.wiring.restore import restoration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from load_tests.scale.bench import Step
@@ -37,7 +38,10 @@ if TYPE_CHECKING:
 
 LOST_HOURS = 2
 RUNS = MARKER_DAYS * 24
-PROCESSES = 4
+# A ledger of these days is made from nothing within these hours by as many processes.
+PROCESSES, MOST_HOURS = 4, 24
+# What a table takes without a raised quota (DynamoDB developer guide, quotas, us-east-1).
+TABLE_UNITS_A_SECOND = 40_000
 
 
 @dataclass(frozen=True)
@@ -196,4 +200,68 @@ def _of_usage(bench: Bench, made: Restoration, lost: Lost, adopted: Adopted) -> 
 def _restoration(bench: Bench, *, since_s: int) -> Restoration:
     state = LedgerFormat(number=RESTORED_FORMAT, written_by="scale", usage_generation=1, generation=2, state="adopting")
     bench.items.put(Put(table=Table.LEDGER, item=state.to_item()))
-    return restoration(bench.jobs, generation=2, since_ms=since_s * 1_000, threads=CALLS_AT_ONCE)
+    return restoration(bench.jobs, generation=2, since_ms=since_s * 1_000, old=None, threads=CALLS_AT_ONCE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FromNothing:
+    """Projection of a ledger made from nothing.
+
+    Attributes:
+        shared_s: Seconds of each step that processes share.
+        alone_s: Seconds of each step of one process.
+    """
+
+    shared_s: Mapping[str, float]
+    alone_s: Mapping[str, float]
+    write_units: float
+
+    @classmethod
+    def of(cls, small: Result, large: Result) -> FromNothing:
+        """Extend the line through two sizes to the target, and a run to all runs."""
+
+        def at(share: float, figure: Callable[[Result], float]) -> float:
+            each = (figure(large) - figure(small)) / (large.share - small.share)
+            return figure(small) + each * (share - small.share)
+
+        def seconds(name: str, share: float = 1.0) -> float:
+            return at(share, lambda result: result.steps[name].seconds)
+
+        def units(name: str) -> float:
+            return at(1, lambda result: result.steps[name].calls.get(WRITE_UNITS, 0))
+
+        # A run's files are the same few in every region, so what does not grow is theirs.
+        files_s = max(0.0, seconds("nothing", 0))
+        alone = {
+            "decision": seconds("decide") + RUNS / LOST_HOURS * small.steps["decide"].seconds,
+            "commits in staging": seconds("commits"),
+            "copies": seconds("copies"),
+            "usage": seconds("usage"),
+        }
+        return cls(
+            shared_s={"plans and files": RUNS * files_s, "markers": RUNS * (seconds("nothing") - files_s)},
+            alone_s=alone,
+            write_units=RUNS * units("nothing") + sum(map(units, ("commits", "copies", "usage"))),
+        )
+
+    def hours(self, processes: int) -> float:
+        """Hours of some processes, which write no faster than the table takes it."""
+        shared_s = max(sum(self.shared_s.values()) / processes, self.write_units / TABLE_UNITS_A_SECOND)
+        return (shared_s + sum(self.alone_s.values())) / HOUR_S
+
+    def lines(self) -> list[str]:
+        """Lines of a table."""
+        usd = self.write_units * float(PROCESSING_USD["DynamoDB write request unit (on demand)"])
+        hours = ", ".join(f"{self.hours(count):.1f} h" for count in (1, PROCESSES, 16))
+        return [
+            f"| from nothing, {MARKER_DAYS} days | seconds at the target |",
+            "|---|---:|",
+            *(f"| {name}, by all processes | {each:,.0f} |" for name, each in self.shared_s.items()),
+            *(f"| {name} | {each:,.0f} |" for name, each in self.alone_s.items()),
+            f"| all, by 1, {PROCESSES} and 16 processes | {hours} |",
+            f"| write units | {self.write_units / 1e6:,.0f} million, {usd:,.0f} USD |",
+        ]
+
+    def problems(self) -> list[str]:
+        hours = self.hours(PROCESSES)
+        return [f"restore from nothing: {hours:.1f} h by {PROCESSES} processes"] if hours > MOST_HOURS else []

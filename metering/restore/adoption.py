@@ -33,7 +33,7 @@ from metering.ledger.periods import Period
 from metering.ledger.retries import Alias
 from metering.ledger.runs import Run, lake_chain, newest_run
 from metering.quarantine.documents import QuarantinedBatch
-from metering.restore.decision import uncleaned
+from metering.restore.decision import commits_pending, commits_waiting, uncleaned
 from metering.stores.clock import do_all, in_blocks, side_by_side
 from metering.stores.objects import (
     QUARANTINED_BATCHES_PREFIX,
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from metering.restore.decision import AdoptedPlan, Decision
     from metering.stores.clock import Clock, Retrier
     from metering.stores.objects import ObjectStore
-    from metering.stores.writes import Action, Item, ItemStore, Key
+    from metering.stores.writes import Action, ItemStore, Key
 
 # A transaction takes the check and at most this many changes.
 CHANGES = 97
@@ -178,13 +178,13 @@ class _Commit:
     """A commit of the restored ledger, or of a staging object.
 
     Attributes:
-        waits: Whether the restored ledger has it waiting for the roll-up.
+        placed: Whether the roll-up had placed it before T, and so booked it whole.
         left: Hours that the restored ledger says are not compacted; None if it does not know the commit.
         filed: Hours whose rows are in adopted files.
         staged: Key of its staging object; empty if the object is gone.
     """
 
-    waits: bool = False
+    placed: bool = False
     left: frozenset[int] | None = None
     totals: Mapping[int, Total] = field(default_factory=dict)
     created_at_ms: int = 0
@@ -268,7 +268,7 @@ class Adoption:
         Each process takes the plans in an order of its own, and leaves out the hours that another one has put.
         """
         adopted = Adopted()
-        staged = {commit_id_of(key): _Commit(staged=key) for key in decision.staged}
+        staged = {name: _Commit(staged=key) for name, key in _named(decision.staged)}
         plans = () if self.since_ms else sorted(decision.plans, key=lambda plan: crc32(f"{seed}{plan.key}".encode()))
         for done, plan in enumerate(plans, start=1):
             self._plan(plan, staged, adopted)
@@ -368,17 +368,15 @@ class Adoption:
 
     def _known(self, decision: Decision) -> dict[str, _Commit]:
         """Commits with a staging object, and commits that wait or are pending in the restored ledger."""
-        known = {commit_id_of(key): _Commit(staged=key) for key in decision.staged}
+        known = {name: _Commit(staged=key, placed=name in decision.placed) for name, key in _named(decision.staged)}
         for shard in self.retrier.call(lambda: commits.known_shards(self.items, self.shards)):
             # Commits move from the waiting to the pending list, so another restorer's move is not missed in this order.
-            for item in self.retrier.call(partial(_waiting, self.items, shard)):
-                waiting = commits.Waiting.from_item(item)
+            for waiting in self.retrier.call(partial(commits_waiting, self.items, shard)):
                 # The roll-up may have placed a part; what it placed is placed again.
                 commit = known.setdefault(waiting.commit_id, _Commit())
-                commit.waits, commit.left, commit.totals = True, frozenset(waiting.totals), waiting.totals
+                commit.left, commit.totals = frozenset(waiting.totals), waiting.totals
                 commit.created_at_ms, commit.shard = waiting.created_at_ms, shard
-            for item in self.retrier.call(partial(_pending, self.items, shard)):
-                pending = booked_hours.Pending.from_item(item)
+            for pending in self.retrier.call(partial(commits_pending, self.items, shard)):
                 commit = known.setdefault(pending.commit_id, _Commit())
                 if commit.left is None:
                     commit.left, commit.totals = pending.hours, pending.totals
@@ -525,10 +523,10 @@ class Adoption:
             # A restorer made this commit of copied batches since the decision. It waits for a run, as others do:
             # placed without a run, it would be missing in the rows that another restorer has just read.
             return made
-        if commit.staged and not (commit.filed and commit.totals):
+        if commit.staged and not (commit.totals and (commit.placed or commit.filed)):
             hours = self._count_hours(commit)
             # What has rows in a lake file was placed, and so the old roll-up had booked it whole (P23, P24).
-            made.hours = {} if commit.filed else hours
+            made.hours = {} if commit.filed or commit.placed else hours
         if record is None and commit.left is None and not (commit.filed or self._names(commit_id, commit.staged)):
             made.left = [commit.staged]
             return made
@@ -668,13 +666,8 @@ def _accepted(line: MarkerLine) -> Put:
     return Put(table=Table.LEDGER, item=line.marker.to_item(), condition=ABSENT_OR_REJECTED)
 
 
-def _waiting(items: ItemStore, shard: int) -> list[Item]:
-    # A retried call must begin the query again, and never go on with one that has failed.
-    return list(commits.waiting_in(items, shard))
-
-
-def _pending(items: ItemStore, shard: int) -> list[Item]:
-    return list(booked_hours.pending_in(items, shard))
+def _named(staged: Iterable[str]) -> Iterator[tuple[str, str]]:
+    return ((commit_id_of(key), key) for key in staged)
 
 
 def _opened() -> OperationFailedError:

@@ -6,7 +6,6 @@ itself, because an attempt may contain batches that another commit has. A batch 
 
 from __future__ import annotations
 
-from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -90,8 +89,7 @@ class BatchCopies:
             OperationFailedError: Another restorer has opened the ledger.
             UnavailableError: A store does not respond; call again.
         """
-        contents: dict[str, set[str]] = defaultdict(set)
-        keys: dict[str, set[str]] = defaultdict(set)
+        copied, contents = Copied(), dict[str, str]()
         # Of several attempts with one content, the first is taken: what came later can have less admitted records.
         decided: dict[str, int] = {}
         threads = self.adoption.threads
@@ -99,16 +97,16 @@ class BatchCopies:
             left, side_by_side(lambda key: self._live(self._lines(key)), left, threads=threads), strict=True
         ):
             for line in live:
-                contents[line.marker.batch_id].add(content_of(line))
-                keys[line.marker.batch_id].add(key)
+                batch_id, content = line.marker.batch_id, content_of(line)
                 decided[key] = line.marker.decided_at_ms
-                if line.marker.expires_at_s <= self.adoption.clock.now_ms() // 1000:
-                    # A marker that said that another commit has it may have expired.
-                    contents[line.marker.batch_id].add("")
-        copied = Copied(undecided={batch_id for batch_id, found in contents.items() if len(found) > 1})
+                # A marker that said that another commit has it may have expired.
+                expired = line.marker.expires_at_s <= self.adoption.clock.now_ms() // 1000
+                if expired or contents.setdefault(batch_id, content) != content:
+                    copied.undecided.add(batch_id)
         # All contents of an id are kept before its marker: another restorer may know more, and decide.
-        for key in sorted(set().union(*(keys[batch_id] for batch_id in copied.undecided))):
-            self._keep(key)
+        for key in left if copied.undecided else ():
+            if any(line.marker.batch_id in copied.undecided for line in self._lines(key)):
+                self._keep(key)
         in_order = sorted(left, key=lambda key: (decided.get(key, 0), key))
         # Transactions that check the same item at the same time cancel each other, so only what precedes is concurrent.
         made = side_by_side(lambda key: self._made(key, copied.undecided), in_order, threads=threads)

@@ -20,7 +20,7 @@ from metering.errors import ObjectMissingError, OperationFailedError
 from metering.hours import hour_label
 from metering.lake.plan import Plan
 from metering.ledger import commits
-from metering.ledger.booked_hours import LakeFile
+from metering.ledger.booked_hours import LakeFile, Pending, pending_in
 from metering.ledger.runs import Run, lake_chain, newest_first, newest_run, rollup_chain
 from metering.ledger.usage.generation import usage_generation
 from metering.stores.clock import Clock, Retrier, side_by_side
@@ -31,6 +31,7 @@ from metering.stores.objects import (
     RUNS_PREFIX,
     STAGING_PREFIX,
     ObjectStore,
+    commit_id_of,
     decision_key,
     is_part_of_plan,
     lake_file_key,
@@ -113,6 +114,8 @@ class Decision:
         known: Chain of the lake -> newest run that the restored ledger knows as done.
         plans: Plans of runs that the restored ledger does not know as done, with at least one file.
         staged: Keys of all staging objects.
+        placed: Commits of staging objects that the roll-up had placed at T. A restorer places others, too, so only the
+            ledger as it was restored tells.
         months: Months that are closed or closing, according to the objects below `closed/`.
     """
 
@@ -120,6 +123,7 @@ class Decision:
     known: Mapping[str, int] = field(default_factory=dict)
     plans: tuple[AdoptedPlan, ...] = ()
     staged: tuple[str, ...] = ()
+    placed: frozenset[str] = frozenset()
     months: Mapping[str, PeriodState] = field(default_factory=dict)
 
     def has(self, plan: AdoptedPlan, hour_s: int, index: int) -> bool:
@@ -146,7 +150,7 @@ class Decision:
             }
             for each in self.plans
         ]
-        lines += [{"staged": key} for key in self.staged]
+        lines += [{"staged": key, "placed": commit_id_of(key) in self.placed} for key in self.staged]
         return gzip.compress("".join(f"{json.dumps(line)}\n" for line in lines).encode(), mtime=0)
 
     @classmethod
@@ -165,6 +169,7 @@ class Decision:
             months={month: months.one_of(month, ("closing", "closed")) for month in months},
             plans=tuple(_plan(line) for line in rest if "plan" in line),
             staged=tuple(line.text("staged") for line in rest if "staged" in line),
+            placed=frozenset(commit_id_of(line.text("staged")) for line in rest if line.flag("placed", absent=False)),
         )
 
 
@@ -239,8 +244,17 @@ class Decider:
                 if (each := _counted(plan, before)).files
             ),
             staged=staged,
+            placed=self._placed() & frozenset(map(commit_id_of, staged)),
             months=self._months(),
         )
+
+    def _placed(self) -> frozenset[str]:
+        """Commits that are pending and do not wait; in one read after the other, as the roll-up moves them."""
+        placed: set[str] = set()
+        for shard in self.retrier.call(lambda: commits.known_shards(self.items, self.shards)):
+            placed.update(each.commit_id for each in self.retrier.call(partial(commits_pending, self.items, shard)))
+            placed -= {each.commit_id for each in self.retrier.call(partial(commits_waiting, self.items, shard))}
+        return frozenset(placed)
 
     def _lift(self, chain: str, plans: Iterable[tuple[int, str]]) -> int:
         """A number above every run of the lost time, even if this clock is slow."""
@@ -306,6 +320,16 @@ def _counted(plan: AdoptedPlan, before: Iterable[Decision]) -> AdoptedPlan:
         files={hour_s: found for hour_s, found in files.items() if found},
         whole=plan.whole and files == plan.files,
     )
+
+
+def commits_waiting(items: ItemStore, shard: int) -> list[commits.Waiting]:
+    """Waiting commits. A retried call begins the query again, and never goes on with one that has failed."""
+    return list(map(commits.Waiting.from_item, commits.waiting_in(items, shard)))
+
+
+def commits_pending(items: ItemStore, shard: int) -> list[Pending]:
+    """Pending commits, read as the waiting ones."""
+    return list(map(Pending.from_item, pending_in(items, shard)))
 
 
 def newest_known(items: ItemStore, chain: str) -> int:
