@@ -103,10 +103,7 @@ class BatchCopies:
                 expired = line.marker.expires_at_s <= self.adoption.clock.now_ms() // 1000
                 if expired or contents.setdefault(batch_id, content) != content:
                     copied.undecided.add(batch_id)
-        # All contents of an id are kept before its marker: another restorer may know more, and decide.
-        for key in left if copied.undecided else ():
-            if any(line.marker.batch_id in copied.undecided for line in self._lines(key)):
-                self._keep(key)
+        self._keep(left if copied.undecided else (), copied.undecided)
         in_order = sorted(left, key=lambda key: (decided.get(key, 0), key))
         # Transactions that check the same item at the same time cancel each other, so only what precedes is concurrent.
         made = side_by_side(lambda key: self._made(key, copied.undecided), in_order, threads=threads)
@@ -148,11 +145,15 @@ class BatchCopies:
         taken = [line for line in live if line.marker.batch_id not in undecided]
         return held, [self._copy(key, some) for some in in_blocks(taken, _BATCHES)]
 
-    def _keep(self, key: str) -> None:
+    def _keep(self, keys: Iterable[str], undecided: Collection[str]) -> None:
+        """Keep all contents of each undecided id before its marker: another restorer may know more, and decide."""
         objects, retrier = self.adoption.objects, self.adoption.retrier
-        with suppress(ObjectMissingError):
-            body = retrier.call(lambda: objects.get(key))
-            retrier.call(lambda: objects.put(held_key(self.adoption.generation, key), body, if_absent=True))
+        for key in keys:
+            if any(line.marker.batch_id in undecided for line in self._lines(key)):
+                with suppress(ObjectMissingError):
+                    body = retrier.call(partial(objects.get, key))
+                    kept = held_key(self.adoption.generation, key)
+                    retrier.call(partial(objects.put, kept, body, if_absent=True))
 
     def _hold(self, key: str, lines: Sequence[MarkerLine]) -> None:
         """Put a marker that accepts nothing: what comes under the id is kept as unverified."""
