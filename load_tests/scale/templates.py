@@ -249,7 +249,7 @@ class Templates:
 
         Args:
             staging: The commits.
-            markers: Marker lines of an object's batches; without it, objects have none.
+            markers: Marker lines of an object's batches; without it, objects lack markers.
         """
         for group in sorted({staging.group_of(commit_id) for commit_id in staging.ids}):
             late = [(0, staging.late_block(group))]

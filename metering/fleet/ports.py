@@ -179,7 +179,7 @@ class StackStatus:
         return f"{self.name} is {self.status}{': ' if self.why else ''}{self.why}"
 
     def cure(self, region: str) -> str:
-        """Command that a person types, because no deployment repairs the stack; empty if none is needed."""
+        """Command that a person types, because no deployment repairs the stack; empty if a deployment does."""
         where = f"--stack-name {self.name} --region {region}"
         if self.status == "UPDATE_ROLLBACK_FAILED":
             return (

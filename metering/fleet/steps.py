@@ -48,8 +48,7 @@ class FleetPorts:
 
     Attributes:
         tell: Called for each finding of `metering doctor`, with a region and a message.
-        usage_before: Generation of the older usage table that the next deployment of a region must retain; 0 if there
-            is none.
+        usage_before: Generation of the older usage table that the next deployment of a region must retain, or 0.
         check_tables: Refuses a deployment that would exchange the tables of a region for others that lack its data.
         examined: Returns the findings of `metering doctor` in a deployed region; on an emulator, there are none.
         no_pager: Whether a region may be ready even if no subscription to its `page` topic is confirmed.

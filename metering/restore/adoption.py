@@ -83,7 +83,7 @@ class Adopted:
         in_place: Batches whose rows stay in the staging object of their own commit.
         without_lines: Files of an earlier release, whose markers come back from rows alone, without a hash.
         hours: Booked hours, with accounts, of which usage may differ from the rows.
-        left: Staging objects of which nobody says that they were accepted.
+        left: Staging objects whose acceptance is not proven.
     """
 
     files: int = 0

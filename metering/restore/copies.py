@@ -262,7 +262,7 @@ def _is_accepted(marker: Item) -> bool:
 
 
 def content_of(line: MarkerLine) -> str:
-    """What tells two contents of one id apart: the hash, or the totals of a batch of an earlier release.
+    """Text that tells two contents of one id apart: the hash, or the totals of a batch of an earlier release.
 
     A copy that was sent later may have less admitted records.
     """

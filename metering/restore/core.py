@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
-    """What a restore did.
+    """Result of a restore.
 
     Attributes:
         rebuilt: Markers that came back from rows alone, without hash; None if every file has its markers in S3.

@@ -107,7 +107,7 @@ class AdoptedPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What a restore adopts.
+    """Objects that a restore adopts.
 
     Attributes:
         lifts: Chain -> number of the run that is put on top of it.
@@ -277,7 +277,7 @@ class Decider:
         yield from (each for each in side_by_side(look, lost, threads=self.threads) if each.files)
 
     def _files(self, shard: int, number: int, key: str, *, alone: bool) -> AdoptedPlan:
-        """The files of a plan that exist. A plan that lost the race for its number has none of its own."""
+        """The files of a plan that exist. A plan that lost the race for its number has no file of its own."""
         plan = Plan.from_json(self.retrier.call(lambda: self.objects.get(key)), key)
         files: dict[int, tuple[int, ...]] = {}
         for hour in plan.hours:
@@ -333,7 +333,7 @@ def commits_pending(items: ItemStore, shard: int) -> list[Pending]:
 
 
 def newest_known(items: ItemStore, chain: str) -> int:
-    """Number of the newest run that is done in a restored ledger, 0 if none: its files are all published."""
+    """Number of the newest run that is done in a restored ledger, or 0. Its files are all published."""
     return next((run.number for run in newest_first(items, chain) if run.state == "done"), 0)
 
 

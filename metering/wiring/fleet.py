@@ -200,7 +200,7 @@ class Fleet:
         say: Told of each step.
         say_resource: Called for each resource that a deployment creates.
         reaching_home: Context manager around the first call to the home region; it may explain a failure of this call.
-        restores: Region whose tables a restore has made, which the option `ledger_table` names; empty for none.
+        restores: Region whose tables a restore has made, which the option `ledger_table` names, or empty.
     """
 
     asked: layers.Asked

@@ -58,7 +58,7 @@ class Stage(Checkout):
         return DynamoDbItemStore(self.clients.dynamodb, tables)
 
     def markers(self) -> dict[str, tuple[object, ...]]:
-        """What each accepted batch's marker says, by id."""
+        """Facts of each accepted batch's marker, by id."""
         found = (Marker.from_item(item) for item in self.ledger().scan(Table.LEDGER) if is_marker(item))
         return {
             each.batch_id: (

@@ -311,7 +311,7 @@ def _is_format(item: dict[str, AttributeValueTypeDef]) -> bool:
 
 
 class RegionFence:
-    """Fence around the ledger of a stage's region: its functions stop, and nobody may write the table."""
+    """Fence around the ledger of a stage's region: its functions stop, and writes of the table are denied."""
 
     def __init__(self, clients: Clients, *, stage: str) -> None:
         self._clients = clients
@@ -335,7 +335,7 @@ class RegionFence:
                 client.put_function_concurrency(FunctionName=function, ReservedConcurrentExecutions=0)
 
     def longest_timeout_s(self) -> int:
-        """Longest timeout of the functions; 0 if there are none."""
+        """Longest timeout of the functions; 0 without functions."""
         return max((timeout_s for timeout_s, _ in self._configurations()), default=0)
 
     def deny(self, table: str) -> str:

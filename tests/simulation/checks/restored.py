@@ -30,7 +30,7 @@ _SURELY_ALIVE_S = HOUR_S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Before:
-    """What the ledger before had when it was fenced.
+    """Contents of the ledger before, when it was fenced.
 
     Attributes:
         markers: Accepted markers that live on.

@@ -79,7 +79,7 @@ class Watch:
         unwritten: Whether S3 has no markers, as if an earlier release had made all commits.
         aliases: Keys of aliases that were durable at any time.
         held: Batches that a restore could not decide, so that a person has to.
-        follows: False between fence and opening of a restored ledger, which nobody reads meanwhile, and for processes
+        follows: False between fence and opening of a restored ledger, which is not read meanwhile, and for processes
             of the ledger before.
     """
 

@@ -501,7 +501,7 @@ def _raise_unless_late(process: Process) -> None:
 def job(process: Process, run: Callable[[], object], *, lives: int = 3) -> Callable[[], None]:
     """A job that is invoked again after a kill, at most `lives` times in all; the next job continues its work.
 
-    Whatever stops a late one after a restore is no finding.
+    An error of a late one after a restore does not count.
     """
 
     def body() -> None:

@@ -1,4 +1,4 @@
-"""What a restore must not take for accepted, and what it must not lose."""
+"""Batches that a restore must not take for accepted, and batches that it must not lose."""
 
 from __future__ import annotations
 
