@@ -263,9 +263,6 @@ def _check_verdict(world: World, content: SentContent, findings: Findings) -> No
         return
     if content.retries is not None and world.watch.is_metered_elsewhere(content):
         return
-    if accepted is not None and content.batch_id in world.watch.rebuilt:
-        # The original can no longer be known, so this copy counts as a flagged duplicate.
-        return
     # A rejected marker can be replaced when other content is accepted; the quarantine object stays. A message that
     # refers to a deleted object is a duplicate of the batch accepted from this object.
     hashes = (content.content_hash, f"body-{content.name}")

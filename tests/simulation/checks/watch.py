@@ -192,7 +192,7 @@ class Watch:
             # A person decides, and has all contents.
             return True
         accepted = self.accepted.get(content.batch_id)
-        if accepted is not None and (accepted[0] == content.content_hash or content.batch_id in self.rebuilt):
+        if accepted is not None and accepted[0] == content.content_hash:
             return True
         if self._world.peek(conflict_key(content.batch_id, content.content_hash)) is not None:
             return True
