@@ -69,7 +69,7 @@ class Lost:
 
     @property
     def backup(self) -> Region:
-        """Contents of the restored ledger."""
+        """What the restored ledger has."""
         return Region(self.region.accounts, self.region.begin_s, self.region.end_s - LOST_HOURS * HOUR_S)
 
     @property
@@ -200,7 +200,9 @@ def _of_usage(bench: Bench, made: Restoration, lost: Lost, adopted: Adopted) -> 
 def _restoration(bench: Bench, *, since_s: int) -> Restoration:
     state = LedgerFormat(number=RESTORED_FORMAT, written_by="scale", usage_generation=1, generation=2, state="adopting")
     bench.items.put(Put(table=Table.LEDGER, item=state.to_item()))
-    return restoration(bench.jobs, generation=2, since_ms=since_s * 1_000, old=None, threads=CALLS_AT_ONCE)
+    made = restoration(bench.jobs, generation=2, since_ms=since_s * 1_000, old=None, threads=CALLS_AT_ONCE)
+    made.adoption.changes.take_over()
+    return made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
