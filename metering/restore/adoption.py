@@ -262,14 +262,16 @@ class Adoption:
             raise LedgerCorruptError(f"the rows of {len(lost)} accepted commits are gone: {', '.join(lost[:5])}")
         return adopted
 
-    def assist(self, decision: Decision, seed: str, tell: Callable[[str, int, int], None] = lambda *_: None) -> Adopted:
+    def assist(self, decision: Decision, tell: Callable[[str, int, int], None] = lambda *_: None) -> Adopted:
         """Put files and markers of a ledger made from nothing, in any number of processes beside the one that runs.
 
         Each process takes the plans in an order of its own, and leaves out the hours that another one has put.
         """
         adopted = Adopted()
         staged = {name: _Commit(staged=key) for name, key in _named(decision.staged)}
-        plans = () if self.since_ms else sorted(decision.plans, key=lambda plan: crc32(f"{seed}{plan.key}".encode()))
+        plans = (
+            () if self.since_ms else sorted(decision.plans, key=lambda plan: crc32((self.restorer + plan.key).encode()))
+        )
         for done, plan in enumerate(plans, start=1):
             self._plan(plan, staged, adopted)
             tell("lake files", done, len(plans))

@@ -91,9 +91,9 @@ class Restoration:
             self.adoption.changes.check()
             raise
 
-    def assist(self, seed: str, tell: Callable[[str, int, int], None] = lambda *_: None) -> Adopted:
+    def assist(self, tell: Callable[[str, int, int], None] = lambda *_: None) -> Adopted:
         """Adopt files and markers in a further process; see `Adoption.assist`. Call it once the decision is stored."""
-        return self.adoption.assist(self.decider.decide(), seed, tell)
+        return self.adoption.assist(self.decider.decide(), tell)
 
     def _prepare(self, tell: Callable[[str, int, int], None], tell_hour: Callable[[HourStep], None]) -> Restored:
         decision = self.decider.decide()

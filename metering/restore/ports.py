@@ -98,6 +98,9 @@ class NewLedger(Protocol):
     def prepare(self, tell: Tell) -> Outcome:
         """Put what the decision names into the new ledger, and correct usage."""
 
+    def assist(self, tell: Tell) -> int:
+        """Put files and markers beside the process that prepares a ledger from nothing; returns how many markers."""
+
     def open(self) -> None:
         """Let functions use the new ledger: `adopting` becomes `open`. An open ledger is not an error."""
 

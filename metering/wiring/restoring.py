@@ -153,6 +153,9 @@ class RestoredLedger:
 
         return _outcome(self.core.prepare(tell, tell_hour))
 
+    def assist(self, tell: Tell) -> int:
+        return self.core.assist(tell).markers
+
     def open(self) -> None:
         self.core.open()
 

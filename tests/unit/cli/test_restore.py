@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from metering.fleet.regions import Phase, RegionState
 from metering.fleet.settings.regions import Before, Change
 from metering.ledger.notes.deeds import DeedState
 from metering.operations.logged_errors import DeedTrail
+from metering.restore.claim import Request
 from metering.restore.ports import Outcome
 from metering.settings import GivenSettings
 from metering.units import DAY_S
@@ -230,3 +232,23 @@ def test_the_old_ledger_is_dropped_after_late_files_are_withdrawn(
     capsys.readouterr()
     restore.finish(stage.session)
     assert json.loads(capsys.readouterr().out)["rows"] == []
+
+
+def test_further_processes_assist_a_restore_from_nothing_only_while_it_adopts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage = Stage(monkeypatch)
+    with pytest.raises(OperationFailedError, match="No restore from nothing is in the step adopt"):
+        restore.assist(stage.session)
+    claim = stage.world.claims.put(stage.parts.restores.asked(Request(kind="nothing"), ADA))
+    with pytest.raises(OperationFailedError, match="No restore from nothing"):
+        restore.assist(stage.session)
+
+    def stop(step: str) -> None:
+        if step == "adopt":
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        replace(stage.world.restorer(claim), say=stop).run()
+    restore.assist(stage.session)
+    assert json.loads(capsys.readouterr().out)["batches"] == 1

@@ -381,7 +381,7 @@ def test_a_run_has_marked_the_table_before_it_writes_to_any_item() -> None:
 def test_further_processes_put_markers_of_a_ledger_made_from_nothing_which_are_not_put_again() -> None:
     region = Region(nothing=True)
     helpers = [restoration(region.parts().jobs(), generation=2, since_ms=0, old=None) for _ in range(2)]
-    first, second = (helper.assist(str(number)) for number, helper in enumerate(helpers))
+    first, second = (helper.assist() for helper in helpers)
     assert first.markers
     assert second.markers == 0
     done = region.restore()
@@ -400,7 +400,7 @@ def test_a_process_that_assists_at_any_moment_of_a_restore_changes_nothing() -> 
             calls += 1
             if calls == at + 1:
                 region.items.on_call = region.objects.on_call = lambda _call: None
-                helper.assist("a")
+                helper.assist()
 
         region.items.on_call = region.objects.on_call = assist
         region.restore()
@@ -413,7 +413,7 @@ def test_a_process_that_assists_at_any_moment_of_a_restore_changes_nothing() -> 
 
 def test_a_restored_table_may_lack_markers_of_what_it_has_published_so_nobody_assists_there() -> None:
     region = Region()
-    assert restoration(region.parts().jobs(), generation=2, since_ms=region.since_ms, old=None).assist("a").files == 0
+    assert restoration(region.parts().jobs(), generation=2, since_ms=region.since_ms, old=None).assist().files == 0
 
 
 def test_a_restore_from_nothing_that_is_killed_at_any_write_is_done_by_the_next_one() -> None:

@@ -16,6 +16,7 @@ from metering.cli.commands.platform.region import ended, fail_unless_ready, tell
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import deploying_fleet, home_of
 from metering.cli.options import option, switch
+from metering.errors import OperationFailedError
 from metering.fleet.regions import Phase
 from metering.hours import rfc3339
 from metering.operations.own_costs import PROCESSING_USD, RESTORE_USD_GB
@@ -58,6 +59,7 @@ _EXAMPLES = """Examples:
     metering restore --to 2026-11-29T10:00:00Z --stage prod --region us-east-1 --dry-run
     metering restore --to 2026-11-29T10:00:00Z --stage prod --region us-east-1
     metering restore show --stage prod --region us-east-1
+    metering restore assist --stage prod --region us-east-1
     metering restore finish --stage prod --region us-east-1
 """
 
@@ -342,6 +344,26 @@ def show(session: Session) -> None:
     title = f"Restore {claim.request}, begun {claim.begun}: {claim.old_table} -> {claim.new_table}"
     again = f"metering restore {'finish' if following == FINISH else claim.request} {parts.claims.place}"
     session.write(_SHOWN.answer(rows, meta=meta, title=title, commands=(again,) if following else ()))
+
+
+_ASSISTED: RowType[int] = RowType(integer("batches", of=lambda it: it, about="whose markers this process has put"))
+
+
+@command(restore_app, "assist", "metering restore assist --stage prod --region us-east-1", reads=True)
+def assist(session: Session) -> None:
+    """Put markers beside a restore from nothing that is under way, from any machine.
+
+    The restore uses one core. Each process with this command uses another one, and ends when no file is left.
+    """
+    parts = _parts(session)
+    claim = parts.restores.newest()
+    if claim is None or claim.kind != "nothing" or parts.restores.step(claim) != Step.ADOPT:
+        raise OperationFailedError(
+            "No restore from nothing is in the step adopt.", f"See metering restore show {parts.claims.place}"
+        )
+    with bar("assisting") as move:
+        put = parts.ledger(claim).assist(lambda what, count, of: move(description=what, completed=count, total=of))
+    session.write(_ASSISTED.one(put))
 
 
 _FINISHED = ListedRows(integer("generation"), copied("dropped_table", priority=KEEP), integer("withdrawn_files"))
