@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 _CORE_MB = 1_769
 # If a job grows faster than its region by more than this, it is named, because a straight line would underestimate it.
 _STEEP = 1.15
-NEEDED = 3.0
 MOST_MEMORY_MIB = 1_024
 _ENDLESS = 1_000.0
 
@@ -35,7 +34,7 @@ class Projection:
         multiple: Multiple of the target at which the job reaches its time limit.
         slope: Exponent of the time's growth between the last two sizes; 1 is proportional, 0 is constant.
         memory_mib: Peak memory of the job at each of its sizes, then of its part at the part's sizes.
-        memory_at_needed_mib: Memory at three times the target; measured if one of the sizes is that large.
+        memory_at_needed_mib: Memory at the multiple that the job needs; measured if one of the sizes is that large.
     """
 
     job: Job
@@ -53,7 +52,7 @@ class Projection:
         if self.multiple < self.job.needed:
             found.append(f"{self.job.name}: only {self.multiple:.1f} times the target ({self.job.says})")
         if self.memory_at_needed_mib > MOST_MEMORY_MIB:
-            found.append(f"{self.job.name}: {self.memory_at_needed_mib} MiB at {NEEDED:g} times the target")
+            found.append(f"{self.job.name}: {self.memory_at_needed_mib} MiB at {self.job.needed:g} times the target")
         if self.slope > _STEEP:
             found.append(f"{self.job.name}: grows faster than its region (exponent {self.slope:.2f})")
         return found
@@ -98,20 +97,20 @@ def project(job: Job, *results: Result, part: Sequence[Result] = ()) -> Projecti
 
 def _memory_at_needed(job: Job, results: Sequence[Result], part: Sequence[Result]) -> int:
     if job.part is None:
-        return _grown(results[-1], results)
+        return _grown(results[-1], results, job.needed)
     if job.part.besides_mib is None:
-        return _grown(results[-1], part)
-    return _grown(part[-1], part) + job.part.besides_mib
+        return _grown(results[-1], part, job.needed)
+    return _grown(part[-1], part, job.needed) + job.part.besides_mib
 
 
-def _grown(largest: Result, line: Sequence[Result]) -> int:
-    """Memory at three times the target: the largest region's, extrapolated on the line through two measurements.
+def _grown(largest: Result, line: Sequence[Result], needed: float) -> int:
+    """Memory at a multiple of the target: the largest region's, extrapolated on the line through two measurements.
 
     If the largest region is at least that large, its memory is returned unchanged.
     """
     *_, small, large = line
     each_mib = max(0.0, (large.memory_mib - small.memory_mib) / (large.share - small.share))
-    return round(largest.memory_mib + each_mib * max(0.0, NEEDED - largest.share))
+    return round(largest.memory_mib + each_mib * max(0.0, needed - largest.share))
 
 
 HEADER = (

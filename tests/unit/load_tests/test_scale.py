@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from load_tests.scale.bench import Bench, Result, Step, WrongResultError, expect
-from load_tests.scale.items import ComputedItems
+from load_tests.scale.items import WRITE_UNITS, ComputedItems
 from load_tests.scale.jobs import AS_NEEDED, JOBS, Job, Size
 from load_tests.scale.meter import WAITS, MemoryWatch, Meter, deep_bytes
 from load_tests.scale.objects import ComputedObjects
 from load_tests.scale.projection import line, project
 from load_tests.scale.region import KINDS, ROUNDS, Region, account_id
+from load_tests.scale.restoring import FromNothing
 from load_tests.scale.templates import Staging, Templates
 from metering.audit.sequences import MarkerSurvey
 from metering.audit.source_keeping import sources_known
@@ -219,7 +220,29 @@ def test_a_function_with_half_a_core_takes_twice_the_processor_time() -> None:
 
 
 def test_every_job_of_the_issue_is_measured() -> None:
-    assert set(JOBS) == {"close", "verify", "scan", "quick-pass", "watch", "orphans", "compactor", "rollup", "canary"}
+    regular = {"close", "verify", "scan", "quick-pass", "watch", "orphans", "compactor", "rollup", "canary"}
+    assert set(JOBS) == {*regular, "restore"}
+    assert {name for name in JOBS if JOBS[name].needed == 3.0} == regular
+
+
+def _restored(share: float, *, nothing_s: float) -> Result:
+    steps = {
+        name: Step(
+            cpu_s=share * (nothing_s if name == "nothing" else 100.0), sdk_s=0, waited_s=1.0, calls={WRITE_UNITS: 1}
+        )
+        for name in ("nothing", "decide", "commits", "copies", "usage")
+    }
+    return Result(job="restore", accounts=1, share=share, steps=steps)
+
+
+def test_processes_share_the_markers_of_a_ledger_made_from_nothing_as_fast_as_its_table_takes_them() -> None:
+    found = FromNothing.of(_restored(0.01, nothing_s=300.0), _restored(0.1, nothing_s=300.0))
+    assert found.shared_s == pytest.approx({"plans and files": 1_200.0, "markers": 360_000.0})
+    assert found.hours(1) - found.hours(4) == pytest.approx(361_200 * 3 / 4 / 3_600)
+    limited = replace(found, write_units=40_000.0 * 361_200)
+    assert limited.hours(4) == pytest.approx(found.hours(1))
+    assert found.problems() == ["restore from nothing: 25.5 h by 4 processes"]
+    assert "| write units | 14,448 million, 9,030 USD |" in limited.lines()
 
 
 def _with_part(besides_mib: int | None) -> Job:
