@@ -15,7 +15,6 @@ from tests.simulation.checks.watch import ViolationError
 from tests.simulation.region import jobs
 from tests.simulation.region.faults import HOUR_MS, MINUTE_MS
 from tests.simulation.region.scheduler import KilledError
-from tests.simulation.region.world import CARRIED
 from tests.simulation.sent.traffic import DAY_MS
 from tests.support.memory.clock import MemoryAlerts
 
@@ -163,11 +162,9 @@ class Restores:
         told, world.alerts = world.alerts, MemoryAlerts()
         world.alerts.sent += told.sent
         self._before = Before.of(world)
-        carried = [item for item in world.items.everything(Table.LEDGER) if str(item["pk"]).startswith(CARRIED)]
-        old = [item for item in backup.items if not str(item["pk"]).startswith((*CARRIED, "S#format"))]
         self._generation += 1
         self._restored = backup
-        world.restore_ledger([*old, *carried], generation=self._generation)
+        world.restore_ledger(backup.items, generation=self._generation)
         if self._waits:
             for process in late:
                 process.dies_at_ms = min(process.dies_at_ms, world.scheduler.now_ms)

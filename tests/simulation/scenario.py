@@ -28,7 +28,7 @@ from tests.simulation.region import invoices, jobs
 from tests.simulation.region.faults import HOUR_MS, MINUTE_MS, Fault, ScriptedFaults
 from tests.simulation.region.ports import Process, ProcessItems
 from tests.simulation.region.scheduler import KilledError
-from tests.simulation.region.world import CARRIED, VISIBILITY_MS, World
+from tests.simulation.region.world import VISIBILITY_MS, World
 from tests.simulation.sent.traffic import DAY_MS, SentContent, retry_of
 from tests.support.memory.clock import ManualClock, MemoryAlerts
 from tests.support.memory.rows import PlainRow, plain_usage
@@ -346,10 +346,7 @@ class Scenario:
             self._until_worked_off("worker after the moment")
         # One more is compacted, one is planned, and one waits.
         self._before = Before.of(world)
-        _, items = self._moment
-        carried = [item for item in world.items.everything(Table.LEDGER) if str(item["pk"]).startswith(CARRIED)]
-        kept = [item for item in items if not str(item["pk"]).startswith((*CARRIED, "S#format"))]
-        world.restore_ledger([*kept, *carried], generation=2)
+        world.restore_ledger(self._moment[1], generation=2)
 
     def _restore_ledger(self) -> None:
         if self._job != "restorer":

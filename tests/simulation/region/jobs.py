@@ -25,7 +25,7 @@ from metering.ledger.usage.reading import UsageReading
 from metering.operations.dead_letters import DeadLetters
 from metering.quarantine.entries import QuarantineEntries
 from metering.restore.adoption import Adoption
-from metering.restore.carried import Carried
+from metering.restore.carried import Carrier
 from metering.restore.copies import BatchCopies
 from metering.restore.core import Restoration
 from metering.restore.decision import Decider
@@ -37,7 +37,7 @@ from metering.stores.queues import Delivery, QueueDepth, ReceivedMessage
 from metering.units import DAY_S
 from tests.simulation.checks.watch import ViolationError
 from tests.simulation.region.faults import MINUTE_MS
-from tests.simulation.region.ports import NEVER_MS, Process
+from tests.simulation.region.ports import NEVER_MS, Process, ProcessItems
 from tests.simulation.region.scheduler import KilledError
 from tests.simulation.sent.senders import SERVICES
 from tests.simulation.sent.traffic import ContentReader
@@ -367,10 +367,12 @@ def restoration(
     def usage(hours: Mapping[int, set[str]] | None, tell: Callable[[HourStep], None]) -> UsageRebuild:
         return rebuild.usage(tell=tell) if hours is None else rebuild.hours(hours, tell=tell)
 
+    assert process.world.fenced is not None
+    fenced = ProcessItems(process, process.world.fenced)
+    carrier = Carrier(items=process.items, generation=generation, clock=process, retrier=retrier(process), threads=1)
     return Restoration(
+        carry=lambda: carrier.from_table(fenced),
         decider=decider,
-        # The world carries what the old ledger has.
-        carry=lambda: Carried(put=0, deleted=0, begun_anew=0),
         adoption=adoption,
         copies=lambda decision: BatchCopies(
             adoption=adoption, rows=lake, entropy=process, closed=frozenset(decision.months)

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from tests.simulation.sent.traffic import SentContent
     from tests.support.memory.items import MemoryItemStore
 
-# Partitions that a restore takes from the ledger before, as it is when it is fenced.
-CARRIED = ("D#", "S#kinds", "S#shards", "W#producers")
 # Share of transactions that become visible gradually, and the longest delay until the first item is visible.
 _SHARE = 0.3
 _LONGEST_MS = 60
@@ -265,6 +263,7 @@ class World(MemoryStores):
             placing a commit needs several transactions.
         short_until_ms: Until this time, the tables lack write capacity and throttle most writes.
         processes: All processes that were made.
+        fenced: The ledger before the present one, if that one was restored.
         listen: Called with each new process, so that a test can wrap the ports of the process.
     """
 
@@ -287,6 +286,7 @@ class World(MemoryStores):
         self.pages = random.Random(f"pages {seed}")
         self._shortage = random.Random(f"shortage {seed}")
         self.short_until_ms = 0
+        self.fenced: MemoryItemStore | None = None
         super().__init__(self)
         self.queue = SimulatedQueue(self.scheduler, random.Random(f"queue {seed}"), faults.histogram)
         self.contents: dict[str, SentContent] = {}
@@ -322,6 +322,7 @@ class World(MemoryStores):
         Processes that were made before keep the fenced ledger.
         """
         self.items.fence()
+        self.fenced = self.items
         self.items = self.items.restored(backup)
         self.watch = self.watch.of_next_ledger()
         self.landing = Landing(self.items, self.scheduler, random.Random(f"landing {generation}"))
