@@ -31,7 +31,7 @@ from metering.ledger.markers import (
 )
 from metering.ledger.periods import Period
 from metering.ledger.retries import Alias
-from metering.ledger.runs import Run, lake_chain, newest_run
+from metering.ledger.runs import Run, lake_chain, newest_run, rollup_chain
 from metering.quarantine.documents import QuarantinedBatch
 from metering.restore.decision import commits_pending, commits_waiting, uncleaned
 from metering.stores.clock import do_all, in_blocks, side_by_side
@@ -290,7 +290,12 @@ class Adoption:
 
     def _lifts(self, decision: Decision) -> Iterator[Action]:
         now_ms = self.clock.now_ms()
-        for chain, number in sorted(decision.lifts.items()):
+        lifts, highest = dict(decision.lifts), max(decision.lifts.values(), default=0)
+        # The decision knows the old ledger's shards only by their plans, and those of the roll-up live for a day (P31).
+        for shard in self.retrier.call(lambda: commits.known_shards(self.items, self.shards)):
+            lifts.setdefault(rollup_chain(shard), highest)
+            lifts.setdefault(lake_chain(shard), highest)
+        for chain, number in sorted(lifts.items()):
             newest = self.retrier.call(partial(newest_run, self.items, chain))
             if newest is not None and newest.number >= number:
                 continue
