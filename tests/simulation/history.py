@@ -340,6 +340,9 @@ class History:
 
     def _break_usage(self) -> None:
         """Delete or damage usage items, only of open months, because closed months are not repaired."""
+        if not self.world.watch.follows:
+            # Between fence and opening, the ledger does not have its kinds of usage yet.
+            return
         lost = [
             Key(str(item["pk"]), str(item["sk"]))
             for item in self.world.items.everything(Table.USAGE)
