@@ -7,11 +7,11 @@ after all updates of the run before were sure (P21). Where usage and rows agree,
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from metering.errors import ConditionFailedError, ObjectMissingError
+from metering.errors import ConditionFailedError, LedgerCorruptError, ObjectMissingError
 from metering.ledger.runs import rollup_chain
 from metering.ledger.usage.items import newest_run_of, usage_add, usage_item_key
 from metering.rollup.plan import RollupPlan
@@ -80,8 +80,10 @@ class UsageMarks:
             add=usage_add({}),
             condition=AnyOf((Absent(attribute=name), LessThan(attribute=name, value=lift))),
         )
-        try:
-            self.retrier.call(lambda: self.items.update(mark))
-        except ConditionFailedError:
-            # Marked, or updated by a run of the new ledger.
-            return
+        with suppress(ConditionFailedError):
+            # Otherwise marked, or updated by a run of the new ledger.
+            try:
+                self.retrier.call(lambda: self.items.update(mark))
+            except LedgerCorruptError:
+                # Its revision is odd, and is mended later (P49). The number alone keeps a late update away.
+                self.retrier.call(lambda: self.items.update(replace(mark, add={})))
