@@ -69,7 +69,7 @@ class Lost:
 
     @property
     def backup(self) -> Region:
-        """What the restored ledger has."""
+        """Contents of the restored ledger."""
         return Region(self.region.accounts, self.region.begin_s, self.region.end_s - LOST_HOURS * HOUR_S)
 
     @property
