@@ -84,6 +84,7 @@ class Adopted:
         without_lines: Files of an earlier release, whose markers come back from rows alone, without a hash.
         hours: Booked hours, with accounts, of which usage may differ from the rows.
         left: Staging objects whose acceptance is not proven.
+        retries: Lines of retries, whose originals may have been adopted later.
     """
 
     files: int = 0
@@ -92,6 +93,7 @@ class Adopted:
     without_lines: int = 0
     hours: dict[int, set[str]] = field(default_factory=dict)
     left: list[str] = field(default_factory=list)
+    retries: list[MarkerLine] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +197,7 @@ class _Commit:
 
 @dataclass(slots=True, kw_only=True)
 class _Changed:
-    """Changes of one commit; `left`, `lost` and `in_place` as in `Adoption.run`.
+    """Changes of one commit; `left`, `lost`, `retries` and `in_place` as in `Adoption.run`.
 
     Attributes:
         hours: Hours of its rows, with accounts.
@@ -205,6 +207,7 @@ class _Changed:
     hours: dict[int, set[str]] = field(default_factory=dict)
     left: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
+    retries: list[MarkerLine] = field(default_factory=list)
     pointers: list[Action] = field(default_factory=list)
     placed: list[Action] = field(default_factory=list)
     in_place: int = 0
@@ -258,6 +261,7 @@ class Adoption:
         self._compacted_before(known)
         lost: list[str] = []
         self.changes.make_each(self._commits(known, adopted, lost, tell))
+        do_all(self.keep_original, adopted.retries, threads=self.threads)
         if lost:
             raise LedgerCorruptError(f"the rows of {len(lost)} accepted commits are gone: {', '.join(lost[:5])}")
         return adopted
@@ -275,6 +279,7 @@ class Adoption:
         for done, plan in enumerate(plans, start=1):
             self._plan(plan, staged, adopted)
             tell("lake files", done, len(plans))
+        do_all(self.keep_original, adopted.retries, threads=self.threads)
         return adopted
 
     def end(self, decision: Decision) -> None:
@@ -426,6 +431,7 @@ class Adoption:
             for some in in_blocks(decode_lines(stream, key), LINES * self.threads):
                 parts = in_blocks(some, LINES)
                 adopted.markers += sum(side_by_side(self.put_lines, parts, threads=self.threads))
+                adopted.retries += [line for line in some if line.retry_of]
                 for line in some:
                     if line.marker.refused and line.marker.commit_id not in known:
                         self.keep_refused(line.marker)
@@ -463,7 +469,6 @@ class Adoption:
             if line.retry_of:
                 alias = alias_of(line)
                 self.changes.put_if(Put(table=Table.LEDGER, item=alias.to_item(), condition=Absent()))
-                self.keep_original(line)
         return len(left)
 
     def _missing(self, lines: Mapping[Key, MarkerLine]) -> dict[Key, MarkerLine]:
@@ -512,6 +517,7 @@ class Adoption:
                 adopted.hours.setdefault(hour_s, set()).update(accounts)
             adopted.left += each.left
             adopted.in_place += each.in_place
+            adopted.retries += each.retries
             lost += each.lost
             yield from ([pointer] for pointer in each.pointers)
             # One transaction says what is left to do, so this may be cut short before it, and repeated.
@@ -542,6 +548,7 @@ class Adoption:
         lines = self._lines_of(commit)
         for some in in_blocks(lines, LINES):
             self.put_lines(some)
+        made.retries = [line for line in lines if line.retry_of]
         rest = self._rest(commit)
         if rest and not commit.staged:
             made.lost = [commit_id]

@@ -36,10 +36,14 @@ if TYPE_CHECKING:
     from metering.wiring.fleet import Fleet
     from metering.wiring.restoring import RegionRestore
 
-# AWS promises no time. Tables of any size take some tens of minutes; uneven ones took hours (DynamoDB developer guide).
+# AWS promises no time: this is an estimate.
 _AWS_HOURS = "20 minutes to 10 hours, which AWS does not foretell"
-# Items that one process puts in a second, with 16 calls at a time of about 10 ms each.
+# Items that an emulator's copy puts in a second; batches that one process adopts in a second (docs/scale.md).
 _PUT_PER_S = 1_500
+_ADOPTED_PER_S = 240
+_FROM_NOTHING_PER_S = 3_800
+# A marker is put in a transaction, which takes two write units.
+_UNITS = 2
 _DEPLOY_MIN = 20
 _WRITE_USD = PROCESSING_USD["DynamoDB write request unit (on demand)"]
 
@@ -213,7 +217,7 @@ def _plan(parts: RegionRestore, claim: Claim, *, retention_s: int) -> Iterator[s
     """Lines of the plan: what becomes of the ledger, how long it takes, what it costs."""
     items, stored_bytes = parts.tables.size(claim.old_table)
     adopted = items if claim.kind == "nothing" else _since(claim, items, parts.marker_life_s)
-    adopt_s = adopted // _PUT_PER_S
+    adopt_s = adopted // (_FROM_NOTHING_PER_S if claim.kind == "nothing" else _ADOPTED_PER_S)
     yield f"Restore of the ledger, generation {claim.generation} ({claim.request}):"
     if step := parts.restores.begun(claim):
         yield f"  begun {claim.begun}; it goes on with the step: {step}"
@@ -260,7 +264,7 @@ def _cost(parts: RegionRestore, claim: Claim, items: int, adopted: int, stored_b
     if parts.restores.emulated:
         return "none, for it is an emulator"
     table = RESTORE_USD_GB * stored_bytes / GIB if claim.kind == "time" else 0
-    writes = _WRITE_USD * (adopted + (items if claim.kind == "copy" else 0))
+    writes = _WRITE_USD * (_UNITS * adopted + (items if claim.kind == "copy" else 0))
     return (
         f"about USD {table:.2f} for the restored table and USD {writes:.2f} for writes (list prices of us-east-1); two "
         "tables are stored until metering restore finish"
