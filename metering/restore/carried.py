@@ -38,7 +38,7 @@ from typing import TYPE_CHECKING
 
 from metering.errors import GenerationError
 from metering.ledger import partitions
-from metering.ledger.commits import SHARDS_KEY
+from metering.ledger.commits import SHARDS_KEY, ShardRecord, UsedShards
 from metering.ledger.format_version import FORMAT_KEY, adopting
 from metering.ledger.markers import CONFLICT_PK
 from metering.ledger.notes import access, checks, lake, money, reconciliation, watch
@@ -132,6 +132,9 @@ class Carrier:
             return self._carry((key_of(item), item) for item in found if _is_carried(key_of(item)))
 
         put = sum(side_by_side(part, range(self.threads), threads=self.threads))
+        # Never lowered: an earlier call may have committed copies in more shards than the old ledger had.
+        shards = UsedShards.from_item(self.retrier.call(lambda: old.get(Table.LEDGER, SHARDS_KEY))).number
+        ShardRecord(items=self.items, retrier=self.retrier, shards=shards).ensure()
         return Carried(put=put, deleted=self._delete_as(old), begun_anew=self._begin_anew())
 
     def from_lines(self, objects: ObjectStore, issued: Iterable[money.IssuedInvoice]) -> Carried:
@@ -222,7 +225,7 @@ class Carrier:
 
 
 def _is_carried(key: Key) -> bool:
-    return key.pk in CARRIED or key.pk.startswith(CARRIED_MANY)
+    return (key.pk in CARRIED or key.pk.startswith(CARRIED_MANY)) and key != SHARDS_KEY
 
 
 def _in_transactions(changes: Iterable[Change]) -> Iterator[list[Change]]:
