@@ -125,6 +125,9 @@ class Restores:
             if call != "items.transact":
                 return
             items.on_call = items.on_reply = lambda _: None
+            if items is not self._world.items:
+                # A late update of usage, beside a ledger that was restored since.
+                return
             after = list(items.everything(Table.LEDGER))
             torn = self._torn({key_of(item): item for item in before}, {key_of(item): item for item in after})
             self._keep(items=torn, torn=True)
@@ -165,6 +168,7 @@ class Restores:
         self._generation += 1
         self._restored = backup
         world.restore_ledger(backup.items, generation=self._generation)
+        world.items.on_call = lambda _: None
         if self._waits:
             for process in late:
                 process.dies_at_ms = min(process.dies_at_ms, world.scheduler.now_ms)
