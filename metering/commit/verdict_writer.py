@@ -14,7 +14,7 @@ from metering import metric_names
 from metering.commit.deduplication import Content, Copy, Match, Verdict, compare
 from metering.errors import ConditionFailedError, LedgerCorruptError, ThrottledError, UnavailableError
 from metering.intake.batches import Claim, DecodedBatch, NoBatch, RefusedBatch
-from metering.ledger.markers import Conflict, Marker, conflict_key, conflict_seen_item, marker_key
+from metering.ledger.markers import Conflict, Marker, conflict_key, conflict_seen_item, marker_key, rejected_marker
 from metering.quarantine.documents import UNVERIFIED, Kind, Problems, QuarantinedBatch
 from metering.quarantine.retries import is_metered_claim
 from metering.stores.writes import Absent, Item, ItemStore, Put, Table
@@ -234,24 +234,8 @@ class VerdictWriter:
 
     def _put_rejected(self, batch: RefusedBatch, quarantine_key: str) -> None:
         now_ms = self.clock.now_ms()
-        marker = Marker(
-            batch_id=batch.batch_id,
-            verdict="rejected",
-            content_hash=batch.content_hash,
-            hash_version=batch.hash_version,
-            commit_id="",
-            source_id=batch.source_id,
-            sequence=batch.sequence,
-            sender_id=batch.sender_id,
-            records=batch.records,
-            metered=0,
-            refused=batch.records,
-            hours={},
-            decided_at_ms=now_ms,
-            expires_at_s=now_ms // 1000 + self.marker_life_s,
-            reason=batch.reason,
-            quarantine_key=quarantine_key,
-        )
+        expires_at_s = now_ms // 1000 + self.marker_life_s
+        marker = rejected_marker(batch, quarantine_key, now_ms=now_ms, expires_at_s=expires_at_s)
         put = Put(table=Table.LEDGER, item=marker.to_item(), condition=Absent())
         self.retrier.call(lambda: self.items.put(put))
 

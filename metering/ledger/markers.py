@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain, islice
 from operator import attrgetter
-from typing import Annotated, BinaryIO, Literal, NamedTuple, cast
+from typing import Annotated, BinaryIO, Literal, NamedTuple, Protocol, cast
 
 from metering.errors import ObjectDamagedError
 from metering.hours import parse_hour, rfc3339
@@ -165,6 +165,49 @@ class Marker:
         )
         fields.check_key(made.key)
         return made
+
+
+class RefusedContent(Protocol):
+    """A batch that is refused as a whole."""
+
+    @property
+    def batch_id(self) -> str: ...
+    @property
+    def content_hash(self) -> str: ...
+    @property
+    def hash_version(self) -> int: ...
+    @property
+    def source_id(self) -> str: ...
+    @property
+    def sequence(self) -> int | None: ...
+    @property
+    def sender_id(self) -> str: ...
+    @property
+    def records(self) -> int: ...
+    @property
+    def reason(self) -> str: ...
+
+
+def rejected_marker(batch: RefusedContent, quarantine_key: str, *, now_ms: int, expires_at_s: int) -> Marker:
+    """Marker of a batch that is refused as a whole."""
+    return Marker(
+        batch_id=batch.batch_id,
+        verdict="rejected",
+        content_hash=batch.content_hash,
+        hash_version=batch.hash_version,
+        commit_id="",
+        source_id=batch.source_id,
+        sequence=batch.sequence,
+        sender_id=batch.sender_id,
+        records=batch.records,
+        metered=0,
+        refused=batch.records,
+        hours={},
+        decided_at_ms=now_ms,
+        expires_at_s=expires_at_s,
+        reason=batch.reason,
+        quarantine_key=quarantine_key,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,7 @@ from metering.ledger.markers import (
     MarkerLine,
     decode_lines,
     marker_key,
+    rejected_marker,
 )
 from metering.ledger.periods import Period
 from metering.ledger.retries import Alias
@@ -304,11 +305,11 @@ class Adoption:
             newest = self.retrier.call(partial(newest_run, self.items, chain))
             if newest is not None and newest.number >= number:
                 continue
-            over = {"chain": chain, "state": "done", "plan_key": "", "planned_at_ms": now_ms, "done_at_ms": now_ms}
+            lift = Run(chain=chain, number=number, state="done", plan_key="", planned_at_ms=now_ms, done_at_ms=now_ms)
             if newest is not None and newest.state == "planned":
                 # Adoption did this run's work as far as its files exist, so a cleaner must not follow its plan.
-                yield Put(table=Table.LEDGER, item=Run(number=newest.number, **over).to_item())  # type: ignore[arg-type]
-            yield Put(table=Table.LEDGER, item=Run(number=number, **over).to_item())  # type: ignore[arg-type]
+                yield Put(table=Table.LEDGER, item=replace(lift, number=newest.number).to_item())
+            yield Put(table=Table.LEDGER, item=lift.to_item())
 
     def _run(self, adopted_plan: AdoptedPlan) -> Put:
         """The run of an adopted plan, done. Jobs that follow the runs find its files; cleaners find its pointers."""
@@ -342,7 +343,9 @@ class Adoption:
         batch = QuarantinedBatch.from_json(self.retrier.call(lambda: self.objects.get(key)), key)
         if not batch.batch_id or (batch.kind != "refused") != conflicts:
             return
-        item = self._conflict(batch, key) if conflicts else self._rejected(batch, key)
+        now_s = self.clock.now_ms() // 1000
+        refused = rejected_marker(batch, key, now_ms=now_s * 1000, expires_at_s=now_s + self.marker_life_s)
+        item = self._conflict(batch, key) if conflicts else refused
         self.changes.put_if(Put(table=Table.LEDGER, item=item.to_item(), condition=Absent()))
 
     @staticmethod
@@ -355,27 +358,6 @@ class Adoption:
             sender_id=batch.sender_id,
             first_sender_id=batch.first_sender_id,
             records=batch.records,
-        )
-
-    def _rejected(self, batch: QuarantinedBatch, key: str) -> Marker:
-        now_ms = self.clock.now_ms()
-        return Marker(
-            batch_id=batch.batch_id,
-            verdict="rejected",
-            content_hash=batch.content_hash,
-            hash_version=batch.hash_version,
-            commit_id="",
-            source_id=batch.source_id,
-            sequence=batch.sequence,
-            sender_id=batch.sender_id,
-            records=batch.records,
-            metered=0,
-            refused=batch.records,
-            hours={},
-            decided_at_ms=now_ms,
-            expires_at_s=now_ms // 1000 + self.marker_life_s,
-            reason=batch.reason,
-            quarantine_key=key,
         )
 
     def _known(self, decision: Decision) -> dict[str, _Commit]:

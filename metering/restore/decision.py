@@ -232,7 +232,8 @@ class Decider:
                 plans.setdefault(info.key.split("/")[1], []).append((number, info.key))
         before = [self._stored(generation) for generation in range(2, self.generation)]
         used = max([int(chain[1:]) + 1 for chain in plans if chain[1:].isdecimal()], default=0)
-        shards = range(max(used, len(self.retrier.call(lambda: commits.known_shards(self.items, self.shards)))))
+        known = self.retrier.call(lambda: commits.known_shards(self.items, self.shards))
+        shards = range(max(used, len(known)))
         chains = [make(shard) for shard in shards for make in (rollup_chain, lake_chain)]
         return Decision(
             lifts={chain: self._lift(chain, plans.get(chain, ())) for chain in chains},
@@ -284,7 +285,7 @@ class Decider:
             found = []
             for index in range(len(hour.files)):
                 file = lake_file_key(hour.hour_s, shard, number, index)
-                made_by = self.retrier.call(lambda file=file: self.rows.plan_of(file))  # type: ignore[misc]
+                made_by = self.retrier.call(partial(self.rows.plan_of, file))
                 if made_by == "" and not alone:
                     raise OperationFailedError(
                         f"{file} does not name its plan, and there are several plans with number {number}.",

@@ -96,7 +96,7 @@ class Stage(Checkout):
     def usage_bytes(self) -> int:
         now_s = int(time.time())
         times = ("--from", rfc3339(hour_of(now_s) - 35 * DAY_S), "--to", rfc3339(hour_of(now_s) + HOUR_S))
-        return sum(int(row["bytes"]) for row in self.ask("report", "usage", *times, "--limit", "10000")["rows"])
+        return sum(int(row["bytes"]) for row in self.ask("report", "usage", *times, "--group-by", "usage_type")["rows"])
 
 
 @pytest.fixture(scope="module")

@@ -117,6 +117,10 @@ class DeployedStage:
             if outputs is None:
                 return 400, _refused(operation, "ValidationError", f"Stack {asked['StackName']} does not exist")
             return 200, _stack(asked["StackName"], outputs)
+        if operation == "GetTemplate":
+            return 200, _answered(operation, "<TemplateBody>{}</TemplateBody>")
+        if operation == "ListStackResources":
+            return 200, _answered(operation, _resources(self.outputs[region, asked["StackName"]]))
         if operation == "GetParameter":
             return 200, json.dumps(
                 {"Parameter": {"Name": asked["Name"], "Value": self.documents[region, asked["Name"]]}}
@@ -136,6 +140,21 @@ def _stack(name: str, outputs: Mapping[str, str]) -> str:
         "<CreationTime>2026-11-01T00:00:00Z</CreationTime><StackStatus>CREATE_COMPLETE</StackStatus>"
         f"<Outputs>{members}</Outputs></member></Stacks></DescribeStacksResult></DescribeStacksResponse>"
     )
+
+
+def _answered(operation: str, result: str) -> str:
+    return f"<{operation}Response><{operation}Result>{result}</{operation}Result></{operation}Response>"
+
+
+def _resources(outputs: Mapping[str, str]) -> str:
+    """The tables of a data stack."""
+    members = "".join(
+        f"<member><LogicalResourceId>{name}</LogicalResourceId><PhysicalResourceId>{value}</PhysicalResourceId>"
+        "<ResourceType>AWS::DynamoDB::Table</ResourceType></member>"
+        for name, value in outputs.items()
+        if name.endswith("TableName")
+    )
+    return f"<StackResourceSummaries>{members}</StackResourceSummaries>"
 
 
 def _refused(operation: str, code: str, message: str) -> str:

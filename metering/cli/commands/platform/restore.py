@@ -350,10 +350,7 @@ def show(session: Session) -> None:
     session.write(_SHOWN.answer(rows, meta=meta, title=title, commands=(again,) if following else ()))
 
 
-_ASSISTED: RowType[int] = RowType(integer("batches", of=lambda it: it, about="whose markers this process has put"))
-
-
-@command(restore_app, "assist", "metering restore assist --stage prod --region us-east-1", reads=True)
+@command(restore_app, "assist", "metering restore assist --stage prod --region us-east-1")
 def assist(session: Session) -> None:
     """Put markers beside a restore from nothing that is under way, from any machine.
 
@@ -367,7 +364,7 @@ def assist(session: Session) -> None:
         )
     with bar("assisting") as move:
         put = parts.ledger(claim).assist(lambda what, count, of: move(description=what, completed=count, total=of))
-    session.write(_ASSISTED.one(put))
+    say(f"This process has put {counted(put, 'marker')}.")
 
 
 _FINISHED = ListedRows(integer("generation"), copied("dropped_table", priority=KEEP), integer("withdrawn_files"))
