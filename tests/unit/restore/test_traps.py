@@ -172,13 +172,17 @@ def test_an_id_with_two_contents_of_which_nothing_says_which_was_accepted_is_hel
     assert region.bytes == 7
 
 
-def test_a_batch_that_was_refused_before_and_accepted_since_is_accepted() -> None:
+@pytest.mark.parametrize("compacted", [False, True])
+def test_a_batch_that_was_refused_before_and_accepted_since_is_accepted(compacted: bool) -> None:
     region = Region()
     region.metered("a", record(-1))
     assert region.marker("a").verdict == "rejected"
     region.back_up()
     region.metered("a", record(100))
     assert region.marker("a").verdict == "accepted"
+    if compacted:
+        region.roll_up()
+        region.compact_all()
     region.lose()
     region.restore()
     assert region.marker("a").verdict == "accepted"
