@@ -16,7 +16,7 @@ from metering.ledger.markers import Marker, MarkerLine, is_marker
 from metering.ledger.runs import lake_chain, newest_run, rollup_chain
 from metering.ledger.usage.generation import usage_generation
 from metering.restore.decision import Decision
-from metering.stores.objects import commit_id_of, decision_key
+from metering.stores.objects import commit_id_of, decision_key, number_of_plan
 from metering.stores.writes import Action, Item, Put, Table
 from metering.units import DAY_S
 from metering.wiring.restore import restoration
@@ -210,6 +210,7 @@ def test_a_restored_ledger_has_all_that_was_accepted_since_and_all_jobs_go_on(ho
     region.jobs.orphans.run(region.deadline(), whole=True)
     assert region.usage() == region.rows()
     assert region.objects.keys("staging/") == ()
+    assert all((number_of_plan(key) or 0) > 1_000 for key in region.objects.keys("runs/U"))
     assert all(sent.severity != "page" for sent in region.alerts.sent)
 
 

@@ -255,6 +255,22 @@ def test_a_month_that_was_closed_since_takes_no_row(closed: bool) -> None:
     assert frozen.total.bytes == 111
 
 
+def test_what_is_copied_of_a_closed_month_is_booked_now() -> None:
+    region, other = Region(), Region()
+    region.metered("a", record(100, start_s=OCTOBER_S))
+    region.back_up()
+    region.jobs.closer.close(MONTH, region.deadline(10**9))
+    # Only a staging object has this batch.
+    other.metered("b", record(10, start_s=OCTOBER_S))
+    [key] = other.staged()
+    region.objects.put(key.replace(commit_id_of(key), "e" * 32), other.objects.get(key), if_absent=True)
+    region.lose()
+    assert region.restore().copied.batches == 1
+    assert min(region.marker("b").hours) > OCTOBER_S + DAY_S
+    assert region.bytes == 110
+    assert region.jobs.closer.verify(MONTH) == []
+
+
 @pytest.mark.parametrize("lacks", ["U#", "C#", "B#"])
 @pytest.mark.parametrize("compacted", [False, True])
 def test_half_a_transaction_of_the_restored_moment_is_made_whole(lacks: str, compacted: bool) -> None:
