@@ -14,7 +14,15 @@ from metering import metric_names
 from metering.commit.deduplication import Content, Copy, Match, Verdict, compare
 from metering.errors import ConditionFailedError, LedgerCorruptError, ThrottledError, UnavailableError
 from metering.intake.batches import Claim, DecodedBatch, NoBatch, RefusedBatch
-from metering.ledger.markers import Conflict, Marker, conflict_key, conflict_seen_item, marker_key, rejected_marker
+from metering.ledger.markers import (
+    Conflict,
+    Marker,
+    conflict_key,
+    conflict_seen_item,
+    conflicting,
+    marker_key,
+    rejected_marker,
+)
 from metering.quarantine.documents import UNVERIFIED, Kind, Problems, QuarantinedBatch
 from metering.quarantine.retries import is_metered_claim
 from metering.stores.writes import Absent, Item, ItemStore, Put, Table
@@ -244,15 +252,7 @@ class VerdictWriter:
         kept = _kept(content, batch, kind="conflict", problems=problems)
         quarantined = replace(kept, first_sender_id=marker.sender_id)
         self._quarantine(quarantined)
-        conflict = Conflict(
-            batch_id=batch.batch_id,
-            content_hash=batch.content_hash,
-            hash_version=batch.hash_version,
-            quarantine_key=quarantined.key,
-            sender_id=batch.sender_id,
-            first_sender_id=marker.sender_id,
-            records=batch.records,
-        )
+        conflict = conflicting(quarantined, quarantined.key, first_sender_id=marker.sender_id)
         # This read only prevents a second alert. The conflict is written unconditionally, with the same content.
         key = conflict_key(batch.batch_id, batch.content_hash)
         known = self.retrier.call(lambda: self.items.get(Table.LEDGER, key))

@@ -349,6 +349,19 @@ class Conflict(StoredItem):
         return conflict_key(self.batch_id, self.content_hash)
 
 
+def conflicting(batch: RefusedContent, quarantine_key: str, *, first_sender_id: str) -> Conflict:
+    """Conflict of a batch whose id was accepted with other content, from `first_sender_id`."""
+    return Conflict(
+        batch_id=batch.batch_id,
+        content_hash=batch.content_hash,
+        hash_version=batch.hash_version,
+        quarantine_key=quarantine_key,
+        sender_id=batch.sender_id,
+        first_sender_id=first_sender_id,
+        records=batch.records,
+    )
+
+
 CONFLICT_PK = f"{partitions.NOTE}conflict"
 
 

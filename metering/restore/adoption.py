@@ -26,6 +26,7 @@ from metering.ledger.markers import (
     Conflict,
     Marker,
     MarkerLine,
+    conflicting,
     decode_lines,
     marker_key,
     rejected_marker,
@@ -295,7 +296,6 @@ class Adoption:
             yield Put(table=Table.LEDGER, item=Period(month=month, state=state, frozen_key=key).to_item())
 
     def _lifts(self, decision: Decision) -> Iterator[Action]:
-        now_ms = self.clock.now_ms()
         lifts, highest = dict(decision.lifts), max(decision.lifts.values(), default=0)
         # The decision knows the old ledger's shards only by their plans, and those of the roll-up live for a day (P31).
         for shard in self.retrier.call(lambda: commits.known_shards(self.items, self.shards)):
@@ -305,29 +305,25 @@ class Adoption:
             newest = self.retrier.call(partial(newest_run, self.items, chain))
             if newest is not None and newest.number >= number:
                 continue
-            lift = Run(chain=chain, number=number, state="done", plan_key="", planned_at_ms=now_ms, done_at_ms=now_ms)
             if newest is not None and newest.state == "planned":
                 # Adoption did this run's work as far as its files exist, so a cleaner must not follow its plan.
-                yield Put(table=Table.LEDGER, item=replace(lift, number=newest.number).to_item())
-            yield Put(table=Table.LEDGER, item=lift.to_item())
+                yield self._done(chain, newest.number)
+            yield self._done(chain, number)
 
     def _run(self, adopted_plan: AdoptedPlan) -> Put:
         """The run of an adopted plan, done. Jobs that follow the runs find its files; cleaners find its pointers."""
-        key, now_ms = adopted_plan.key, self.clock.now_ms()
+        key = adopted_plan.key
         chain = lake_chain(adopted_plan.shard)
         if not adopted_plan.whole:
             plan = Plan.from_json(self.retrier.call(lambda: self.objects.get(key)), key)
             key = part_of_plan_key(chain, adopted_plan.number, self.generation)
             part = adopted_plan.part(plan).to_json()
             self.retrier.call(lambda: self.objects.put(key, part, if_absent=True))
-        run = Run(
-            chain=chain,
-            number=adopted_plan.number,
-            state="done",
-            plan_key=key,
-            planned_at_ms=now_ms,
-            done_at_ms=now_ms,
-        )
+        return self._done(chain, adopted_plan.number, key)
+
+    def _done(self, chain: str, number: int, plan_key: str = "") -> Put:
+        now_ms = self.clock.now_ms()
+        run = Run(chain=chain, number=number, state="done", plan_key=plan_key, planned_at_ms=now_ms, done_at_ms=now_ms)
         return Put(table=Table.LEDGER, item=run.to_item())
 
     def _refusals(self, *, conflicts: bool) -> None:
@@ -343,22 +339,13 @@ class Adoption:
         batch = QuarantinedBatch.from_json(self.retrier.call(lambda: self.objects.get(key)), key)
         if not batch.batch_id or (batch.kind != "refused") != conflicts:
             return
-        now_s = self.clock.now_ms() // 1000
-        refused = rejected_marker(batch, key, now_ms=now_s * 1000, expires_at_s=now_s + self.marker_life_s)
-        item = self._conflict(batch, key) if conflicts else refused
+        item: Conflict | Marker
+        if conflicts:
+            item = conflicting(batch, key, first_sender_id=batch.first_sender_id)
+        else:
+            now_s = self.clock.now_ms() // 1000
+            item = rejected_marker(batch, key, now_ms=now_s * 1000, expires_at_s=now_s + self.marker_life_s)
         self.changes.put_if(Put(table=Table.LEDGER, item=item.to_item(), condition=Absent()))
-
-    @staticmethod
-    def _conflict(batch: QuarantinedBatch, key: str) -> Conflict:
-        return Conflict(
-            batch_id=batch.batch_id,
-            content_hash=batch.content_hash,
-            hash_version=batch.hash_version,
-            quarantine_key=key,
-            sender_id=batch.sender_id,
-            first_sender_id=batch.first_sender_id,
-            records=batch.records,
-        )
 
     def _known(self, decision: Decision) -> dict[str, _Commit]:
         """Commits with a staging object, and commits that wait or are pending in the restored ledger."""
