@@ -1,5 +1,7 @@
 """Reads Parquet records column by column. Checks first that footer and page headers bound the decoded size."""
 
+from __future__ import annotations
+
 import json
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
