@@ -15,7 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infra.bundle import ROOT, digest
+from infra.bundle import LOCK_DIR, ROOT, digest
+from metering.adapters.checkout import own_dir
 from metering.fleet.ports import own_release
 from metering.units import HOUR_S
 
@@ -37,7 +38,7 @@ def assembly_of(config: StageConfig, given: GivenSettings, *, cache: Path | None
         given: The stage's given settings, which the stacks publish.
         cache: Folder for the cached assemblies; by default the project's own folder.
     """
-    kept = cache or ROOT / ".local" / "assemblies"
+    kept = cache or own_dir() / "assemblies"
     folder = kept / f"{config.stage}-{_digest(config, given)}"
     kept.mkdir(parents=True, exist_ok=True)
     # Deployments in parallel must not remove an assembly that another deployment is about to use.
@@ -103,7 +104,7 @@ def _stack_artifacts(folder: Path) -> Iterator[tuple[str, dict[str, dict[str, st
 
 def _digest(config: StageConfig, given: GivenSettings) -> str:
     stacks = sorted((ROOT / "infra").rglob("*.py"))
-    lock = (ROOT / "uv.lock").read_text()
+    lock = (LOCK_DIR / "uv.lock").read_text()
     inputs = (config.model_dump_json(), given.model_dump_json(), lock, own_release().commit)
     return digest(*inputs, *[path.read_text() for path in stacks])[:16]
 

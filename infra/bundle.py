@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from metering.fleet.stage import Architecture
 
 ROOT = Path(__file__).parents[1]
+# Folder of `pyproject.toml` and `uv.lock`: the checkout, or inside an installed package.
+LOCK_DIR = ROOT if (ROOT / "uv.lock").is_file() else ROOT / "infra"
 SOURCES = ("metering", "lambdas")
 # Folders of `metering` that functions do not import.
 LEFT_OUT = ("metering/cli", "metering/adapters/emulator", "metering/replay")
@@ -141,12 +143,12 @@ def find_uv() -> str:
     """Find `uv` on the PATH, or else the copy that `make` installs below `.local`."""
     uv = shutil.which("uv") or shutil.which("uv", path=str(ROOT / ".local" / "uv" / "bin"))
     if uv is None:
-        raise FileNotFoundError("uv is needed to bundle the functions: run `make install`")
+        raise FileNotFoundError("uv is needed to bundle the functions: install uv, or run `make install` in a checkout")
     return uv
 
 
 def _run(command: list[str]) -> None:
-    subprocess.run(command, cwd=ROOT, check=True)  # noqa: S603 - our own arguments
+    subprocess.run(command, cwd=LOCK_DIR, check=True)  # noqa: S603 - our own arguments
 
 
 def bundle(target: Path, architecture: Architecture) -> int:

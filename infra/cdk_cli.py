@@ -153,7 +153,9 @@ def _package(name: str) -> Path:
     # The package is located but not imported: importing the CLI's wrapper would change this process's logging.
     spec = find_spec(name)
     if spec is None or spec.origin is None:
-        raise FileNotFoundError(f"the package {name} is not installed: run `make install`")
+        raise FileNotFoundError(
+            f"the package {name} is not installed: run `make install`, or install transfer-metering[deploy]"
+        )
     return Path(spec.origin).parent
 
 

@@ -12,7 +12,7 @@ import jsii
 from aws_cdk import AssetHashType, BundlingOptions, DockerImage, ILocalBundling
 from aws_cdk import aws_lambda as lambda_
 
-from infra.bundle import PYTHON_VERSION, ROOT, bundle, copy_sources, digest
+from infra.bundle import LOCK_DIR, PYTHON_VERSION, ROOT, bundle, copy_sources, digest
 
 if TYPE_CHECKING:
     from metering.fleet.stage import Architecture
@@ -25,7 +25,7 @@ def sources_code() -> lambda_.Code:
 
 def locked_code(architecture: Architecture) -> lambda_.Code:
     """Make an asset of the sources with the locked wheels for `architecture`."""
-    lock = (ROOT / "uv.lock").read_text()
+    lock = (LOCK_DIR / "uv.lock").read_text()
     return _asset(_LockedBundle(architecture), digest(architecture, PYTHON_VERSION, lock))
 
 

@@ -16,6 +16,7 @@ from aws_cdk import aws_s3_assets as assets
 
 from infra.components.alarms import MeteringAlarm, MetricPlace
 from infra.components.shared import acknowledge
+from metering.errors import OperationFailedError
 from metering.operations.alarms import ALARMS
 from metering.stores.objects import NOTES_PREFIX
 
@@ -123,6 +124,11 @@ class RolloutStack(Stack):
         CfnOutput(self, "RolloutProjectName", value=project.project_name)
 
     def _project(self, config: StageConfig, data: DataStack) -> codebuild.Project:
+        if not (_ROOT / "pyproject.toml").is_file():
+            raise OperationFailedError(
+                "The rollout project builds from a checkout, and metering runs from an installed package.",
+                "Deploy from a checkout, or set rollout_project = false.",
+            )
         source = assets.Asset(self, "Source", path=str(_ROOT), exclude=list(_LEFT_AT_HOME), ignore_mode=IgnoreMode.GLOB)
         log_group = logs.LogGroup(
             self, "Logs", retention=logs.RetentionDays.THREE_MONTHS, removal_policy=RemovalPolicy.DESTROY

@@ -1,10 +1,14 @@
-"""The project checkout from which this package runs; only checkouts contain the stacks and the deployment code."""
+"""Where this package runs: in a checkout of the project, or installed; and the packages that some commands need."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from metering.errors import OperationFailedError
+from metering.version import DISTRIBUTION
 
 _PACKAGE = Path(__file__).parents[1]
+# Extras of the package, and a package that each extra brings.
+_BROUGHT = {"deploy": "aws_cdk", "demo": "ministack"}
 
 
 def project_dir() -> Path:
@@ -12,23 +16,23 @@ def project_dir() -> Path:
     return _PACKAGE.resolve().parent
 
 
-def in_checkout() -> bool:
-    """Whether this package runs from a checkout."""
-    return (project_dir() / "infra" / "deploy.py").is_file()
+def own_dir() -> Path:
+    """Folder for state, logs and results: inside a checkout, or for an installed package in the user's own folder."""
+    checkout = (project_dir() / "pyproject.toml").is_file()
+    return project_dir() / ".local" if checkout else Path.home() / ".cache" / "metering"
 
 
-def checkout_dir() -> Path:
-    """The checkout from which this package runs.
+def need(extra: str) -> None:
+    """Check that the packages of an extra are installed.
 
     Raises:
-        OperationFailedError: The package runs installed, not from a checkout.
+        OperationFailedError: They are not; the error names the extra.
     """
-    if not in_checkout():
+    if find_spec(_BROUGHT[extra]) is None:
         raise OperationFailedError(
-            "This command needs a checkout of the project, and metering runs from an installed package.",
-            "Clone the project, run `make install` there, and use its .venv/bin/metering.",
+            f"This command needs {_BROUGHT[extra]}, which this installation lacks.",
+            f"Install the package with its extra: {DISTRIBUTION}[{extra}].",
         )
-    return project_dir()
 
 
 def runbooks_dir() -> Path:

@@ -335,7 +335,6 @@ def command(
     *examples: str,
     reads: bool = False,
     changes: bool = False,
-    checkout: bool = False,
     everywhere: bool = False,
     epilog: str | None = None,
     group: bool = False,
@@ -350,7 +349,6 @@ def command(
         reads: Whether the command returns data, and therefore has `--format`, `--output` and `--wide`.
         changes: Whether the command changes or deletes something, and therefore has `--yes`; see `Session.deed`. A run
             with `--dry-run` or `--check` changes nothing.
-        checkout: Whether the command requires a checkout of the project; without a checkout, the help page says so.
         everywhere: Whether `--region all` is allowed, because the command merges regions or always covers all of them.
         epilog: Help text that replaces the examples: headings, command lines, sentences, lists (`- name: text`).
         page: Whether the command returns data and, with `--format html`, writes a page; see `Session.page`.
@@ -374,8 +372,7 @@ def command(
 
         run.__signature__ = signature_of(function, shared)  # type: ignore[attr-defined]  # read by inspect.signature
         run.__annotations__ = {p.name: p.annotation for p in run.__signature__.parameters.values()}  # type: ignore[attr-defined]  # as above
-        run.needs_checkout = checkout  # type: ignore[attr-defined]  # read by the help page
-        run.everywhere = everywhere  # type: ignore[attr-defined]  # as above
+        run.everywhere = everywhere  # type: ignore[attr-defined]  # read by the help page
         # Each paragraph becomes one line, which the terminal wraps to its width.
         about = [" ".join(paragraph.split()) for paragraph in (function.__doc__ or "").split("\n\n")]
         run.__name__, run.__doc__ = function.__name__, "\n\n".join(about)

@@ -20,7 +20,6 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 from typer.main import get_group_from_info
 from typer.models import TyperInfo
 
-from metering.adapters.checkout import in_checkout
 from metering.cli.failures import WrongUsageError
 
 # Headings of `metering --help` -> name, place, and first sentence of the help (checked by a test).
@@ -108,7 +107,7 @@ _LISTED: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("region", "platform.region:region",
          "Regions of the stage: build them, show their state, take them out of service."),
         ("deploy", "platform.deploy:deploy_app",
-         "Deploy this checkout to a region: opt in, bootstrap, preflight, deploy, canary, bake."),
+         "Deploy this version to a region: opt in, bootstrap, preflight, deploy, canary, bake."),
         ("upgrade", "platform.deploy:upgrade_app",
          "Bring the regions where the stage is deployed to the version of this checkout, newer or older."),
         ("restore", "platform.restore:restore_app",
@@ -125,8 +124,6 @@ _LISTED: dict[str, tuple[tuple[str, str, str], ...]] = {
          "Print the script that lets a shell complete commands, options and values."),
     ),
 }  # fmt: skip
-# Commands that need a checkout of the project, which an installed package lacks.
-_OF_A_CHECKOUT = frozenset({"demo", "local"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,18 +135,16 @@ class Family:
         place: Module below `metering.cli.commands`, and the name of its attribute that holds the `typer.Typer`.
         purpose: Heading of the family in `metering --help`.
         about: First sentence of the family's help.
-        checkout: Whether the family works only in a checkout of the project.
     """
 
     name: str
     place: str
     purpose: str
     about: str
-    checkout: bool
 
 
 FAMILIES = tuple(
-    Family(name=name, place=place, purpose=purpose, about=about, checkout=name in _OF_A_CHECKOUT)
+    Family(name=name, place=place, purpose=purpose, about=about)
     for purpose, families in _LISTED.items()
     for name, place, about in families
 )
@@ -190,11 +185,6 @@ COMPLETION = "_METERING_COMPLETE"
 """Environment variable that the scripts of shells ask with; Typer makes its name from the program's."""
 
 _COMMANDS = "metering.cli.commands"
-_NEEDS_CHECKOUT = (
-    "It needs a checkout of the project, and metering runs from an installed package. Clone the project, run "
-    "`make install` there, and use its .venv/bin/metering."
-)
-
 _EXTRA = re.compile(r"Got unexpected extra argument(?:\(s\)|s)? \((.*)\)")
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
 # Placeholders by type, for option values that have no name of their own.
@@ -381,8 +371,6 @@ class _Helpful(_Command):
         below, self.epilog = self.epilog, None
         super().format_help(ctx, formatter)
         self.epilog = below
-        if getattr(self.callback, "needs_checkout", False) and not in_checkout():
-            show([_NEEDS_CHECKOUT, ""])
         show((below or "").splitlines())
 
 
@@ -413,9 +401,7 @@ class RootGroup(CommandGroup):
 
 
 def _entry(family: Family) -> Command:
-    lacking = " (Needs a checkout of the project.)" if family.checkout and not in_checkout() else ""
-    about = f"{family.about}{lacking}"
-    return TyperCommand(family.name, help=about, short_help=about, rich_help_panel=family.purpose)
+    return TyperCommand(family.name, help=family.about, short_help=family.about, rich_help_panel=family.purpose)
 
 
 @cache

@@ -8,19 +8,23 @@ import os
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from infra.bundle import find_uv
+from metering.adapters.emulator import ministack
 from metering.operations.alarms import ALARMS
 from metering.version import DISTRIBUTION, package_version
 from tests import ROOT
 
 VERSION = package_version()
-# Documentation pages that the command line prints.
-COPIED = {"metering/cli/help/architecture.md"}
+# Pages that the command line prints, and what the bundles of the functions are installed by.
+COPIED = {"metering/cli/help/architecture.md", "infra/pyproject.toml", "infra/uv.lock"}
+ROOMS = ("metering", "infra", "lambdas")
 # The environment without the variables for the tester's account, emulator and endpoint.
 ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "METERING_", "PYTHON"))}
 
@@ -52,16 +56,16 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return install(tmp_path_factory.mktemp("empty"), f"{DISTRIBUTION}[cli] @ {wheel.as_uri()}")
 
 
-def run(program: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(program: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     """Run a program outside of the checkout."""
     return subprocess.run(
         [str(program), *arguments],
         cwd=program.parent,
-        env={**ENVIRON, "AWS_EC2_METADATA_DISABLED": "true"},
+        env={**ENVIRON, "AWS_EC2_METADATA_DISABLED": "true", **environ},
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=600,
     )
 
 
@@ -69,7 +73,8 @@ def test_the_wheel_has_every_module_and_data_file_and_the_licences(wheel: Path) 
     names = set(zipfile.ZipFile(wheel).namelist())
     ours = {
         path.relative_to(ROOT).as_posix()
-        for path in (ROOT / "metering").rglob("*")
+        for room in ROOMS
+        for path in (ROOT / room).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
     samples = "metering/replay/samples/aws-bill-lines"
@@ -78,7 +83,7 @@ def test_the_wheel_has_every_module_and_data_file_and_the_licences(wheel: Path) 
     assert {f"{samples}/sku_prices.csv", f"{book}/README.md", f"{book}/book.json", f"{book}/book-1.json"} <= ours
     # The runbooks have a single source, in the documentation.
     pages = {f"metering/operations/runbooks/{path.name}" for path in (ROOT / "docs" / "runbooks").iterdir()}
-    assert {name for name in names if name.startswith("metering/")} == ours | pages | COPIED
+    assert {name for name in names if name.partition("/")[0] in ROOMS} == ours | pages | COPIED
     assert f"transfer_metering-{VERSION}.dist-info/licenses/LICENSE" in names
     vendored = "metering/api/static/vendor"
     assert {f"{vendored}/uPlot.iife.min.js", f"{vendored}/uPlot.min.css", f"{vendored}/LICENSE"} <= names
@@ -157,14 +162,53 @@ def test_commands_on_a_region_need_no_sources(words: str, installed: Path) -> No
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("words", ["demo", "local up", "region add eu-west-1", "region reconcile"])
-def test_commands_that_need_the_sources_say_so(words: str, installed: Path) -> None:
+@pytest.mark.parametrize(("words", "package", "extra"), [
+    ("demo", "ministack", "demo"), ("local up", "ministack", "demo"), ("region add eu-west-1", "aws_cdk", "deploy"),
+    ("region reconcile", "aws_cdk", "deploy"),
+])  # fmt: skip
+def test_commands_that_need_another_extra_say_so(words: str, package: str, extra: str, installed: Path) -> None:
     done = run(installed, *words.split())
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines() == [
-        "Error: This command needs a checkout of the project, and metering runs from an installed package.",
-        "Clone the project, run `make install` there, and use its .venv/bin/metering.",
+        f"Error: This command needs {package}, which this installation lacks.",
+        f"Install the package with its extra: transfer-metering[{extra}].",
     ]
+
+
+def test_the_demo_has_what_the_functions_need() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert {*project["dependency-groups"]["lambda"]} <= {*project["project"]["optional-dependencies"]["demo"]}
+
+
+@pytest.fixture(scope="module")
+def complete(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Path of `metering` in an environment with the extra of the demo."""
+    return install(tmp_path_factory.mktemp("complete"), f"{DISTRIBUTION}[demo] @ {wheel.as_uri()}")
+
+
+@pytest.fixture
+def emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Endpoint of an emulator."""
+    monkeypatch.setenv("METERING_LOCAL_DIR", str(tmp_path))
+    running = ministack.start(ministack.free_port(), region="us-east-1")
+    yield running.endpoint
+    ministack.stop(running.pid)
+
+
+def test_an_installed_package_plans_a_deployment(complete: Path, emulator: str) -> None:
+    done = run(complete, "deploy", "--stage", "prod", "--dry-run", "--endpoint", emulator)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert f"Rehearsal of stage prod, version {VERSION}" in done.stderr
+    assert "us-east-1: nothing is deployed yet" in done.stderr
+
+
+@pytest.mark.long
+def test_an_installed_package_runs_the_demo_to_its_end(complete: Path, tmp_path: Path) -> None:
+    done = run(complete, "demo", "--batches", "60", HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "failed" not in done.stdout
+    assert "0 lost, 0 counted twice, 0 unexpected." in done.stdout
+    assert not list(complete.parents[1].rglob(".local"))
 
 
 def test_an_installed_package_leaves_nothing_beside_itself(installed: Path) -> None:

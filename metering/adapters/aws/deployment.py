@@ -9,7 +9,7 @@ from functools import partial
 from threading import Thread
 from typing import TYPE_CHECKING, cast
 
-from metering.adapters.checkout import checkout_dir
+from metering.adapters.checkout import project_dir
 from metering.errors import OperationFailedError
 from metering.fleet.ports import Deployment, RegionStacks
 
@@ -42,15 +42,14 @@ def run_deployment(
     an emulator; None for AWS.
 
     Raises:
-        OperationFailedError: The deployment failed (the error has the reason and `advice`), or there is no checkout.
+        OperationFailedError: The deployment failed (the error has the reason and `advice`).
     """
-    root = checkout_dir()
     places = [f"--stage={stage}", f"--region={region}", *([f"--endpoint={endpoint}"] if endpoint is not None else [])]
     changes = [f"--given={given.model_dump_json(by_alias=True)}"] if given is not None else []
     last: Mapping[str, object] = {"message": "it said nothing"}
     with subprocess.Popen(  # noqa: S603 - our own interpreter and module
         [sys.executable, "-m", "infra.deploy", *places, *changes, *arguments],
-        cwd=root,
+        cwd=project_dir(),
         env=dict(environ),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from metering.adapters.checkout import project_dir
+from metering.adapters.checkout import own_dir
 
 _POLL_S = 0.05
 
@@ -114,7 +114,7 @@ class LocalState:
 
 def local_dir() -> Path:
     """Directory of state, logs and build results. This function does not create the directory."""
-    return Path(os.environ.get("METERING_LOCAL_DIR") or project_dir() / ".local")
+    return Path(os.environ.get("METERING_LOCAL_DIR") or own_dir())
 
 
 def load_state(name: str = "emulator") -> LocalState | None:

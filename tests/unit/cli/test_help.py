@@ -14,12 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import typer.testing
 from rich.text import Text
-from typer.main import get_command
 from typer.testing import CliRunner
 
-from metering.cli import groups as kinds
 from metering.cli.app import app
 from metering.cli.command import first_sentence
 from metering.cli.groups import FAMILIES, load
@@ -160,17 +157,6 @@ def test_every_environment_variable_that_is_read_is_explained() -> None:
     assert read <= {*VARIABLES}
     text = told("help", "environment")
     assert [name for name in VARIABLES if name not in text] == []
-
-
-def test_where_there_is_no_checkout_help_says_which_commands_need_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "checkout of the project" not in told("--help")
-    monkeypatch.setattr(kinds, "in_checkout", lambda: False)
-    monkeypatch.setattr(typer.testing, "_get_command", get_command)
-    assert " ".join(told("--help").replace("│", "").split()).count("(Needs a checkout of the project.)") == 2
-    for line in ("demo", "local up", "local reset", "region add", "region reconcile"):
-        assert "It needs a checkout of the project" in told(*line.split(), "--help")
-    for line in ("local status", "report usage", "region status"):
-        assert "checkout of the project" not in told(*line.split(), "--help")
 
 
 def completed(line: str, position: int) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metering.adapters.checkout import checkout_dir
+from metering.adapters.checkout import need
 from metering.adapters.emulator.state import load_state, running_endpoint
 from metering.audit import freshness
 from metering.audit.verification import SentBatches, Verification, read_header, read_sent
@@ -286,7 +286,7 @@ ACTS: tuple[Act, ...] = (
 demo_app = typer.Typer()
 
 
-@command(demo_app, "demo", checkout=True)
+@command(demo_app, "demo")
 def demo(
     session: Session,
     batches: Annotated[
@@ -311,7 +311,7 @@ def demo(
     given. If a step fails, the demo reports the failure and continues with the next steps.
     """
     # The check fails before the first act begins.
-    checkout_dir()
+    need("demo")
     began = time.monotonic()
     region, now_s = session.stated_region, int(time.time())
     show = Demo(

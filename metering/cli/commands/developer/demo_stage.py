@@ -6,6 +6,7 @@ import sys
 import time
 from concurrent.futures import TimeoutError as StillWaiting
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from metering.audit.verification import SentBatches
@@ -27,7 +28,6 @@ _STEP_S = 10 * MINUTE_S
 
 # Commands to try after the demo, in lines of at most 60 columns.
 NEXT = (
-    "export PATH=$PWD/.venv/bin:$PATH",
     "metering local up",
     "metering replay --scenario week --manifest m.json",
     "metering verify --manifest m.json --wait 5m",
@@ -134,12 +134,18 @@ def show_end(played: Sequence[Played], took_s: float, *, link: str | None = None
         tell("The emulator is stopped.")
     lines = NEXT if link is None else tuple(line for line in NEXT if line != "metering local up")
     tell("\nTry next, in this folder:", style="bold")
-    for line in lines:
+    for line in (f"export PATH={_programs()}:$PATH", *lines):
         tell(f"  {line}")
     if link is not None:
         tell("\nThe service is still up. Explore its usage:", style="bold")
         # A wrapped link cannot be opened.
         sys.stdout.write(f"{link}\n")
+
+
+def _programs() -> str:
+    """Folder of the `metering` script, as a shell in this folder names it."""
+    programs = Path(sys.prefix) / "bin"
+    return f"$PWD/{programs.relative_to(Path.cwd())}" if programs.is_relative_to(Path.cwd()) else str(programs)
 
 
 def tell(text: str, style: str = "") -> None:

@@ -384,7 +384,7 @@ _ENV_EXAMPLES = """Examples:
 """
 
 
-@command(local, "up", reads=True, checkout=True, epilog=_UP_EXAMPLES)
+@command(local, "up", reads=True, epilog=_UP_EXAMPLES)
 def up(
     session: Session,
     port: PortOption = None,
@@ -481,7 +481,7 @@ def outputs(session: Session) -> None:
     session.write(outputs_answer(outputs_of(_standing(session))))
 
 
-@command(local, "reset", reads=True, checkout=True)
+@command(local, "reset", reads=True)
 def reset(session: Session) -> None:
     """Start over with no data: stop the emulator, start it on the same port, and deploy the stacks.
 
@@ -532,11 +532,11 @@ def start_local(
 
     Raises:
         WrongUsageError: The port is taken.
-        OperationFailedError: The code does not run from a checkout of the project.
+        OperationFailedError: The packages of the emulator are not installed.
         MeteringError: The emulator or the deployment failed; no emulator is left running.
     """
     # If the check fails, it fails before the emulator starts.
-    checkout.checkout_dir()
+    checkout.need("demo")
     if port is not None and emulator.is_port_used(port):
         raise WrongUsageError(f"Port {port} is taken.", "Without --port, a free one is used.")
     began = time.monotonic()
@@ -583,7 +583,7 @@ def _borrow(session: Session, endpoint: str, *, port: int | None, options: Setti
 
 
 def _put_up(state: LocalState, given: GivenSettings | None) -> LocalState:
-    checkout.checkout_dir()
+    checkout.need("deploy")
     began = time.monotonic()
     with spinner() as step:
         clear_remains(state)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metering.adapters.checkout import checkout_dir
+from metering.adapters.checkout import need
 from metering.cli import failures, stages
 from metering.cli.command import Session, command, say
 from metering.cli.commands.platform.region import check_rules, ended, fail_unless_ready, tell_changes, write_states
@@ -153,7 +153,7 @@ _EXAMPLES = """Examples:
 """
 
 
-@command(deploy_app, "deploy", reads=True, everywhere=True, changes=True, checkout=True, epilog=_EXAMPLES)
+@command(deploy_app, "deploy", reads=True, everywhere=True, changes=True, epilog=_EXAMPLES)
 def deploy(
     session: Session,
     settings: stages.SetOption = None,
@@ -164,13 +164,12 @@ def deploy(
     outside_rules: stages.OutsideRulesOption = False,
     verbose: stages.VerboseOption = False,
 ) -> None:
-    """Deploy this checkout to a region: opt in, bootstrap, preflight, deploy, canary, bake.
+    """Deploy this version to a region: opt in, bootstrap, preflight, deploy, canary, bake.
 
     --region names one region, or all regions that the stage's rules allow. The default is the home region, which is
     always deployed first. The command resumes where an earlier run stopped. If a stage meant for AWS is deployed to an
     emulator, this is only a rehearsal.
     """
-    checkout_dir()
     options = stages.SettingsOptions.of(settings, unset, settings_file)
     fleet = deploying_fleet(session, options=options, no_pager=no_pager, verbose=verbose, names_home=False)
     planned = _planned(session, fleet)
@@ -185,6 +184,7 @@ def deploy(
     changes = tell_changes(fleet, names)
     if dry_run or not surveyed:
         return
+    need("deploy")
     consequence = f"The stacks there are made or changed; batches are processed meanwhile. {changes}{outside}"
     with session.deed(
         what="deploy", subject=", ".join(names), consequence=consequence, ground=home_of(session, fleet)
@@ -244,7 +244,7 @@ _UPGRADES = ListedRows(
 )
 
 
-@command(upgrade_app, "upgrade", reads=True, everywhere=True, changes=True, checkout=True, epilog=_UPGRADE_EXAMPLES)
+@command(upgrade_app, "upgrade", reads=True, everywhere=True, changes=True, epilog=_UPGRADE_EXAMPLES)
 def upgrade(
     session: Session,
     check: Annotated[bool, switch("--check", "Only show the plan; exit with 1 if a region would be changed.")] = False,
@@ -276,7 +276,7 @@ def upgrade(
     if not chosen:
         say(f"Nothing to do: version {own_release()} is deployed, with the same settings.")
         return
-    checkout_dir()
+    need("deploy")
     for line in plan_lines(fleet, chosen, len(chosen)):
         say(line)
     back = any(each.way is Direction.ROLLBACK for each in chosen)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metering.adapters.checkout import checkout_dir
+from metering.adapters.checkout import need
 from metering.cli import connecting, stages
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
@@ -262,7 +262,7 @@ def _write_plan(session: Session, options: stages.SettingsOptions, *, redeploy: 
     session.write(table.answer(lines, empty="No region is known."))
 
 
-@command(region, "add", "metering region add ap-southeast-9", reads=True, changes=True, checkout=True)
+@command(region, "add", "metering region add ap-southeast-9", reads=True, changes=True)
 def add(
     session: Session,
     name: RegionArgument,
@@ -284,7 +284,7 @@ def add(
     connecting.checked_region(name, every=False)
     if not dry_run:
         # The check fails before the first step runs, not within a step.
-        checkout_dir()
+        need("deploy")
     options = stages.SettingsOptions.of(settings, unset, settings_file, api=api)
     fleet = deploying_fleet(session, options=options, no_pager=no_pager, verbose=verbose)
     before = fleet.states.load(name) or RegionState(region=name)
@@ -313,7 +313,7 @@ def add(
     fail_unless_ready([state])
 
 
-@command(region, "reconcile", reads=True, everywhere=True, changes=True, checkout=True)
+@command(region, "reconcile", reads=True, everywhere=True, changes=True)
 def reconcile(
     session: Session,
     settings: stages.SetOption = None,
@@ -330,7 +330,7 @@ def reconcile(
         _write_plan(session, options, redeploy=redeploy)
         return
     # As in `add`.
-    checkout_dir()
+    need("deploy")
     fleet = deploying_fleet(session, options=options, no_pager=no_pager, verbose=verbose)
     planned = fleet.manager.plan(redeploy=redeploy)
     names = [name for wave in planned.waves for name in wave]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metering.adapters.checkout import checkout_dir
+from metering.adapters.checkout import need
 from metering.cli import stages
 from metering.cli.command import Session, bar, command, say
 from metering.cli.commands.platform.deploy import DryRunOption
@@ -93,7 +93,7 @@ _RESTORED: RowType[_Restored] = RowType(
 )
 
 
-@command(restore_app, "restore", reads=True, changes=True, checkout=True, group=True, epilog=_EXAMPLES)
+@command(restore_app, "restore", reads=True, changes=True, group=True, epilog=_EXAMPLES)
 def restore(
     session: Session,
     to: ToOption = None,
@@ -110,7 +110,7 @@ def restore(
     command may be stopped and run again, also by somebody else: it goes on where it stopped.
     """
     request = _request(to, from_copy, from_nothing=from_nothing)
-    checkout_dir()
+    need("deploy")
     parts = _parts(session)
     _check_version(parts)
     claim = parts.restores.asked(request, parts.who())
