@@ -269,7 +269,7 @@ class VerdictWriter:
 
     def _quarantine(self, batch: QuarantinedBatch) -> None:
         body = batch.to_json()
-        # Overwriting is safe: the key identifies the batch, so every writer writes the same bytes.
+        # Overwriting is safe: the key identifies batch and verdict, so every writer writes the same bytes.
         self.retrier.call(lambda: self.objects.put(batch.key, body, if_absent=False))
 
 

@@ -3,7 +3,8 @@
 | what | key | content |
 |---|---|---|
 | refused records of an accepted batch | `quarantine/<date>/<commit_id>.ndjson` | one line a record |
-| a whole batch: refused, or in conflict | `quarantine/batches/<sha256 of batch id and hash>.json` | one document |
+| a whole refused batch | `quarantine/batches/<sha256 of batch id and hash>.json` | one document |
+| a batch in conflict | `quarantine/batches/<sha256 of batch id, hash and "conflict">.json` | one document |
 
 Objects of the first kind belong to their commit, and are deleted with an orphan commit. Objects of the second kind are
 named by identity alone. A second delivery writes the same object, and id and hash suffice to find it. A batch that its
@@ -107,7 +108,8 @@ class QuarantinedBatch(StoredDocument):
     def key(self) -> str:
         if self.claim is not None:
             return objects.disallowed_batch_key(senders.role_of(self.sender_id), self.claim.batch_id, self.content_hash)
-        return objects.quarantined_batch_key(self.batch_id, self.content_hash)
+        key = objects.conflicting_batch_key if self.kind == "conflict" else objects.quarantined_batch_key
+        return key(self.batch_id, self.content_hash)
 
     @property
     def reason(self) -> str:

@@ -382,9 +382,14 @@ def refused_records_key(commit_id: str, now_s: int) -> str:
 
 
 def quarantined_batch_key(batch_id: str, content_hash: str) -> str:
-    """Key of a whole refused or conflicting batch; `batch_id` is empty if it could not be read."""
+    """Key of a whole refused batch; `batch_id` is empty if it could not be read."""
     identity = f"{batch_id}\n{content_hash}".encode()
     return f"{QUARANTINED_BATCHES_PREFIX}{hashlib.sha256(identity).hexdigest()}.json"
+
+
+def conflicting_batch_key(batch_id: str, content_hash: str) -> str:
+    """Key of a batch in conflict. A late refusal of the same content has another key, and replaces nothing (P10)."""
+    return quarantined_batch_key(batch_id, f"{content_hash}\nconflict")
 
 
 def disallowed_batch_key(role_id: str, claimed_id: str, body_hash: str) -> str:

@@ -57,7 +57,7 @@ RESTORE = (
     *seeded("metering/restore/core.py", _MOMENTS,
         ("P41 usage is not corrected", "usage = self.usage(None if self.whole else adopted.hours, tell_hour)",
          "usage = self.usage({}, tell_hour)")),
-    *seeded("metering/rollup/cleaner.py", _RESTORATION,
+    *seeded("metering/rollup/cleaner.py", ("tests/unit/rollup/test_rollup_cleaner.py",),
         ("P41 a planned run under the lifted one stops the deletion of plans", "long_done(ended,", "long_done(runs,")),
     *seeded("metering/rollup/rollup.py", _RESTORATION,
         ("P41 a restored ledger is not noticed",

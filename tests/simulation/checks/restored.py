@@ -33,13 +33,13 @@ class Before:
 
     Attributes:
         markers: Accepted markers that live on.
-        keys: Keys of the conflicts and aliases of these batches.
+        keys: Keys of the conflicts and aliases of these batches, with the id that an alias names.
         visible: Booked hour of each row that a reader saw.
         verdicts: Contents that were acknowledged, and that had a verdict.
     """
 
     markers: dict[str, Marker]
-    keys: frozenset[Key]
+    keys: dict[Key, str]
     visible: dict[str, int]
     verdicts: frozenset[tuple[str, SentBy]]
 
@@ -52,10 +52,12 @@ class Before:
         accepted = {batch_id: each for batch_id, each in markers.items() if each.verdict == "accepted"}
         return cls(
             markers=accepted,
-            # Notes of retries are for people. A refusal replaces the object of a conflict with what is expired.
-            keys=frozenset(
-                key for key in map(key_of, items) if key.pk.removeprefix(BATCH) in accepted and key.sk[:2] != "N#"
-            ),
+            # Notes of retries are for people.
+            keys={
+                key: str(item.get("retried_as", ""))
+                for key, item in ((key_of(item), item) for item in items)
+                if key.pk.removeprefix(BATCH) in accepted and key.sk[:2] != "N#"
+            },
             visible={name: hour_s for hour_s, since in watch.visible_since.items() for name in since},
             verdicts=frozenset(
                 (name, sender) for name, sender in watch.decided if watch.has_verdict(world.contents[name], sender)
@@ -88,8 +90,12 @@ class Before:
         keys = set(map(key_of, items))
         watch.aliases |= {key for key in keys if key.sk.startswith("A#")}
         self._check_months(world)
-        held = {f"B#{batch_id}" for batch_id in watch.held}
-        if lost := {key for key in self.keys - keys if key.pk not in held and key.sk != "M"}:
+        lost = {
+            key
+            for key, named in self.keys.items()
+            if key not in keys and key.sk != "M" and not {key.pk.removeprefix(BATCH), named} & watch.held
+        }
+        if lost:
             raise ViolationError(f"restore: lost {sorted(lost)}")
         self._check_markers(markers, world)
         self._check_rows(watch.follow(items), world, broken=broken)

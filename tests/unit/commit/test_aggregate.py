@@ -212,6 +212,9 @@ def test_an_accepted_batch_replaces_its_refusal_but_never_the_other_way_round(wo
     assert world.handle(delivery(batch(1))).counts == {Verdict.ACCEPTED: 1}
     assert world.handle(refused).counts == {Verdict.CONFLICT: 1}
     assert set(world.accepted()) == {"b1"}
+    # A PUT of the refusal that arrives late must not replace what says that there was a conflict.
+    kept = [world.objects.get(key) for key in world.objects.keys("quarantine/batches/")]
+    assert sorted(QuarantinedBatch.from_json(each).kind for each in kept) == ["conflict", "refused"]
     world.assert_exact()
 
 

@@ -25,7 +25,7 @@ from metering.reports.query import UsageParameters, UsageQuery
 from metering.reports.source import report_periods, report_rows
 from metering.reports.time_range import InvalidParametersError
 from metering.reports.usage_answer import usage_answer
-from metering.reports.usage_rows import UsageRow, in_order
+from metering.reports.usage_rows import ReportRow, UsageRow, in_order
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total
 from tests.support.lake_world import ACCOUNT, NOW_S, World, record
@@ -126,7 +126,7 @@ def test_a_closed_month_beside_an_open_one_or_with_corrections_is_told_beside_th
 
 
 SIZES = {"111111111111": 2**70, "222222222222": 3, "333333333333": 2**70, "444444444444": 1}
-ROWS = [UsageRow(values=(account,), total=Total(size, 2)) for account, size in SIZES.items()]
+ROWS = [ReportRow(values=(account,), total=Total(size, 2)) for account, size in SIZES.items()]
 
 
 def asked(**more: object) -> UsageQuery:
@@ -184,7 +184,7 @@ def test_every_encoding_of_the_first_rows_adds_up_to_the_whole() -> None:
 
 
 def test_the_others_of_a_report_by_hour_alone_have_no_label_and_all_bytes() -> None:
-    rows = [UsageRow(values=(f"2026-11-24T1{n}:00:00Z",), total=Total(n, 1)) for n in range(3)]
+    rows = [ReportRow(values=(f"2026-11-24T1{n}:00:00Z",), total=Total(n, 1)) for n in range(3)]
     answer = answer_of(asked(group_by="hour", top=1), rows)
     table = pq.read_table(io.BytesIO(encoded(answer, Format.PARQUET))).to_pylist()
     assert [(row["hour"] is None, int(row["bytes"])) for row in table] == [(False, 2), (True, 1)]
@@ -199,7 +199,7 @@ def test_without_a_rest_there_are_no_others() -> None:
 
 def test_hours_of_the_night_when_clocks_go_back_stand_in_the_order_of_time() -> None:
     labels = ["2026-10-25T02:00:00+02:00", "2026-10-25T02:00:00+01:00", "2026-10-25T03:00:00+01:00"]
-    rows = [UsageRow(values=(label,), total=Total(1, 1)) for label in sorted(labels)]
+    rows = [ReportRow(values=(label,), total=Total(1, 1)) for label in sorted(labels)]
     query = asked(group_by="hour", start="2026-10", zone="Europe/Berlin")
     assert [row.values[0] for row in in_order(rows, query)] == labels
 

@@ -107,6 +107,17 @@ def test_a_clock_that_is_ahead_makes_no_plan_go_before_its_time(region: SmallReg
     assert len(_plans(region)) == 1, "it ended before run 2"
 
 
+def test_a_planned_run_below_a_run_that_a_restore_put_on_top_stops_no_deletion(region: SmallRegion) -> None:
+    planned = Run(chain="U0", number=1, state="planned", plan_key="runs/U0/000000000001-old.json", planned_at_ms=1_000)
+    lifted = Run(chain="U0", number=1_000, state="done", plan_key="", planned_at_ms=1_000, done_at_ms=1_000)
+    for run in (planned, lifted):
+        region.items.put(Put(table=Table.LEDGER, item=run.to_item()))
+    region.objects.put(planned.plan_key, b"{}", if_absent=True)
+    region.clock.sleep_ms(DAY_S * 1000)
+    assert _cleaner(region).run(region.deadline()).plans == 1
+    assert _plans(region) == []
+
+
 def test_a_planned_run_keeps_its_plan_however_old_it_is(region: SmallRegion) -> None:
     _run(region, 1)
     region.objects.put("runs/U0/000000000002-ours.json", b"{}", if_absent=True)
