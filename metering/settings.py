@@ -10,12 +10,23 @@ import json
 from collections.abc import Mapping
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from metering.errors import SettingsError
 from metering.units import DAY_S, MIB
 
 _PREFIX = "METERING_"
+
+DropIdentity = Literal["etag", "checksum"]
+"""What the batch id of an object below `drop/` is derived from, beside bucket and key (docs/contract/producers.md)."""
 
 
 def as_environment(values: Mapping[str, object]) -> dict[str, str]:
@@ -83,6 +94,20 @@ class Policy(BaseModel):
     log_unclassified_percent: int = Field(
         ge=0, le=100, description="Unclassified share of a log source's bytes above which its alarm fires."
     )
+
+    # The one field with a default, because stages that were deployed before it existed count by ETag.
+    drop_identity: DropIdentity = "etag"
+
+    @model_serializer(mode="wrap")
+    def _as_published(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Leave out the identity that every earlier stage has, so that its settings keep their text and hash.
+
+        An earlier release refuses the other identity as an unknown field, and so never counts under ids of its own.
+        """
+        values: dict[str, object] = write(self)
+        if self.drop_identity == "etag":
+            del values["drop_identity"]
+        return values
 
 
 class Settings(Policy):

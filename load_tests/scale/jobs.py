@@ -16,6 +16,7 @@ from metering.audit.sequences import SourceSightings
 from metering.audit.verifier import Verifier
 from metering.fleet.stage import TUNABLES, StageConfig
 from metering.hours import hour_of, month_bounds_s
+from metering.intake.dropped import DropIds
 from metering.ledger.commits import CommitRecord, waiting_in
 from metering.ledger.markers import Marker, conflict_seen_item
 from metering.ledger.notes.checks import CANARY_BYTES, CanaryRun, CanaryVerdict, canary_batch_id, slot_of
@@ -237,7 +238,7 @@ def verify(region: Region, folder: Path) -> Result:
         ingest=MemoryQueue(bench.clock),
         dead_letters=MemoryQueue(bench.clock),
         clock=bench.clock,
-        bucket="data",
+        drops=DropIds(objects=bench.objects, bucket="data"),
         marker_life_s=bench.settings.marker_life_s,
         threads=CALLS_AT_ONCE,
         memory_bytes=bench.settings.scan_memory_mb * MIB,

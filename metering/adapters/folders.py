@@ -10,12 +10,13 @@ import heapq
 import io
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, BinaryIO
 
 from metering.errors import ObjectChangedError, ObjectMissingError, ObjectUnreadableError, OperationFailedError
-from metering.stores.objects import ObjectInfo
+from metering.stores.objects import ObjectInfo, crc64nvme
 from metering.units import MIB
 
 if TYPE_CHECKING:
@@ -57,6 +58,15 @@ class FolderLogStore:
     def open_end(self, key: str, *, last_bytes: int) -> BinaryIO:
         del last_bytes  # Reading the end of a local file costs no extra call.
         return self.open(key)
+
+    def pinned(self, key: str, *, if_match: str, version_id: str = "") -> ObjectInfo:
+        del version_id
+        with self.open(key, if_match=if_match) as stream:
+            body = stream.read()
+        info = self.head(key)
+        if info is None:
+            raise ObjectMissingError(key)
+        return replace(info, crc64nvme=crc64nvme(body))
 
     def open(self, key: str, *, if_match: str | None = None, version_id: str | None = None) -> BinaryIO:
         del version_id  # A folder has no object versions.
@@ -126,7 +136,8 @@ class FolderLogStore:
             written.unlink(missing_ok=True)
         return True
 
-    def upload(self, key: str, body: bytes) -> str:
+    def upload(self, key: str, body: bytes, *, crc64nvme: str = "") -> str:
+        del crc64nvme  # A folder keeps no checksums.
         self.put(key, body, if_absent=False)
         info = self.head(key)
         return "" if info is None else info.etag.strip('"')

@@ -17,6 +17,7 @@ from metering.usage.totals import Total, sum_totals
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from metering.intake.dropped import DropIds
     from metering.ledger.markers import LedgerFacts, Marker, VerdictCounts
     from metering.stores import queues
 
@@ -45,12 +46,12 @@ def peek_bodies(queue: queues.Queue) -> list[str]:
     return [body for body, _ in seen.values()]
 
 
-def names_of(bodies: list[str], bucket: str) -> set[str]:
+def names_of(bodies: list[str], drops: DropIds) -> set[str]:
     """Names of the batches in message bodies: the batch id, or the digest of a body without an id."""
     names: set[str] = set()
     for body in bodies:
-        batches = [batch for batch in envelopes.read_body(body, bucket=bucket) if not isinstance(batch, NoBatch)]
-        names.update(batch.batch_id or body_digest(body) for batch in batches)
+        batches = [batch for batch in envelopes.read_body(body, bucket=drops.bucket) if not isinstance(batch, NoBatch)]
+        names.update(drops.of_message(batch) or body_digest(body) for batch in batches)
     return names
 
 

@@ -1,8 +1,8 @@
 """Lists `drop/` to find objects that S3 never announced: a lost announcement leaves no other trace.
 
-The batch id is derived from bucket, key and ETag, so the ledger shows whether an object became a batch. A daily pass
-checks the objects put since the last pass, one slice of the listing per tick. Announcing an object again is safe,
-because its batch has the same id.
+The batch id is derived from the object, so the ledger shows whether an object became a batch. A daily pass checks the
+objects put since the last pass, one slice of the listing per tick. Announcing an object again is safe, because its
+batch has the same id.
 
 Announcements refused because of their sender are recorded in quarantine. Quarantine is read only where senders may be
 refused, at most once per tick, beginning with the oldest checked object. If the time is too short to read quarantine,
@@ -18,13 +18,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote_plus
 
 from metering.audit.conservation import quarantined_claims
-from metering.intake.envelopes import drop_batch_id
 from metering.ledger import markers
 from metering.ledger.notes import access
 from metering.ledger.notes.checks import DROPS_KEY, DroppedObjects, LostDrop
 from metering.ledger.notes.watch import COMPLETENESS_KEY, Completeness, Holder
 from metering.ledger.runs import OutOfTimeError
-from metering.stores.clock import Clock, Deadline, in_blocks
+from metering.stores.clock import Clock, Deadline, in_blocks, side_by_side
 from metering.stores.objects import DROP_PREFIX, ObjectInfo, ObjectStore
 from metering.stores.writes import ItemStore, Put, Table, read_note
 from metering.units import DAY_S, MINUTE_S
@@ -32,6 +31,7 @@ from metering.units import DAY_S, MINUTE_S
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from metering.intake.dropped import DropIds
     from metering.stores import queues
 
 PASS_EVERY_S = DAY_S
@@ -57,14 +57,14 @@ class DropCheck:
     """Finds and announces lost objects.
 
     Attributes:
-        bucket: Name of the data bucket; a batch id is derived from bucket, key and ETag.
-        threads: Number of quarantine objects read in parallel.
+        drops: Batch ids of the objects.
+        threads: Number of objects read in parallel.
     """
 
     items: ItemStore
     objects: ObjectStore
     clock: Clock
-    bucket: str
+    drops: DropIds
     threads: int = 1
 
     def known(self) -> DroppedObjects:
@@ -119,7 +119,7 @@ class DropCheck:
 
     def announce(self, lost: Sequence[LostDrop], queue: queues.Queue) -> list[LostDrop]:
         """Announce objects again in S3's format; returns the objects that the queue did not accept."""
-        refused = queue.send_many([announcement(self.bucket, each) for each in lost])
+        refused = queue.send_many([announcement(self.drops.bucket, each) for each in lost])
         return [lost[position] for position in refused]
 
     def _begun(self, known: DroppedObjects, upto_s: int) -> DroppedObjects:
@@ -147,9 +147,9 @@ class DropCheck:
         return replace(known, seen_to_s=known.upto_s, upto_s=0, after="", finished_s=self._now_s())
 
     def _unknown(self, objects: Sequence[LostDrop]) -> list[LostDrop]:
-        keys = {each: markers.marker_key(self.batch_id(each)) for each in objects}
-        found = self.items.get_many(Table.LEDGER, list(keys.values()))
-        return [each for each in objects if keys[each] not in found]
+        keys = {each: {markers.marker_key(name) for name in ids} for each, ids in self.batch_ids(objects).items()}
+        found = self.items.get_many(Table.LEDGER, list(set().union(*keys.values())))
+        return [each for each in objects if keys[each].isdisjoint(found)]
 
     def _still_there(self, lost: Sequence[LostDrop]) -> list[LostDrop]:
         there = []
@@ -169,9 +169,13 @@ class DropCheck:
         held = [hold.since_s for hold in known.held_by if hold.holder not in _NO_MESSAGES]
         return min([known.measured_s or known.through_s, *held]) - SETTLES_S
 
-    def batch_id(self, dropped: LostDrop) -> str:
-        """Id of the batch made from an object."""
-        return drop_batch_id(self.bucket, dropped.key, dropped.etag)
+    def batch_ids(self, objects: Sequence[LostDrop]) -> dict[LostDrop, tuple[str, ...]]:
+        """Ids under which each object may have become a batch."""
+
+        def ids(each: LostDrop) -> tuple[str, ...]:
+            return self.drops.of_object(each.key, each.etag)
+
+        return dict(zip(objects, side_by_side(ids, objects, threads=self.threads), strict=True))
 
     def _now_s(self) -> int:
         return self.clock.now_ms() // 1000
@@ -203,7 +207,8 @@ class _Refused:
             return []
         if self._ids is None:
             self._ids = self._read()
-        return [each for each in unknown if self.check.batch_id(each) not in self._ids]
+        ids = self.check.batch_ids(unknown)
+        return [each for each in unknown if self._ids.isdisjoint(ids[each])]
 
     def _read(self) -> frozenset[str]:
         check = self.check

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from metering.audit.census_state import CensusState
+    from metering.intake.dropped import DropIds
     from metering.lake.view import LakeView
     from metering.ledger import booked_hours
     from metering.stores.clock import Clock
@@ -282,7 +283,7 @@ class Verifier:
     ingest: Queue
     dead_letters: Queue
     clock: Clock
-    bucket: str
+    drops: DropIds
     marker_life_s: int
     feeders: Sequence[Queue] = ()
     threads: int = 1
@@ -344,7 +345,7 @@ class Verifier:
             ValueError: `counted` belongs to another scan.
         """
         waiting, at_rest = self._rest()
-        dead = conservation.names_of(conservation.peek_bodies(self.dead_letters), self.bucket)
+        dead = conservation.names_of(conservation.peek_bodies(self.dead_letters), self.drops)
         chosen: dict[str, verification.SentContent] = {}
         markers: Mapping[str, Marker] = {}
         verdicts = verification.Verification()

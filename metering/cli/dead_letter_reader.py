@@ -79,7 +79,7 @@ def dead_letters(region: RegionConnection, *, queues: OnrampQueues | None = None
         items=region.items,
         clock=SystemClock(),
         admission=Admission.of(settings),
-        bucket=settings.data_bucket,
+        drops=region.jobs.drop_ids,
         retention_s=region.queue_facts.dead_letter_retention_s(),
         services=services,
     )

@@ -17,7 +17,7 @@ from metering.fleet.settings.log_sources import LogSource, Subscription, problem
 from metering.fleet.settings.words import problems_of, shown, unknown
 from metering.intake.admission import shortest_marker_life_s
 from metering.operations.runbooks import CONSOLE_HOSTS, DEFAULT_PARTITION
-from metering.settings import GivenSettings, Policy, QueueSettings, StageSettings
+from metering.settings import DropIdentity, GivenSettings, Policy, QueueSettings, StageSettings
 from metering.units import DAY_S, HOUR_S, MIB, MINUTE_S
 
 
@@ -203,6 +203,11 @@ class StageConfig(BaseModel):
 
     admission_window_s: int = Field(35 * DAY_S, ge=DAY_S, description="Greatest age of a record that is metered.")
     marker_life_s: int = Field(50 * DAY_S, ge=DAY_S, description="Time that a batch is remembered after its verdict.")
+    drop_identity: DropIdentity = Field(
+        "etag",
+        description="What the batch id of an object below drop/ is derived from, beside bucket and key. checksum is "
+        "for a stage with kms_key_arn, where each upload gets another ETag; it is chosen before the first deployment.",
+    )
     tunables: dict[str, int] = Field(default_factory=dict, description="Other limits and intervals of the functions.")
 
     # A restore makes the table, and the region's stack takes it by its name (P41). It belongs to one region.
@@ -297,7 +302,11 @@ class StageConfig(BaseModel):
 
     def policy(self) -> Policy:
         """Policy that the stage's functions and commands follow. Computed only here."""
-        own = {"window_s": self.admission_window_s, "marker_life_s": self.marker_life_s}
+        own = {
+            "window_s": self.admission_window_s,
+            "marker_life_s": self.marker_life_s,
+            "drop_identity": self.drop_identity,
+        }
         return Policy.model_validate({**TUNABLES, **own, **self.tunables})
 
     def published(self, given: GivenSettings | None = None) -> StageSettings:
@@ -410,6 +419,17 @@ def _incoming_objects(config: StageConfig) -> str | None:
     return None
 
 
+def _drop_identity(config: StageConfig) -> str | None:
+    if config.drop_identity == "etag" or config.emulated:
+        return None
+    if not config.versioned:
+        return (
+            "drop_identity checksum needs versioned: of an object that was deleted since its announcement, only a "
+            "version tells the checksum, and so the id"
+        )
+    return None
+
+
 def _batch_window(config: StageConfig) -> str | None:
     if config.batch_size > 10 and config.batch_window_s == 0 and not config.emulated:
         return "batch_window_s must be at least 1 for more than 10 messages an invocation"
@@ -486,5 +506,5 @@ def _account_ids(config: StageConfig) -> str | None:
 
 _RULES: tuple[Callable[[StageConfig], str | None], ...] = (
     *(_visibility, _marker_life, _source_life, _dead_letters, _incoming_objects, _batch_window, _warm_tables),
-    *(_lake_classes, _tunable_names, _policy, _protection, _account_ids, _log_sources, _api, _copies),
+    *(_drop_identity, _lake_classes, _tunable_names, _policy, _protection, _account_ids, _log_sources, _api, _copies),
 )

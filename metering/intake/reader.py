@@ -24,6 +24,7 @@ from metering.intake.batches import (
     RefusedBatch,
     RefusedRecord,
 )
+from metering.intake.dropped import DropIds
 from metering.intake.formats import json_records
 from metering.intake.formats.assembly import BatchAssembly
 from metering.intake.formats.compression import unpacked
@@ -42,6 +43,7 @@ from metering.intake.work import Problem, ReadLimits, Reason, Work, problem, ref
 
 if TYPE_CHECKING:
     from metering.intake.admission import Admission
+    from metering.settings import DropIdentity
     from metering.stores.objects import ObjectStore
     from metering.stores.queues import Delivery
 
@@ -53,6 +55,7 @@ class RecordBatchReader:
     objects: ObjectStore
     bucket: str
     limits: ReadLimits
+    drop_identity: DropIdentity = "etag"
 
     def read(self, delivery: Delivery, *, admission: Admission, allowance: Allowance) -> BatchReading:
         """Decode one delivery.
@@ -78,7 +81,9 @@ class RecordBatchReader:
         assembly = BatchAssembly(admission=admission, sent_at_ms=delivery.sent_at_ms, hasher=ContentHasher(), work=work)
         problems = list(message.problems)
         missing, decoded_bytes, whole = False, 0, False
+        drops = DropIds(objects=self.objects, bucket=self.bucket, identity=self.drop_identity)
         try:
+            message = drops.identified(message)
             decoded_bytes, mismatch = self._read_records(message, assembly)
             problems += mismatch
             whole = message.records is not None

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MAX_NAME_CHARS = 28
 _NAME = re.compile(rf"[a-z0-9][a-z0-9._-]{{0,{MAX_NAME_CHARS - 1}}}")
 # First words of ids that the service itself creates, and folders that it uses below ingest/.
-_RESERVED = frozenset({"retry", "canary", "logs", "log", "s3", "ingest", "drop"})
+_RESERVED = frozenset({"retry", "canary", "logs", "log", "s3", "s3c", "ingest", "drop"})
 # Characters that may follow a name in an id. No name has such a character, so `edge` does not own the ids of `edge-2`.
 _AFTER_NAME = ("/", ":")
 

@@ -61,6 +61,7 @@ class Reason(StrEnum):
     OBJECT_MISSING = "object_missing"
     OBJECT_UNREADABLE = "object_unreadable"
     OBJECT_CHANGED = "object_changed"
+    CHECKSUM_MISSING = "checksum_missing"
     OBJECT_EMPTY = "object_empty"
     OBJECT_TOO_LARGE = "object_too_large"
     OBJECT_TRUNCATED = "object_truncated"

@@ -21,6 +21,7 @@ from metering.errors import (
     GenerationError,
     OperationFailedError,
 )
+from metering.settings import DropIdentity
 from metering.stores import codec
 from metering.stores.writes import Absent, AllOf, Condition, Equals, ItemStore, Key, Put, Table
 
@@ -57,6 +58,7 @@ class LedgerFormat(codec.StoredItem):
         generation: Generation of the ledger; each restore makes the next one.
         state: `adopting` until a restored ledger is complete; `fenced` once a restore has replaced the ledger.
         restorer: The process that adopts; any other restorer that has begun before changes nothing any more.
+        drop_identity: What the batch ids of objects below `drop/` are derived from, for the life of the stage.
     """
 
     key: ClassVar[Key] = FORMAT_KEY
@@ -66,6 +68,7 @@ class LedgerFormat(codec.StoredItem):
     generation: Annotated[int, codec.Unwritten(1)] = 1
     state: Annotated[LedgerState, codec.Unwritten("open")] = "open"
     restorer: Annotated[str, codec.Unwritten("")] = ""
+    drop_identity: Annotated[DropIdentity, codec.Unwritten("etag")] = "etag"
 
 
 def check_format(items: ItemStore, *, usage_generation: int | None = None) -> LedgerFormat | None:
@@ -222,23 +225,35 @@ def stored_format(items: ItemStore) -> int:
     return FORMAT_VERSION if found is None or found.number == RESTORED_FORMAT else found.number
 
 
-def remember_format(items: ItemStore, *, written_by: str, usage_generation: int) -> None:
+def remember_format(
+    items: ItemStore, *, written_by: str, usage_generation: int, drop_identity: DropIdentity = "etag"
+) -> None:
     """Check the ledger's format before writing; write the format into a new ledger.
 
     Raises:
         FormatTooNewError: Newer code wrote it.
         FormatTooOldError: An older release wrote the data, and no upgrade has run.
-        GenerationError: The ledger belongs to another usage table.
+        GenerationError: The ledger belongs to another usage table, or has its batches of `drop/` under other ids.
         LedgerCorruptError: The stored value is not a format.
     """
-    if check_format(items, usage_generation=usage_generation) is not None:
-        return
-    own = LedgerFormat(number=FORMAT_VERSION, written_by=written_by, usage_generation=usage_generation)
-    try:
-        items.put(Put(table=Table.LEDGER, item=own.to_item(), condition=Absent()))
-    except ConditionFailedError:
-        # Another process wrote the format first, perhaps a process of another version.
-        check_format(items, usage_generation=usage_generation)
+    found = check_format(items, usage_generation=usage_generation)
+    if found is None:
+        found = LedgerFormat(
+            number=FORMAT_VERSION,
+            written_by=written_by,
+            usage_generation=usage_generation,
+            drop_identity=drop_identity,
+        )
+        try:
+            items.put(Put(table=Table.LEDGER, item=found.to_item(), condition=Absent()))
+        except ConditionFailedError:
+            # Another process wrote the format first, perhaps a process of another version.
+            found = check_format(items, usage_generation=usage_generation) or found
+    if found.drop_identity != drop_identity:
+        raise GenerationError(
+            f"The ledger has objects of drop/ by {found.drop_identity}, and {drop_identity} is deployed, which would "
+            "count them again: deploy with the setting drop_identity as it was."
+        )
 
 
 def _refuse_newer(found: LedgerFormat) -> None:

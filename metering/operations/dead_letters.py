@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from metering.intake.admission import Admission
+    from metering.intake.dropped import DropIds
     from metering.intake.messages import BatchMessage
     from metering.onramps import arrivals, kinds, reading
     from metering.stores.clock import Clock
@@ -123,7 +124,7 @@ class DeadLetters:
     """Lists and redrives the dead letters of a region.
 
     Attributes:
-        bucket: Data bucket of the region.
+        drops: Batch ids of the objects that letters announce.
         retention_s: Retention of the dead-letter queue, counted from when a message was first sent.
         services: The service's own senders, in a stage with registered producers: a redrive then states each message's
             original sender, unlike a move by SQS. None if senders are not checked.
@@ -135,7 +136,7 @@ class DeadLetters:
     items: writes.ItemStore
     clock: Clock
     admission: Admission
-    bucket: str
+    drops: DropIds
     retention_s: int
     services: senders.ServiceSenders | None = None
 
@@ -219,8 +220,8 @@ class DeadLetters:
 
     def glance(self, delivery: Delivery) -> DeadLetter:
         """Describe a dead letter without reading its records, because reading may have crashed earlier workers."""
-        message = glance(delivery.body, bucket=self.bucket)
-        batch_id = "" if isinstance(message, NoBatch | None) else message.batch_id
+        message = glance(delivery.body, bucket=self.drops.bucket)
+        batch_id = "" if isinstance(message, NoBatch | None) else self.drops.of_message(message)
         effect, why = _at_a_glance(message, self._marker(batch_id))
         letter = self._letter(delivery, batch_id=batch_id, effect=effect, why=why)
         if isinstance(message, NoBatch | None):

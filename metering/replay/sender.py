@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from metering.errors import OperationFailedError, UnavailableError
+from metering.stores.objects import crc64nvme
 from metering.units import MIB
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from metering.audit.verification import SentBatch
     from metering.replay.synthesis import Shipment, Upload
+    from metering.settings import DropIdentity
     from metering.stores import queues
     from metering.stores.objects import ObjectStore
 
@@ -74,7 +76,8 @@ class Sender:
     """Sends shipments; an object is put before its message is sent.
 
     Attributes:
-        bucket: Name of the data bucket; a dropped object's batch id is derived from bucket, key and ETag.
+        bucket: Name of the data bucket; a dropped object's batch id is derived from it.
+        drop_identity: What else it is derived from: the ETag, or size and checksum.
         threads: Number of connections.
         rate_per_s: Maximum number of messages per second; None for no limit.
     """
@@ -84,6 +87,7 @@ class Sender:
     bucket: str
     threads: int = 8
     rate_per_s: float | None = None
+    drop_identity: DropIdentity = "etag"
 
     def send(self, shipments: Iterable[Shipment], sent: Callable[[Sequence[SentBatch]], None]) -> int:
         """Send all shipments; returns their number. `sent` is called for each group, in order, from this thread.
@@ -143,17 +147,20 @@ class Sender:
         upload = shipment.upload
         if upload is None:
             return shipment.sent
-        etag = self._upload(upload)
+        by_checksum = not shipment.body and self.drop_identity == "checksum"
+        checksum = crc64nvme(upload.body) if by_checksum else ""
+        etag = self._upload(upload, checksum)
         if shipment.body:
             return shipment.sent
         # Batch id by the contract for an object that an S3 event announces. Computing it a second time is intended.
-        identity = "\n".join((self.bucket, upload.key, etag))
-        return replace(shipment.sent, batch_id=f"s3:{hashlib.sha256(identity.encode()).hexdigest()}")
+        form, parts = ("s3c", (str(len(upload.body)), checksum)) if by_checksum else ("s3", (etag,))
+        identity = "\n".join((self.bucket, upload.key, *parts))
+        return replace(shipment.sent, batch_id=f"{form}:{hashlib.sha256(identity.encode()).hexdigest()}")
 
-    def _upload(self, upload: Upload) -> str:
+    def _upload(self, upload: Upload, checksum: str) -> str:
         for attempt in range(_ATTEMPTS):
             try:
-                return self.objects.upload(upload.key, upload.body)
+                return self.objects.upload(upload.key, upload.body, crc64nvme=checksum)
             except UnavailableError:
                 if attempt == _ATTEMPTS - 1:
                     raise

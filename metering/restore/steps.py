@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from metering.restore.ports import Fence, LedgerTables, NewLedger, Tell
+    from metering.settings import DropIdentity
     from metering.stores.clock import Clock
 
 _POLL_S = 10
@@ -241,6 +242,7 @@ class Restorer:
         claim: The claim that stands in S3.
         who: ARN of the caller.
         version: Version of metering.
+        drop_identity: What the stage's batches of `drop/` have their ids by.
         say: Told of each step.
         tell: Told of progress within a step.
     """
@@ -254,6 +256,7 @@ class Restorer:
     fence: Fence
     ledger: NewLedger
     clock: Clock
+    drop_identity: DropIdentity = "etag"
     say: Callable[[str], None] = lambda _text: None
     tell: Tell = lambda _what, _done, _of: None
 
@@ -336,6 +339,7 @@ class Restorer:
         items = self.items_of(self.claim.new_table)
         item = items.get(Table.LEDGER, FORMAT_KEY)
         own = LedgerFormat(
+            drop_identity=self.drop_identity,
             number=RESTORED_FORMAT,
             written_by=self.version,
             usage_generation=self.claim.usage_generation,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import os
@@ -18,13 +19,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectInfo:
-    """Properties of an object from a listing or a HEAD. `modified_s` is in epoch seconds."""
+    """Properties of an object from a listing or a HEAD. `modified_s` is in epoch seconds.
+
+    Attributes:
+        crc64nvme: CRC-64/NVME of the whole object in base64, as S3 states it; empty if not asked for, or not stored.
+    """
 
     key: str
     size_bytes: int
     etag: str
     modified_s: int
     storage_class: str = "STANDARD"
+    crc64nvme: str = ""
+
+
+def _crc_row(value: int) -> int:
+    for _ in range(8):
+        value = value >> 1 ^ (_CRC_POLYNOMIAL if value & 1 else 0)
+    return value
+
+
+# Of the NVM Express specification, with its bits reversed; S3 names it CRC64NVME.
+_CRC_POLYNOMIAL = 0x9A6C9329AC4BC9B5
+_CRC_ONES = 2**64 - 1
+_CRC_TABLE = tuple(map(_crc_row, range(256)))
+
+
+def crc64nvme(body: bytes) -> str:
+    """CRC-64/NVME of some bytes in base64, as S3 states it. It takes a quarter of a second per MiB."""
+    value = _CRC_ONES
+    for byte in body:
+        value = _CRC_TABLE[(value ^ byte) & 0xFF] ^ value >> 8
+    return base64.b64encode((value ^ _CRC_ONES).to_bytes(8, "big")).decode()
 
 
 class ObjectStore(Protocol):
@@ -33,8 +59,11 @@ class ObjectStore(Protocol):
     def put(self, key: str, body: bytes | Path, *, if_absent: bool) -> bool:
         """Write a whole object. Returns False if `if_absent` is set and the object already exists (412)."""
 
-    def upload(self, key: str, body: bytes) -> str:
-        """Write a whole object, replacing an existing one; returns its ETag, without quotes."""
+    def upload(self, key: str, body: bytes, *, crc64nvme: str = "") -> str:
+        """Write a whole object, replacing an existing one; returns its ETag, without quotes.
+
+        `crc64nvme` is the checksum that the store checks and keeps; empty for a checksum of the store's choice.
+        """
 
     def get(self, key: str) -> bytes:
         """The whole object.
@@ -56,6 +85,13 @@ class ObjectStore(Protocol):
             ObjectMissingError: The object does not exist.
             ObjectChangedError: The object's ETag differs from `if_match`.
             ObjectUnreadableError: The object exists, but the store refuses to return it.
+        """
+
+    def pinned(self, key: str, *, if_match: str, version_id: str = "") -> ObjectInfo:
+        """Properties, with `crc64nvme`, of the version that `open` would read.
+
+        Raises:
+            ObjectMissingError, ObjectChangedError, ObjectUnreadableError: As `open`.
         """
 
     def open_end(self, key: str, *, last_bytes: int) -> BinaryIO:

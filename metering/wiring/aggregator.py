@@ -33,7 +33,9 @@ def batch_reader(
     `services` is None, no sender is checked.
     """
     limits = work.ReadLimits(object_bytes=settings.object_bytes)
-    reader = RecordBatchReader(objects=objects, bucket=settings.data_bucket, limits=limits)
+    reader = RecordBatchReader(
+        objects=objects, bucket=settings.data_bucket, limits=limits, drop_identity=settings.drop_identity
+    )
     if services is None:
         return reader
     return JudgingReader(reader=reader, producers=LedgerProducers(items=items, clock=clock), services=services)

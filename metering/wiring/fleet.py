@@ -58,6 +58,7 @@ def doctor_bench(region: RegionConnection, *, thorough: bool) -> Bench:
         region=region.region,
         token=token,
         bucket=names.data_bucket,
+        drop_identity=region.settings.drop_identity,
         clock=region.clock,
         objects=region.objects,
         as_roles={role: _bucket_of(clients_of, names.data_bucket) for role, clients_of in roles.items()},

@@ -10,6 +10,7 @@ from metering.audit import drops, hour_check, incremental, rebuild, reconciler_t
 from metering.audit.reconciler import Reconciler
 from metering.billing.closer import PeriodCloser
 from metering.billing.day_sums.days import AccountCheck
+from metering.intake.dropped import DropIds
 from metering.lake import plan
 from metering.lake.cleaner import Cleaner, OrphanCleaner, quarantine_age_s
 from metering.lake.compactor import Compactor
@@ -166,9 +167,13 @@ class LakeJobs:
             items=self.items,
             objects=self.objects,
             clock=self.clock,
-            bucket=self.settings.data_bucket,
+            drops=self.drop_ids,
             threads=self.threads,
         )
+
+    @cached_property
+    def drop_ids(self) -> DropIds:
+        return DropIds(objects=self.objects, bucket=self.settings.data_bucket, identity=self.settings.drop_identity)
 
     @cached_property
     def reconcile_tick(self) -> reconciler_tick.ReconcileTick:

@@ -305,8 +305,12 @@ class WriterParts(FunctionParts):
     """Ports of the function that is the first to write to a new region, and so records the data format there."""
 
     def _open(self, items: ItemStore) -> None:
-        generation = self.names.usage_generation
-        remember_format(items, written_by=package_version(), usage_generation=generation)
+        remember_format(
+            items,
+            written_by=package_version(),
+            usage_generation=self.names.usage_generation,
+            drop_identity=self.names.drop_identity,
+        )
 
 
 @dataclass(frozen=True)

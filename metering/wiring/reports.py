@@ -70,7 +70,7 @@ def build_verifier(region: connection.RegionConnection) -> Verifier:
         ingest=region.ingest,
         dead_letters=region.dead_letters,
         clock=region.clock,
-        bucket=region.names.data_bucket,
+        drops=region.jobs.drop_ids,
         marker_life_s=region.settings.marker_life_s,
         feeders=() if region.onramp is None else (region.onramp.events,),
         threads=scans_at_once(emulated=region.emulated),

@@ -96,6 +96,7 @@ class RegionRestore:
             fence=self.fence,
             ledger=self.ledger(claim),
             clock=self.region.clock,
+            drop_identity=self.region.settings.drop_identity,
             say=say,
             tell=tell,
         )

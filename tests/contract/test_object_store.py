@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from metering.errors import ObjectChangedError, ObjectMissingError
+from metering.stores.objects import crc64nvme
 from metering.units import MIB
 
 if TYPE_CHECKING:
@@ -84,6 +85,20 @@ def test_a_missing_object_is_named(objects: ObjectStore, prefix: str) -> None:
     with pytest.raises(ObjectMissingError):
         objects.open(prefix + "none", if_match='"abc"')
     assert objects.head(prefix + "none") is None
+
+
+def test_an_uploaded_checksum_is_kept_and_told_of_the_version_that_is_asked_for(
+    objects: ObjectStore, prefix: str
+) -> None:
+    body = noise(5000)
+    etag = objects.upload(prefix + "a", body, crc64nvme=crc64nvme(body))
+    info = objects.pinned(prefix + "a", if_match=etag)
+    assert (info.size_bytes, info.etag.strip('"'), info.crc64nvme) == (5000, etag, crc64nvme(body))
+    assert objects.pinned(prefix + "a", if_match=etag, version_id="no-such-version") == info
+    with pytest.raises(ObjectChangedError):
+        objects.pinned(prefix + "a", if_match="other")
+    with pytest.raises(ObjectMissingError):
+        objects.pinned(prefix + "none", if_match=etag)
 
 
 def test_head_and_list_agree(objects: ObjectStore, prefix: str) -> None:

@@ -418,3 +418,22 @@ def test_each_function_has_a_log_group_that_forgets(stage: str) -> None:
     assert len(groups) == len(synth.resources("pipeline", "AWS::Lambda::Function"))
     for group in groups.values():
         assert group["Properties"]["RetentionInDays"] == synth.config.log_retention_days
+
+
+def test_who_looks_for_lost_objects_by_checksum_may_read_what_s3_tells_it_of() -> None:
+    by_etag, by_checksum = (
+        Grants(synthesised("prod", overrides=overrides), "pipeline", "ReconcilerRole")
+        for overrides in ("{}", json.dumps({"drop_identity": "checksum"}))
+    )
+    assert "drop/" not in by_etag.prefixes("s3:GetObject")
+    assert by_checksum.prefixes("s3:GetObject") == by_etag.prefixes("s3:GetObject") | {"drop/"}
+    assert by_checksum.prefixes("s3:PutObject") == by_etag.prefixes("s3:PutObject")
+
+
+def test_functions_learn_the_identity_only_where_it_is_not_that_of_every_earlier_stage() -> None:
+    for overrides, told in (("{}", None), (json.dumps({"drop_identity": "checksum"}), "checksum")):
+        functions = synthesised("prod", overrides=overrides).resources("pipeline", "AWS::Lambda::Function")
+        found = {
+            each["Properties"]["Environment"]["Variables"].get("METERING_DROP_IDENTITY") for each in functions.values()
+        }
+        assert found == {told}

@@ -205,7 +205,7 @@ def test_functions_and_commands_work_with_the_same_settings(name: str, overrides
         variables = function["Properties"]["Environment"]["Variables"]
         given = {key: value if isinstance(value, str) else "made-by-the-stack" for key, value in variables.items()}
         settings = Settings.from_env(given)
-        assert {field: getattr(settings, field) for field in Policy.model_fields} == document.policy.model_dump()
+        assert all(getattr(settings, field) == getattr(document.policy, field) for field in Policy.model_fields)
         assert settings.settings_sha256 == document.functions_sha256
     outputs = stage.templates["pipeline"]["Outputs"]
     assert outputs["FunctionSettingsSha256"]["Value"] == document.functions_sha256
@@ -311,6 +311,7 @@ def test_the_kill_test_stage_has_short_times() -> None:
     ("prod", "dead_letter_retention_s", 4 * DAY_S - 1, "dead_letter_retention_s"),
     ("prod", "incoming_retention_days", 49, "incoming_retention_days"),
     ("prod", "batch_window_s", 0, "batch_window_s"),
+    ("prod", "drop_identity", "md5", "drop_identity"),
     ("prod", "lake_archive_days", 89, "lake_archive_days"),
     ("prod", "ledger_warm_writes_per_s", 3_999, "ledger_warm_writes_per_s"),
     ("prod", "lake_retention_days", 200, "lake_retention_days"),
@@ -474,3 +475,8 @@ def test_a_changed_property_or_protection_is_another_snapshot() -> None:
 
 def test_an_assets_hash_is_masked() -> None:
     assert "<asset>" in snapshot_of(synthesised("local"))
+
+
+def test_a_checksum_as_identity_needs_versions() -> None:
+    with pytest.raises(SettingsError, match="drop_identity checksum needs versioned"):
+        StageConfig.load("prod", {"drop_identity": "checksum", "versioned": False})

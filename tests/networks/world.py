@@ -10,6 +10,7 @@ from metering.audit.freshness import Complete
 from metering.audit.verifier import Verifier
 from metering.cli.printing.output import Format, encoded
 from metering.hours import hour_of
+from metering.intake.dropped import DropIds
 from metering.lake.ports import RowQuery
 from metering.ledger.markers import marker_key
 from metering.onramps.context.inventory import context_of
@@ -116,7 +117,7 @@ class NetworkWorld(World):
         """Whether markers, usage and lake agree, and no message is in flight (I1, I2)."""
         verifier = Verifier(
             items=self.items, objects=self.objects, view=self.jobs.view, ingest=self.queue,
-            dead_letters=MemoryQueue(self.clock), clock=self.clock, bucket="data",
+            dead_letters=MemoryQueue(self.clock), clock=self.clock, drops=DropIds(objects=self.objects, bucket="data"),
             marker_life_s=self.settings.marker_life_s,
         )  # fmt: skip
         return verifier.verify(from_s=self.first_s - DAY_S, to_s=self.first_s + DAY_S).passed

@@ -11,6 +11,7 @@ from lambdas.aggregator.handler import Intake, handle
 from lambdas.emf import EmfMetrics
 from lambdas.start import Started
 from metering.hours import rfc3339
+from metering.intake.dropped import DropIds
 from metering.intake.messages import SCHEMA
 from metering.intake.senders import ServiceSenders
 from metering.ledger.notes.access import RegisteredProducer
@@ -103,7 +104,7 @@ class SendersWorld(MemoryRegion):
             items=self.items,
             clock=self.clock,
             admission=ADMISSION,
-            bucket=self.settings.data_bucket,
+            drops=DropIds(objects=self.objects, bucket=self.settings.data_bucket),
             retention_s=1_000_000,
             services=services,
         )

@@ -6,7 +6,7 @@ import io
 import logging
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypedDict, cast
+from typing import TYPE_CHECKING, BinaryIO, Literal, TypedDict, cast
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -109,6 +109,11 @@ _NO_VERSION = frozenset({400, _FORBIDDEN, _NOT_FOUND, 405, _PRECONDITION_FAILED}
 
 class _Condition(TypedDict, total=False):
     IfMatch: str
+    ChecksumMode: Literal["ENABLED"]
+
+
+class _Checksum(TypedDict, total=False):
+    ChecksumCRC64NVME: str
 
 
 class _Version(TypedDict, total=False):
@@ -226,15 +231,25 @@ class RangedObject(_VersionRanges):
     Args:
         if_match: ETag that the object must have.
         version_id: Id of the version that had this ETag. If this id is gone, forged or forbidden, the newest is read.
+        checksum: Ask for the checksum, too.
     """
 
     def __init__(
-        self, client: S3Client, bucket: str, key: str, *, if_match: str | None, version_id: str | None = None
+        self,
+        client: S3Client,
+        bucket: str,
+        key: str,
+        *,
+        if_match: str | None,
+        version_id: str | None = None,
+        checksum: bool = False,
     ) -> None:
         self._client = client
         self._bucket = bucket
         self._key = key
         condition: _Condition = {} if if_match is None else {"IfMatch": _quoted(if_match)}
+        if checksum:
+            condition["ChecksumMode"] = "ENABLED"
         answer = self._head_version(version_id, condition) if if_match and version_id else None
         version: _Version = {} if answer is None or not version_id else {"VersionId": version_id}
         if answer is None:
@@ -243,6 +258,7 @@ class RangedObject(_VersionRanges):
         if if_match is not None and _quoted(answer["ETag"]) != _quoted(if_match):
             # HTTP allows a list of ETags in one header. A forged notification could name one object under many ETags.
             raise ObjectChangedError(key)
+        self.answer = answer
         size_bytes, etag = answer["ContentLength"], answer["ETag"]
         super().__init__(client, bucket, key, size_bytes=size_bytes, etag=etag, version=version)
 
@@ -264,6 +280,19 @@ class RangedObject(_VersionRanges):
             if http_status(error) in _NO_VERSION:
                 return None
             raise
+
+
+def _info(key: str, answer: HeadObjectOutputTypeDef) -> ObjectInfo:
+    return ObjectInfo(
+        key=key,
+        size_bytes=answer["ContentLength"],
+        etag=answer["ETag"],
+        modified_s=int(answer["LastModified"].timestamp()),
+        # S3 omits the storage class of a STANDARD object.
+        storage_class=answer.get("StorageClass", "STANDARD"),
+        # A checksum over the checksums of parts depends on how the object was cut.
+        crc64nvme="" if answer.get("ChecksumType") == "COMPOSITE" else answer.get("ChecksumCRC64NVME", ""),
+    )
 
 
 class EndOfObject(_VersionRanges):
@@ -343,9 +372,10 @@ class S3ObjectStore:
             raise
         return True
 
-    def upload(self, key: str, body: bytes) -> str:
+    def upload(self, key: str, body: bytes, *, crc64nvme: str = "") -> str:
+        checksum: _Checksum = {"ChecksumCRC64NVME": crc64nvme} if crc64nvme else {}
         with translated("s3.PutObject"):
-            return self._client.put_object(Bucket=self._bucket, Key=key, Body=body)["ETag"].strip('"')
+            return self._client.put_object(Bucket=self._bucket, Key=key, Body=body, **checksum)["ETag"].strip('"')
 
     def get(self, key: str) -> bytes:
         with reading("s3.GetObject", key), translated("s3.GetObject"):
@@ -354,6 +384,12 @@ class S3ObjectStore:
     def open(self, key: str, *, if_match: str | None = None, version_id: str | None = None) -> BinaryIO:
         raw = RangedObject(self._client, self._bucket, key, if_match=if_match, version_id=version_id)
         return io.BufferedReader(raw, buffer_size=self._read_ahead_bytes)
+
+    def pinned(self, key: str, *, if_match: str, version_id: str = "") -> ObjectInfo:
+        opened = RangedObject(
+            self._client, self._bucket, key, if_match=if_match, version_id=version_id or None, checksum=True
+        )
+        return _info(key, opened.answer)
 
     def open_end(self, key: str, *, last_bytes: int) -> BinaryIO:
         # There is no read-ahead here, because callers know exactly which ranges they need.
@@ -369,14 +405,7 @@ class S3ObjectStore:
             if (refused := denied("s3.HeadObject", key, error)) is not None:
                 raise refused from error
             raise
-        return ObjectInfo(
-            key=key,
-            size_bytes=answer["ContentLength"],
-            etag=answer["ETag"],
-            modified_s=int(answer["LastModified"].timestamp()),
-            # S3 omits the storage class of a STANDARD object.
-            storage_class=answer.get("StorageClass", "STANDARD"),
-        )
+        return _info(key, answer)
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
         # The next page is requested by token and not by last key, because a page may be empty before the list ends.

@@ -41,6 +41,7 @@ _OF_ONE_REGION = ("ledger_table", "usage_table")
 # Settings that cannot change once their resources exist.
 _FIXED = {
     "emulated": "names of functions and the roles of deployments depend on it",
+    "drop_identity": "objects below drop/ that are announced again would be counted again, under other ids",
     "rollout.home": "the states of all regions are in the ledger of the home region",
 }
 

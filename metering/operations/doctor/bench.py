@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from metering.operations.logged_errors import FunctionLogs
+    from metering.settings import DropIdentity
     from metering.stores.clock import Clock
     from metering.stores.objects import ObjectStore
     from metering.stores.queues import Queue
@@ -200,6 +201,7 @@ class Bench:
         ingest: The ingest queue, with permission to send the service's own batches.
         needed_writes_per_s: Write units per second that each table should accept without scaling.
         engine: Analytics engine; None for a stage without analytics.
+        drop_identity: What the ids of objects below `drop/` are derived from.
         asking: Context manager that translates AWS errors into this module's errors.
     """
 
@@ -219,6 +221,7 @@ class Bench:
     engine: Engine | None
     asking: Callable[[], AbstractContextManager[None]]
     effort: Effort = Effort()
+    drop_identity: DropIdentity = "etag"
 
     @property
     def now_s(self) -> int:

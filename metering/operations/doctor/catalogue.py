@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from metering.errors import ObjectMissingError, ThrottledError, TransactionCanceledError, UnavailableError
 from metering.hours import hour_label, rfc3339
+from metering.intake.dropped import checksum_batch_id
 from metering.intake.envelopes import drop_batch_id
 from metering.ledger.markers import Marker, marker_key
 from metering.ledger.notes.checks import doctor_item, doctor_key
@@ -33,7 +34,7 @@ from metering.operations.doctor.bench import (
 )
 from metering.operations.own_costs import RESTORE_USD_GB
 from metering.stores import clock
-from metering.stores.objects import DOCTOR_PREFIX, DROP_PREFIX, LAKE_PREFIX, ObjectStore
+from metering.stores.objects import DOCTOR_PREFIX, DROP_PREFIX, LAKE_PREFIX, ObjectStore, crc64nvme
 from metering.stores.writes import Absent, Delete, Item, ItemStore, Key, Put, Table, Update, key_of
 from metering.units import DAY_S, GIB, HOUR_S, KIB, MIB
 
@@ -157,8 +158,13 @@ def dropped_object(bench: Bench) -> Observation:
     except CannotAskError:
         store = bench.objects
     key = f"{DROP_PREFIX}doctor-{bench.token}.ndjson"
-    etag = store.upload(key, json.dumps(record(bench.now_s, bench.region)).encode())
-    marker = marker_key(drop_batch_id(bench.bucket, key, etag))
+    body = json.dumps(record(bench.now_s, bench.region)).encode()
+    # S3 keeps the checksum that the sender chose, and the ids of some stages are derived from this one.
+    checksum = crc64nvme(body)
+    batch_id = drop_batch_id(bench.bucket, key, store.upload(key, body, crc64nvme=checksum))
+    if bench.drop_identity == "checksum":
+        batch_id = checksum_batch_id(bench.bucket, key, size_bytes=len(body), crc64nvme=checksum)
+    marker = marker_key(batch_id)
     began_s = bench.now_s
     arrived = bench.until(lambda: bench.items.get(Table.LEDGER, marker) is not None, within_s=bench.effort.arrival_s)
     if not arrived:

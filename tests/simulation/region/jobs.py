@@ -14,6 +14,7 @@ from metering.audit.reconciler import Reconciler
 from metering.audit.verifier import Verifier
 from metering.billing.closer import PeriodCloser
 from metering.errors import MeteringError, UnavailableError
+from metering.intake.dropped import DropIds
 from metering.intake.reader import JudgingReader
 from metering.lake.cleaner import Cleaner, OrphanCleaner
 from metering.lake.compactor import Compactor
@@ -315,7 +316,7 @@ def verifier(process: Process, ingest: MemoryQueue) -> Verifier:
         ingest=ingest,
         dead_letters=MemoryQueue(process, name="dead"),
         clock=process,
-        bucket="data",
+        drops=DropIds(objects=process.objects, bucket="data"),
         marker_life_s=50 * DAY_S,
     )
 
@@ -393,7 +394,7 @@ def dead_letters(process: Process) -> DeadLetters:
         items=process.items,
         clock=process,
         admission=ADMISSION,
-        bucket="data",
+        drops=DropIds(objects=process.objects, bucket="data"),
         retention_s=14 * DAY_S,
         services=SERVICES if process.world.senders.judged else None,
     )

@@ -267,9 +267,9 @@ class ProcessObjects:
 
         return self._process.write("objects.put", apply)
 
-    def upload(self, key: str, body: bytes) -> str:
+    def upload(self, key: str, body: bytes, *, crc64nvme: str = "") -> str:
         def apply() -> str:
-            etag = self._store.upload(key, body)
+            etag = self._store.upload(key, body, crc64nvme=crc64nvme)
             self._watch.put_object(key)
             return etag
 
@@ -281,6 +281,11 @@ class ProcessObjects:
     def open(self, key: str, *, if_match: str | None = None, version_id: str | None = None) -> BinaryIO:
         return self._process.read(
             "objects.open", lambda: BytesIO(self._store.open(key, if_match=if_match, version_id=version_id).read())
+        )
+
+    def pinned(self, key: str, *, if_match: str, version_id: str = "") -> ObjectInfo:
+        return self._process.read(
+            "objects.pinned", partial(self._store.pinned, key, if_match=if_match, version_id=version_id)
         )
 
     def open_end(self, key: str, *, last_bytes: int) -> BinaryIO:

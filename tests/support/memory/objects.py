@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 from bisect import bisect_left, bisect_right, insort
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 from metering.errors import ObjectChangedError, ObjectMissingError, UnavailableError
 from metering.stores.objects import ObjectInfo, Ranges
+from metering.stores.objects import crc64nvme as checksum_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -74,6 +76,7 @@ class MemoryObjectStore:
         empty_pages: Number of empty pages before the next object, or the end, of a listing. Each page is a call,
             `objects.list.page`.
         versioned: Whether a replaced or deleted object remains as a version.
+        encrypted: Give each upload an ETag of its own, as S3 does with a KMS key.
         hides_missing: Return 403 for a missing key, as S3 does for a role that may not list the bucket.
     """
 
@@ -87,6 +90,7 @@ class MemoryObjectStore:
         empty_pages: Callable[[], int] | None = None,
         hides_missing: bool = False,
         versioned: bool = False,
+        encrypted: bool = False,
     ) -> None:
         self._versions: dict[tuple[str, str], _Stored] | None = {} if versioned else None
         self._empty_pages = empty_pages or _none
@@ -96,6 +100,9 @@ class MemoryObjectStore:
         self._clock = clock
         self._read_ahead_bytes = read_ahead_bytes
         self._objects: dict[str, _Stored] = {}
+        # Keys of objects whose sender had S3 keep another checksum.
+        self.without_checksum: set[str] = set()
+        self._encrypted = 0 if encrypted else None
         self._keys: list[str] = []
 
     def put(self, key: str, body: bytes | Path, *, if_absent: bool) -> bool:
@@ -103,7 +110,7 @@ class MemoryObjectStore:
         if if_absent and key in self._objects:
             return False
         content = body.read_bytes() if isinstance(body, Path) else body
-        etag = f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"'
+        etag = f'"{hashlib.md5(content + self._salt(), usedforsecurity=False).hexdigest()}"'
         if key not in self._objects:
             insort(self._keys, key)
         modified_s = self._clock.now_ms() // 1000
@@ -115,7 +122,8 @@ class MemoryObjectStore:
         self.on_reply("objects.put")
         return True
 
-    def upload(self, key: str, body: bytes) -> str:
+    def upload(self, key: str, body: bytes, *, crc64nvme: str = "") -> str:
+        assert crc64nvme in ("", checksum_of(body))
         self.put(key, body, if_absent=False)
         return self._objects[key].etag.strip('"')
 
@@ -125,15 +133,32 @@ class MemoryObjectStore:
 
     def open(self, key: str, *, if_match: str | None = None, version_id: str | None = None) -> BinaryIO:
         self.on_call("objects.open")
+        stored, kept = self._pinned(key, if_match, version_id)
+        if kept:
+            body = stored.body
+            return io.BufferedReader(MemoryRanges(len(body), lambda: body), buffer_size=self._read_ahead_bytes)
+        raw = MemoryRanges(len(stored.body), lambda: self._same(key, stored.etag).body)
+        return io.BufferedReader(raw, buffer_size=self._read_ahead_bytes)
+
+    def pinned(self, key: str, *, if_match: str, version_id: str = "") -> ObjectInfo:
+        self.on_call("objects.pinned")
+        stored, _ = self._pinned(key, if_match, version_id)
+        return replace(stored.info, crc64nvme="" if key in self.without_checksum else checksum_of(stored.body))
+
+    def _pinned(self, key: str, if_match: str | None, version_id: str | None) -> tuple[_Stored, bool]:
         version = (self._versions or {}).get((key, version_id or ""))
         if version is not None and if_match is not None and if_match.strip('"') == version.etag.strip('"'):
-            kept = version.body
-            return io.BufferedReader(MemoryRanges(len(kept), lambda: kept), buffer_size=self._read_ahead_bytes)
+            return version, True
         stored = self._stored(key)
         if if_match is not None and if_match.strip('"') != stored.etag.strip('"'):
             raise ObjectChangedError(key)
-        raw = MemoryRanges(len(stored.body), lambda: self._same(key, stored.etag).body)
-        return io.BufferedReader(raw, buffer_size=self._read_ahead_bytes)
+        return stored, False
+
+    def _salt(self) -> bytes:
+        if self._encrypted is None:
+            return b""
+        self._encrypted += 1
+        return str(self._encrypted).encode()
 
     def open_end(self, key: str, *, last_bytes: int) -> BinaryIO:
         self.on_call("objects.open")

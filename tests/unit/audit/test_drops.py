@@ -9,6 +9,7 @@ import pytest
 from metering.audit import drops
 from metering.audit.drops import NAMED, PASS_EVERY_S, SETTLES_S, DropCheck, announcement
 from metering.intake.batches import Claim, NoBatch
+from metering.intake.dropped import DropIds
 from metering.intake.envelopes import drop_batch_id, read_body
 from metering.ledger.notes.access import refused_sender_item
 from metering.ledger.notes.checks import DroppedObjects, LostDrop
@@ -34,11 +35,12 @@ class World(WatchedRegion):
         super().__init__(now_s=START_S)
         self.calls: list[str] = []
         self.objects.on_call = self.calls.append
+        self.drops = DropIds(objects=self.objects, bucket=BUCKET)
         self.watched()
 
     @property
     def check(self) -> DropCheck:
-        return DropCheck(items=self.items, objects=self.objects, clock=self.clock, bucket=BUCKET)
+        return DropCheck(items=self.items, objects=self.objects, clock=self.clock, drops=self.drops)
 
     def watched(self, *holds: Hold) -> None:
         """Store a measurement of the watch in which `holds` hold completeness back."""
@@ -244,6 +246,18 @@ def test_a_lost_object_is_told_until_it_has_a_verdict(world: World) -> None:
     assert world.later(HOUR_S).run().count == 1
     world.put(decided(drop_batch_id(BUCKET, lost.key, lost.etag), "accepted", commit_id="c"))
     assert world.later(MINUTE_S).run().count == 0
+
+
+@pytest.mark.parametrize("found", ["checksum", "etag", ""])
+def test_where_the_identity_is_the_checksum_a_verdict_by_it_or_a_refusal_by_etag_is_one(found: str) -> None:
+    world = World()
+    world.drops = replace(world.drops, identity="checksum")
+    dropped = world.drop("a.ndjson", announced=False)
+    ids = dict(zip(["etag", "checksum"], world.drops.of_object(dropped.key, dropped.etag), strict=True))
+    if found:
+        world.put(decided(ids[found], "rejected" if found == "etag" else "accepted", commit_id="c"))
+    assert world.later(HOUR_S).run().lost == (() if found else (dropped,))
+    assert world.check.look(since_s=0) == ([] if found else [dropped])
 
 
 def test_an_object_that_was_replaced_or_deleted_is_no_longer_lost(world: World) -> None:

@@ -23,6 +23,7 @@ from metering.audit.verification import (
     sum_verifications,
 )
 from metering.audit.verifier import PlanCheck, Verifier, judge_contents
+from metering.intake.dropped import DropIds
 from metering.ledger.booked_hours import Pointer
 from metering.ledger.markers import Marker, marker_key
 from metering.ledger.periods import Period
@@ -86,7 +87,7 @@ class Region(MemoryRegion):
             ingest=self.ingest,
             dead_letters=self.dead,
             clock=self.clock,
-            bucket=BUCKET,
+            drops=DropIds(objects=self.objects, bucket=BUCKET),
             marker_life_s=SETTINGS.marker_life_s,
             feeders=feeders,
         )

@@ -114,6 +114,19 @@ def test_a_ledger_of_another_usage_table_is_refused_whoever_opens_it() -> None:
     check_format(items)
 
 
+def test_a_ledger_keeps_the_identity_of_dropped_objects_for_ever() -> None:
+    items = MemoryItemStore()
+    remember_format(items, written_by="0.1.0", usage_generation=2, drop_identity="checksum")
+    remember_format(items, written_by="0.1.1", usage_generation=2, drop_identity="checksum")
+    with pytest.raises(GenerationError, match="by checksum, and etag is deployed"):
+        _remember(items)
+    items = MemoryItemStore()
+    _remember(items)
+    assert "drop_identity" not in (items.get(Table.LEDGER, FORMAT_KEY) or {})
+    with pytest.raises(GenerationError, match="by etag, and checksum is deployed"):
+        remember_format(items, written_by="0.1.0", usage_generation=2, drop_identity="checksum")
+
+
 class Racing(MemoryItemStore):
     """Simulates that another process writes between the read and the write."""
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from metering.errors import OperationFailedError, OutOfTimeError
 from metering.intake.batches import Allowance, BatchReading, DecodedBatch, NoBatch
+from metering.intake.dropped import DropIds
 from metering.ledger.notes.deeds import Consent, Deed, DeedState
 from metering.onramps.context.document import Context, FlowLog
 from metering.onramps.kinds import recognised
@@ -72,9 +73,10 @@ class Setup:
         self.ingest = MemoryQueue(self.clock, name="ingest", dead=self.dead, max_receives=5)
         if moves_by_itself:
             self.dead = MemoryQueue(self.clock, name="dead", moves_by_itself=True, source=self.ingest)
+        self.drops = DropIds(objects=MemoryObjectStore(self.clock), bucket="data")
         self.letters = DeadLetters(
             dead=self.dead, ingest=self.ingest, reader=Reader(), items=self.items, clock=self.clock,
-            admission=ADMISSION, bucket="data", retention_s=14 * DAY_S,
+            admission=ADMISSION, drops=self.drops, retention_s=14 * DAY_S,
         )  # fmt: skip
 
     def deep(self) -> list[DeadLetter]:

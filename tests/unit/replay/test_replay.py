@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import gzip
 import hashlib
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from metering.settings import DropIdentity
     from metering.usage.totals import Total, UsageKey
 
 BASE_S = 1_795_525_200
@@ -308,8 +310,17 @@ class World:
         self.objects = MemoryObjectStore(clock, on_call=self._on_call)
         self.lines: list[SentBatch] = []
 
-    def send(self, shipments: Sequence[Shipment], rate_per_s: float | None = None) -> int:
-        sender = Sender(queue=self.queue, objects=self.objects, bucket="b", threads=2, rate_per_s=rate_per_s)
+    def send(
+        self, shipments: Sequence[Shipment], rate_per_s: float | None = None, drop_identity: DropIdentity = "etag"
+    ) -> int:
+        sender = Sender(
+            queue=self.queue,
+            objects=self.objects,
+            bucket="b",
+            threads=2,
+            rate_per_s=rate_per_s,
+            drop_identity=drop_identity,
+        )
         return sender.send(shipments, self.lines.extend)
 
     def _on_call(self, name: str) -> None:
@@ -375,6 +386,15 @@ def test_a_dropped_object_is_known_by_bucket_key_and_etag(world: World) -> None:
     identity = hashlib.sha256(f"b\ndrop/a\n{info.etag}".replace('"', "").encode()).hexdigest()
     assert [line.batch_id for line in world.lines] == [f"s3:{identity}"]
     assert world.queue.depth().total == 0
+
+
+def test_a_dropped_object_of_a_stage_with_checksums_is_known_by_size_and_checksum(world: World) -> None:
+    upload = Upload(key="drop/a", body=b"123456789")
+    world.send([Shipment(sent=SentBatch(batch_id="", records=1, metered=1), upload=upload)], drop_identity="checksum")
+    # The check value of CRC-64/NVME, by the specification of NVM Express.
+    checksum = base64.b64encode(bytes.fromhex("ae8b14860a799888")).decode()
+    identity = hashlib.sha256(f"b\ndrop/a\n9\n{checksum}".encode()).hexdigest()
+    assert [line.batch_id for line in world.lines] == [f"s3c:{identity}"]
 
 
 def test_a_rate_is_kept() -> None:

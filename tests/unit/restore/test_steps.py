@@ -159,6 +159,16 @@ def test_a_ledger_that_is_damaged_or_gone_is_fenced_as_far_as_it_is_there(lost: 
         assert OLD in world.fence.denied
 
 
+@pytest.mark.parametrize("request_", [TIME, NOTHING])
+def test_a_restored_ledger_keeps_the_identity_of_dropped_objects(request_: Request) -> None:
+    world = World()
+    world.drop_identity = "checksum"
+    world.restore(request_)
+    found = world.format_of(NEW)
+    assert found is not None
+    assert (found.state, found.drop_identity) == ("open", "checksum")
+
+
 def test_a_dictionary_that_cannot_be_read_takes_a_new_usage_table() -> None:
     world = World()
     world.has_kinds = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from metering.errors import OperationFailedError
 from metering.ledger.format_version import FORMAT_KEY, LedgerFormat, ledger_format
@@ -17,6 +18,9 @@ from metering.version import package_version
 from tests.support.memory.clock import ManualClock, SeededEntropy
 from tests.support.memory.items import MemoryItemStore
 from tests.support.memory.objects import MemoryObjectStore
+
+if TYPE_CHECKING:
+    from metering.settings import DropIdentity
 
 NOW_S = 1_796_022_000
 T_S = NOW_S - 6 * HOUR_S
@@ -198,6 +202,7 @@ class World:
         self.late = ["lake/dt=2026-11-30/hour=01/0-000000000007-000.parquet"]
         self.has_kinds = True
         self.emulated = False
+        self.drop_identity: DropIdentity = "etag"
         self.said: list[str] = []
 
     def _call(self, name: str) -> None:
@@ -247,6 +252,7 @@ class World:
             fence=self.fence,
             ledger=MemoryLedger(self, claim),
             clock=self.clock,
+            drop_identity=self.drop_identity,
             say=self.said.append,
         )
 

@@ -343,7 +343,14 @@ def send_traffic(
     header = ManifestHeader(name=traffic.name, region=region.region, seed=traffic.seed, began_at_ms=began_at_ms)
     log = SentLog(manifest)
     log.begin(header_line(header))
-    sender = Sender(queue=region.ingest, objects=region.objects, bucket=bucket, threads=threads, rate_per_s=rate)
+    sender = Sender(
+        queue=region.ingest,
+        objects=region.objects,
+        bucket=bucket,
+        threads=threads,
+        rate_per_s=rate,
+        drop_identity=region.settings.drop_identity,
+    )
     with bar("sending", total=traffic.messages, remaining=True) as move:
 
         def written(group: Sequence[SentBatch]) -> None:

@@ -56,6 +56,22 @@ def test_a_failed_precondition_is_an_answer_only_to_a_conditional_put(objects: S
         objects.put("k", b"x", if_absent=False)
 
 
+@pytest.mark.parametrize(("answered", "kept"), [
+    ({"ChecksumCRC64NVME": "AQ==", "ChecksumType": "FULL_OBJECT"}, "AQ=="),
+    ({"ChecksumCRC64NVME": "AQ==-3", "ChecksumType": "COMPOSITE"}, ""),
+    ({"ChecksumCRC32": "AQ==", "ChecksumType": "FULL_OBJECT"}, ""),
+    ({}, ""),
+])  # fmt: skip
+def test_only_the_checksum_of_the_whole_object_counts(
+    objects: S3ObjectStore, s3: Stubbed, answered: dict[str, str], kept: str
+) -> None:
+    at = datetime(2026, 11, 24, tzinfo=UTC)
+    asked = {"Bucket": "bucket", "Key": "k", "IfMatch": '"e"', "VersionId": "v", "ChecksumMode": "ENABLED"}
+    answer = {"ContentLength": 3, "ETag": '"e"', "LastModified": at, **answered}
+    s3[1].add_response("head_object", answer, asked)
+    assert objects.pinned("k", if_match="e", version_id="v").crc64nvme == kept
+
+
 def test_a_put_sends_its_body_without_asking_first() -> None:
     client = made_client("s3")
     sent: list[Any] = []

@@ -325,7 +325,7 @@ def test_data_that_loses_its_protection_is_said() -> None:
     assert "would delete the data" in str(setup.settings(unset=("stateful_retained",)).change(HOME))
 
 
-@pytest.mark.parametrize("options", [{"emulated": True}, {"rollout.home": "eu-west-1"}])
+@pytest.mark.parametrize("options", [{"emulated": True}, {"rollout.home": "eu-west-1"}, {"drop_identity": "checksum"}])
 def test_what_would_leave_resources_without_an_owner_is_refused(options: dict[str, object]) -> None:
     with pytest.raises(SettingsError, match="cannot be changed while stage prod is deployed"):
         Setup().settings(options).change(HOME)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from metering.intake.envelopes import drop_batch_id
+from metering.intake.dropped import DropIds
 from metering.operations.doctor.bench import (
     AlarmPath,
     Bench,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from metering.ledger.markers import Marker
+    from metering.settings import DropIdentity
     from metering.stores.objects import ObjectStore
 
 NOW_MS = 1_795_000_000_000
@@ -67,6 +68,7 @@ class World:
 
     clock: ManualClock = field(default_factory=lambda: ManualClock(NOW_MS))
     takes_drops: bool = True
+    drop_identity: DropIdentity = "etag"
     verdict: str = "accepted"
     fill: int = 97
     roles: dict[str, str] = field(default_factory=dict)
@@ -107,6 +109,7 @@ class World:
 
     def bench(self) -> Bench:
         return Bench(
+            drop_identity=self.drop_identity,
             region=REGION,
             token="0123456789abcdef",  # no secret
             bucket=BUCKET,
@@ -161,11 +164,12 @@ class Bucket(MemoryObjectStore):
         super().__init__(world.clock, hides_missing=hides_missing)
         self._world = world
 
-    def upload(self, key: str, body: bytes) -> str:
-        etag = super().upload(key, body)
+    def upload(self, key: str, body: bytes, *, crc64nvme: str = "") -> str:
+        etag = super().upload(key, body, crc64nvme=crc64nvme)
         if self._world.takes_drops:
             assert json.loads(body)["account_id"] == "000000000000"
-            self._world.judge([drop_batch_id(BUCKET, key, etag)])
+            ids = DropIds(objects=self, bucket=BUCKET, identity=self._world.drop_identity)
+            self._world.judge([ids.of_object(key, etag)[-1]])
         return etag
 
 

@@ -157,6 +157,11 @@ FAILED = "ConditionalCheckFailed"
 SLOW = UnavailableError("dynamodb.X", "Slow", may_have_applied=False)
 OTHER_REASONS = TransactionCanceledError([("TransactionConflict", None)])
 
+
+def test_a_dropped_object_is_found_by_its_checksum_where_that_is_its_identity() -> None:
+    assert seen(World(drop_identity="checksum"), "dropped-object").verdict is Verdict.OK
+
+
 DIFFERENT: list[tuple[str, Callable[[], World], str]] = [
     ("missing-key", lambda: World(reader_denied=True), "403 to reader and operator"),
     ("large-put", lambda: faulty(put=lambda put, *args, if_absent: put(*args, if_absent=False)), "a second time"),
