@@ -3,7 +3,7 @@
 With a KMS key, each upload of the same bytes gets another ETag, so a copy would be another batch. In a stage whose
 `drop_identity` is `checksum`, the id is derived from the size and the CRC-64/NVME of the whole object instead. Only S3
 tells these two, so an announcement has its id after a HEAD. An object without this checksum is refused under its id by
-ETag; nothing is ever metered under such an id there.
+ETag; the stage never meters under such an id.
 """
 
 from __future__ import annotations
