@@ -55,7 +55,7 @@ class DropIds:
         return replace(message, batch_id=batch_id)
 
     def of_message(self, message: BatchMessage) -> str:
-        """Id under which a batch has its verdict, or will have it; empty if the message names none.
+        """Id under which a batch has its verdict, or will have it; empty if it cannot be read.
 
         Raises:
             UnavailableError: S3 does not answer.
