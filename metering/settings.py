@@ -52,7 +52,11 @@ class Policy(BaseModel):
     shards: int = Field(
         ge=1, le=64, description="Shards that new commits go to; each has a chain of roll-up and one of compaction."
     )
-    rollup_every_s: int = Field(ge=0, description="Least time between two runs of a shard's roll-up.")
+    rollup_every_s: int = Field(
+        ge=0,
+        description="Least time between two runs of a shard's roll-up. From 60 s on, in whole minutes, the function "
+        "ends between runs: at the target, 60 s save about 3 USD a day with 500 accounts, and 8 with 10,000.",
+    )
     rollup_commits: int = Field(ge=1, description="Most waiting commits that one run of the roll-up takes.")
     rollup_blocks: int = Field(
         ge=0,

@@ -332,8 +332,11 @@ class _UntilNextTick:
 class RollupTick:
     """Rolls up waiting commits for the duration of one tick.
 
+    A function is billed while it sleeps. If the interval is as long as a tick or longer, a tick therefore never waits
+    for a run: it makes the run that is due now, and ends.
+
     Attributes:
-        every_s: Minimum time between the starts of two runs of a chain.
+        every_s: Minimum time between the starts of two runs of a chain; from `tick_s` on, rounded up to whole ticks.
         tick_s: Time from one tick to the next.
     """
 
@@ -341,6 +344,15 @@ class RollupTick:
     clock: Clock
     every_s: int
     tick_s: int
+
+    @property
+    def _waits(self) -> bool:
+        return self.every_s < self.tick_s
+
+    @property
+    def _least_s(self) -> int:
+        """Time after which a run is due, a quarter of a tick early, because ticks come early and runs begin late."""
+        return self.every_s if self._waits else -(-self.every_s // self.tick_s) * self.tick_s - self.tick_s // 4
 
     def run(self, deadline: Deadline, *, shard: int | None = None) -> RollupResult:
         """Run whenever a commit waits and the last run began long enough ago. Without a waiting commit, end early.
@@ -353,12 +365,12 @@ class RollupTick:
         until = _UntilNextTick(clock=self.clock, end_ms=end_ms + self.rollup.reserve_ms, deadline=deadline)
         runs = commits = items = 0
         while True:
-            result = self.rollup.run(until, shard=shard, every_s=self.every_s)
+            result = self.rollup.run(until, shard=shard, every_s=self._least_s)
             runs += result.runs
             commits += result.commits
             items += result.items
             due_ms = self.clock.now_ms() + result.due_in_ms
-            if not result.due_in_ms or due_ms >= end_ms:
+            if not result.due_in_ms or due_ms >= end_ms or not self._waits:
                 return RollupResult(
                     runs=runs, commits=commits, items=items, finished=result.finished, due_in_ms=result.due_in_ms
                 )

@@ -279,6 +279,80 @@ def test_when_nothing_waits_it_ends(region: SmallRegion) -> None:
     assert region.clock.now_ms() == began_ms
 
 
+@pytest.mark.parametrize(("every_s", "starts"), [
+    (59, [0, 59, 118, 177, 236, 295]), (60, [0, 60, 120, 180, 240]), (61, [0, 120, 240]), (90, [0, 120, 240]),
+    (120, [0, 120, 240]), (180, [0, 180]),
+])  # fmt: skip
+def test_from_a_minute_on_a_tick_ends_after_its_run_and_the_interval_is_in_whole_minutes(
+    region: SmallRegion, every_s: int, starts: list[int]
+) -> None:
+    region.commit("c", [row(1)])
+    _busy(region)
+    began_ms, asleep_ms = region.clock.now_ms(), 0
+    for minute in range(5):
+        region.clock.sleep_ms(max(0, began_ms + minute * MINUTE_S * 1000 - region.clock.now_ms()))
+        tick_ms = region.clock.now_ms()
+        _tick(region, every_s=every_s).run(region.deadline())
+        asleep_ms += region.clock.now_ms() - tick_ms
+    assert _starts(region) == starts
+    assert (asleep_ms > 0) == (every_s < 60), "a function that ends does not sleep on paid time"
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_ticks_that_come_early_or_late_keep_the_interval_of_a_minute(seed: int) -> None:
+    region, chance = SmallRegion(seed=seed), random.Random(seed)
+    region.commit("c", [row(1)])
+    _busy(region)
+    began_ms = region.clock.now_ms()
+    for minute in range(20):
+        late_ms = chance.randint(0, 14_000)
+        region.clock.sleep_ms(began_ms + minute * MINUTE_S * 1000 + late_ms - region.clock.now_ms())
+        assert _tick(region, every_s=60).run(region.deadline()).runs == 1, f"nothing in minute {minute}"
+
+
+def test_a_run_that_was_killed_is_resumed_by_the_next_tick_at_any_interval() -> None:
+    for number in count():
+        region = SmallRegion()
+        region.commit("c1", [row(1)])
+        with AtCall(region, number, die) as at, suppress(KilledError):
+            _tick(region, every_s=300).run(region.deadline())
+        region.clock.sleep_ms(MINUTE_S * 1000)
+        _tick(region, every_s=300).run(region.deadline())
+        assert region.usage() == region.committed, f"killed at call {number}"
+        if not at.done:
+            break
+
+
+def test_two_ticks_at_once_at_an_interval_of_a_minute_book_each_sum_once() -> None:
+    for number in count():
+        region = SmallRegion()
+        region.commit("c1", [row(1)])
+        region.commit("c2", [row(2)])
+
+        def other(region: SmallRegion = region) -> None:
+            _tick(region, every_s=60, commits=1).run(region.deadline())
+
+        with AtCall(region, number, other) as at:
+            _tick(region, every_s=60, commits=1).run(region.deadline())
+        assert region.usage() == region.committed
+        assert not list(waiting_in(region.items, 0))
+        if not at.done:
+            break
+
+
+def test_at_an_interval_of_minutes_a_tick_that_is_behind_goes_on_and_the_next_one_after_it(region: SmallRegion) -> None:
+    for number in range(9):
+        region.commit(f"c{number}", [row(1)])
+    region.items.on_call = lambda _: region.clock.sleep_ms(1_000)
+    ticks = 0
+    while list(waiting_in(region.items, 0)):
+        ticks += 1
+        assert _tick(region, every_s=600, commits=2).run(region.deadline()).commits > 0
+        region.clock.sleep_ms(1_000)
+    assert ticks > 1
+    assert region.usage() == region.committed
+
+
 def test_a_tick_that_is_behind_stops_when_the_next_begins_and_leaves_it_the_rest(region: SmallRegion) -> None:
     for number in range(9):
         region.commit(f"c{number}", [row(1)])
