@@ -120,6 +120,8 @@ def quoted(value: str, limit: int = 60) -> str:
 
 # Maximum number of records in a batch (docs/contract.md).
 MAX_RECORDS = 50_000
+# Most of what a batch costs does not depend on its records: a batch of these costs little more than one of a hundred.
+FULL_RECORDS = 1_000
 # Stored bytes that unpack to nothing also cost work. The stored bytes may be twice the unpacked bytes plus this many.
 _IDLE_BYTES = 4 * MIB
 # For the patient parser, the clock is read once per this many bytes. The patient parser takes 0.1 s per megabyte.

@@ -18,7 +18,7 @@ import msgspec
 import zstandard
 
 from metering.errors import OperationFailedError, UnavailableError
-from metering.intake.work import MAX_RECORDS
+from metering.intake.work import FULL_RECORDS, MAX_RECORDS
 from metering.stores.objects import INGEST_PREFIX
 from metering.units import MIB
 from metering.version import CONTRACT_VERSION
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 # Bytes of a batch's lines, including line feeds. 50,000 typical records have 15 MB.
 BATCH_BYTES = 32 * MIB
+# Bytes of the lines of a batch that several keys share, which has at most `FULL_RECORDS`.
+SHARED_BYTES = 200_000
 # Upper bound for a body without records: 128 characters of the source, with up to 12 bytes each in JSON, 128 of the
 # batch id, two numbers of 19 digits, and the field names.
 _HEAD_BYTES = 2_048
@@ -82,6 +84,14 @@ def batch_id(name: str, key: str, part: int) -> str:
     return f"{name}/{digest[:_ID_DIGITS]}-{part}"
 
 
+def packed_batch_id(name: str, lines: Iterable[Line]) -> str:
+    """Id of a batch that several keys share. Only the same lines of the same keys give the same id."""
+    digest = hashlib.sha256(f"metering.producer/shared/1\n{name}\n".encode())
+    for line in lines:
+        digest.update(f"{len(line.key)} {line.key} {line.number}\n".encode() + line.text + b"\n")
+    return f"{name}/{digest.hexdigest()[:_ID_DIGITS]}-0"
+
+
 def split(lines: Iterable[bytes]) -> Iterator[Packed]:
     """Split lines, in their order, into batches of at most 50,000 records and `BATCH_BYTES`."""
     packing = _Packing()
@@ -92,6 +102,38 @@ def split(lines: Iterable[bytes]) -> Iterator[Packed]:
         packing.add(line)
     if packing.records:
         yield packing.packed()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A record that waits for a batch that several keys share.
+
+    Attributes:
+        number: Position of the record among those of its key, from 0.
+        text: The record's line.
+    """
+
+    key: str
+    number: int
+    text: bytes
+
+
+def filled(lines: Iterable[Line]) -> Iterator[tuple[list[Line], bool]]:
+    """Group lines, in their order, into batches of at most `FULL_RECORDS` and `SHARED_BYTES`, or of one larger line.
+
+    Yields:
+        The lines of a batch, and whether it is full; only the last one may not be.
+    """
+    group: list[Line] = []
+    size_bytes = 0
+    for line in lines:
+        if group and (len(group) == FULL_RECORDS or size_bytes + len(line.text) + 1 > SHARED_BYTES):
+            yield group, True
+            group, size_bytes = [], 0
+        group.append(line)
+        size_bytes += len(line.text) + 1
+    if group:
+        yield group, len(group) == FULL_RECORDS or size_bytes >= SHARED_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,11 +234,11 @@ class RecordsRefusedError(OperationFailedError):
 
 
 class KeyReusedError(OperationFailedError):
-    """A key was reused with other records. A key must always have the same records in the same order."""
+    """A key was reused with other records, or by `send` and `add`. A key always has the same records, in one order."""
 
     def __init__(self, key: str) -> None:
         super().__init__(
-            f"The key {key!r} was used for other records before, and nothing was sent.",
+            f"The key {key!r} was used for other records before, or by another method, and nothing was sent.",
             "Give each piece of work a key of its own, such as file and offset. Sort what has no order of its own.",
         )
         self.key = key

@@ -1,4 +1,4 @@
-"""Journal of a producer: the batches of each key, and the batches not yet confirmed as sent.
+"""Journal of a producer: its keys, the batches not yet confirmed as sent, and records that wait for a batch to fill.
 
 The journal is an SQLite file. Each change is one transaction, synced to disk before the call returns. After a process
 is killed, or a machine loses power, the journal therefore has either all batches of a key with their numbers, or none.
@@ -14,15 +14,25 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from metering.producer.batches import Batch, JournalError, Packed, batch_id
-from metering.units import INT64_MAX, MIB
+from metering.producer.batches import (
+    Batch,
+    JournalError,
+    Line,
+    Packed,
+    batch_id,
+    filled,
+    packed_batch_id,
+    split,
+)
+from metering.units import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 FILE = "journal.sqlite"
-_VERSION = "1"
+# A journal with records that wait for a batch is of another form, because earlier releases do not know such records.
+_PLAIN_FORM, _FILLING_FORM = "1", "2"
 # If another process holds the journal for longer than this, the journal counts as taken.
 _WAIT_S = 1.0
 # Maximum number of batches read at once, which is the number of messages per SendMessageBatch and limits memory.
@@ -44,6 +54,8 @@ _TABLES = (
     " batches INTEGER NOT NULL, records INTEGER NOT NULL, at_s INTEGER NOT NULL) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS unsent (sequence INTEGER PRIMARY KEY, batch_id TEXT NOT NULL,"
     " records INTEGER NOT NULL, inline INTEGER NOT NULL, payload BLOB NOT NULL, crc INTEGER NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS waiting (position INTEGER PRIMARY KEY, key TEXT NOT NULL, number INTEGER NOT NULL,"
+    " line BLOB NOT NULL, crc INTEGER NOT NULL, at_s INTEGER NOT NULL)",
 )
 
 
@@ -52,9 +64,9 @@ class Promise:
     """Batches and records of a key.
 
     Attributes:
-        digest: SHA-256 (hex) of the key's records as lines.
+        digest: SHA-256 (hex) of the key's records as lines; those that share batches have another one.
         first: Sequence number of the key's first batch.
-        batches: Number of the key's batches, whose sequence numbers have no gap.
+        batches: Number of the key's batches, whose sequence numbers have no gap. They may be shared.
     """
 
     digest: str
@@ -112,24 +124,81 @@ class Journal:
         with self._explained(), self._transaction():
             first, count, records = self.next_sequence, 0, 0
             for part, each in enumerate(packed):
-                self._database.execute(
-                    "INSERT INTO unsent VALUES (?, ?, ?, ?, ?, ?)",
-                    (
-                        first + part,
-                        batch_id(self._name, key, part),
-                        each.records,
-                        each.inline,
-                        each.payload,
-                        crc32(each.payload),
-                    ),
-                )
+                self._number(first + part, batch_id(self._name, key, part), each)
                 count, records = count + 1, records + each.records
             promise = Promise(digest=digest.hex(), first=first, batches=count, records=records)
-            self._database.execute(
-                "INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?)", (key, promise.digest, first, count, records, now_s)
-            )
+            self._remember(key, promise, now_s)
             self._note("next_sequence", str(first + count))
         return promise
+
+    def add(self, key: str, lines: Iterable[bytes], digest: LineDigest, *, now_s: int) -> None:
+        """Store the lines of a new key for batches that keys share, or none of them; number the batches that are full.
+
+        The arguments are those of `promise`. The lines are on disk when this returns.
+        """
+        with self._explained(), self._transaction():
+            first, records = self.next_sequence, 0
+            for number, line in enumerate(lines):
+                self._database.execute(
+                    "INSERT INTO waiting (key, number, line, crc, at_s) VALUES (?, ?, ?, ?, ?)",
+                    (key, number, line, crc32(line), now_s),
+                )
+                records += 1
+            self._fill(only_full=True)
+            # What waits now are the key's own last lines, and they go into the next batch.
+            batches = self.next_sequence - first + self._waits if records else 0
+            promise = Promise(digest=digest.hex(), first=first, batches=batches, records=records)
+            self._remember(key, promise, now_s)
+
+    def fill(self, *, since: tuple[int, int] | None = None) -> None:
+        """Number a batch of the lines that wait for one.
+
+        Args:
+            since: Do nothing if the oldest line was stored between these times, epoch seconds.
+        """
+        with self._explained(), self._transaction():
+            oldest = self._database.execute("SELECT at_s FROM waiting ORDER BY position LIMIT 1").fetchone()
+            if oldest is not None and (since is None or not since[0] < oldest[0] <= since[1]):
+                self._fill(only_full=False)
+
+    def _fill(self, *, only_full: bool) -> None:
+        """Number batches of the waiting lines, inside a transaction."""
+        taken = 0
+        rows = self._database.execute("SELECT key, number, line, crc FROM waiting ORDER BY position")
+        for group, full in filled(map(self._line, rows)):
+            if full or not only_full:
+                sequence = self.next_sequence
+                [packed] = split(line.text for line in group)
+                self._number(sequence, packed_batch_id(self._name, group), packed)
+                self._note("next_sequence", str(sequence + 1))
+                taken += len(group)
+        rows.close()
+        self._database.execute(
+            "DELETE FROM waiting WHERE position IN (SELECT position FROM waiting ORDER BY position LIMIT ?)", (taken,)
+        )
+        self._note("version", _FILLING_FORM if self._waits else _PLAIN_FORM)
+
+    def _line(self, row: tuple[str, int, bytes, int]) -> Line:
+        if crc32(row[2]) != row[3]:
+            raise JournalError(f"A record of the key {row[0]!r} in the journal {self._place} is damaged.", _DAMAGED)
+        return Line(key=row[0], number=row[1], text=row[2])
+
+    def _number(self, sequence: int, name: str, packed: Packed) -> None:
+        self._database.execute(
+            "INSERT INTO unsent VALUES (?, ?, ?, ?, ?, ?)",
+            (sequence, name, packed.records, packed.inline, packed.payload, crc32(packed.payload)),
+        )
+
+    def _remember(self, key: str, promise: Promise, now_s: int) -> None:
+        self._database.execute(
+            "INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?)",
+            (key, promise.digest, promise.first, promise.batches, promise.records, now_s),
+        )
+
+    @property
+    def _waits(self) -> bool:
+        """Whether lines wait for a batch."""
+        return bool(self._database.execute("SELECT EXISTS (SELECT 1 FROM waiting)").fetchone()[0])
 
     def unsent(self) -> list[Batch]:
         """The next batches not confirmed as sent, in order: at most ten, and limited in bytes.
@@ -157,9 +226,9 @@ class Journal:
         return group
 
     def count_unsent(self) -> int:
-        """Number of batches that are not confirmed as sent."""
+        """Number of batches that are not confirmed as sent, with the one that is being filled."""
         with self._explained():
-            return int(self._database.execute("SELECT COUNT(*) FROM unsent").fetchone()[0])
+            return int(self._database.execute("SELECT COUNT(*) FROM unsent").fetchone()[0]) + self._waits
 
     def sent(self, batches: Iterable[Batch]) -> None:
         """Delete batches that the queue has accepted. Their keys stay."""
@@ -172,7 +241,7 @@ class Journal:
             return self._database.execute(
                 "DELETE FROM keys WHERE at_s < ? AND first + batches <="
                 " COALESCE((SELECT MIN(sequence) FROM unsent), ?)",
-                (before_s, INT64_MAX),
+                (before_s, self.next_sequence),
             ).rowcount
 
     @property
@@ -198,7 +267,7 @@ class Journal:
                 for table in _TABLES:
                     self._database.execute(table)
                 if self._about("version") is None:
-                    self._note("version", _VERSION)
+                    self._note("version", _PLAIN_FORM)
                     self._note("source_id", source_id)
                     self._note("name", self._name)
                     self._note("next_sequence", str(first_sequence))
@@ -207,9 +276,9 @@ class Journal:
         self._refuse_others(source_id)
 
     def _refuse_others(self, source_id: str) -> None:
-        if (version := self._about("version")) != _VERSION:
+        if (version := self._about("version")) not in {_PLAIN_FORM, _FILLING_FORM}:
             raise JournalError(
-                f"The journal {self._place} is of form {version}, and this version of metering knows form {_VERSION}.",
+                f"The journal {self._place} is of form {version}, and this version of metering knows {_FILLING_FORM}.",
                 "Use the newer version that wrote it.",
             )
         for what, asked in (("source_id", source_id), ("name", self._name)):
@@ -256,16 +325,16 @@ class Journal:
 # SQLite detects a malformed page, but not a changed digit in a page.
 _DAMAGED = (
     "It is not what was written, and is not sent. Treat the journal as lost (docs/producers.md): begin another one, "
-    "with another source id, and send the keys again; each is counted once."
+    "with another source id, and send the keys again; each is counted once. That is not so of keys that share batches."
 )
 _LOOK = "Look at the folder, its owner, and the room on its disk. What was not journalled was not sent."
 
 
 class LineDigest:
-    """Digest of the lines that are passed through this object."""
+    """Digest of the lines that are passed through this object; `shared` if they share batches with those of others."""
 
-    def __init__(self) -> None:
-        self._digest = hashlib.sha256()
+    def __init__(self, *, shared: bool = False) -> None:
+        self._digest = hashlib.sha256(b"shared\n" if shared else b"")
 
     def through(self, lines: Iterable[bytes]) -> Iterator[bytes]:
         """Yield the lines unchanged, and add each to the digest."""

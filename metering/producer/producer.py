@@ -169,6 +169,8 @@ _KEY = re.compile(rf"[^\ud800-\udfff]{{1,{_KEY_CHARS}}}", re.DOTALL)
 _PATIENCE_S = 60
 # Half of the numbers that a source can have remain.
 _MOST_FIRST = 2**62
+# Time that records wait for others to share their batch with.
+_FILL_S = 60
 # Longer than the 50 days of markers and the 35 days of admission, after which a key is useless.
 _KEYS_KEPT_DAYS = 90
 
@@ -214,6 +216,7 @@ class Producer:
         region: Default: the region in the queue's URL, or the AWS SDK's.
         endpoint: URL of an emulator. Default: `AWS_ENDPOINT_URL`; for stage `local`, the URL of `metering local up`;
             otherwise AWS.
+        fill_s: How long records of `add` wait for others to share their batch, in seconds.
         patience_s: How long a call retries, in seconds; None for no limit. Each request has four SDK attempts.
         first_sequence: Number of a new journal's first batch, for a source whose records other tools sent before.
         outlet: Destination of batches that replaces queue and bucket, for tests.
@@ -233,6 +236,7 @@ class Producer:
         stage: str | None = None,
         region: str | None = None,
         endpoint: str | None = None,
+        fill_s: int = _FILL_S,
         patience_s: int | None = _PATIENCE_S,
         first_sequence: int = 0,
         outlet: Outlet | None = None,
@@ -245,6 +249,7 @@ class Producer:
         self._outlet = outlet
         self._clock = runtime.SystemClock() if outlet is None else outlet.clock
         self._patience_s = patience_s
+        self._fill_s = fill_s
         self._turn = threading.RLock()
         self._process = os.getpid()
         self._journal = (
@@ -279,19 +284,51 @@ class Producer:
                 return self._send_unnumbered(self._checked_key(key), records)
             return self._send_numbered(self._journal, self._checked_key(key), records)
 
+    def add(self, records: Records, *, key: str | None = None) -> int:
+        """Store records, to share batches with those of other keys. Send what is full, or has waited for `fill_s`.
+
+        A shared batch has up to 1,000 records or 200 KB. Most of the cost of a batch does not depend on its records.
+        The records are in the journal when this returns. Any later call sends them, and `flush` sends them now.
+
+        Args:
+            records: As in `send`.
+            key: As in `send`. A key that is added again is counted once, while its journal exists: without it, the
+                same key may come into another batch, which has another id. A key is of `send` or of `add`.
+
+        Returns:
+            Number of batches that this call sent.
+
+        Raises:
+            NotSentError, RecordsRefusedError, KeyReusedError, JournalError, OperationFailedError: As `send`.
+        """
+        with self._turn:
+            self._refuse_other_process()
+            if self._journal is None:
+                raise OperationFailedError(
+                    "Records that share a batch need a journal: nothing else knows which records a batch has.",
+                    "Give state=, a folder for the journal; or send the records, many under one key.",
+                )
+            now_s = self._clock.now_ms() // 1000
+            self._add(self._journal, self._checked_key(key), records, now_s)
+            self._journal.fill(since=(now_s - self._fill_s, now_s))
+            return self._send_left(self._journal)
+
     def flush(self) -> int:
-        """Send the batches that earlier calls and processes left unsent in the journal; return their number.
+        """Send the batches that earlier calls and processes left in the journal, full or not; return their number.
 
         Raises:
             NotSentError, JournalError, OperationFailedError: As `send`.
         """
         with self._turn:
             self._refuse_other_process()
-            return 0 if self._journal is None else self._send_left(self._journal)
+            if self._journal is None:
+                return 0
+            self._journal.fill()
+            return self._send_left(self._journal)
 
     @property
     def unsent(self) -> int:
-        """Number of batches in the journal that are not confirmed as sent; 0 without a journal."""
+        """Number of batches in the journal that are not confirmed as sent, also one to fill; 0 without a journal."""
         with self._turn:
             self._refuse_other_process()
             return 0 if self._journal is None else self._journal.count_unsent()
@@ -319,8 +356,10 @@ class Producer:
 
     def _send_numbered(self, journal: Journal, key: str, records: Records) -> Sent:
         known = journal.find(key)
+        # Numbers follow the order of the calls.
+        journal.fill()
         promise = self._promise(journal, key, records) if known is None else known
-        if known is not None and _digest(records) != known.digest:
+        if known is not None and _digest(records, shared=False) != known.digest:
             raise KeyReusedError(key)
         self._send_left(journal)
         return self._sent(key, promise, numbered=True, again=known is not None)
@@ -344,12 +383,24 @@ class Producer:
             again=again,
         )
 
-    def _promise(self, journal: Journal, key: str, records: Records) -> Promise:
-        digest = LineDigest()
-        now_s = self._clock.now_ms() // 1000
+    def _add(self, journal: Journal, key: str, records: Records, now_s: int) -> None:
+        known = journal.find(key)
+        if known is None:
+            digest = LineDigest(shared=True)
+            self._forget(journal, now_s)
+            journal.add(key, digest.through(record_lines(records)), digest, now_s=now_s)
+        elif _digest(records, shared=True) != known.digest:
+            raise KeyReusedError(key)
+
+    def _forget(self, journal: Journal, now_s: int) -> None:
         if not self._forgot:
             journal.forget_keys(before_s=now_s - _KEYS_KEPT_DAYS * DAY_S)
             self._forgot = True
+
+    def _promise(self, journal: Journal, key: str, records: Records) -> Promise:
+        digest = LineDigest()
+        now_s = self._clock.now_ms() // 1000
+        self._forget(journal, now_s)
         return journal.promise(key, split(digest.through(record_lines(records))), digest, now_s=now_s)
 
     def _send_left(self, journal: Journal) -> int:
@@ -394,8 +445,8 @@ class Producer:
             )
 
 
-def _digest(records: Records) -> str:
-    digest = LineDigest()
+def _digest(records: Records, *, shared: bool) -> str:
+    digest = LineDigest(shared=shared)
     for _line in digest.through(record_lines(records)):
         pass
     return digest.hex()

@@ -28,7 +28,10 @@ BUCKET = "data-bucket"
 SOURCE = "edge-{world}"
 # Records of each key. The first key's records are too large for one message, and the next key has no records.
 KEYS = {"flows.log:0": 3, "flows.log:4096": 0, "flows.log:8192": 2, "flows.log:12288": 1}
+# Keys that share batches; two of their records are too large for one batch.
+SHARED = {"events:0": 1, "events:1": 3, "events:2": 0, "events:3": 1}
 _LARGE_CHARS = 600_000
+_HALF_CHARS = 120_000
 _CODE = str(Path(metering.producer.__file__).parent)
 
 
@@ -47,8 +50,8 @@ class FileQueue:
 
 def records_of(world: int, key: str, first: dict[str, str | int]) -> list[dict[str, str | int]]:
     """Records of a key in a world: copies of `first` with distinct accounts."""
-    place = list(KEYS).index(key)
-    note = "x" * _LARGE_CHARS if place == 0 else ""
+    place = [*KEYS, *SHARED].index(key)
+    note = "x" * (_LARGE_CHARS if place == 0 else _HALF_CHARS if key in SHARED else 0)
     return [
         {
             **first,
@@ -56,19 +59,23 @@ def records_of(world: int, key: str, first: dict[str, str | int]) -> list[dict[s
             "bytes": 10_000 * world + 10 * place + each + 1,
             "note": note,
         }
-        for each in range(KEYS[key])
+        for each in range({**KEYS, **SHARED}[key])
     ]
 
 
 def call(folder: Path, world: int, first: dict[str, str | int]) -> None:
-    """The caller: send the records of all keys, even of those already sent."""
+    """The caller: add and send the records of all keys, even of those already sent."""
     outlet = Outlet(
         queue=FileQueue(folder / "queue"), objects=FolderLogStore(folder / "bucket"), bucket=BUCKET,
         clock=SystemClock(), entropy=SystemEntropy(),
     )  # fmt: skip
     with Producer(SOURCE.format(world=world), state=folder / "state", outlet=outlet) as producer:
-        for key in KEYS:
-            producer.send(records_of(world, key, first), key=key)
+        for key, shared in zip(KEYS, SHARED, strict=True):
+            producer.add(records_of(world, shared, first), key=shared)
+            if key != next(iter(KEYS)):
+                producer.send(records_of(world, key, first), key=key)
+        producer.flush()
+        producer.send(records_of(world, next(iter(KEYS)), first), key=next(iter(KEYS)))
 
 
 class Steps:

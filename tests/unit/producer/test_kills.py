@@ -12,7 +12,7 @@ import pytest
 
 from metering.audit.sequences import SeenSequences
 from tests.support.lake_world import record
-from tests.unit.producer.killed import BUCKET, KEYS, SOURCE, records_of
+from tests.unit.producer.killed import BUCKET, KEYS, SHARED, SOURCE, records_of
 from tests.unit.producer.meter import Meter, expected
 
 ROOT = Path(__file__).parents[3]
@@ -50,7 +50,7 @@ def test_each_record_is_metered_once_and_no_number_is_missing(tmp_path: Path, ki
     meter = meter_all(tmp_path, kills)
     number = sum(1 for each in tmp_path.iterdir() if each.is_dir())
     assert number >= kills // 2
-    sent = [each for world in range(number) for key in KEYS for each in records_of(world, key, record(1))]
+    sent = [each for world in range(number) for key in (*KEYS, *SHARED) for each in records_of(world, key, record(1))]
     assert meter.metered() == expected(sent)
 
     markers = meter.markers()

@@ -347,9 +347,9 @@ def test_a_journal_that_cannot_be_used_is_an_error_with_words(meter: Meter, tmp_
 def test_a_journal_of_a_newer_release_is_left_alone(meter: Meter, tmp_path: Path) -> None:
     meter.producer(tmp_path).close()
     database = sqlite3.connect(tmp_path / "journal.sqlite", isolation_level=None)
-    database.execute("UPDATE about SET value = '2' WHERE name = 'version'")
+    database.execute("UPDATE about SET value = '3' WHERE name = 'version'")
     database.close()
-    with pytest.raises(JournalError, match="is of form 2"):
+    with pytest.raises(JournalError, match="is of form 3"):
         meter.producer(tmp_path)
 
 
