@@ -271,8 +271,8 @@ _END_S = month_bounds_s("2026-09")[1]
 CELLS_MIB = TUNABLES["scan_memory_mb"] // SHARE_OF_CELLS
 # Average number of pending commits at the target, each with only a late pair left (scale.py of the design).
 _PENDING = 66_000
-# A run takes the commits that arrived during the previous run: within half a minute, usage is visible in a minute.
-_ROLLUP_RUN_S = 30
+# Intervals of the roll-up: that of `prod`, and the shortest at which the function ends between two runs.
+_ROLLUP_EVERY_S = (TUNABLES["rollup_every_s"], MINUTE_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,26 +394,40 @@ def _list_pending(size: Size, folder: Path) -> Result:
     return bench.result("compactor", idle=idle)
 
 
-# Roll-up: the commits of half a minute.
+# Roll-up: the commits of one interval, which must be rolled up before the next interval ends.
 
 
-def _rollup_commits(size: Size) -> int:
-    return max(1, round(_recent(size).commits_an_hour * _ROLLUP_RUN_S / HOUR_S))
+def _waiting_for(every_s: int) -> Callable[[Size], Staging]:
+    def staging(size: Size) -> Staging:
+        commits = max(1, round(_recent(size).commits_an_hour * every_s / HOUR_S))
+        return _hour_staged(size, waiting=True, commits=commits)
+
+    return staging
 
 
-def _prepare_rollup(size: Size, folder: Path) -> None:
-    Templates(folder).write_staging(_hour_staged(size, waiting=True, commits=_rollup_commits(size)))
-
-
-def _rollup(size: Size, folder: Path) -> Result:
-    staging = _hour_staged(size, waiting=True, commits=_rollup_commits(size))
+def _rollup(name: str, staging: Staging, folder: Path) -> Result:
     bench = Bench(staging.region, folder, staging=staging)
     rollup = bench.jobs.rollup
     # A process caches its accounts' dictionaries: only its first run reads them.
-    cold = bench.step(lambda: [rollup.numbers.names.read(account_id(each)) for each in range(size.accounts)])
+    accounts = range(staging.region.accounts)
+    cold = bench.step(lambda: [rollup.numbers.names.read(account_id(each)) for each in accounts])
     run = bench.step(lambda: rollup.run(bench.deadline()))
     expect(nothing_waits=not list(waiting_in(bench.items, 0)))
-    return bench.result("rollup", run=run, cold=cold)
+    return bench.result(name, run=run, cold=cold)
+
+
+def _rollup_job(every_s: int) -> Job:
+    name, waiting = f"rollup-{every_s}", _waiting_for(every_s)
+    return Job(
+        name=name,
+        prepare=lambda size, folder: Templates(folder).write_staging(waiting(size)),
+        run=lambda size, folder: _rollup(name, waiting(size), folder),
+        a_day={"run": 1},
+        within_s=every_s,
+        says=f"what comes in {every_s} s, in {every_s} s",
+        memory_mb=_PROD.rollup_memory_mb,
+        sizes=UP_TO_NEEDED,
+    )
 
 
 # Orphans: all objects in the staging area.
@@ -496,16 +510,7 @@ JOBS: dict[str, Job] = {
             sizes=FULL_FILES,
             part=Part(says="list of what is pending", prepare=_nothing, run=_list_pending, sizes=AS_NEEDED),
         ),
-        Job(
-            name="rollup",
-            prepare=_prepare_rollup,
-            run=_rollup,
-            a_day={"run": 1},
-            within_s=_ROLLUP_RUN_S,
-            says="what comes in half a minute, in half a minute",
-            memory_mb=_PROD.rollup_memory_mb,
-            sizes=UP_TO_NEEDED,
-        ),
+        *map(_rollup_job, _ROLLUP_EVERY_S),
         Job(
             name="watch",
             prepare=_nothing,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from load_tests.costs import MESSAGES, TARGET_BATCHES_PER_DAY
 from load_tests.stage import POLICY
@@ -18,6 +19,9 @@ from metering.ledger import partitions
 from metering.ledger.usage.items import ACCOUNT_PREFIX
 from metering.operations.own_costs import PROCESSING_USD, S3_GET_USD, STORED_ITEMS_USD_GB_MONTH, month_usd
 from metering.units import DAY_S, GIB, KIB, MINUTE_S
+
+if TYPE_CHECKING:
+    from metering.settings import Policy
 
 _PROD = StageConfig.load("prod")
 _MONTH_DAYS = 30
@@ -39,8 +43,10 @@ _READ_UNIT_BYTES = 4 * KIB
 _DAYS_LOOKED_AT = 36
 _HOURS = 24
 _SQS_BATCH, _SQS_CHUNK_BYTES = 10, 64 * KIB
-# Seconds at the target (docs/scale.md): per day for quick passes, a scan and an orphan pass; per run for other jobs.
+# Seconds at the target (docs/scale.md): per day for quick passes and an orphan pass; per run for other jobs.
 SECONDS_AT_TARGET = {"quick-pass": 11_524.0, "scan": 9_906.0, "orphans": 25.2, "watch": 0.21, "canary": 12.9}
+# Duration of a roll-up of a minute's commits at the target: ten times that of a tenth (`rollup-60` of `make scale`).
+_ROLLUP_RUN_S = 15.6
 # Duration of a biller run, and its requests per day (docs/decisions/0033-budgets.md).
 _BILLER_RUN_S, _BILLER_OBJECTS, _BILLER_ITEMS = 5.5, 2_900, 700
 # Writes, reads and objects of one run (`Step.calls` of `load_tests.scale.jobs`, at a tenth and a hundredth of the
@@ -53,8 +59,12 @@ _STANDING_USD = 1.4
 ESTIMATED = " (e)"
 
 
-def day_costs(run: WireRun) -> dict[str, float]:
-    """USD a day by line; the names of estimated lines end with `ESTIMATED`."""
+def day_costs(run: WireRun, policy: Policy = POLICY) -> dict[str, float]:
+    """USD a day by line; the names of estimated lines end with `ESTIMATED`.
+
+    Of `policy`, this uses `scan_every_s`, and whether the roll-up function ends between runs (`rollup_every_s` of 60 s
+    or more). How much a roll-up writes at another interval is counted, by a run with `RUN_BATCHES` of that interval.
+    """
     days = TARGET_BATCHES_PER_DAY / run.batches
     writes = {f"DynamoDB writes: {part}": units * TARGET_BATCHES_PER_DAY * _WRITE for part, units in run.units.items()}
     return {
@@ -64,13 +74,13 @@ def day_costs(run: WireRun) -> dict[str, float]:
         "S3 PUT, LIST": sum(run.counts.get(f"s3 calls {name}", 0) for name in ("PUT", "LIST", "POST")) * days * _PUT,
         "S3 GET, HEAD": sum(run.counts.get(f"s3 calls {name}", 0) for name in ("GET", "HEAD")) * days * _GET,
         f"Lambda: aggregator{ESTIMATED}": _aggregator(run),
-        f"Lambda: roll-up that goes on for its minute{ESTIMATED}": _rollup_usd(),
+        f"Lambda: roll-up{ESTIMATED}": _rollup_usd(policy),
         f"Lambda: compactor and cleaner{ESTIMATED}": _jobs_usd(run),
         f"DynamoDB storage and restore points{ESTIMATED}": _stored_gb(run) * _STORED_GB_MONTH / _MONTH_DAYS,
-        f"DynamoDB reads: a whole scan a day{ESTIMATED}": _scan_usd(run),
+        f"DynamoDB reads: scans of everything{ESTIMATED}": _scan_usd(run, policy),
         f"DynamoDB reads: reconciler{ESTIMATED}": _reconciler_usd(run),
         f"DynamoDB reads: quick pass, markers of each new file{ESTIMATED}": _quick_pass_markers_usd(run),
-        f"Lambda: reconciler, and the pass over orphans{ESTIMATED}": _reconciler_busy_usd(),
+        f"Lambda: reconciler, and the pass over orphans{ESTIMATED}": _reconciler_busy_usd(policy),
         f"Watch: Lambda, reads and writes{ESTIMATED}": _watch_usd(),
         f"Canary: Lambda, reads, writes and objects{ESTIMATED}": _canary_usd(),
         f"Biller: Lambda, reads and objects{ESTIMATED}": _biller_usd(),
@@ -94,9 +104,11 @@ def _aggregator(run: WireRun) -> float:
     return busy_s * _PROD.aggregator_memory_mb / KIB * _LAMBDA_S + invocations * float(PROCESSING_USD["Lambda request"])
 
 
-def _rollup_usd() -> float:
-    requests = DAY_S / MINUTE_S * float(PROCESSING_USD["Lambda request"])
-    return DAY_S * _PROD.rollup_memory_mb / KIB * _LAMBDA_S + requests
+def _rollup_usd(policy: Policy) -> float:
+    """A tick a minute. Below an interval of a minute, the function waits in it; otherwise it ends after its run."""
+    ticks = DAY_S / MINUTE_S
+    busy_s = _ROLLUP_RUN_S if policy.rollup_every_s >= MINUTE_S else MINUTE_S
+    return ticks * (_lambda_usd(busy_s, _PROD.rollup_memory_mb) + float(PROCESSING_USD["Lambda request"]))
 
 
 def _jobs_usd(run: WireRun) -> float:
@@ -122,9 +134,13 @@ def _billed_bytes(run: WireRun, kind: str) -> float:
     return run.stored.bytes.get(kind, 0) + run.stored.items.get(kind, 0) * _BESIDE_ITEM_BYTES
 
 
-def _scan_usd(run: WireRun) -> float:
-    every_days = max(POLICY.scan_every_s / DAY_S, 1)
-    return _stored_gb(run) * GIB / _READ_UNIT_BYTES * _READ / every_days
+def _scan_usd(run: WireRun, policy: Policy) -> float:
+    return _stored_gb(run) * GIB / _READ_UNIT_BYTES * _READ / _scan_days(policy)
+
+
+def _scan_days(policy: Policy) -> float:
+    """Days from one whole scan to the next. No more than one a day ends, at any setting."""
+    return max(policy.scan_every_s / DAY_S, 1)
 
 
 def _reconciler_usd(run: WireRun) -> float:
@@ -139,10 +155,10 @@ def _quick_pass_markers_usd(run: WireRun) -> float:
     return TARGET_BATCHES_PER_DAY * math.ceil(item_bytes / _READ_UNIT_BYTES) * _READ
 
 
-def _reconciler_busy_usd() -> float:
-    every_days = max(POLICY.scan_every_s / DAY_S, 1)
+def _reconciler_busy_usd(policy: Policy) -> float:
     took_s = SECONDS_AT_TARGET
-    return _lambda_usd(took_s["quick-pass"] + took_s["scan"] / every_days + took_s["orphans"], _PROD.job_memory_mb)
+    busy_s = took_s["quick-pass"] + took_s["scan"] / _scan_days(policy) + took_s["orphans"]
+    return _lambda_usd(busy_s, _PROD.job_memory_mb)
 
 
 def _watch_usd() -> float:

@@ -23,6 +23,7 @@ from load_tests.race.naive import sums_of
 from load_tests.race.running import OURS, Result
 from load_tests.race.site import wrong_accounts
 from load_tests.soak import Leg, trends
+from load_tests.stage import POLICY
 from load_tests.wire import as_on_aws
 from load_tests.wire.counts import WireRun
 from load_tests.wire.day_costs import ESTIMATED, SECONDS_AT_TARGET, day_costs
@@ -31,6 +32,7 @@ from metering.audit.verification import ManifestHeader, header_line
 from metering.cli.commands.developer.replay import SentLog
 from metering.replay.scenarios import SCENARIOS
 from metering.replay.synthesis import Synthesis
+from metering.units import DAY_S
 from tests.support.small_world import NOW_S
 
 SCALE = (Path(__file__).parents[3] / "docs/scale.md").read_text()
@@ -96,6 +98,21 @@ def test_a_day_has_the_jobs_that_prove_watch_and_bill() -> None:
     assert watch == pytest.approx(1_440 * (0.21 / 2 * 0.0000133334 + 3 * 0.625e-6 + 30 * 0.125e-6))
     canary = costs[f"Canary: Lambda, reads, writes and objects{ESTIMATED}"]
     assert canary == pytest.approx(288 * (12.9 / 2 * 0.0000133334 + 2 * 0.625e-6 + 419 * 0.125e-6 + 34 * 0.4e-6))
+
+
+def test_a_roll_up_that_ends_and_a_scan_a_week_cost_what_they_take() -> None:
+    lines = (f"Lambda: roll-up{ESTIMATED}", f"DynamoDB reads: scans of everything{ESTIMATED}")
+
+    def costs(**changed: int) -> tuple[float, ...]:
+        found = day_costs(RUN, POLICY.model_copy(update=changed))
+        return tuple(found[line] for line in lines)
+
+    daily = costs(rollup_every_s=15, scan_every_s=DAY_S)
+    assert daily[0] == pytest.approx(1.99, abs=0.01)
+    weekly = costs(rollup_every_s=60, scan_every_s=7 * DAY_S)
+    assert weekly[0] < daily[0] / 3
+    assert weekly[1] == pytest.approx(daily[1] / 7)
+    assert costs(rollup_every_s=59, scan_every_s=0) == daily
 
 
 @pytest.mark.parametrize("job", SECONDS_AT_TARGET)

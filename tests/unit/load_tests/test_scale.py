@@ -220,7 +220,18 @@ def test_a_function_with_half_a_core_takes_twice_the_processor_time() -> None:
 
 
 def test_every_job_of_the_issue_is_measured() -> None:
-    regular = {"close", "verify", "scan", "quick-pass", "watch", "orphans", "compactor", "rollup", "canary"}
+    regular = {
+        "close",
+        "verify",
+        "scan",
+        "quick-pass",
+        "watch",
+        "orphans",
+        "compactor",
+        "rollup-15",
+        "rollup-60",
+        "canary",
+    }
     assert set(JOBS) == {*regular, "restore"}
     assert {name for name in JOBS if JOBS[name].needed == 3.0} == regular
 
