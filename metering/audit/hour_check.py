@@ -175,6 +175,7 @@ class HourCheck:
         unsettled: Account hours that could not be compared, because their usage is unsettled.
         seen: State of the usage items of each difference.
         digest: Digest of the rows by usage key (`usage_digest`) if `deep`.
+        batches, records: Of a lake file, what was compared with markers, without the canary.
     """
 
     hour_s: int
@@ -187,6 +188,8 @@ class HourCheck:
     unsettled: frozenset[AccountHour] = frozenset()
     seen: Mapping[AccountHour, Mapping[Key, SeenItem]] = field(default_factory=dict)
     digest: str = ""
+    batches: int = 0
+    records: int = 0
 
     @property
     def agrees(self) -> bool:

@@ -22,6 +22,7 @@ from metering.lake.plan import Plan
 from metering.lake.ports import Group, UsageRows, batches_of
 from metering.ledger import commits
 from metering.ledger.booked_hours import HourState, Published, RowSource, published_key
+from metering.ledger.notes.checks import CANARY_PREFIX
 from metering.ledger.notes.reconciliation import WORK_LIST_KEY, Backlog, Suspects, WorkList
 from metering.ledger.runs import Contradictions, Run, lake_chain, newest_done, run_key
 from metering.stores import clock
@@ -135,6 +136,7 @@ class IncrementalResult:
         different: Hours in which two passes found the same difference, and files whose rows differ from markers.
         left: Number of hours and files that remain on the work list.
         skipped: Number of hours and files skipped for lack of time.
+        batches, records: Those of the new files that agree. The canary's batches are left out.
         backlog: Hours and files that were skipped or kept changing, and runs whose files do not fit on the work list.
     """
 
@@ -143,6 +145,8 @@ class IncrementalResult:
     different: tuple[HourCheck, ...]
     left: int
     skipped: int
+    batches: int
+    records: int
     backlog: Backlog
 
 
@@ -193,6 +197,8 @@ class IncrementalCheck:
             different=different,
             left=len(left.hours) + len(left.files),
             skipped=len(work.hours) - len(hours) + len(work.files) - len(files),
+            batches=sum(check.batches for check in files.values() if check.agrees),
+            records=sum(check.records for check in files.values() if check.agrees),
             backlog=left.backlog(different=frozenset(compared)).plus(unlisted),
         )
 
@@ -254,6 +260,7 @@ class IncrementalCheck:
     def _file(self, file: RowSource, contradictions: Contradictions) -> HourCheck:
         """Compare a file's rows with the markers of their batches, and with the totals beside the file."""
         wrong: list[Difference] = []
+        sizes: list[tuple[int, int]] = []
         expired, figures = self.figures.may_lack_markers(file.hour_s), self.figures
 
         def compare(groups: Iterator[tuple[Group, Total]]) -> None:
@@ -261,12 +268,19 @@ class IncrementalCheck:
                 # All rows of a batch in an hour are in one file, because they belong to one commit.
                 marked = figures.marked(file.hour_s, part, contradictions)
                 wrong.extend(MarkedRows(marked=marked, rows=part).differences(file.hour_s))
+                real = [total.records for name, total in part.items() if not name.startswith(CANARY_PREFIX)]
+                sizes.append((len(real), sum(real)))
 
         usage = figures.view.reader.hour_usage(file.hour_s, [file], batches=None if expired else compare)
         counted = fingerprint(usage)
         wrong += self._summary_differences(file, usage, counted)
         return HourCheck(
-            hour_s=file.hour_s, stable=True, rows=counted.total, differences=tuple(wrong[:MAX_DIFFERENCES])
+            hour_s=file.hour_s,
+            stable=True,
+            rows=counted.total,
+            differences=tuple(wrong[:MAX_DIFFERENCES]),
+            batches=sum(batches for batches, _ in sizes),
+            records=sum(records for _, records in sizes),
         )
 
     def _summary_differences(self, file: RowSource, usage: UsageRows, counted_as: Fingerprint) -> Iterator[Difference]:

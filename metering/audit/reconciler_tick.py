@@ -69,7 +69,7 @@ class ReconcilerState:
             hours=check.hours,
             differences=len(check.different),
             backlog=check.backlog,
-        )
+        ).counted(check.batches, check.records, now_s=self.clock.now_ms() // 1000)
         self.items.put(Put(table=Table.LEDGER, item=summary.to_item()))
 
     def sources(self) -> list[reconciliation.SourceState]:

@@ -70,6 +70,25 @@ STANDING_USD: Mapping[str, Decimal] = {
 """Prices of what a region has whether it meters or not, each a month."""
 
 
+# Bytes of a marker at the target load, with those that DynamoDB bills beside each item (developer guide, item sizes).
+_MARKER_BYTES = 530
+_READ_UNIT_BYTES = 4 * KIB
+
+
+def batch_usd(*, marker_life_s: int, scan_every_s: int) -> Decimal:
+    """Cost of a batch that does not depend on its records, at list prices on demand.
+
+    It is that of the batch's marker, which is written in a transaction, read by the quick pass and by scans, and
+    stored for its life. Queue, rows and functions are left out, because they grow with the records.
+    """
+    life_s = Decimal(marker_life_s)
+    write = 2 * PROCESSING_USD["DynamoDB write request unit (on demand)"]
+    scans = life_s / max(scan_every_s, DAY_S) * _MARKER_BYTES / _READ_UNIT_BYTES
+    read = (1 + scans) * PROCESSING_USD["DynamoDB read request unit (on demand)"]
+    months = life_s / (30 * DAY_S)
+    return write + read + Decimal(_MARKER_BYTES) / GIB * sum(STORED_ITEMS_USD_GB_MONTH.values()) * months
+
+
 def month_usd(storage_class: str, stored_bytes: int) -> Decimal:
     """Price of storing an object in S3 for a month; a GB is 2^30 bytes."""
     price = STORAGE_USD_GB_MONTH.get(storage_class, STORAGE_USD_GB_MONTH["STANDARD"])

@@ -6,17 +6,20 @@ Figures come from notes of jobs, both queues, CloudWatch's alarms and the first 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from metering.audit.freshness import STALE_S, Complete, Freshness, duration
 from metering.billing.budgets.messages import not_counted_text
 from metering.hours import month_bounds_s, month_of, rfc3339
+from metering.intake.work import FULL_RECORDS
+from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
 from metering.ledger.notes.watch import FIGURES_KEY, WatchFigures
 from metering.ledger.periods import periods_of
 from metering.operations.alarms import ALARMS, LOG_FIGURES, AlarmSpec, Figure, alarm_name
 from metering.stores import writes
-from metering.units import MINUTE_S
+from metering.units import DAY_S, MINUTE_S
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
 # After this long without a measurement, the alarm `watch-silent` pages someone.
 SILENT_S = 15 * MINUTE_S
+_CENT = Decimal("0.01")
 _MONTHS = 13
 _MONTHS_SHOWN = 3
 
@@ -89,6 +93,7 @@ class StatusReader:
 
     Attributes:
         version: The deployed version; empty if the deployment published no version.
+        batch_usd: Cost of a batch that does not depend on its records.
         sums: Computes the accepted usage that budgets do not include yet. If None, such usage is not shown.
     """
 
@@ -103,6 +108,7 @@ class StatusReader:
     region: str
     stage: str
     version: str
+    batch_usd: Decimal
     sums: DaySumKeeper | None = None
 
     def read(self) -> RegionStatus:
@@ -132,6 +138,7 @@ class StatusReader:
                 self._queue(),
                 self._dead_letters(),
                 *(self._with_reach(_figure_line(what, words, figures)) for what, words in lines.items()),
+                self._batches(now_s),
                 self._watch(known, now_s),
                 _alarms(firing),
                 self._months(periods),
@@ -167,6 +174,20 @@ class StatusReader:
             state=Standing.ACT if dead else Standing.OK,
             value=f"{dead:,}",
             cure=f"metering dlq list --region {self.region} --stage {self.stage}" if dead else "",
+        )
+
+    def _batches(self, now_s: int) -> StatusLine:
+        """Records of a batch since yesterday, as quick passes counted, and what full batches would save."""
+        seen = writes.read_note(self.items, RECONCILIATION_KEY, Reconciliation.from_item)
+        if seen is None or not (seen.batches or seen.batches_before) or now_s - seen.day_s >= 2 * DAY_S:
+            return StatusLine(what="batches", state=Standing.OK, value="not counted in the last two days")
+        batches, records = seen.batches_before + seen.batches, seen.records_before + seen.records
+        days = Decimal(now_s - seen.day_s + (DAY_S if seen.batches_before else 0)) / DAY_S
+        fewer = max(batches - Decimal(records) / FULL_RECORDS, Decimal(0))
+        usd = fewer / days * self.batch_usd if days else Decimal(0)
+        saves = f"; {FULL_RECORDS:,} would save about {usd:,.2f} USD a day" if usd >= _CENT else ""
+        return StatusLine(
+            what="batches", state=Standing.OK, value=f"{Decimal(records) / batches:,.0f} records a batch{saves}"
         )
 
     def _watch(self, known: WatchFigures | None, now_s: int) -> StatusLine:

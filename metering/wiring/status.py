@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from metering.billing.checklist import CheckedClose
+from metering.operations.own_costs import batch_usd
 from metering.operations.status import StatusReader
 from metering.quarantine.entries import QuarantineEntries
 from metering.wiring import biller, reports
@@ -27,6 +28,7 @@ def build_status(region: RegionConnection) -> StatusReader:
         region=region.region,
         stage=region.stage,
         version=region.version,
+        batch_usd=batch_usd(marker_life_s=region.settings.marker_life_s, scan_every_s=region.settings.scan_every_s),
         sums=biller.build_keeper(region),
     )
 

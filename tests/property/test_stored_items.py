@@ -172,7 +172,8 @@ KINDS = (
     kind("watch state", WatchState),
     kind("watch figures", WatchFigures, figures=st.dictionaries(NAMES, st.integers(-(1 << 40), 1 << 40), max_size=3)),
     kind("completeness", Completeness, held_by=HOLDS, optional="held_by measured_s"),
-    kind("reconciliation", Reconciliation, optional="gaps_since_s scan_due_s waiting waiting_since_s"),
+    kind("reconciliation", Reconciliation, optional="gaps_since_s scan_due_s waiting waiting_since_s day_s batches "
+         "records batches_before records_before"),
     # If any of these attributes is missing, more data is compared again.
     kind("work list", WorkList, files=st.dictionaries(SOURCES, NUMBERS, max_size=3),
          suspects=st.dictionaries(HOURS, SUSPECTS, max_size=3),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Protocol
 
 from metering.audit.freshness import Freshness
@@ -94,6 +95,7 @@ class WatchedRegion(MemoryRegion, QueueFacts):
             region=self.region,
             stage=self.stage,
             version="0.2.0",
+            batch_usd=Decimal("0.000002"),
         ).read()
 
     def line(self, what: str) -> StatusLine:

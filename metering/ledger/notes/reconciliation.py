@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
 from typing import Annotated, ClassVar
@@ -50,6 +50,9 @@ class Reconciliation(StoredItem):
         differences: Number of hours in which two passes showed the same difference.
         scan_due_s: Time by which the next full scan is due, epoch seconds; None before the end of the first scan.
         gaps_since_s: Earliest possible creation time of a missing batch, epoch seconds; None if no batch is missing.
+        day_s: Start of the day on which quick passes compared `batches` and `records` of new lake files. A batch counts
+            once for each of its hours.
+        batches_before, records_before: As `batches` and `records`, of the whole day before.
     """
 
     key: ClassVar[Key] = RECONCILIATION_KEY
@@ -59,6 +62,26 @@ class Reconciliation(StoredItem):
     gaps_since_s: int | None = None
     backlog: Annotated[Backlog, Form(_backlog, None)] = Backlog()
     scan_due_s: int | None = None
+    day_s: Annotated[int, Added(0)] = 0
+    batches: Annotated[int, Added(0)] = 0
+    records: Annotated[int, Added(0)] = 0
+    batches_before: Annotated[int, Added(0)] = 0
+    records_before: Annotated[int, Added(0)] = 0
+
+    def counted(self, batches: int, records: int, *, now_s: int) -> Reconciliation:
+        """The note with further batches and records of the present day."""
+        day_s = now_s - now_s % DAY_S
+        if day_s == self.day_s:
+            return replace(self, batches=self.batches + batches, records=self.records + records)
+        follows = day_s - DAY_S == self.day_s
+        return replace(
+            self,
+            day_s=day_s,
+            batches=batches,
+            records=records,
+            batches_before=self.batches if follows else 0,
+            records_before=self.records if follows else 0,
+        )
 
     def to_item(self) -> dict[str, Value]:
         since: dict[str, Value] = {} if self.backlog.since_s is None else {"waiting_since_s": self.backlog.since_s}

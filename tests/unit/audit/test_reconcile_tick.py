@@ -15,8 +15,10 @@ from metering.audit.reconciler_tick import TickResult
 from metering.audit.settling import ScanTooLongError
 from metering.hours import rfc3339
 from metering.ledger.markers import marker_key
+from metering.ledger.notes.checks import canary_body, slot_of
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Backlog, Reconciliation, Suspects, WorkList
 from metering.ledger.usage.items import newest_run_of
+from metering.stores.queues import Delivery
 from metering.stores.writes import Item, Put, Table, Update, Value
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from tests.support.lake_world import HOUR, NOW_S, World, dying, record
@@ -67,6 +69,34 @@ def test_a_quick_pass_compares_what_was_published_and_reads_no_table_whole() -> 
     assert (result.hours, result.files, result.different, result.left) == (2, 2, (), 0)
     assert not any(call.startswith("items.scan") for call in calls)
     assert not world.alerts.sent
+
+
+def test_batches_and_records_of_new_files_are_counted_by_day_without_the_canary() -> None:
+    world = published(HOUR)
+    assert tick(world).scanned
+
+    def counted() -> tuple[int, int, int, int]:
+        world.compact_all()
+        world.jobs.reconcile_tick.state.keep_quick(quick(world))
+        note = reconciliation(world)
+        return note.batches, note.records, note.batches_before, note.records_before
+
+    assert counted() == (0, 0, 0, 0)
+    world.send([record(9)], *[[record(5), record(7)] for _ in range(2)])
+    slot_s = slot_of(world.clock.now_ms() // 1_000)
+    canary = Delivery(
+        message_id="canary", body=canary_body(slot_s, "us-east-1"), sent_at_ms=world.clock.now_ms(), receive_count=1,
+        sender_id="canary",
+    )  # fmt: skip
+    assert not world.aggregator.handle([canary], world.deadline()).retry
+    world.roll_up()
+    assert counted() == (3, 5, 0, 0)
+    assert counted() == (3, 5, 0, 0), "a file is counted once"
+    world.clock.advance_s(DAY_S)
+    world.send([record(9, start_s=HOUR + DAY_S)])
+    assert counted() == (1, 1, 3, 5)
+    world.clock.advance_s(2 * DAY_S)
+    assert counted() == (0, 0, 0, 0)
 
 
 def test_what_was_found_equal_is_not_compared_again_until_something_is_published() -> None:
@@ -190,8 +220,9 @@ def test_all_is_read_when_that_is_due_and_what_was_published_between(world: Worl
     assert (result := tick(world)).hours == 1
     assert not result.scanned
     assert reconciliation(world) == Reconciliation(
-        finished_s=NOW_S + 15 * MINUTE_S, hours=1, differences=0, scan_due_s=NOW_S + DAY_S
-    )
+        finished_s=NOW_S + 15 * MINUTE_S, hours=1, differences=0, scan_due_s=NOW_S + DAY_S,
+        day_s=NOW_S - NOW_S % DAY_S, batches=1, records=1,
+    )  # fmt: skip
     world.clock.advance_s(DAY_S)
     assert tick(world).scanned
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from metering.ledger.notes.watch import WatchFigures
 from metering.ledger.periods import Period
 from metering.operations.alarms import ALARMS, AlarmSpec, Figure
 from metering.operations.logged_errors import Subscriber
-from metering.operations.own_costs import StorageReport, StorageReporter, billed_bytes
+from metering.operations.own_costs import StorageReport, StorageReporter, batch_usd, billed_bytes
 from metering.operations.runbooks import Subject, commands_by_part, linked_runbooks, placed, runbook_in, subject_of
 from metering.operations.status import Standing, StatusLine
 from metering.reports.answer import encoded_bytes
@@ -78,6 +79,7 @@ def test_a_region_that_is_well_says_so_in_every_line_and_needs_nobody(region: Wa
         "drops": "never announced: 0, looked 0 s ago",
         "money": "what was published up to 0 s ago is counted",
         "markers": "",
+        "batches": "not counted in the last two days",
         "watch": "measured 0 s ago",
         "alarms": "none fires",
         "months": "2026-11 open, 2026-10 open, 2026-09 open",
@@ -169,6 +171,28 @@ def test_a_month_that_is_closing_is_to_be_closed_and_old_ones_are_counted_out(re
         state=Standing.ATTENTION,
         value="2026-11 open, 2026-10 closed, 2026-09 open, 2026-06 closing",
         cure="metering period close 2026-06 --region eu-west-1 --stage prod",
+    )
+
+
+def test_the_records_of_a_batch_are_told_with_what_fuller_batches_would_save(region: WatchedRegion) -> None:
+    day_s = NOW_S - NOW_S % DAY_S
+    note = Reconciliation(finished_s=NOW_S, hours=1, differences=0, day_s=day_s)
+    day = Decimal(NOW_S - day_s) / DAY_S
+    region.put(replace(note, batches=int(12_000_000 * day), records=int(1_200_000_000 * day)))
+    # Nine tenths of 12 million batches a day, at 2 USD a million.
+    assert region.line("batches").value == "100 records a batch; 1,000 would save about 21.60 USD a day"
+    region.put(replace(note, batches_before=500, records_before=400_000, batches=100, records=200_000))
+    assert region.line("batches").value == "1,000 records a batch"
+    region.put(replace(note, batches_before=500, records_before=400_000, day_s=day_s - 2 * DAY_S))
+    assert region.line("batches").value == "not counted in the last two days"
+
+
+def test_a_batch_costs_its_marker_whatever_its_records() -> None:
+    cost = batch_usd(marker_life_s=50 * DAY_S, scan_every_s=7 * DAY_S)
+    # Two write units; one read unit, and a seventh of an eighth of one in each of 50 days; 530 bytes for 50 days.
+    assert cost * 1_000_000 == pytest.approx(Decimal("1.25") + Decimal("0.24") + Decimal("0.37"), abs=Decimal("0.01"))
+    assert batch_usd(marker_life_s=50 * DAY_S, scan_every_s=0) == batch_usd(
+        marker_life_s=50 * DAY_S, scan_every_s=DAY_S
     )
 
 
