@@ -132,7 +132,7 @@ class Journal:
         return promise
 
     def add(self, key: str, lines: Iterable[bytes], digest: LineDigest, *, now_s: int) -> None:
-        """Store the lines of a new key for batches that keys share, or none of them; number the batches that are full.
+        """Store the lines of a new key for batches that keys share, in one transaction, and number the full batches.
 
         The arguments are those of `promise`. The lines are on disk when this returns.
         """
