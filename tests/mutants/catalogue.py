@@ -522,7 +522,7 @@ MUTANTS = (
         ("a producer's journal is not synced before it sends", '    "synchronous=FULL",', '    "synchronous=OFF",'),
         ("a producer gives a number away for a key without records", "(first + count)", "(first + max(count, 1))"),
         ("a producer forgets keys that are not sent", "((SELECT MIN(sequence) FROM unsent), ?)", "(NULL, ?)"),
-        ("a producer forgets keys whose records wait for a batch", "(before_s, self.next_sequence)", "(before_s, 2**62)"),
+        ("a producer forgets keys whose records wait", "(before_s, self.next_sequence)", "(before_s, 2**62)"),
         ("a producer sends shared batches that are not full", "if full or not only_full:", "if full or True:")),
     *seeded("metering/producer/batches.py", _PRODUCER,
         ("equal records of two keys are one batch", '"{len(line.key)} {line.key} {line.number}\\n"', '""')),
