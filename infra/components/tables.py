@@ -10,11 +10,10 @@ from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from infra.components.shared import removal_policy
+from metering.stores.writes import EXPIRES_AT
 
 if TYPE_CHECKING:
     from metering.fleet.stage import StageConfig
-
-EXPIRES_AT = "expires_at"
 
 _LOOK_UP = ("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query")
 _READ = (*_LOOK_UP, "dynamodb:DescribeTable")

@@ -8,6 +8,7 @@ from aws_cdk import Aws, CfnOutput, Environment, IStackSynthesizer, Stack
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 
+from infra.components.doctor import DoctorGrants
 from infra.components.functions import FunctionSpec, LogReaders, MeteringFunction, function_settings
 from infra.components.log_sources import LogSources
 from infra.components.shared import acknowledge_wildcard
@@ -92,6 +93,7 @@ class PipelineStack(Stack):
             self._judge_senders()
         logged = [*self.functions.values(), *(self.log_sources.functions if self.log_sources is not None else ())]
         LogReaders(self, "LogReaders", config=config, functions=logged, role=data.roles.operator)
+        DoctorGrants(self, "Doctor", config=config, data=data, compactor=self.functions["compactor"])
         # A deployment may stop between two stacks. Commands refuse to work unless this hash equals that of the data
         # stack. Version 0.1.0 compares this hash; later versions the next one, which no changed subscription affects.
         CfnOutput(self, "SettingsSha256", value=data.settings.sha256)

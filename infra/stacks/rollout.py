@@ -121,6 +121,21 @@ class RolloutStack(Stack):
             if spec.origin == "rollout":
                 place = MetricPlace(namespace="AWS/CodeBuild", dimensions={"ProjectName": project.project_name})
                 MeteringAlarm(self, "Failed", config=config, spec=spec, topics=data.topics, place=place)
+        iam.Policy(
+            self,
+            "Doctor",
+            roles=[data.roles.operator],
+            statements=[
+                iam.PolicyStatement(
+                    actions=["codebuild:BatchGetBuilds", "codebuild:ListBuildsForProject"],
+                    resources=[project.project_arn],
+                ),
+                iam.PolicyStatement(
+                    actions=["account:ListRegions"],
+                    resources=[f"arn:{Aws.PARTITION}:account::{Aws.ACCOUNT_ID}:account"],
+                ),
+            ],
+        )
         CfnOutput(self, "RolloutProjectName", value=project.project_name)
 
     def _project(self, config: StageConfig, data: DataStack) -> codebuild.Project:

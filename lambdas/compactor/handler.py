@@ -22,8 +22,10 @@ dependencies = starting(
 )
 
 
-def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, int | bool]:
-    """Compact and clean one shard, or all shards if the event names no shard."""
+def handler(event: Mapping[str, object], context: LambdaContext) -> Mapping[str, int | str]:
+    """Compact and clean one shard, or all shards if the event names no shard; or answer a question of the doctor."""
+    if "probe" in event:
+        return probed(event, dependencies())
     return handle(event, context, dependencies())
 
 
@@ -61,6 +63,19 @@ def handle(event: Mapping[str, object], context: LambdaContext, parts: Started[L
     }
     parts.logger.info("lake compacted", extra=answer)
     return answer
+
+
+def probed(event: Mapping[str, object], parts: Started[LakeJobs]) -> dict[str, str]:
+    """Tell what this function gets for a missing lake file, on which each first put of a file rests.
+
+    Raises:
+        ValueError: The event asks something else.
+    """
+    from metering.operations.doctor.bench import MISSING_KEY, MISSING_LAKE_KEY, PROBE, answer_of_missing
+
+    if event[PROBE] != MISSING_KEY:
+        raise ValueError(f"no probe: {event[PROBE]!r}")
+    return {PROBE: answer_of_missing(parts.work.objects, MISSING_LAKE_KEY)}
 
 
 def _leaving(deadline: Deadline, parts: int) -> EarlierDeadline:

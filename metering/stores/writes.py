@@ -30,6 +30,9 @@ class Foreign:
         return f"{self.value} ({self.kind})"
 
 
+# Attribute by which items of the ledger expire, epoch seconds; an item without it never does.
+EXPIRES_AT = "expires_at"
+
 # Types of an attribute. A frozenset is a string set and never empty, because DynamoDB has no empty sets. No floats.
 Value = str | int | bool | frozenset[str] | list["Value"] | dict[str, "Value"] | Foreign
 Item = Mapping[str, Value]

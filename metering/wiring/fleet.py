@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, cast
 
@@ -22,7 +22,7 @@ from metering.fleet.regions import Answered, Finding, LedgerRegionStates, Phase,
 from metering.fleet.rollout import RegionManager, RegionRemoval, Uninstall
 from metering.fleet.settings import bases, layers
 from metering.fleet.settings.regions import RegionSettings
-from metering.fleet.stage import TABLE_WRITES_PER_S, RolloutRules, StageConfig, peak_writes_per_s
+from metering.fleet.stage import RolloutRules, StageConfig, peak_writes_per_s
 from metering.fleet.survey import Surveyed, survey
 from metering.hours import date_of
 from metering.operations.doctor import catalogue
@@ -38,22 +38,32 @@ if TYPE_CHECKING:
     from metering.usage.totals import Total
 
 _ROLES = ("reader", "operator", "producer")
+# The CDK's own, with which the stacks are synthesised.
+_QUALIFIER = "hnb659fds"
 # The newest hour of the lake is searched for in this many days.
 _LOOK_BACK_DAYS = 40
 
 
-def doctor_bench(region: RegionConnection, *, thorough: bool) -> Bench:
+def doctor_bench(region: RegionConnection, *, thorough: bool, caller: Clients | None = None) -> Bench:
     """Build the inputs of the doctor's checks; inputs that call AWS are created on first use.
+
+    Args:
+        region: The region, with the clients that ask.
+        thorough: Whether checks that cost money or page people are run as well.
+        caller: Clients that may assume the stage's roles; None for those of the region.
 
     Raises:
         SettingsError: The stage is not deployed.
         UnavailableError: The region does not answer.
     """
     clients, names = region.clients, region.names
-    outputs = read_outputs(clients, RegionStacks.of(region.stage).data)
+    stacks = RegionStacks.of(region.stage)
+    outputs = read_outputs(clients, stacks.data)
     token = region.entropy.token()
-    roles = {role: _as_role(clients, outputs.get(f"{role.capitalize()}RoleArn", ""), role) for role in _ROLES}
+    roles = {role: _as_role(caller or clients, outputs, role) for role in _ROLES}
     tables = {Table.LEDGER: names.ledger_table, Table.USAGE: names.usage_table}
+    topics = {"page": names.page_topic_arn, "ticket": names.ticket_topic_arn}
+    config = _config(region)
     return Bench(
         region=region.region,
         token=token,
@@ -64,13 +74,21 @@ def doctor_bench(region: RegionConnection, *, thorough: bool) -> Bench:
         as_roles={role: _bucket_of(clients_of, names.data_bucket) for role, clients_of in roles.items()},
         items=region.items,
         ingest=_ingest(roles["operator"], region),
-        needed_writes_per_s=_needed(region),
+        emulated=region.emulated,
+        needed_writes_per_s={
+            Table.LEDGER: peak_writes_per_s(config.ledger_warm_writes_per_s),
+            Table.USAGE: peak_writes_per_s(config.usage_warm_writes_per_s),
+        },
+        needed_executions=_unreserved(config),
+        project_wanted=config.rollout_project,
         logs=lambda: region.function_logs,
         facts=AwsFacts(
             clients,
             bucket=names.data_bucket,
             tables=tables,
-            rollout=RegionStacks.of(region.stage).rollout,
+            names=stacks,
+            topics=topics,
+            qualifier=_QUALIFIER,
             functions=lambda: _function_names(clients, region.stage),
             logs=lambda: region.function_logs,
             account=lambda: probe.AwsAccount(clients.account, custom_endpoint=clients.access.custom_endpoint),
@@ -80,7 +98,8 @@ def doctor_bench(region: RegionConnection, *, thorough: bool) -> Bench:
             clients,
             prefix=f"metering-{region.stage}-doctor",
             token=token,
-            topics={"page": names.page_topic_arn, "ticket": names.ticket_topic_arn},
+            topics=topics,
+            ledger=names.ledger_table,
         ),
         lake=NewestHour(region),
         engine=_engine(clients, outputs),
@@ -93,11 +112,23 @@ _ANSWERS = {Verdict.OK: Answered.PASSED, Verdict.DIFFERS: Answered.FAILED, Verdi
 
 
 def findings_of(region: RegionConnection) -> tuple[Finding, ...]:
-    """Findings of the doctor's cheap checks in a region; these checks page nobody.
+    """Findings of the doctor's cheap checks in a region, asked as the operator's role; these checks page nobody.
+
+    The caller, who deploys, needs no other right than to assume the stage's roles.
 
     Raises:
         SettingsError, UnavailableError: As `doctor_bench`.
     """
+    outputs = read_outputs(region.clients, RegionStacks.of(region.stage).data)
+    try:
+        operator = replace(region, clients=_as_role(region.clients, outputs, "operator")())
+    except CannotAskError as error:
+        return (Finding(check=f"{steps.DOCTOR}role", answered=Answered.UNKNOWN, detail=f"{error}. {error.advice}"),)
+    return findings(doctor_bench(operator, thorough=False, caller=region.clients))
+
+
+def findings(bench: Bench) -> tuple[Finding, ...]:
+    """Findings of the cheap checks."""
     quick = [check for check in catalogue.CHECKS if not check.thorough]
     return tuple(
         Finding(
@@ -105,7 +136,7 @@ def findings_of(region: RegionConnection) -> tuple[Finding, ...]:
             answered=_ANSWERS[seen.verdict],
             detail=f"{seen.saw}. {seen.advice}" if seen.advice else seen.saw,
         )
-        for check, seen in examine(doctor_bench(region, thorough=False), quick, thorough=False)
+        for check, seen in examine(bench, quick, thorough=False)
     )
 
 
@@ -127,20 +158,24 @@ class NewestHour:
         return None
 
 
-def _as_role(clients: Clients, role_arn: str, role: str) -> Callable[[], Clients]:
+def _as_role(clients: Clients, outputs: Mapping[str, str], role: str) -> Callable[[], Clients]:
     """Return a function that assumes a role and returns clients with it, or raises the reason why it cannot."""
 
     def assume() -> Clients:
-        if not role_arn:
+        arn = outputs.get(f"{role.capitalize()}RoleArn", "")
+        if not arn:
             raise CannotAskError(f"the stage does not name its {role} role")
         with asking():
-            return assumed(clients, role_arn)
+            return assumed(clients, arn)
 
     return assume
 
 
-def _function_names(clients: Clients, stage: str) -> list[str]:
-    return [name for output, name in functions_outputs(clients, stage).items() if output.endswith("FunctionName")]
+def _function_names(clients: Clients, stage: str) -> dict[str, str]:
+    """Names of the functions by their constructs."""
+    suffix = "FunctionName"
+    outputs = functions_outputs(clients, stage)
+    return {output.removesuffix(suffix): name for output, name in outputs.items() if output.endswith(suffix)}
 
 
 def _bucket_of(clients_of: Callable[[], Clients], bucket: str) -> Callable[[], ObjectStore]:
@@ -155,15 +190,16 @@ def _ingest(operator: Callable[[], Clients], region: RegionConnection) -> queues
         return region.ingest
 
 
-def _needed(region: RegionConnection) -> Mapping[Table, int]:
+def _config(region: RegionConnection) -> StageConfig:
+    """Settings with which the region was deployed; the stage's base if its version published none."""
     given = published_settings.read_settings(region.clients, region.stage).given
-    config = None if given is None else layers.config_of(region.stage, given, {})
-    if config is None:
-        return dict.fromkeys((Table.LEDGER, Table.USAGE), TABLE_WRITES_PER_S)
-    return {
-        Table.LEDGER: peak_writes_per_s(config.ledger_warm_writes_per_s),
-        Table.USAGE: peak_writes_per_s(config.usage_warm_writes_per_s),
-    }
+    return StageConfig.load(region.stage) if given is None else layers.config_of(region.stage, given, {})
+
+
+def _unreserved(config: StageConfig) -> int:
+    """Most executions at a time of the functions without a reservation: aggregator, canary, watch and on-ramp."""
+    of_logs = config.onramp_concurrency + 1 if config.log_sources else 0
+    return config.max_concurrency + 2 + of_logs
 
 
 def _engine(clients: Clients, outputs: Mapping[str, str]) -> Engine | None:

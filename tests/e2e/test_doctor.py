@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from metering.operations.doctor.catalogue import CHECKS
-from tests.e2e.endpoints import Kind, kind_of
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Service
 
 pytestmark = pytest.mark.emulator
 # Behaviour that the service depends on, and that all emulators share with AWS.
-SURE = {"large-put", "cancel-reasons", "dropped-object", "receives", "alarm", "one-ledger", "restore-cost"}
+SURE = {
+    "large-put", "cancel-reasons", "dropped-object", "receives", "alarm", "one-ledger", "restore-cost", "mapping",
+    "unreserved", "region-built",
+}  # fmt: skip
 # Behaviour that no emulator can reproduce.
-BLIND = {"region-built", "athena", "cold-starts", "restore-window", "versions-kept"}
+BLIND = {"athena", "cold-starts", "restore-window", "versions-kept", "bootstrap", "alarms-heard"}
 TIMEOUT_S = 500
 
 
@@ -49,11 +51,10 @@ def test_what_an_emulator_shows_is_ok_and_what_it_cannot_show_is_unknown(
 ) -> None:
     assert {name: whole[name]["verdict"] for name in SURE} == dict.fromkeys(SURE, "ok")
     assert {name: whole[name]["verdict"] for name in BLIND} == dict.fromkeys(BLIND, "unknown")
-    # LocalStack moves a dead letter without changing its sent time; MiniStack does not move dead letters.
-    moves = not service.enforced and kind_of(service.endpoint) is Kind.LOCALSTACK
-    other = {"redrive"} if moves else set()
-    assert {name for name, row in whole.items() if row["verdict"] == "differs"} == other
-    assert all(row["saw"] for row in whole.values())
+    assert {name for name, row in whole.items() if row["verdict"] == "differs"} == set()
+    # A stage that was just deployed may have no canary yet that is old enough.
+    unknown = {name for name, row in whole.items() if row["verdict"] == "unknown"} - {"lists-emptied"}
+    assert {name for name in unknown if not whole[name]["saw"].startswith("not on an emulator: ")} == set()
 
 
 def test_where_iam_is_enforced_a_missing_key_is_404_to_who_may_list_only(
@@ -69,18 +70,21 @@ def test_without_being_asked_it_pages_nobody_and_a_listing_ends(service: Service
     rows = examined(service, "deployer", "--only", "alarm", "--only", "throttle", "--only", "tombstones")
 
     assert {rows[name]["verdict"] for name in ("alarm", "throttle")} == {"unknown"}
-    assert rows["tombstones"]["saw"].startswith("1,100 deleted objects: pages ")
+    assert "1,100 deleted objects: pages " in rows["tombstones"]["saw"]
     assert rows["tombstones"]["verdict"] != "differs"
 
 
-def test_an_operator_may_ask_what_an_operator_may(service: Service) -> None:
-    """The operator creates no queues, and reports its missing permission instead of failing."""
-    rows = examined(service, "operator", "--only", "large-put", "--only", "cancel-reasons", "--only", "receives")
-
-    assert rows["large-put"]["verdict"] == rows["cancel-reasons"]["verdict"] == "ok"
+def test_an_operator_may_ask_all_but_what_costs_money_or_pages_people(
+    service: Service, whole: dict[str, dict[str, Any]]
+) -> None:
+    """A deployment examines the region as this role, so the role's grants are those of all quick checks."""
+    rows = examined(service, "operator", *_but("tombstones", "mapping-fill", "throttle", "alarm"))
     if service.enforced:
-        assert rows["receives"]["verdict"] == "unknown"
-        assert "may not call CreateQueue" in rows["receives"]["saw"]
+        # Which roles an operator may assume is not the stage's to say.
+        del rows["missing-key"]
+    assert {name: row["saw"] for name, row in rows.items() if "may not call" in row["saw"]} == {}
+    assert rows["redrive"]["saw"] == whole["redrive"]["saw"]
+    assert {name: row["verdict"] for name, row in rows.items() if row["verdict"] != whole[name]["verdict"]} == {}
 
 
 @pytest.mark.usefixtures("whole")

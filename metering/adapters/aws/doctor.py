@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import time
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol, cast
 
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, WaiterError
@@ -16,13 +18,19 @@ from metering.errors import OperationFailedError, SettingsError, UnavailableErro
 from metering.fleet.regions import Phase, RegionState
 from metering.hours import hour_label
 from metering.metric_names import NAMESPACE
+from metering.operations.alarms import ALARMS, alarm_name
 from metering.operations.doctor import bench
+from metering.operations.doctor.bench import MISSING_KEY, PROBE
 from metering.stores.objects import STAGING_PREFIX
 from metering.stores.writes import Table
+from metering.units import DAY_S
 from metering.usage.totals import Total
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from mypy_boto3_dynamodb.type_defs import TagTypeDef
+    from mypy_boto3_s3.type_defs import LifecycleRuleOutputTypeDef
 
     from metering.adapters.aws import cloudwatch, session
     from metering.fleet import ports
@@ -71,6 +79,7 @@ def _message(error: ClientError) -> str:
 
 
 if TYPE_CHECKING:
+    _Json = Mapping[str, object]
     _Line = Mapping[str, Sequence[Mapping[str, str]]]
 
 _POLL_S = 1.0
@@ -148,6 +157,15 @@ _LISTED = "after-call.s3.ListObjectsV2"
 _MOST_BUILDS = 20
 # Opt-in status of a region that the account has explicitly enabled (account API reference).
 _OPTED_IN = "ENABLED"
+# Constructs of functions, whose names begin the logical ids of their resources.
+_COMPACTOR = "Compactor"
+_AGGREGATOR = "Aggregator"
+# Of SQS, unless a mapping says otherwise (Lambda API reference).
+_BATCH_SIZE = 10
+_ON = frozenset({"ENABLED", "ENABLING"})
+_NO_RULES = "NoSuchLifecycleConfiguration"
+# Summary of a failed action in an alarm's history (CloudWatch user guide, alarm actions).
+_FAILED_ACTION = "Failed to execute action"
 # Variable of the functions' environment.
 _LEDGER = "METERING_LEDGER_TABLE"
 
@@ -156,8 +174,10 @@ class AwsFacts:
     """Facts about one stage in the region of `clients`, read with the caller's own permissions.
 
     Args:
-        rollout: Name of the stack with the CodeBuild project for region builds.
-        functions: Returns the names of the stage's functions.
+        names: Names of the stage's stacks.
+        topics: ARN of the topic of each severity.
+        qualifier: Of the CDK bootstrap that the stacks are deployed with.
+        functions: Returns the names of the stage's functions by their constructs: `Aggregator`.
         states: Returns the region states in this region's ledger.
     """
 
@@ -167,8 +187,10 @@ class AwsFacts:
         *,
         bucket: str,
         tables: Mapping[Table, str],
-        rollout: str,
-        functions: Callable[[], Sequence[str]],
+        names: ports.RegionStacks,
+        topics: Mapping[str, str],
+        qualifier: str,
+        functions: Callable[[], Mapping[str, str]],
         logs: Callable[[], cloudwatch.CloudWatchFunctionLogs],
         account: Callable[[], ports.Account],
         states: Callable[[], Sequence[RegionState]],
@@ -176,7 +198,9 @@ class AwsFacts:
         self._clients = clients
         self._bucket = bucket
         self._tables = tables
-        self._rollout = rollout
+        self._names = names
+        self._topics = topics
+        self._qualifier = qualifier
         self._functions = functions
         self._logs = logs
         self._account = account
@@ -233,8 +257,7 @@ class AwsFacts:
         return restoring.DynamoDbTables(self._clients, like=self._tables[Table.LEDGER], retained=True)
 
     def noncurrent_days(self) -> int | None:
-        with asking():
-            rules = self._clients.s3.get_bucket_lifecycle_configuration(Bucket=self._bucket).get("Rules", [])
+        rules = self._rules()
         return min(
             (
                 rule["NoncurrentVersionExpiration"].get("NoncurrentDays", 0)
@@ -249,7 +272,7 @@ class AwsFacts:
     def other_ledgers(self) -> Mapping[str, str]:
         found: dict[str, str] = {}
         with asking():
-            for name in self._functions():
+            for name in self._functions().values():
                 described = self._clients.lambda_.get_function_configuration(FunctionName=name)
                 found[name] = described.get("Environment", {}).get("Variables", {}).get(_LEDGER, "")
         return {name: table for name, table in found.items() if table not in {"", self._tables[Table.LEDGER]}}
@@ -267,14 +290,14 @@ class AwsFacts:
                 if state.region != self._clients.access.region
             ]
 
-    def builds(self) -> Sequence[str]:
+    def project(self) -> str:
         try:
             with asking():
-                project = stacks.read_outputs(self._clients, self._rollout).get("RolloutProjectName", "")
-        except SettingsError as error:
-            raise bench.CannotAskError(
-                "no project here builds regions", "Ask in the home region of the stage."
-            ) from error
+                return stacks.read_outputs(self._clients, self._names.rollout).get("RolloutProjectName", "")
+        except SettingsError:
+            return ""
+
+    def builds(self, project: str) -> Sequence[str]:
         with asking():
             ids = self._clients.codebuild.list_builds_for_project(projectName=project).get("ids", [])[:_MOST_BUILDS]
             if not ids:
@@ -282,6 +305,156 @@ class AwsFacts:
             found = self._clients.codebuild.batch_get_builds(ids=ids).get("builds", [])
         status = {build.get("id", ""): build.get("buildStatus", "") for build in found}
         return [status[each] for each in ids if status.get(each) not in {None, "", "IN_PROGRESS"}]
+
+    def compactor_sees(self) -> str:
+        with asking():
+            answer = self._clients.lambda_.invoke(
+                FunctionName=self._functions()[_COMPACTOR], Payload=json.dumps({PROBE: MISSING_KEY}).encode()
+            )
+            told = json.loads(answer["Payload"].read())
+        if "FunctionError" in answer:
+            raise bench.RefusedError(f"the compactor failed: {told.get('errorMessage', 'no message')}")
+        if PROBE not in told:
+            raise bench.CannotAskError("the deployed compactor knows no such question", "Deploy the stage again.")
+        return str(told[PROBE])
+
+    def unreserved_executions(self) -> int:
+        with asking():
+            limit = self._clients.lambda_.get_account_settings()["AccountLimit"]
+        return limit["UnreservedConcurrentExecutions"]
+
+    def bootstrap_version(self) -> int | None:
+        with asking():
+            try:
+                answer = self._clients.ssm.get_parameter(Name=f"/cdk-bootstrap/{self._qualifier}/version")
+            except self._clients.ssm.exceptions.ParameterNotFound:
+                return None
+        return int(answer["Parameter"]["Value"])
+
+    def expiry_attribute(self, table: Table) -> str:
+        with asking():
+            answer = self._clients.dynamodb.describe_time_to_live(TableName=self._tables[table])
+        found = answer["TimeToLiveDescription"]
+        return found.get("AttributeName", "") if found.get("TimeToLiveStatus") in _ON else ""
+
+    def is_restorable(self, table: Table) -> bool:
+        with asking():
+            answer = self._clients.dynamodb.describe_continuous_backups(TableName=self._tables[table])
+        recovery = answer["ContinuousBackupsDescription"].get("PointInTimeRecoveryDescription", {})
+        return recovery.get("PointInTimeRecoveryStatus") in _ON
+
+    def lifecycle(self, *, declared: bool) -> Mapping[str, str]:
+        if not declared:
+            return {rule.get("ID", ""): _rule(cast("_Json", rule)) for rule in self._rules()}
+        [bucket] = self._declared(self._names.data, "AWS::S3::Bucket").values()
+        configuration = cast("_Json", bucket["LifecycleConfiguration"])
+        return {str(rule["Id"]): _rule(rule) for rule in cast("list[_Json]", configuration["Rules"])}
+
+    def _rules(self) -> Sequence[LifecycleRuleOutputTypeDef]:
+        with asking():
+            try:
+                return self._clients.s3.get_bucket_lifecycle_configuration(Bucket=self._bucket).get("Rules", [])
+            except ClientError as error:
+                if error_code(error) != _NO_RULES:
+                    raise
+                return ()
+
+    def mapping(self, *, declared: bool) -> bench.EventMapping | None:
+        if declared:
+            made = self._declared(self._names.pipeline, "AWS::Lambda::EventSourceMapping")
+            return next((_mapping(found) for name, found in made.items() if name.startswith(_AGGREGATOR)), None)
+        with asking():
+            answer = self._clients.lambda_.list_event_source_mappings(FunctionName=self._functions()[_AGGREGATOR])
+        found = cast("list[_Json]", answer.get("EventSourceMappings", []))
+        return _mapping(found[0]) if found else None
+
+    def _declared(self, stack: str, kind: str) -> Mapping[str, _Json]:
+        """Properties of the resources of a type in the template with which a stack was deployed, by logical id."""
+        with asking():
+            template = self._clients.cloudformation.get_template(StackName=stack)["TemplateBody"]
+        # An emulator answers with text.
+        document = cast("_Json", json.loads(template) if isinstance(template, str) else template)
+        made = cast("Mapping[str, _Json]", document["Resources"])
+        return {name: cast("_Json", each["Properties"]) for name, each in made.items() if each["Type"] == kind}
+
+    def alarm_actions(self, *, since_s: int) -> Sequence[bench.AlarmAction]:
+        found: list[bench.AlarmAction] = []
+        for spec in ALARMS:
+            with asking():
+                answer = self._clients.cloudwatch.describe_alarm_history(
+                    AlarmName=alarm_name(self._names.stage, spec.name),
+                    AlarmTypes=["MetricAlarm", "CompositeAlarm"],
+                    HistoryItemType="Action",
+                    StartDate=datetime.fromtimestamp(since_s, UTC),
+                    EndDate=datetime.now(UTC),
+                    MaxRecords=1,
+                    ScanBy="TimestampDescending",
+                )
+            found += [
+                bench.AlarmAction(
+                    alarm=item.get("AlarmName", ""),
+                    at_s=int(item["Timestamp"].timestamp()),
+                    succeeded=not item.get("HistorySummary", "").startswith(_FAILED_ACTION),
+                    text=item.get("HistorySummary", ""),
+                )
+                for item in answer.get("AlarmHistoryItems", [])
+            ]
+        return found
+
+    def undelivered(self, severity: str, *, since_s: int) -> int:
+        now_s = int(time.time())
+        topic = self._topics[severity].rpartition(":")[2]
+        with asking():
+            answer = self._clients.cloudwatch.get_metric_statistics(
+                Namespace="AWS/SNS",
+                MetricName="NumberOfNotificationsFailed",
+                Dimensions=[{"Name": "TopicName", "Value": topic}],
+                StartTime=datetime.fromtimestamp(since_s, UTC),
+                EndTime=datetime.fromtimestamp(now_s, UTC),
+                Period=DAY_S,
+                Statistics=["Sum"],
+            )
+        return round(sum(point.get("Sum", 0) for point in answer["Datapoints"]))
+
+
+def _mapping(found: _Json) -> bench.EventMapping:
+    """Read a mapping as CloudFormation declares it, or as Lambda answers it: both name its properties alike."""
+    scaling = cast("Mapping[str, int]", found.get("ScalingConfig") or {})
+    pollers = cast("Mapping[str, int]", found.get("ProvisionedPollerConfig") or {})
+    return bench.EventMapping(
+        # A template says only that a mapping is off.
+        state=str(found.get("State", "Enabled" if found.get("Enabled", True) else "Disabled")),
+        batch_size=cast("int", found.get("BatchSize", _BATCH_SIZE)),
+        window_s=cast("int", found.get("MaximumBatchingWindowInSeconds", 0)),
+        concurrency=scaling.get("MaximumConcurrency"),
+        pollers=pollers.get("MaximumPollers"),
+        partial="ReportBatchItemFailures" in cast("Sequence[str]", found.get("FunctionResponseTypes") or ()),
+    )
+
+
+def _rule(rule: _Json) -> str:
+    """Say what a lifecycle rule does, alike for CloudFormation's spelling and for S3's."""
+    given = cast("_Json", rule.get("Filter") or {})
+    limits = {**rule, **given, **cast("_Json", given.get("And") or {})}
+    expiry = cast("_Json", rule.get("Expiration") or {})
+    noncurrent = cast("_Json", rule.get("NoncurrentVersionExpiration") or {})
+    aborts = cast("_Json", rule.get("AbortIncompleteMultipartUpload") or {})
+    moves = [
+        (cast("int", each.get("TransitionInDays", each.get("Days", 0))), str(each["StorageClass"]))
+        for each in cast("Sequence[_Json]", rule.get("Transitions") or ())
+    ]
+    deeds = {
+        "deletes after {} days": rule.get("ExpirationInDays", expiry.get("Days")),
+        "deletes versions after {} days": noncurrent.get("NoncurrentDays"),
+        "ends uploads after {} days": aborts.get("DaysAfterInitiation"),
+        **{f"moves to {name} after {{}} days": days for days, name in sorted(moves)},
+    }
+    said = [text.format(value) for text, value in deeds.items() if value is not None]
+    if rule.get("ExpiredObjectDeleteMarker", expiry.get("ExpiredObjectDeleteMarker")):
+        said.append("deletes markers of nothing")
+    least = limits.get("ObjectSizeGreaterThan")
+    where = f"{limits.get('Prefix') or 'everywhere'}" + (f" from {least} bytes" if least is not None else "")
+    return f"{where} {' and '.join(said)}" + ("" if rule.get("Status") == "Enabled" else ", and is off")
 
 
 _MAX_RECEIVES = 3
@@ -292,16 +465,31 @@ _PERIOD_S = 60
 
 
 class AwsScratch:
-    """Temporary resources named `<prefix>-<token>…`, such as `metering-prod-doctor-0123…`.
+    """Temporary resources named `<prefix>-<token>…`, such as `metering-prod-doctor-0123…`, with the stage's tags.
 
     Args:
         topics: ARN of the topic of each severity.
+        ledger: Name of the stage's ledger, whose tags the resources take.
     """
 
-    def __init__(self, clients: session.Clients, *, prefix: str, token: str, topics: Mapping[str, str]) -> None:
+    def __init__(
+        self, clients: session.Clients, *, prefix: str, token: str, topics: Mapping[str, str], ledger: str
+    ) -> None:
         self._clients = clients
         self._name = f"{prefix}-{token[:12]}"
         self._topics = topics
+        self._ledger = ledger
+
+    @cached_property
+    def _tags(self) -> Mapping[str, str]:
+        """Tags of the stage: an organisation may refuse what is made without them."""
+        with asking():
+            table = self._clients.dynamodb.describe_table(TableName=self._ledger)["Table"]
+            return restoring.tags_of(self._clients.dynamodb, table["TableArn"])
+
+    @property
+    def _tag_list(self) -> list[TagTypeDef]:
+        return [{"Key": name, "Value": value} for name, value in self._tags.items()]
 
     @contextmanager
     def queues(self) -> Iterator[bench.ScratchQueues]:
@@ -329,6 +517,7 @@ class AwsScratch:
                     ],
                     BillingMode="PAY_PER_REQUEST",
                     OnDemandThroughput={"MaxReadRequestUnits": 1, "MaxWriteRequestUnits": 1},
+                    Tags=self._tag_list,
                 )
             made.callback(_quietly, lambda: client.delete_table(TableName=name))
             try:
@@ -367,6 +556,7 @@ class AwsScratch:
                     Threshold=1,
                     ComparisonOperator="GreaterThanThreshold",
                     TreatMissingData="ignore",
+                    Tags=self._tag_list,
                 )
             made.callback(_quietly, lambda: self._clients.cloudwatch.delete_alarms(AlarmNames=[name]))
             yield AwsAlarmPath(self._clients, topic=topic, alarm=name, queue=SqsQueue(self._clients.sqs, url))
@@ -377,6 +567,7 @@ class AwsScratch:
             url = client.create_queue(
                 QueueName=f"{self._name}-{name}",
                 Attributes=attributes,  # type: ignore[arg-type]  # the stubs want literal names
+                tags=self._tags,
             )["QueueUrl"]
         made.callback(_quietly, lambda: client.delete_queue(QueueUrl=url))
         with asking():

@@ -14,6 +14,7 @@ from metering.adapters.aws.errors import error_code, is_denied, is_unknown_call,
 from metering.errors import OperationFailedError, UnavailableError
 from metering.fleet.ports import RegionStacks
 from metering.ledger.format_version import FORMAT_KEY
+from metering.stores.writes import EXPIRES_AT
 from metering.units import MINUTE_S
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import (
         AttributeValueTypeDef,
         TableDescriptionTypeDef,
+        TagTypeDef,
         UpdateTableInputTypeDef,
         WriteRequestUnionTypeDef,
     )
@@ -37,7 +39,6 @@ _POLL_S = 2
 _UPDATE_LIMIT_S = 10 * MINUTE_S
 # Longest and default recovery period of point-in-time recovery (DynamoDB API reference).
 _RECOVERY_DAYS = 35
-_EXPIRES_AT = "expires_at"
 _MISSING = frozenset({"ResourceNotFoundException", "TableNotFoundException"})
 _EXISTS = frozenset({"ResourceInUseException", "TableAlreadyExistsException"})
 _NO_RESTORE = frozenset(
@@ -60,6 +61,18 @@ _WRITES = tuple(
     )
 )
 _STOPPED = frozenset({"Disabled", "Disabling"})
+
+
+def tags_of(client: DynamoDBClient, arn: str) -> dict[str, str]:
+    """Tags of a table, without those that CloudFormation adds and nobody else may."""
+    with translated("dynamodb.ListTagsOfResource"):
+        pages = client.get_paginator("list_tags_of_resource").paginate(ResourceArn=arn)
+        return {
+            tag["Key"]: tag["Value"]
+            for page in pages
+            for tag in page["Tags"]
+            if not tag["Key"].startswith(_RESERVED_TAG)
+        }
 
 
 class DynamoDbTables:
@@ -257,16 +270,16 @@ class DynamoDbTables:
         if answer.get("TimeToLiveStatus") not in {"ENABLED", "ENABLING"}:
             with translated("dynamodb.UpdateTimeToLive"):
                 self._dynamodb.update_time_to_live(
-                    TableName=name, TimeToLiveSpecification={"Enabled": True, "AttributeName": _EXPIRES_AT}
+                    TableName=name, TimeToLiveSpecification={"Enabled": True, "AttributeName": EXPIRES_AT}
                 )
 
     def _tag(self, name: str) -> None:
         like, own = self._described(self._like), self._described(name)
         if like is None or own is None:
             return
-        with translated("dynamodb.ListTagsOfResource"):
-            pages = self._dynamodb.get_paginator("list_tags_of_resource").paginate(ResourceArn=like["TableArn"])
-            tags = [tag for page in pages for tag in page["Tags"] if not tag["Key"].startswith(_RESERVED_TAG)]
+        tags: list[TagTypeDef] = [
+            {"Key": key, "Value": value} for key, value in tags_of(self._dynamodb, like["TableArn"]).items()
+        ]
         if tags:
             with translated("dynamodb.TagResource"):
                 self._dynamodb.tag_resource(ResourceArn=own["TableArn"], Tags=tags)

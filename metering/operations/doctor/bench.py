@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from metering.errors import EarlyEndError, MeteringError, UnavailableError
+from metering.errors import EarlyEndError, MeteringError, ObjectMissingError, UnavailableError
 from metering.hours import rfc3339
 from metering.intake.messages import SCHEMA
 from metering.ledger.notes.checks import CANARY_ACCOUNT_ID, CANARY_PREFIX, CANARY_SERVICE, CANARY_USAGE_TYPES
+from metering.stores.objects import LAKE_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -39,6 +40,13 @@ class CannotAskError(EarlyEndError):
 
 class RefusedError(MeteringError):
     """AWS refused a call for a reason other than a missing permission."""
+
+
+# Event of a function that the doctor asks, `{"probe": "missing-key"}`; the answer has the same field.
+PROBE = "probe"
+MISSING_KEY = "missing-key"
+# No lake file is of a day before the service.
+MISSING_LAKE_KEY = f"{LAKE_PREFIX}dt=1970-01-01/hour=00/doctor.parquet"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +106,36 @@ class BuiltRegion:
     opted_in: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventMapping:
+    """The event source mapping of the aggregator.
+
+    Attributes:
+        state: `Enabled` if it delivers.
+        batch_size: Most messages of one invocation.
+        window_s: Longest wait for that many messages.
+        concurrency: Most invocations at a time; None for no limit.
+        pollers: Most provisioned pollers; None if Lambda decides.
+        partial: Whether an invocation may report single messages as failed.
+    """
+
+    state: str
+    batch_size: int
+    window_s: int
+    concurrency: int | None
+    pollers: int | None
+    partial: bool
+
+
+class AlarmAction(NamedTuple):
+    """One action of an alarm: CloudWatch published to a topic, or failed to; `text` is CloudWatch's sentence."""
+
+    alarm: str
+    at_s: int
+    succeeded: bool
+    text: str
+
+
 class Facts(Protocol):
     """Facts about the deployed region, read from AWS. Each call may raise `CannotAskError`."""
 
@@ -135,8 +173,38 @@ class Facts(Protocol):
     def regions(self) -> Sequence[BuiltRegion]:
         """Other regions of the stage, if this is its home region."""
 
-    def builds(self) -> Sequence[str]:
-        """Statuses of the last runs of the CodeBuild project that builds regions, newest first: `SUCCEEDED`."""
+    def project(self) -> str:
+        """Name of the CodeBuild project that builds regions; empty if none stands in the region."""
+
+    def builds(self, project: str) -> Sequence[str]:
+        """Statuses of the last runs of a project, newest first: `SUCCEEDED`."""
+
+    def compactor_sees(self) -> str:
+        """Answer of a get of a missing key in the lake, as the compactor's function sees it: `404`, or `403`."""
+
+    def unreserved_executions(self) -> int:
+        """Concurrent executions of the account that no function has reserved."""
+
+    def bootstrap_version(self) -> int | None:
+        """Version of the CDK bootstrap that the stacks were deployed with; None if there is none."""
+
+    def expiry_attribute(self, table: Table) -> str:
+        """Attribute by which a table's items expire; empty if they do not."""
+
+    def is_restorable(self, table: Table) -> bool:
+        """Whether point-in-time recovery of a table is on."""
+
+    def lifecycle(self, *, declared: bool) -> Mapping[str, str]:
+        """The bucket's lifecycle rules as sentences by id: as the template declares them, or as S3 has them."""
+
+    def mapping(self, *, declared: bool) -> EventMapping | None:
+        """The aggregator's event source mapping, as the template declares it or as Lambda has it; None if absent."""
+
+    def alarm_actions(self, *, since_s: int) -> Sequence[AlarmAction]:
+        """What the stage's alarms did since then, in any order."""
+
+    def undelivered(self, severity: str, *, since_s: int) -> int:
+        """Messages of a topic that SNS could not deliver to a subscriber since then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,15 +241,17 @@ class Effort:
 
     Attributes:
         tombstones: Number of objects that are put and deleted before a listing.
-        rates_per_s: Rates at which batches are sent, one after the other.
-        rate_s: Seconds at each rate.
+        rate_per_s: Rate at which batches are sent: the target's mean rate.
+        rate_s: Seconds at that rate, because Lambda adds pollers by the minute.
+        judged_s: The last seconds of it, whose commits are judged.
         arrival_s: Longest wait for an expected arrival, in seconds.
         throttle_s: Longest time to write until DynamoDB throttles, in seconds.
     """
 
     tombstones: int = 1_100
-    rates_per_s: tuple[int, ...] = (10, 50, 139)
-    rate_s: int = 20
+    rate_per_s: int = 139
+    rate_s: int = 180
+    judged_s: int = 60
     arrival_s: int = 60
     throttle_s: int = 30
 
@@ -199,7 +269,10 @@ class Bench:
         as_roles: Data bucket by role: `reader`, `operator`, `producer`. Each may raise `CannotAskError`.
         items: The two tables.
         ingest: The ingest queue, with permission to send the service's own batches.
+        emulated: Whether the endpoint is an emulator's: what it cannot show says nothing of AWS.
         needed_writes_per_s: Write units per second that each table should accept without scaling.
+        needed_executions: Concurrent executions that functions without a reservation may use at a time.
+        project_wanted: Whether the stage's settings ask for a CodeBuild project that builds regions.
         engine: Analytics engine; None for a stage without analytics.
         drop_identity: What the ids of objects below `drop/` are derived from.
         asking: Context manager that translates AWS errors into this module's errors.
@@ -213,7 +286,10 @@ class Bench:
     as_roles: Mapping[str, Callable[[], ObjectStore]]
     items: ItemStore
     ingest: Queue
+    emulated: bool
     needed_writes_per_s: Mapping[Table, int]
+    needed_executions: int
+    project_wanted: bool
     logs: Callable[[], FunctionLogs]
     facts: Facts
     scratch: Scratch
@@ -260,12 +336,14 @@ class Check:
 
     Attributes:
         thorough: The check costs money, takes minutes or pages people, so it runs only on request.
+        of_aws: Emulators are known not to behave as AWS does, so a difference that one shows is none.
         look: Runs the check, and deletes what the check created.
     """
 
     name: str
     question: str
     thorough: bool = False
+    of_aws: bool = False
     look: Callable[[Bench], Observation]
 
 
@@ -284,6 +362,11 @@ def unknown(saw: str, advice: str = "") -> Observation:
     return Observation(verdict=Verdict.UNKNOWN, saw=saw, advice=advice)
 
 
+def _on_emulator(bench: Bench, seen: Observation) -> Observation:
+    """Say of an emulator that it cannot show a point."""
+    return unknown(f"{NOT_HERE}: {seen.saw}") if bench.emulated else seen
+
+
 ASK_THOROUGHLY = "Run it with --thorough."
 
 
@@ -296,18 +379,43 @@ def examine(bench: Bench, checks: Iterable[Check], *, thorough: bool) -> Iterato
             yield check, _looked(bench, check)
 
 
+NOT_HERE = "not on an emulator"
+
+
 def _looked(bench: Bench, check: Check) -> Observation:
     try:
         with bench.asking():
-            return check.look(bench)
+            seen = check.look(bench)
+        blind = check.of_aws or (seen.verdict is Verdict.UNKNOWN and not seen.advice)
+        return _on_emulator(bench, seen) if blind and seen.verdict is not Verdict.OK else seen
     except CannotAskError as error:
-        return unknown(str(error), error.advice)
+        seen = unknown(str(error), error.advice)
+        # What a person can cure, such as a missing right, is said as it is.
+        return seen if error.advice else _on_emulator(bench, seen)
     except RefusedError as error:
         return differs(str(error), "The service makes the same call. Read the message, and report it with its words.")
     except UnavailableError as error:
         return unknown(f"no answer: {error}", "Run it again.")
     except MeteringError as error:
         return differs(f"{type(error).__name__}: {error}", "Report it with these words: the service would fail alike.")
+
+
+def answer_of_missing(store: ObjectStore, key: str) -> str:
+    """Response to a get of a missing key: `404` to who may know that it is missing, else `403`; `200` if it is there.
+
+    Raises:
+        UnavailableError: S3 gave no answer.
+    """
+    try:
+        if store.head(key) is None:
+            store.get(key)
+    except ObjectMissingError:
+        return "404"
+    except UnavailableError as error:
+        if error.may_have_applied:
+            raise
+        return "403"
+    return "200"
 
 
 SENDER_ADVICE = (

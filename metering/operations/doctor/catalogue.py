@@ -8,23 +8,37 @@ import random
 import tempfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metering.errors import ObjectMissingError, ThrottledError, TransactionCanceledError, UnavailableError
+from metering.errors import ThrottledError, TransactionCanceledError, UnavailableError
 from metering.hours import hour_label, rfc3339
 from metering.intake.dropped import checksum_batch_id
 from metering.intake.envelopes import drop_batch_id
+from metering.ledger.booked_hours import pending_key
+from metering.ledger.commits import CommitRecord, commit_key, waiting_key
 from metering.ledger.markers import Marker, marker_key
-from metering.ledger.notes.checks import doctor_item, doctor_key
+from metering.ledger.notes.checks import (
+    CANARY_PK,
+    CanaryRun,
+    CanaryVerdict,
+    canary_batch_id,
+    canary_key,
+    doctor_item,
+    doctor_key,
+)
 from metering.operations.doctor.bench import (
+    MISSING_LAKE_KEY,
     SENDER_ADVICE,
+    AlarmAction,
     AlarmPath,
     Bench,
     CannotAskError,
     Check,
     EndlessListingError,
     Observation,
+    answer_of_missing,
     batch_id,
     body,
     differs,
@@ -34,9 +48,9 @@ from metering.operations.doctor.bench import (
 )
 from metering.operations.own_costs import RESTORE_USD_GB
 from metering.stores import clock
-from metering.stores.objects import DOCTOR_PREFIX, DROP_PREFIX, LAKE_PREFIX, ObjectStore, crc64nvme
-from metering.stores.writes import Absent, Delete, Item, ItemStore, Key, Put, Table, Update, key_of
-from metering.units import DAY_S, GIB, HOUR_S, KIB, MIB
+from metering.stores.objects import DOCTOR_PREFIX, DROP_PREFIX, ObjectStore, crc64nvme
+from metering.stores.writes import EXPIRES_AT, Absent, Delete, Item, ItemStore, Key, Put, Table, Update, key_of
+from metering.units import DAY_S, GIB, HOUR_S, KIB, MIB, MINUTE_S
 
 if TYPE_CHECKING:
     from metering.stores.queues import Queue, ReceivedMessage
@@ -58,9 +72,8 @@ _LIST_ADVICE = (
 
 
 def missing_key(bench: Bench) -> Observation:
-    """Get a missing key as each role that the caller may assume, and as a role without permission to list."""
-    key = f"{LAKE_PREFIX}dt=1970-01-01/hour=00/doctor-{bench.token}.parquet"
-    answers = {role: _asked(bench, role, key) for role in (*_READERS, _STRANGER)}
+    """Get a missing key as each role that the caller may assume, as a role that may not list, and as the compactor."""
+    answers = {role: _asked(bench, role) for role in (*_READERS, _STRANGER)}
     wrong = [role for role in _READERS if answers[role] == "403"]
     if wrong:
         return differs(f"a missing key is 403 to {' and '.join(wrong)}, not 404", _LIST_ADVICE)
@@ -74,32 +87,18 @@ def missing_key(bench: Bench) -> Observation:
             f"404 to {' and '.join(asked)}, and also to {_STRANGER}, which may not list: this endpoint does not tell "
             "apart who may know"
         )
-    compacted = next(iter(bench.objects.list(LAKE_PREFIX)), None) is not None
-    functions = (
-        "; lake files are there, so the compactor gets 404 as well"
-        if compacted
-        else "; of the compactor nobody knows until its first lake file"
-    )
-    return ok(f"404 to {' and '.join(asked)}, {answers[_STRANGER]} to {_STRANGER}{functions}")
+    compactor = bench.facts.compactor_sees()
+    if compactor != "404":
+        return differs(f"a missing key is {compactor} to the compactor, not 404", _LIST_ADVICE)
+    return ok(f"404 to {', '.join(asked)} and the compactor, {answers[_STRANGER]} to {_STRANGER}")
 
 
-def _asked(bench: Bench, role: str, key: str) -> str:
+def _asked(bench: Bench, role: str) -> str:
     """Response to a role's request for a missing key: `404`, `403`, or why the request was not made."""
     try:
-        store = bench.as_roles[role]()
+        return answer_of_missing(bench.as_roles[role](), MISSING_LAKE_KEY)
     except CannotAskError as error:
         return str(error)
-    try:
-        if store.head(key) is not None:
-            return "200"
-        store.get(key)
-    except ObjectMissingError:
-        return "404"
-    except UnavailableError as error:
-        if error.may_have_applied:
-            raise
-        return "403"
-    return "200"
 
 
 def large_put(bench: Bench) -> Observation:
@@ -333,6 +332,10 @@ INIT_LIMIT_MS = 10_000
 _FULL_DISK = ("No space left on device", "Errno 28")
 _TIMED_OUT = "Task timed out"
 _SEVERITIES = ("page", "ticket")
+# CloudWatch keeps the history of an alarm for 30 days (CloudWatch user guide).
+_HISTORY_S = 30 * DAY_S
+# A counted canary's commit has left the waiting list after this time: the roll-up starts again each minute.
+_SETTLED_S = 3 * MINUTE_S
 _DAYS = _LOOK_BACK_S // DAY_S
 
 
@@ -393,15 +396,25 @@ def _arrives(bench: Bench, path: AlarmPath, text: str) -> bool:
 
 
 def region_built(bench: Bench) -> Observation:
-    """Check whether the CodeBuild project that builds regions has built an opt-in region."""
-    builds = bench.facts.builds()
+    """Check whether the CodeBuild project that builds regions was asked for, and has built an opt-in region."""
+    project = bench.facts.project()
+    if not project:
+        if bench.project_wanted:
+            return unknown("no project here builds regions", "Ask in the home region of the stage.")
+        return ok("no project builds regions by itself, and no setting asks for one")
+    if not bench.project_wanted:
+        return differs(
+            "a project stands that builds regions by itself each day, and no setting asks for it",
+            "Set rollout_project = true in the stage's file to keep it, or = false to remove it, and deploy.",
+        )
+    builds = bench.facts.builds(project)
     if builds and builds[0] == "FAILED":
         return differs(
             "the last run of the project that builds regions failed", "metering region status says at which step."
         )
     regions = bench.facts.regions()
     opted = [region.name for region in regions if region.opted_in and region.ready]
-    if not builds or "SUCCEEDED" not in builds:
+    if "SUCCEEDED" not in builds:
         return unknown("the project that builds regions has not run to its end yet", "It runs once a day.")
     if not opted:
         return unknown("no region that needs an opt-in was built yet", "metering region add builds one.")
@@ -477,11 +490,17 @@ def redriven(bench: Bench) -> Observation:
     with bench.scratch.queues() as queues:
         queues.queue.send_many([bench.token])
         first = _received(bench, queues.queue)
-        for _ in range(queues.max_receives):
+
+        def dead() -> bool:
             for again in queues.queue.receive(1, wait_s=1):
                 queues.queue.release([again.receipt])
-        if first is None or not bench.until(lambda: queues.dead.depth().total > 0, within_s=_PATIENCE_S):
-            return unknown(f"a message was not dead after {queues.max_receives} receives and {_PATIENCE_S} s")
+            return queues.dead.depth().total > 0
+
+        if first is None or not bench.until(dead, within_s=_PATIENCE_S):
+            return unknown(
+                f"a message was not dead after {_PATIENCE_S} s, though {queues.max_receives} receives are allowed",
+                "Run it again.",
+            )
         if queues.dead.start_redrive() is None:
             return unknown("this endpoint has no StartMessageMoveTask; here the service moves dead letters one by one")
         moved = _received(bench, queues.queue)
@@ -497,35 +516,50 @@ def redriven(bench: Bench) -> Observation:
 
 
 def mapping_fill(bench: Bench) -> Observation:
-    """Send batches at rising rates, and count the batches in each commit."""
-    fills: dict[int, float] = {}
-    first = 0
-    for rate in bench.effort.rates_per_s:
-        number = rate * bench.effort.rate_s
-        names = [batch_id(bench.token, first + n) for n in range(number)]
-        for second in range(bench.effort.rate_s):
-            slot = range(first + second * rate, first + (second + 1) * rate)
-            bench.ingest.send_many([body(bench.token, n, now_s=bench.now_s, region=bench.region) for n in slot])
-            bench.clock.sleep_ms(1_000)
-        first += number
-        markers = _markers(bench, names)
-        if len(markers) < number:
-            return differs(
-                f"at {rate} messages/s {number - len(markers)} of {number} batches have no verdict after "
-                f"{bench.effort.arrival_s} s",
-                "See what the functions say: metering errors.",
-            )
-        if any(marker.verdict == "rejected" for marker in markers):
-            return unknown("the batches were refused", SENDER_ADVICE)
-        fills[rate] = number / len(Counter(marker.commit_id for marker in markers))
-    saw = ", ".join(f"{rate} messages/s: {fill:.1f} batches a commit" for rate, fill in fills.items())
-    if max(fills.values()) < FULL_ENOUGH:
+    """Send batches at the target's rate for some minutes, and count the batches in each commit of the last one."""
+    rate, effort = bench.effort.rate_per_s, bench.effort
+    began_ms = bench.clock.now_ms()
+    for second in range(effort.rate_s):
+        slot = range(second * rate, (second + 1) * rate)
+        bench.ingest.send_many([body(bench.token, n, now_s=bench.now_s, region=bench.region) for n in slot])
+        bench.clock.sleep_ms(max(0, began_ms + (second + 1) * 1_000 - bench.clock.now_ms()))
+    took_s = max(1, (bench.clock.now_ms() - began_ms) // 1_000)
+    sent = effort.rate_s * rate
+    names = [batch_id(bench.token, n) for n in range(sent - effort.judged_s * rate, sent)]
+    markers = _markers(bench, names)
+    if len(markers) < len(names):
+        return differs(
+            f"{len(names) - len(markers)} of the last {len(names)} batches have no verdict after {effort.arrival_s} s",
+            "See what the functions say: metering errors.",
+        )
+    if any(marker.verdict == "rejected" for marker in markers):
+        return unknown("the batches were refused", SENDER_ADVICE)
+    fill = len(names) / len(Counter(marker.commit_id for marker in markers))
+    real_rate = sent / took_s
+    saw = (
+        f"{real_rate:.0f} messages/s for {took_s} s: {fill:.1f} batches a commit in the last {effort.judged_s} s"
+        f"{_pollers(bench, real_rate, fill)}"
+    )
+    if fill < FULL_ENOUGH:
         return differs(
             saw,
             f"Below {FULL_ENOUGH} batches a commit, costs and the jobs' work are above what docs/scale.md has: "
             "raise batch_window_s.",
         )
     return ok(saw)
+
+
+def _pollers(bench: Bench, rate_per_s: float, fill: float) -> str:
+    """Number of pollers that would fill commits so. Lambda tells it to nobody, unless pollers are provisioned."""
+    mapping = bench.facts.mapping(declared=False)
+    if mapping is None:
+        return ""
+    if mapping.pollers is not None:
+        return f", by at most {mapping.pollers} provisioned pollers"
+    if fill >= mapping.batch_size - 1 or not mapping.window_s:
+        return ""
+    # Each poller hands over what it gathered at the end of its window.
+    return f", as by {max(1, round(rate_per_s * mapping.window_s / fill))} pollers"
 
 
 def _markers(bench: Bench, names: list[str]) -> list[Marker]:
@@ -543,6 +577,8 @@ def _markers(bench: Bench, names: list[str]) -> list[Marker]:
 
 # Longest time to which DynamoDB restores a table (developer guide, point-in-time recovery).
 RESTORE_POINT_DAYS = 35
+# The version of the CDK bootstrap that the stacks' templates ask for (their parameter BootstrapVersion).
+BOOTSTRAP_VERSION = 6
 # DynamoDB promises no time for its copy, and says that it does not depend on the size alone.
 _COPY_HOURS = "1 to 10 hours"
 _DEPLOY = "Deploy the stage again."
@@ -588,6 +624,137 @@ def restore_cost(bench: Bench) -> Observation:
     )
 
 
+def expiry(bench: Bench) -> Observation:
+    """Read by which attribute the items of each table expire: in the ledger, markers do; usage never expires."""
+    wanted = {Table.LEDGER: EXPIRES_AT, Table.USAGE: ""}
+    found = {table: bench.facts.expiry_attribute(table) for table in _TABLES}
+    saw = ", ".join(f"{table.value}: {found[table] or 'never'}" for table in _TABLES)
+    if found != wanted:
+        return differs(
+            saw,
+            f"Items of the ledger expire by {EXPIRES_AT}, those of usage never. Set it so in DynamoDB before a day "
+            "has passed: what an expiry deletes is in no report any more.",
+        )
+    return ok(saw)
+
+
+def restore_points(bench: Bench) -> Observation:
+    """Read whether each table keeps restore points."""
+    off = [table.value for table in _TABLES if not bench.facts.is_restorable(table)]
+    if off:
+        return differs(f"point-in-time recovery of {' and '.join(off)} is off", f"Nothing can be restored. {_DEPLOY}")
+    return ok("point-in-time recovery is on for both tables")
+
+
+def lifecycle_deployed(bench: Bench) -> Observation:
+    """Compare the bucket's lifecycle rules with those of the template."""
+    declared, found = bench.facts.lifecycle(declared=True), bench.facts.lifecycle(declared=False)
+    wrong = [
+        f"{name}: {found.get(name, 'missing')}, in the template {declared.get(name, 'missing')}"
+        for name in sorted({*declared, *found})
+        if declared.get(name) != found.get(name)
+    ]
+    if wrong:
+        return differs(
+            "; ".join(wrong),
+            "Somebody changed the bucket by hand. Undo it before the days have passed: what S3 deletes is gone. Then "
+            "deploy the stage again.",
+        )
+    return ok(f"{len(found)} rules, as in the template")
+
+
+def mapping_deployed(bench: Bench) -> Observation:
+    """Compare the aggregator's event source mapping with that of the template."""
+    declared, found = bench.facts.mapping(declared=True), bench.facts.mapping(declared=False)
+    if declared is None:
+        return unknown("the template has no event source mapping")
+    if found is None:
+        return differs("the aggregator has no event source mapping, so no batch is taken from the queue", _DEPLOY)
+    said = [f"{name} {value}" for name, value in asdict(found).items() if value is not None]
+    wrong = {name: value for name, value in asdict(declared).items() if asdict(found)[name] != value}
+    if wrong:
+        told = ", ".join(f"{name} {value}" for name, value in wrong.items())
+        return differs(f"{', '.join(said)}; in the template {told}", f"Somebody changed it by hand. {_DEPLOY}")
+    return ok(", ".join(said))
+
+
+def unreserved(bench: Bench) -> Observation:
+    """Compare the account's unreserved concurrency with what the functions without a reservation may use at a time."""
+    found = bench.facts.unreserved_executions()
+    saw = f"{found:,} concurrent executions that nobody has reserved, needed {bench.needed_executions:,}"
+    if found < bench.needed_executions:
+        return differs(
+            saw, "Ask for more in Service Quotas (Lambda, L-B99A9384), or take back what other functions have reserved."
+        )
+    return ok(saw)
+
+
+def bootstrap(bench: Bench) -> Observation:
+    """Compare the version of the CDK bootstrap with the one that the stacks need."""
+    version = bench.facts.bootstrap_version()
+    if version is None or version < BOOTSTRAP_VERSION:
+        return differs(
+            f"version {'none' if version is None else version}, needed {BOOTSTRAP_VERSION}",
+            "The next deployment fails. Bootstrap the region again, or let `metering deploy` do it.",
+        )
+    return ok(f"version {version}, needed {BOOTSTRAP_VERSION}")
+
+
+def alarms_heard(bench: Bench) -> Observation:
+    """Read from the alarms' history and from SNS's own figures whether what alarms published reached subscribers."""
+    since_s = bench.now_s - _HISTORY_S
+    last: dict[str, AlarmAction] = {}
+    for action in sorted(bench.facts.alarm_actions(since_s=since_s), key=lambda each: each.at_s):
+        last[action.alarm] = action
+    if failed := [action for action in last.values() if not action.succeeded]:
+        return differs(
+            f"{len(failed)} of {len(last)} alarms could not publish, such as {failed[0].alarm}: {failed[0].text}",
+            "CloudWatch may not publish there: compare the policies of topic and key with the templates.",
+        )
+    lost = {severity: bench.facts.undelivered(severity, since_s=since_s) for severity in _SEVERITIES}
+    if any(lost.values()):
+        told = " and ".join(f"{count:,} to {severity}" for severity, count in lost.items() if count)
+        return differs(
+            f"SNS could not deliver {told} in {_HISTORY_S // DAY_S} days",
+            "metering alerts list names the subscribers; metering alerts test sends to each.",
+        )
+    if not last:
+        return unknown(
+            f"no alarm changed its state in {_HISTORY_S // DAY_S} days", "metering alerts test shows who is reached."
+        )
+    return ok(f"{len(last)} alarms published, and SNS delivered, in {_HISTORY_S // DAY_S} days")
+
+
+def lists_emptied(bench: Bench) -> Observation:
+    """Look whether commits of the canary left the lists: functions may delete in these partitions alone.
+
+    The roll-up takes a placed commit off the waiting list, the compactor takes a compacted one off the pending list.
+    """
+    runs = bench.items.query(
+        Table.LEDGER,
+        CANARY_PK,
+        sk_from=canary_key(bench.now_s - DAY_S).sk,
+        sk_to=canary_key(bench.now_s - _SETTLED_S).sk,
+    )
+    good = [run for run in map(CanaryRun.from_item, runs) if run.verdict is CanaryVerdict.GOOD]
+    keys = [marker_key(canary_batch_id(run.slot_s)) for run in good]
+    markers = [Marker.from_item(item) for item in bench.items.get_many(Table.LEDGER, keys).values()]
+    found = bench.items.get_many(Table.LEDGER, [commit_key(marker.commit_id) for marker in markers])
+    commits = [CommitRecord.from_item(item) for item in found.values()]
+    if not commits:
+        return unknown("no canary of the last day is counted and three minutes old", "Run it again in ten minutes.")
+    compacted = [each for each in commits if each.expires_at_s is not None]
+    for what, list_key, of in (("waiting", waiting_key, commits), ("pending", pending_key, compacted)):
+        left = bench.items.get_many(Table.LEDGER, [list_key(each.shard, each.commit_id) for each in of])
+        if left:
+            return differs(
+                f"{len(left)} of {len(of)} commits of the canary are done, and still on the {what} list",
+                "The function may not delete there: compare its role's dynamodb:LeadingKeys with the template, and see "
+                "metering errors.",
+            )
+    return ok(f"{len(commits)} commits of the canary left the waiting list, and {len(compacted)} the pending list")
+
+
 CHECKS: tuple[Check, ...] = (
     Check(name="missing-key", question="Is a missing key 404 to each role?", look=missing_key),
     Check(name="large-put", question="Does an upload in parts keep to its condition?", look=large_put),
@@ -596,18 +763,26 @@ CHECKS: tuple[Check, ...] = (
     Check(name="throttle", question="What does a throttle look like?", thorough=True, look=throttled),
     Check(name="warm-tables", question="Do the tables take the stage's peak at once?", look=warm),
     Check(name="table-quota", question="May a table take the stage's peak?", look=table_quota),
-    Check(name="mapping-fill", question="How full are the mapping's batches?", thorough=True, look=mapping_fill),
+    Check(name="mapping-fill", question="How full are its batches?", thorough=True, look=mapping_fill, of_aws=True),
     Check(name="dropped-object", question="Does an object below drop/ become a batch?", look=dropped_object),
     Check(name="scratch-left", question="Is the disk free after a run that was stopped?", look=scratch_left),
     Check(name="tombstones", question="Does a listing end behind deleted objects?", look=tombstones),
     Check(name="athena", question="Does Athena read what the service wrote?", look=engine_agrees),
     Check(name="receives", question="Does a message say how often it was received?", look=receives),
-    Check(name="redrive", question="Is a redriven message sent anew?", look=redriven),
+    Check(name="redrive", question="Is a redriven message sent anew?", look=redriven, of_aws=True),
     Check(name="cold-starts", question="Does each function start in time?", look=cold_starts),
     Check(name="alarm", question="Does an alarm arrive?", thorough=True, look=alarm_arrives),
     Check(name="restore-window", question="To which times can the ledger be restored?", look=restore_window),
-    Check(name="versions-kept", question="Does the bucket keep what a restored ledger needs?", look=versions_kept),
+    Check(name="versions-kept", question="Does the bucket keep what a restore needs?", look=versions_kept, of_aws=True),
     Check(name="one-ledger", question="Do all functions work with the stage's ledger?", look=one_ledger),
     Check(name="restore-cost", question="What would a restore take today?", look=restore_cost),
-    Check(name="region-built", question="Was a region built without people?", look=region_built),
+    Check(name="expiry", question="Do items expire, and those alone that may?", look=expiry, of_aws=True),
+    Check(name="restore-points", question="Does each table keep restore points?", look=restore_points, of_aws=True),
+    Check(name="lifecycle", question="Does the bucket delete as deployed?", look=lifecycle_deployed, of_aws=True),
+    Check(name="mapping", question="Does the mapping deliver as deployed?", look=mapping_deployed),
+    Check(name="lists-emptied", question="May functions delete what they are done with?", look=lists_emptied),
+    Check(name="unreserved", question="Is concurrency left for the aggregator?", look=unreserved, of_aws=True),
+    Check(name="bootstrap", question="Is the bootstrap new enough to deploy?", look=bootstrap, of_aws=True),
+    Check(name="alarms-heard", question="Did alarms reach their subscribers?", look=alarms_heard, of_aws=True),
+    Check(name="region-built", question="Are regions built without people, if asked for?", look=region_built),
 )  # fmt: skip

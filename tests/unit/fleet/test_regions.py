@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -25,7 +25,6 @@ from tests.unit.operations.doctor.bench import World as DoctorWorld
 
 if TYPE_CHECKING:
     from metering.stores.writes import Put
-    from metering.wiring.connection import RegionConnection
 
 
 def listed(*names: str, status: str = "ENABLED_BY_DEFAULT") -> list[ListedRegion]:
@@ -134,10 +133,9 @@ def test_a_release_of_a_newer_format_is_refused_while_the_data_is_still_old() ->
     assert direction(release("0.1.0"), data_format=1, own=release("0.3.0", data_format=2)) is Direction.REFUSED
 
 
-def test_each_quick_check_is_a_finding_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_quick_check_is_a_finding_with_what_to_do() -> None:
     bench = DoctorWorld(reader_denied=True, versioned=False, engine=None, starts={}).bench()
-    monkeypatch.setattr(fleet, "doctor_bench", lambda _region, *, thorough: None if thorough else bench)
-    found = {each.check: each for each in fleet.findings_of(cast("RegionConnection", None))}
+    found = {each.check: each for each in fleet.findings(bench)}
     assert list(found) == [f"doctor {check.name}" for check in CHECKS if not check.thorough]
     assert found["doctor missing-key"].answered is Answered.FAILED
     assert "reader" in found["doctor missing-key"].detail

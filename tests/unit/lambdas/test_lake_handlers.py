@@ -35,6 +35,7 @@ from metering.wiring.lake import rollup_tick
 from metering.wiring.region import FunctionParts, ReaderParts, RegionPorts
 from tests.support.format_ledger import NEWER, REFUSAL, FormatLedger
 from tests.support.lake_world import NOW_S, World, record
+from tests.support.memory.objects import MemoryObjectStore
 from tests.support.small_world import batch, delivery
 from tests.support.stage import settings
 from tests.unit.lambdas.api_requests import Context, request, started
@@ -94,6 +95,20 @@ def test_a_tick_compacts_what_is_due_and_a_second_one_nothing() -> None:
     assert (first["runs"], first["rows"], first["finished"]) == (1, 2, True)
     second = compactor.handle({}, Context(900_000), parts)
     assert (second["runs"], second["rows"]) == (0, 0)
+
+
+@pytest.mark.parametrize(("hides", "code"), [(False, "404"), (True, "403")])
+def test_the_compactor_tells_the_doctor_what_it_gets_for_a_missing_file_and_does_nothing_else(
+    hides: bool, code: str
+) -> None:
+    world = World()
+    world.send([record(5)])
+    world.clock.advance_s(HOUR_S)
+    jobs = replace(world.jobs, objects=MemoryObjectStore(world.clock, hides_missing=hides))
+    assert compactor.probed({"probe": "missing-key"}, started(jobs, "compactor")) == {"probe": code}
+    assert not world.objects.keys("lake/")
+    with pytest.raises(ValueError, match="no probe"):
+        compactor.probed({"probe": "secrets"}, started(jobs, "compactor"))
 
 
 @dataclass(frozen=True)

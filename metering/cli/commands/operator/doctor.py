@@ -33,10 +33,13 @@ _EXAMPLES = """Examples:
     metering doctor --thorough --stage prod
     metering doctor --only missing-key --only large-put
 """
-_QUICK = "It makes and deletes objects, items and queues of its own, and sends one batch of the canary's account."
+_QUICK = (
+    "It makes and deletes objects, items and queues of its own, asks the compactor one question, and sends one batch "
+    "of the canary's account."
+)
 _THOROUGH = (
-    "It also pages whoever is subscribed, sends thousands of batches of the canary's account, puts and deletes 100,000 "
-    "objects, and makes a table of its own for two minutes."
+    "It also pages whoever is subscribed, sends 25,000 batches of the canary's account in three minutes, puts and "
+    "deletes 100,000 objects, and makes a table of its own for two minutes."
 )
 _CHECKS = ListedRows(
     copied("check", "verdict", priority=KEEP), prose("question", priority=ROOMY), prose("saw", "advice", priority=KEEP)

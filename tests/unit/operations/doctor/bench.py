@@ -9,13 +9,18 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from metering.intake.dropped import DropIds
+from metering.ledger.booked_hours import pending_key
+from metering.ledger.commits import CommitRecord, waiting_key
+from metering.ledger.notes.checks import CanaryRun, CanaryVerdict, canary_batch_id, slot_of
 from metering.operations.doctor.bench import (
+    AlarmAction,
     AlarmPath,
     Bench,
     BuiltRegion,
     CannotAskError,
     Effort,
     EngineHour,
+    EventMapping,
     Pages,
     ScratchQueues,
 )
@@ -35,11 +40,13 @@ if TYPE_CHECKING:
     from metering.ledger.markers import Marker
     from metering.settings import DropIdentity
     from metering.stores.objects import ObjectStore
+    from metering.stores.queues import ReceivedMessage
 
 NOW_MS = 1_795_000_000_000
 HOUR = NOW_MS // 1000 - NOW_MS // 1000 % HOUR_S
 BUCKET = "data"
 REGION = "eu-west-1"
+MAPPING = EventMapping(state="Enabled", batch_size=95, window_s=5, concurrency=20, pollers=None, partial=True)
 
 
 class Logs:
@@ -64,6 +71,8 @@ class World:
         roles: Role -> reason why it cannot be assumed; other roles can be.
         stranger_lists: Whether a role without `s3:ListBucket` also gets 404 for a missing key.
         reader_denied: Whether a role with `s3:ListBucket` gets 403 for a missing key.
+        compactor: What the compactor's function gets for a missing key.
+        rules, mapping: As deployed; `declared_rules` and `declared_mapping` as in the template.
     """
 
     clock: ManualClock = field(default_factory=lambda: ManualClock(NOW_MS))
@@ -74,6 +83,8 @@ class World:
     roles: dict[str, str] = field(default_factory=dict)
     stranger_lists: bool = False
     reader_denied: bool = False
+    compactor: str = "404"
+    emulated: bool = False
     versioned: bool = True
     listing: Callable[[tuple[str, ...]], Pages] = lambda keys: Pages(keys=keys, pages=3, empty=2)
     warm: int = 12_000
@@ -86,7 +97,21 @@ class World:
     window: tuple[int, int] | None = (NOW_MS // 1000 - 35 * DAY_S, NOW_MS // 1000 - 300)
     version_days: int | None = 35
     other_ledgers: dict[str, str] = field(default_factory=dict)
+    project: str = "rollout"
+    project_wanted: bool = True
     builds: list[str] = field(default_factory=lambda: ["SUCCEEDED"])
+    expiry: dict[Table, str] = field(default_factory=lambda: {Table.LEDGER: "expires_at", Table.USAGE: ""})
+    restorable: set[Table] = field(default_factory=lambda: set(Table))
+    declared_rules: dict[str, str] = field(default_factory=lambda: {"drop": "drop/ deletes after 65 days"})
+    rules: dict[str, str] = field(default_factory=lambda: {"drop": "drop/ deletes after 65 days"})
+    declared_mapping: EventMapping | None = MAPPING
+    mapping: EventMapping | None = MAPPING
+    executions: int = 900
+    bootstrap: int | None = 21
+    actions: list[AlarmAction] = field(default_factory=lambda: [AlarmAction("heartbeat", NOW_MS // 1000 - 9, True, "")])
+    undelivered: dict[str, int] = field(default_factory=dict)
+    canaries: bool = True
+    left: tuple[str, ...] = ()
     logged: list[str] = field(default_factory=lambda: ["Task timed out after 900.00 seconds"])
     lake_hour: tuple[int, Total] | None = (HOUR, Total(500, 5))
     engine: EngineHour | None = field(
@@ -99,6 +124,7 @@ class World:
     topics_deliver: bool = True
     redrive: bool = True
     redrive_renews: bool = True
+    fitful: bool = False
     scratch_denied: str = ""
     items: MemoryItemStore = field(default_factory=lambda: Tables())  # noqa: PLW0108  # it comes below
     asking: Callable[[], nullcontext[None]] = nullcontext
@@ -106,6 +132,8 @@ class World:
 
     def __post_init__(self) -> None:
         self.objects = Bucket(self)
+        if self.canaries:
+            self._run_canaries()
 
     def bench(self) -> Bench:
         return Bench(
@@ -118,14 +146,17 @@ class World:
             as_roles={role: self._role(role) for role in ("reader", "operator", "producer")},
             items=self.items,
             ingest=Ingest(self),
+            emulated=self.emulated,
             needed_writes_per_s=dict.fromkeys(Table, self.needed),
+            needed_executions=22,
+            project_wanted=self.project_wanted,
             logs=lambda: Logs(self.logged),
             facts=Parts(self),
             scratch=Parts(self),
             lake=Parts(self),
             engine=None if self.engine is None else Engine(self.engine),
             asking=self.asking,
-            effort=Effort(tombstones=3, rates_per_s=(1, 60), rate_s=5, arrival_s=20, throttle_s=5),
+            effort=Effort(tombstones=3, rate_per_s=60, rate_s=5, judged_s=2, arrival_s=20, throttle_s=5),
         )
 
     def judge(self, names: Sequence[str]) -> None:
@@ -134,6 +165,31 @@ class World:
             for name in names[start : start + self.fill]:
                 marker = decided(name, self.verdict, commit_id=f"{names[0]}-{start}")
                 self.items.put(Put(table=Table.LEDGER, item=marker.to_item()))
+
+    def _run_canaries(self) -> None:
+        """Count a canary an hour ago and one twelve hours ago, whose commit was compacted and cleaned since."""
+        now_s = NOW_MS // 1000
+        for age_s, commit_id in ((HOUR_S, "young"), (12 * HOUR_S, "old")):
+            slot_s = slot_of(now_s - age_s)
+            run = CanaryRun(slot_s=slot_s, sent_s=slot_s, verdict=CanaryVerdict.GOOD, settled_s=slot_s + 60)
+            marker = decided(canary_batch_id(slot_s), "accepted", commit_id=commit_id)
+            commit = CommitRecord(
+                commit_id=commit_id,
+                state="committed",
+                hours=(HOUR,),
+                staging_key="staging/a",
+                rows=1,
+                bytes=1,
+                created_at_ms=NOW_MS,
+                expires_at_s=now_s + DAY_S if commit_id == "old" else None,
+            )
+            for item in (run.to_item(), marker.to_item(), commit.to_item()):
+                self.items.put(Put(table=Table.LEDGER, item=item))
+        for key in (waiting_key(0, "young"), pending_key(0, "old")):
+            if key.pk in self.left:
+                self.items.put(Put(table=Table.LEDGER, item=key._asdict()))
+        # The compactor has not taken this one yet.
+        self.items.put(Put(table=Table.LEDGER, item=pending_key(0, "young")._asdict()))
 
     def _role(self, role: str) -> Callable[[], ObjectStore]:
         def assume() -> ObjectStore:
@@ -223,8 +279,40 @@ class Parts:
     def regions(self) -> Sequence[BuiltRegion]:
         return self.world.regions
 
-    def builds(self) -> Sequence[str]:
+    def project(self) -> str:
+        return self.world.project
+
+    def builds(self, project: str) -> Sequence[str]:
+        assert project == self.world.project
         return self.world.builds
+
+    def compactor_sees(self) -> str:
+        return self.world.compactor
+
+    def unreserved_executions(self) -> int:
+        return self.world.executions
+
+    def bootstrap_version(self) -> int | None:
+        return self.world.bootstrap
+
+    def expiry_attribute(self, table: Table) -> str:
+        return self.world.expiry[table]
+
+    def is_restorable(self, table: Table) -> bool:
+        return table in self.world.restorable
+
+    def lifecycle(self, *, declared: bool) -> Mapping[str, str]:
+        return self.world.declared_rules if declared else self.world.rules
+
+    def mapping(self, *, declared: bool) -> EventMapping | None:
+        return self.world.declared_mapping if declared else self.world.mapping
+
+    def alarm_actions(self, *, since_s: int) -> Sequence[AlarmAction]:
+        return [action for action in self.world.actions if action.at_s >= since_s]
+
+    def undelivered(self, severity: str, *, since_s: int) -> int:
+        assert since_s < self.world.clock.now_ms() // 1000
+        return self.world.undelivered.get(severity, 0)
 
     def newest(self) -> tuple[int, Total] | None:
         return self.world.lake_hour
@@ -234,7 +322,8 @@ class Parts:
         self._may()
         clock = self.world.clock
         dead = Renewing(clock, renews=self.world.redrive_renews, moves_by_itself=self.world.redrive)
-        queue = MemoryQueue(clock, dead=dead, max_receives=3)
+        made = Fitful if self.world.fitful else MemoryQueue
+        queue = made(clock, dead=dead, max_receives=3)
         dead.back_to(queue)
         yield ScratchQueues(queue=queue, dead=dead, max_receives=3)
 
@@ -250,7 +339,7 @@ class Parts:
 
     def _may(self) -> None:
         if self.world.scratch_denied:
-            raise CannotAskError(self.world.scratch_denied)
+            raise CannotAskError(self.world.scratch_denied, "Run it with other credentials.")
 
 
 class Ticking(MemoryItemStore):
@@ -263,6 +352,16 @@ class Ticking(MemoryItemStore):
     def transact(self, actions: Sequence[object]) -> None:
         self._world.clock.advance_s(1)
         self._world.slow_table.transact(actions)  # type: ignore[arg-type]  # passed on
+
+
+class Fitful(MemoryQueue):
+    """A queue that answers every second receive with nothing, as SQS may although a message is there."""
+
+    _calls = 0
+
+    def receive(self, max_messages: int, *, wait_s: int = 0, visibility_s: int | None = None) -> list[ReceivedMessage]:
+        self._calls += 1
+        return [] if self._calls % 2 else super().receive(max_messages, wait_s=wait_s, visibility_s=visibility_s)
 
 
 class Renewing(MemoryQueue):

@@ -1,7 +1,9 @@
 """How the doctor reads AWS's responses, and cleans up its resources after a failed call."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -11,10 +13,13 @@ from botocore.stub import Stubber
 
 from metering.adapters.aws.doctor import AthenaEngine, AwsFacts, AwsScratch, asking
 from metering.errors import MeteringError, OperationFailedError, UnavailableError
+from metering.fleet.ports import RegionStacks
 from metering.fleet.regions import ListedRegion, Phase, RegionState
+from metering.operations.alarms import ALARMS, alarm_name
 from metering.operations.doctor.bench import BuiltRegion, CannotAskError, EndlessListingError, EngineHour, RefusedError
 from metering.stores.writes import Table
 from metering.usage.totals import Total
+from tests import ROOT
 from tests.unit.adapters.aws.stubs import Stubbed, client, stubbed
 
 NOON = datetime(2026, 11, 18, 12, tzinfo=UTC)
@@ -53,13 +58,15 @@ def facts_of(
     *,
     states: tuple[RegionState, ...] = (),
     listed: tuple[ListedRegion, ...] = (),
-    functions: tuple[str, ...] = (),
+    functions: Mapping[str, str] = {},  # nobody changes it
 ) -> AwsFacts:
     return AwsFacts(
         clients,
         bucket="data",
         tables={Table.LEDGER: "ledger", Table.USAGE: "usage"},
-        rollout="metering-prod-rollout",
+        names=RegionStacks.of("prod"),
+        topics={"page": "arn:aws:sns:us-east-1:123456789012:page"},
+        qualifier="hnb659fds",
         functions=lambda: functions,
         logs=cast("Any", lambda: SimpleNamespace(slowest_starts_ms=lambda *, from_s: {"watch": from_s})),
         account=cast("Any", lambda: SimpleNamespace(regions=lambda: listed)),
@@ -152,7 +159,9 @@ def test_a_function_that_works_with_another_ledger_is_named() -> None:
         return {"Environment": {"Variables": tables[FunctionName]}}
 
     clients = SimpleNamespace(lambda_=SimpleNamespace(get_function_configuration=described))
-    assert facts_of(clients, functions=tuple(tables)).other_ledgers() == {"canary": "ledger-1"}
+    assert facts_of(clients, functions={name.capitalize(): name for name in tables}).other_ledgers() == {
+        "canary": "ledger-1"
+    }
 
 
 def test_the_quota_is_that_of_a_table_on_demand() -> None:
@@ -198,11 +207,15 @@ class Rollout:
 
 
 def test_builds_are_told_newest_first_without_one_that_still_runs() -> None:
-    assert facts_of(Rollout({"3": "IN_PROGRESS", "2": "FAILED", "1": "SUCCEEDED"})).builds() == ["FAILED", "SUCCEEDED"]
-    assert facts_of(Rollout({})).builds() == ()
+    assert facts_of(Rollout({"3": "IN_PROGRESS", "2": "FAILED", "1": "SUCCEEDED"})).builds("rollout") == [
+        "FAILED",
+        "SUCCEEDED",
+    ]
+    assert facts_of(Rollout({})).builds("rollout") == ()
+    assert facts_of(Rollout({})).project() == "rollout"
 
 
-def test_a_stage_without_a_project_is_not_known() -> None:
+def test_a_stage_without_a_project_has_none() -> None:
     def missing(StackName: str) -> None:  # noqa: N803  # the SDK's
         answer: Any = {"Error": {"Code": "ValidationError", "Message": f"Stack {StackName} does not exist"}}
         raise ClientError(answer, "DescribeStacks")
@@ -210,8 +223,173 @@ def test_a_stage_without_a_project_is_not_known() -> None:
     clients = SimpleNamespace(
         cloudformation=SimpleNamespace(describe_stacks=missing), access=SimpleNamespace(region="eu-west-1")
     )
-    with pytest.raises(CannotAskError, match="no project here"):
-        facts_of(clients).builds()
+    assert facts_of(clients).project() == ""
+
+
+def test_a_function_is_asked_and_one_that_knows_no_question_says_so(lambda_: Stubbed) -> None:
+    facts = facts_of(SimpleNamespace(lambda_=lambda_[0]), functions={"Compactor": "compactor-1"})
+    asked = {"FunctionName": "compactor-1", "Payload": b'{"probe": "missing-key"}'}
+    for answer in (b'{"probe": "404"}', b'{"runs": 0}'):
+        lambda_[1].add_response("invoke", {"StatusCode": 200, "Payload": BytesIO(answer)}, asked)
+    assert facts.compactor_sees() == "404"
+    with pytest.raises(CannotAskError, match="knows no such question"):
+        facts.compactor_sees()
+
+
+def test_a_compactor_that_fails_at_the_question_is_no_answer(lambda_: Stubbed) -> None:
+    facts = facts_of(SimpleNamespace(lambda_=lambda_[0]), functions={"Compactor": "compactor-1"})
+    answer = {"StatusCode": 200, "FunctionError": "Unhandled", "Payload": BytesIO(b'{"errorMessage": "AccessDenied"}')}
+    lambda_[1].add_response("invoke", answer)
+    with pytest.raises(RefusedError, match="the compactor failed: AccessDenied"):
+        facts.compactor_sees()
+
+
+@pytest.fixture
+def lambda_() -> Iterator[Stubbed]:
+    yield from stubbed("lambda")
+
+
+def test_unreserved_concurrency_is_that_of_the_account(lambda_: Stubbed) -> None:
+    lambda_[1].add_response("get_account_settings", {"AccountLimit": {"UnreservedConcurrentExecutions": 50}})
+    assert facts_of(SimpleNamespace(lambda_=lambda_[0])).unreserved_executions() == 50
+
+
+def test_a_bootstrap_says_its_version_or_is_not_there() -> None:
+    ssm = client("ssm")
+    with Stubber(ssm) as stubs:
+        asked = {"Name": "/cdk-bootstrap/hnb659fds/version"}
+        stubs.add_response("get_parameter", {"Parameter": {"Value": "21"}}, asked)
+        stubs.add_client_error("get_parameter", "ParameterNotFound", expected_params=asked)
+        stubs.add_client_error("get_parameter", "AccessDeniedException", expected_params=asked)
+        facts = facts_of(SimpleNamespace(ssm=ssm))
+        assert facts.bootstrap_version() == 21
+        assert facts.bootstrap_version() is None
+        with pytest.raises(CannotAskError, match="may not call GetParameter"):
+            facts.bootstrap_version()
+
+
+@pytest.mark.parametrize(
+    ("status", "attribute"), [("ENABLED", "expires_at"), ("ENABLING", "expires_at"), ("DISABLED", "")]
+)
+def test_items_expire_by_an_attribute_that_is_on(status: str, attribute: str) -> None:
+    dynamodb = client("dynamodb")
+    with Stubber(dynamodb) as stubs:
+        answer = {"TimeToLiveStatus": status, "AttributeName": "expires_at"}
+        stubs.add_response("describe_time_to_live", {"TimeToLiveDescription": answer}, {"TableName": "ledger"})
+        assert facts_of(SimpleNamespace(dynamodb=dynamodb)).expiry_attribute(Table.LEDGER) == attribute
+
+
+@pytest.mark.parametrize(("status", "on"), [("ENABLED", True), ("DISABLED", False)])
+def test_a_table_is_restorable_if_its_recovery_is_on(status: str, on: bool) -> None:
+    dynamodb = client("dynamodb")
+    with Stubber(dynamodb) as stubs:
+        found = {
+            "ContinuousBackupsStatus": "ENABLED",
+            "PointInTimeRecoveryDescription": {"PointInTimeRecoveryStatus": status},
+        }
+        stubs.add_response(
+            "describe_continuous_backups", {"ContinuousBackupsDescription": found}, {"TableName": "usage"}
+        )
+        assert facts_of(SimpleNamespace(dynamodb=dynamodb)).is_restorable(Table.USAGE) is on
+
+
+def as_s3_has_it(rule: Mapping[str, Any]) -> dict[str, Any]:
+    """A rule of a template in S3's spelling."""
+    where: dict[str, Any] = {"Prefix": rule.get("Prefix", "")}
+    if "ObjectSizeGreaterThan" in rule:
+        where = {"And": {**where, "ObjectSizeGreaterThan": rule["ObjectSizeGreaterThan"]}}
+    found: dict[str, Any] = {"ID": rule["Id"], "Status": rule["Status"], "Filter": where}
+    if "ExpirationInDays" in rule:
+        found["Expiration"] = {"Days": rule["ExpirationInDays"]}
+    if "ExpiredObjectDeleteMarker" in rule:
+        found["Expiration"] = {"ExpiredObjectDeleteMarker": True}
+    for name in ("NoncurrentVersionExpiration", "AbortIncompleteMultipartUpload"):
+        if name in rule:
+            found[name] = rule[name]
+    if "Transitions" in rule:
+        moves = rule["Transitions"]
+        found["Transitions"] = [
+            {"Days": each["TransitionInDays"], "StorageClass": each["StorageClass"]} for each in moves
+        ]
+    return found
+
+
+def declared(part: str) -> dict[str, Any]:
+    """The template of stage prod, as CloudFormation answers it."""
+    templates: dict[str, Any] = json.loads((ROOT / "tests/infra/snapshots/prod.json").read_text())
+    return {"TemplateBody": json.dumps(templates[part]["template"])}
+
+
+def test_the_rules_of_the_template_and_the_same_rules_in_s3_read_alike(s3: Stubbed) -> None:
+    cloudformation = client("cloudformation")
+    resources = json.loads(declared("data")["TemplateBody"])["Resources"].values()
+    [bucket] = [each["Properties"] for each in resources if each["Type"] == "AWS::S3::Bucket"]
+    rules = [as_s3_has_it(rule) for rule in bucket["LifecycleConfiguration"]["Rules"]]
+    changed = [{**rule, "Status": "Disabled"} if rule["ID"] == "markers" else rule for rule in rules]
+    with Stubber(cloudformation) as stubs:
+        stubs.add_response("get_template", declared("data"), {"StackName": "metering-prod-data"})
+        facts = facts_of(SimpleNamespace(s3=s3[0], cloudformation=cloudformation))
+        template = facts.lifecycle(declared=True)
+    for answer in (rules, changed):
+        s3[1].add_response("get_bucket_lifecycle_configuration", {"Rules": answer})
+    assert facts.lifecycle(declared=False) == template
+    found = facts.lifecycle(declared=False)
+    assert {name for name in template if found[name] != template[name]} == {"markers"}
+    assert template["lake-classes"] == (
+        "lake/ from 131072 bytes moves to STANDARD_IA after 60 days and moves to GLACIER_IR after 180 days"
+    )
+    assert template["noncurrent"] == "everywhere deletes versions after 35 days and deletes markers of nothing"
+    assert found["markers"] == "markers/ deletes after 51 days, and is off"
+
+
+def test_the_mapping_of_the_template_and_that_of_lambda_read_alike(lambda_: Stubbed) -> None:
+    cloudformation = client("cloudformation")
+    facts = facts_of(
+        SimpleNamespace(lambda_=lambda_[0], cloudformation=cloudformation), functions={"Aggregator": "aggregator-1"}
+    )
+    made = {
+        "State": "Enabled", "BatchSize": 95, "MaximumBatchingWindowInSeconds": 5,
+        "ScalingConfig": {"MaximumConcurrency": 20}, "FunctionResponseTypes": ["ReportBatchItemFailures"],
+    }  # fmt: skip
+    provisioned = {**made, "State": "Disabled", "ProvisionedPollerConfig": {"MaximumPollers": 4}}
+    for found in ([made], [provisioned], []):
+        lambda_[1].add_response(
+            "list_event_source_mappings", {"EventSourceMappings": found}, {"FunctionName": "aggregator-1"}
+        )
+    with Stubber(cloudformation) as stubs:
+        stubs.add_response("get_template", declared("pipeline"), {"StackName": "metering-prod-pipeline"})
+        assert facts.mapping(declared=True) == facts.mapping(declared=False)
+    changed = facts.mapping(declared=False)
+    assert changed is not None
+    assert (changed.state, changed.pollers) == ("Disabled", 4)
+    assert facts.mapping(declared=False) is None
+
+
+def test_the_newest_action_of_each_alarm_is_read() -> None:
+    asked: list[str] = []
+
+    def history(AlarmName: str, **arguments: object) -> dict[str, object]:  # noqa: N803  # the SDK's
+        assert (arguments["HistoryItemType"], arguments["MaxRecords"]) == ("Action", 1)
+        asked.append(AlarmName)
+        summary = "Failed to execute action arn:x" if "dead" in AlarmName else "Successfully executed action arn:x"
+        told = AlarmName in {"metering-prod-dead-letters", f"metering-prod-{ALARMS[-1].name}"}
+        items = [{"AlarmName": AlarmName, "Timestamp": NOON, "HistorySummary": summary}] if told else []
+        return {"AlarmHistoryItems": items}
+
+    facts = facts_of(SimpleNamespace(cloudwatch=SimpleNamespace(describe_alarm_history=history)))
+    found = {each.alarm.removeprefix("metering-prod-"): each.succeeded for each in facts.alarm_actions(since_s=HOUR)}
+    assert found == {"dead-letters": False, ALARMS[-1].name: True}
+    assert asked == [alarm_name("prod", spec.name) for spec in ALARMS]
+
+
+def test_what_sns_could_not_deliver_is_added_up_over_days() -> None:
+    cloudwatch = client("cloudwatch")
+    with Stubber(cloudwatch) as stubs:
+        stubs.add_response("get_metric_statistics", {"Datapoints": [{"Sum": 2.0}, {"Sum": 1.0}]})
+        stubs.add_response("get_metric_statistics", {"Datapoints": []})
+        facts = facts_of(SimpleNamespace(cloudwatch=cloudwatch))
+        assert facts.undelivered("page", since_s=HOUR) == 3
+        assert facts.undelivered("page", since_s=HOUR) == 0
 
 
 class Calls:
@@ -219,12 +397,17 @@ class Calls:
 
     def __init__(self, fails: str = "") -> None:
         self.made: list[str] = []
+        self.tags: list[object] = []
         self._fails = fails
         for service in ("sqs", "sns", "cloudwatch", "dynamodb"):
             setattr(self, service, _Service(self))
 
-    def call(self, name: str) -> dict[str, Any]:
+    def call(self, name: str, arguments: Mapping[str, object]) -> dict[str, Any]:
+        if name == "describe_table":
+            return {"Table": {"TableArn": f"arn:{arguments['TableName']}"}}
         self.made.append(name)
+        if name.startswith(("create_", "put_")):
+            self.tags.append(arguments.get("tags", arguments.get("Tags")))
         if name == self._fails:
             raise refusal("AccessDenied", 403)
         return {
@@ -242,13 +425,16 @@ class _Service:
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name == "get_waiter":
             return lambda _name: SimpleNamespace(wait=lambda **_: None)
-        return lambda **_arguments: self._calls.call(name)
+        if name == "get_paginator":
+            tags = [{"Key": "team", "Value": "data"}, {"Key": "aws:cloudformation:stack-name", "Value": "x"}]
+            return lambda _name: SimpleNamespace(paginate=lambda ResourceArn: [{"Tags": tags}])  # noqa: N803
+        return lambda **arguments: self._calls.call(name, arguments)
 
 
 def scratch_of(calls: Any) -> AwsScratch:
     topics = {"page": "arn:page", "ticket": "arn:ticket"}
     token = "0123456789abcdef"  # no secret
-    return AwsScratch(calls, prefix="metering-prod-doctor", token=token, topics=topics)
+    return AwsScratch(calls, prefix="metering-prod-doctor", token=token, topics=topics, ledger="ledger")
 
 
 @pytest.mark.parametrize(("fails", "left"), [
@@ -276,6 +462,8 @@ def test_queues_and_table_go_when_a_check_fails() -> None:
         raise RefusedError("x")
     assert calls.made.count("create_queue") == calls.made.count("delete_queue") == 2
     assert calls.made[-2:] == ["create_table", "delete_table"]
+    # An organisation may refuse what has no tags.
+    assert calls.tags == [{"team": "data"}, {"team": "data"}, [{"Key": "team", "Value": "data"}]]
 
 
 class Athena:
