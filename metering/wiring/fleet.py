@@ -112,9 +112,9 @@ _ANSWERS = {Verdict.OK: Answered.PASSED, Verdict.DIFFERS: Answered.FAILED, Verdi
 
 
 def findings_of(region: RegionConnection) -> tuple[Finding, ...]:
-    """Findings of the doctor's cheap checks in a region, asked as the operator's role; these checks page nobody.
+    """Findings of the doctor's cheap checks in a region, asked as the operator's role.
 
-    The caller, who deploys, needs no other right than to assume the stage's roles.
+    The deployer only needs the right to assume the stage's roles.
 
     Raises:
         SettingsError, UnavailableError: As `doctor_bench`.
@@ -191,7 +191,7 @@ def _ingest(operator: Callable[[], Clients], region: RegionConnection) -> queues
 
 
 def _config(region: RegionConnection) -> StageConfig:
-    """Settings with which the region was deployed; the stage's base if its version published none."""
+    """Settings with which the region was deployed; the stage's base if its version did not publish settings."""
     given = published_settings.read_settings(region.clients, region.stage).given
     return StageConfig.load(region.stage) if given is None else layers.config_of(region.stage, given, {})
 

@@ -64,7 +64,7 @@ _STOPPED = frozenset({"Disabled", "Disabling"})
 
 
 def tags_of(client: DynamoDBClient, arn: str) -> dict[str, str]:
-    """Tags of a table, without those that CloudFormation adds and nobody else may."""
+    """Tags of a table, without CloudFormation's own tags."""
     with translated("dynamodb.ListTagsOfResource"):
         pages = client.get_paginator("list_tags_of_resource").paginate(ResourceArn=arn)
         return {

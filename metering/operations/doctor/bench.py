@@ -174,7 +174,7 @@ class Facts(Protocol):
         """Other regions of the stage, if this is its home region."""
 
     def project(self) -> str:
-        """Name of the CodeBuild project that builds regions; empty if none stands in the region."""
+        """Name of the CodeBuild project that builds regions; empty if the region has no such project."""
 
     def builds(self, project: str) -> Sequence[str]:
         """Statuses of the last runs of a project, newest first: `SUCCEEDED`."""
@@ -183,10 +183,10 @@ class Facts(Protocol):
         """Answer of a get of a missing key in the lake, as the compactor's function sees it: `404`, or `403`."""
 
     def unreserved_executions(self) -> int:
-        """Concurrent executions of the account that no function has reserved."""
+        """Unreserved concurrent executions of the account."""
 
     def bootstrap_version(self) -> int | None:
-        """Version of the CDK bootstrap that the stacks were deployed with; None if there is none."""
+        """Version of the CDK bootstrap of the stacks; None without a bootstrap."""
 
     def expiry_attribute(self, table: Table) -> str:
         """Attribute by which a table's items expire; empty if they do not."""
@@ -201,7 +201,7 @@ class Facts(Protocol):
         """The aggregator's event source mapping, as the template declares it or as Lambda has it; None if absent."""
 
     def alarm_actions(self, *, since_s: int) -> Sequence[AlarmAction]:
-        """What the stage's alarms did since then, in any order."""
+        """Actions of the stage's alarms since then, in any order."""
 
     def undelivered(self, severity: str, *, since_s: int) -> int:
         """Messages of a topic that SNS could not deliver to a subscriber since then."""
@@ -269,7 +269,7 @@ class Bench:
         as_roles: Data bucket by role: `reader`, `operator`, `producer`. Each may raise `CannotAskError`.
         items: The two tables.
         ingest: The ingest queue, with permission to send the service's own batches.
-        emulated: Whether the endpoint is an emulator's: what it cannot show says nothing of AWS.
+        emulated: Whether the endpoint is an emulator's: its gaps say nothing about AWS.
         needed_writes_per_s: Write units per second that each table should accept without scaling.
         needed_executions: Concurrent executions that functions without a reservation may use at a time.
         project_wanted: Whether the stage's settings ask for a CodeBuild project that builds regions.
@@ -336,7 +336,7 @@ class Check:
 
     Attributes:
         thorough: The check costs money, takes minutes or pages people, so it runs only on request.
-        of_aws: Emulators are known not to behave as AWS does, so a difference that one shows is none.
+        of_aws: Emulators are known to behave differently, so their differences do not count.
         look: Runs the check, and deletes what the check created.
     """
 

@@ -550,7 +550,7 @@ def mapping_fill(bench: Bench) -> Observation:
 
 
 def _pollers(bench: Bench, rate_per_s: float, fill: float) -> str:
-    """Number of pollers that would fill commits so. Lambda tells it to nobody, unless pollers are provisioned."""
+    """Number of pollers that would fill commits so. Lambda reveals the number only of provisioned pollers."""
     mapping = bench.facts.mapping(declared=False)
     if mapping is None:
         return ""
@@ -679,7 +679,7 @@ def mapping_deployed(bench: Bench) -> Observation:
 
 
 def unreserved(bench: Bench) -> Observation:
-    """Compare the account's unreserved concurrency with what the functions without a reservation may use at a time."""
+    """Compare the account's unreserved concurrency with the needs of the functions without a reservation."""
     found = bench.facts.unreserved_executions()
     saw = f"{found:,} concurrent executions that nobody has reserved, needed {bench.needed_executions:,}"
     if found < bench.needed_executions:
