@@ -32,6 +32,7 @@
     ├── InvalidParametersError      a report has invalid parameters; carries every problem  reports.time_range
     ├── PeriodNotClosableError      a month cannot be closed now                            billing.freezing
     └── OperationFailedError        an operation requested by a person was refused or failed; states why
+        ├── RowsGoneError           rows are older than the setting keeps them              lake.view
         ├── DescriptionError        a description cannot be converted to a context          onramps.context.description
         ├── ManifestError           a file is not a manifest                                audit.verification
         ├── PreflightFailedError    a region lacks something that the service requires      fleet.steps

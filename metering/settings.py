@@ -34,6 +34,9 @@ def as_environment(values: Mapping[str, object]) -> dict[str, str]:
     return {f"{_PREFIX}{name.upper()}": str(value) for name, value in values.items()}
 
 
+_AS_BEFORE = (("drop_identity", "etag"), ("lake_life_s", 0))
+
+
 class Policy(BaseModel):
     """Limits and intervals that a stage decides. Functions and operators' commands must use the same values.
 
@@ -99,19 +102,18 @@ class Policy(BaseModel):
         ge=0, le=100, description="Unclassified share of a log source's bytes above which its alarm fires."
     )
 
-    # The one field with a default, because stages that were deployed before it existed count by ETag.
+    # These have defaults, because stages that were deployed before they existed count by ETag and keep their lake.
     drop_identity: DropIdentity = "etag"
+    lake_life_s: int = Field(0, ge=0, description="Life of lake files; 0: for ever.")
 
     @model_serializer(mode="wrap")
     def _as_published(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """Leave out the identity that every earlier stage has, so that its settings keep their text and hash.
+        """Leave out what every earlier stage has, so that its settings keep their text and hash.
 
-        An earlier release refuses the other identity as an unknown field, and so never counts under ids of its own.
+        An earlier release refuses anything else as an unknown field, and so never counts under ids of its own.
         """
         values: dict[str, object] = write(self)
-        if self.drop_identity == "etag":
-            del values["drop_identity"]
-        return values
+        return {name: value for name, value in values.items() if (name, value) not in _AS_BEFORE}
 
 
 class Settings(Policy):

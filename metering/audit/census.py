@@ -164,6 +164,8 @@ class Census:
             markers: Whether to also compare markers with rows.
             sources: Whether to record the batches' sources and sequence numbers.
         """
+        # Usage of hours whose rows S3 has deleted has nothing to be compared with.
+        from_s = self.figures.view.kept(from_s)
         state = CensusState(from_s=from_s, to_s=to_s, deep=deep, parts=parts, began_ms=self.figures.clock.now_ms())
         state.generation = generations_of(self.figures.items).ledger
         if markers:

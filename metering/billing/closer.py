@@ -11,7 +11,15 @@ from metering.errors import ConditionFailedError
 from metering.hours import month_bounds_s, month_of, rfc3339
 from metering.ledger import booked_hours
 from metering.ledger.commits import known_shards, waiting_commits
-from metering.ledger.periods import FrozenHour, FrozenMonth, Period, period_key, periods_of, read_frozen_month
+from metering.ledger.periods import (
+    FrozenHour,
+    FrozenMonth,
+    Period,
+    first_closed_month,
+    period_key,
+    periods_of,
+    read_frozen_month,
+)
 from metering.stores.objects import ObjectStore, closed_month_key
 from metering.stores.writes import Absent, Equals, ItemStore, Put, Table, Update
 from metering.units import DAY_S
@@ -94,6 +102,10 @@ class PeriodCloser:
             raise PeriodNotClosableError(
                 month, NotClosable.TOO_EARLY, f"it can be closed from {rfc3339(after_s + self.wait_s)} on"
             )
+        known_period = self.show(month)
+        if known_period is None or known_period.state != "closed":
+            # A month without some of its rows would be frozen as less than it was.
+            self.view.kept(first_s)
         period = self._begin(month)
         if period.state == "closed":
             return FrozenMonth.from_json(self.objects.get(period.frozen_key), period.frozen_key)
@@ -120,8 +132,9 @@ class PeriodCloser:
     def months(self) -> list[MonthState]:
         """Months from the first month with rows until now, newest first."""
         first_s, month = self.view.first_hour_s(), month_of(self.clock.now_ms() // 1000)
+        first = min(first_closed_month(self.objects) or month, month if first_s is None else month_of(first_s))
         names = [month]
-        while first_s is not None and month_of(first_s) < names[-1]:
+        while first < names[-1]:
             names.append(month_of(month_bounds_s(names[-1])[0] - 1))
         known = periods_of(self.items, names)
         return [self._month_state(name, known.get(name)) for name in names]

@@ -44,14 +44,19 @@ class MonthVerifier:
     files: FrozenFiles
 
     def problems(self, closed: FrozenMonth) -> Iterator[str]:
+        # Of hours whose rows S3 has deleted, the frozen files are all that there is.
+        kept_s = self.view.kept(0)
         for hour in closed.hours:
-            yield from self._hour(closed, hour)
+            if hour.hour_s >= kept_s:
+                yield from self._hour(closed, hour)
+            else:
+                yield from (f"{rfc3339(hour.hour_s)}: {each}" for each in _damages(self.files, hour.frozen))
         for rows in (closed.accounts, closed.days):
             yield from _damages(self.files, rows)
         yield from self._added(closed)
         first_s, after_s = month_bounds_s(closed.month)
         known = {hour.hour_s for hour in closed.hours}
-        for hour_s in self.view.hours(from_s=first_s, to_s=after_s):
+        for hour_s in self.view.hours(from_s=max(first_s, kept_s), to_s=after_s):
             if hour_s not in known:
                 yield f"{rfc3339(hour_s)} was empty when the month was closed, and is not any more"
 

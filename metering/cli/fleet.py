@@ -13,6 +13,7 @@ from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.stages import SettingsOptions, asked_for, home_region, settings_explained
 from metering.errors import MeteringError, OperationFailedError, UnavailableError
 from metering.fleet.settings import bases
+from metering.hours import rfc3339
 from metering.reports.answer import Answer, regions_answer
 
 if TYPE_CHECKING:
@@ -164,6 +165,16 @@ _TOO_LITTLE = "Nothing is shown, because it would be too little. Run it again, o
 def asks_for_all(session: Session) -> bool:
     """Whether `--region all` was given."""
     return session.given_region == connecting.ALL_REGIONS
+
+
+def say_what_is_kept(regions: Iterable[connection.RegionConnection], from_s: int) -> None:
+    """Tell where a range begins that was asked for from the first row on, if S3 has deleted older rows."""
+    for region in regions:
+        if not from_s and (kept_s := region.jobs.view.kept(0)):
+            say(
+                f"{region.region}: rows before {rfc3339(kept_s)} are not kept any more (lake_retention_days), so this "
+                "begins there."
+            )
 
 
 def connections(session: Session) -> list[connection.RegionConnection]:

@@ -233,7 +233,9 @@ class StageConfig(BaseModel):
     )
     lake_infrequent_days: int = Field(60, ge=30, description="STANDARD_IA takes objects of 30 days and older.")
     lake_archive_days: int = Field(180, ge=30, description="Age from which lake files are in Glacier IR.")
-    lake_retention_days: int | None = Field(None, ge=1, description="Life of lake files; nothing keeps them for ever.")
+    lake_retention_days: int | None = Field(
+        None, ge=1, description="Life of lake files, and so of rows; by default they are kept for ever."
+    )
 
     lake_first_day: str = Field(
         "2026-01-01", pattern=r"^\d{4}-\d{2}-\d{2}$", description="Before it the Athena table looks for nothing."
@@ -306,6 +308,7 @@ class StageConfig(BaseModel):
             "window_s": self.admission_window_s,
             "marker_life_s": self.marker_life_s,
             "drop_identity": self.drop_identity,
+            "lake_life_s": (self.lake_retention_days or 0) * DAY_S,
         }
         return Policy.model_validate({**TUNABLES, **own, **self.tunables})
 

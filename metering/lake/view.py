@@ -10,17 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from metering.errors import LedgerCorruptError, ObjectMissingError, UnavailableError
-from metering.hours import hour_label
+from metering.errors import LedgerCorruptError, ObjectMissingError, OperationFailedError, UnavailableError
+from metering.hours import hour_label, rfc3339
 from metering.lake.ports import USAGE_QUERY, Group, LakeReader, RowQuery, usage_of
 from metering.ledger import booked_hours
 from metering.ledger.commits import CommitRecord, Waiting, known_shards, waiting_commits, waiting_key
-from metering.stores.objects import LAKE_PREFIX, ObjectStore, hour_of_lake_key, lake_prefix
+from metering.stores.objects import LAKE_PREFIX, RUNS_PREFIX, ObjectStore, hour_of_lake_key, lake_prefix
 from metering.stores.writes import Item, ItemStore, Table, key_of
-from metering.units import HOUR_S
+from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total, UsageKey, add_totals
+
+if TYPE_CHECKING:
+    from metering.stores.clock import Clock
 
 T = TypeVar("T")
 
@@ -59,6 +62,47 @@ class _Look:
         return booked_hours.HourState(hour_s=hour_s, sources=(*files, *staged, *waiting), keys=self.keys)
 
 
+class RowsGoneError(OperationFailedError):
+    """Rows of a range are not kept any more, because the stage has a setting for the life of its lake files."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LakeLife:
+    """Life of lake files, which S3 deletes by their age.
+
+    Attributes:
+        life_s: Age from which a file is deleted.
+    """
+
+    life_s: int
+    clock: Clock
+    objects: ObjectStore
+
+    def kept(self, from_s: int) -> int:
+        """Start of a range whose rows are all kept: `from_s` itself; for 0, the first hour of which all are.
+
+        A file is made after its hour began, so it lives at least as long as if it were made then.
+
+        Raises:
+            RowsGoneError: Rows since `from_s` may be deleted.
+        """
+        first_s = -(-(self.clock.now_ms() // 1000 - self.life_s) // HOUR_S) * HOUR_S
+        if from_s >= first_s or not self._has_deleted(first_s):
+            return from_s
+        if from_s:
+            raise RowsGoneError(
+                f"Rows before {rfc3339(first_s)} are not kept any more (lake_retention_days {self.life_s // DAY_S}).",
+                "Totals by account, closed months and invoices are: name accounts, ask about a closed month without "
+                f"detail, or begin with {rfc3339(first_s)}.",
+            )
+        return first_s
+
+    def _has_deleted(self, first_s: int) -> bool:
+        """Whether files can be that old. Plans of the lake's runs are never deleted, so the first one shows it."""
+        first = next(iter(self.objects.list(f"{RUNS_PREFIX}L")), None)
+        return first is not None and first.modified_s < first_s
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LakeView:
     """Returns one consistent view of the rows of an hour.
@@ -67,6 +111,7 @@ class LakeView:
         attempts: Maximum number of attempts to read one hour. A retry is necessary if the hour changed during the read.
         with_waiting: Whether rows of commits that wait for the roll-up are included.
         commit: The only commit whose staged rows are included; None for all commits.
+        life: Life of lake files; None if they are kept for ever.
     """
 
     items: ItemStore
@@ -76,6 +121,11 @@ class LakeView:
     attempts: int = 50
     with_waiting: bool = True
     commit: CommitRecord | None = None
+    life: LakeLife | None = None
+
+    def kept(self, from_s: int) -> int:
+        """As `LakeLife.kept`; `from_s` if lake files are kept for ever."""
+        return from_s if self.life is None else self.life.kept(from_s)
 
     @property
     def placed(self) -> LakeView:
@@ -106,9 +156,11 @@ class LakeView:
         """Call `work` with the state of an hour; if a staging object disappears meanwhile, call again with a new state.
 
         Raises:
+            RowsGoneError: Rows of the hour may be deleted.
             UnavailableError: The hour changed too often while it was read.
             LedgerCorruptError: A published file is missing, or a staging object that no published file replaces.
         """
+        self.kept(hour_s)
         missing = ""
         for _ in range(self.attempts):
             state = self.hour_snapshot(hour_s) if exact else self.hour_between(hour_s)
@@ -138,18 +190,22 @@ class LakeView:
         return totals
 
     def hours(self, *, from_s: int = 0, to_s: int | None = None) -> list[int]:
-        """Hours of `[from_s, to_s)` that have rows, in order.
+        """Hours of `[from_s, to_s)` that have rows, in order; from 0 on, those of which all rows are kept.
 
         Lists are read in the order in which pairs move through the lists: waiting, pending, lake (P2).
+
+        Raises:
+            RowsGoneError: Rows since `from_s` may be deleted.
         """
+        from_s = self.kept(from_s)
         hours = self._staged_hours()
         hours.update(self._lake_hours(from_s, to_s))
         return sorted(hour_s for hour_s in hours if from_s <= hour_s and (to_s is None or hour_s < to_s))
 
     def first_hour_s(self) -> int | None:
-        """The first hour that has rows, or None. Later hours of the lake are not listed."""
+        """The first hour that has rows which are all kept, or None. Later hours of the lake are not listed."""
         hours = self._staged_hours()
-        hours.update(islice(self._lake_hours(0, None), 1))
+        hours.update(islice(self._lake_hours(self.kept(0), None), 1))
         return min(hours, default=None)
 
     def _hour(self, hour_s: int, *, agrees: Callable[[_Look | None, _Look], bool]) -> booked_hours.HourState:

@@ -12,7 +12,7 @@ from metering.hours import hour_label
 from metering.ledger import partitions
 from metering.ledger.booked_hours import LakeFile, RowSource
 from metering.stores.codec import Fields, Form, StoredItem, Unwritten, after, members_of, read_struct
-from metering.stores.objects import ObjectStore, closed_accounts_key, closed_days_key
+from metering.stores.objects import CLOSED_PREFIX, ObjectStore, closed_accounts_key, closed_days_key
 from metering.stores.writes import ItemStore, Key, Table
 from metering.usage.totals import Total
 
@@ -232,3 +232,9 @@ def closed_month(items: ItemStore, month: str) -> FrozenMonth | None:
         accounts=FrozenRows(key=closed_accounts_key(month), rows=0, digest=""),
         days=FrozenRows(key=closed_days_key(month), rows=0, digest=""),
     )
+
+
+def first_closed_month(objects: ObjectStore) -> str:
+    """The first month that was closed, also if its rows are deleted; empty if none was."""
+    first = next(iter(objects.list(CLOSED_PREFIX)), None)
+    return "" if first is None else first.key.removeprefix(CLOSED_PREFIX)[:7]

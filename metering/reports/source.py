@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 from metering.errors import UnavailableError
 from metering.hours import hour_of, month_bounds_s, month_of
 from metering.lake.ports import USAGE_COLUMNS, FrozenReader, Group, RowQuery, TimeSlice, rows_of_days, usage_of
-from metering.ledger.periods import FrozenMonth, closed_month, periods_of, read_frozen_month
+from metering.ledger.periods import FrozenMonth, closed_month, first_closed_month, periods_of, read_frozen_month
 from metering.ledger.usage.reading import Fold, UsageReading
 from metering.reports.query import UNCOUNTED, Meter, UsageQuery
 from metering.reports.usage_rows import NotRolledUp, Seen, UsageRow, Values, in_order, matching, summed
@@ -265,13 +265,19 @@ class ReportSource:
             for hour in closed.hours:
                 if query.from_s <= hour.hour_s < before_s:
                     self.meter.hours()
+                    # The month's totals are frozen, but its rows may be deleted.
+                    self.view.kept(hour.hour_s)
                     yield work(hour.hour_s, hour.sources)
         for hour_s in self._live_hours(query, frozen, now_s):
             self.meter.hours()
             yield self.view.read(hour_s, lambda state: work(state.hour_s, state.sources))
 
     def _live_hours(self, query: UsageQuery, frozen: Mapping[str, FrozenMonth], now_s: int) -> Iterator[int]:
-        hours = self.view.hours(from_s=query.from_s, to_s=query.booked_before_s(now_s=now_s))
+        # Rows of closed months are not needed here, so the range begins after those that it begins with.
+        from_s, to_s = query.from_s, query.booked_before_s(now_s=now_s)
+        while from_s < to_s and month_of(from_s) in frozen:
+            from_s = month_bounds_s(month_of(from_s))[1]
+        hours = self.view.hours(from_s=from_s, to_s=to_s) if from_s < to_s else []
         return (hour_s for hour_s in hours if month_of(hour_s) not in frozen)
 
     def _frozen(self, months: Iterable[str], *, manifest: bool = True) -> dict[str, FrozenMonth]:
@@ -289,8 +295,9 @@ class ReportSource:
         months = [month for month in query.months(now_s=now_s) if month <= month_of(now_s + DAY_S)]
         if len(months) <= _FEW_MONTHS:
             return months
-        first_s = self.view.first_hour_s()
-        return [] if first_s is None else [month for month in months if month >= month_of(first_s)]
+        first_s, first = self.view.first_hour_s(), first_closed_month(self.objects)
+        known = [*([] if first_s is None else [month_of(first_s)]), *([first] if first else [])]
+        return [month for month in months if known and month >= min(known)]
 
 
 def report_rows(

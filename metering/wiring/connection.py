@@ -126,7 +126,13 @@ class RegionConnection(region.RegionPorts):
 
     @cached_property
     def view(self) -> LakeView:
-        return lake.lake_view(self.items, self.objects, shards=self.settings.shards)
+        return lake.lake_view(
+            self.items,
+            self.objects,
+            shards=self.settings.shards,
+            life_s=self.settings.lake_life_s,
+            clock=self.clock,
+        )
 
     @cached_property
     def jobs(self) -> LakeJobs:

@@ -49,7 +49,13 @@ class LakeJobs:
 
     @cached_property
     def view(self) -> LakeView:
-        return lake_view(self.items, self.objects, shards=self.settings.shards)
+        return lake_view(
+            self.items,
+            self.objects,
+            shards=self.settings.shards,
+            life_s=self.settings.lake_life_s,
+            clock=self.clock,
+        )
 
     @cached_property
     def policy(self) -> plan.CompactionPolicy:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from metering.lake.parquet.reader import ParquetLakeReader, ParquetStagedUsage
-from metering.lake.view import LakeView
+from metering.lake.view import LakeLife, LakeView
 from metering.ledger.usage.kinds import KindNames, KindNumbers
 from metering.rollup.rollup import Rollup, RollupPolicy, RollupTick
 from metering.stores.clock import Alerts, Clock, Entropy, Metrics, Retrier
@@ -35,9 +35,12 @@ class ServicePorts(Protocol):
     def settings(self) -> Settings: ...
 
 
-def lake_view(items: ItemStore, objects: ObjectStore, *, shards: int) -> LakeView:
-    """Build the view of a region's lake over its Parquet files."""
-    return LakeView(items=items, objects=objects, reader=ParquetLakeReader(objects), shards=shards)
+def lake_view(
+    items: ItemStore, objects: ObjectStore, *, shards: int, life_s: int = 0, clock: Clock | None = None
+) -> LakeView:
+    """Build the view of a region's lake over its Parquet files, which S3 deletes after `life_s` (0: never)."""
+    life = LakeLife(life_s=life_s, clock=clock, objects=objects) if life_s and clock is not None else None
+    return LakeView(items=items, objects=objects, reader=ParquetLakeReader(objects), shards=shards, life=life)
 
 
 def build_rollup(

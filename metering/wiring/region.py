@@ -330,4 +330,10 @@ class ReaderParts(FunctionParts):
         """The lake. The lake's modules are imported on first use, because most requests read only the usage table."""
         from metering.wiring.lake import lake_view
 
-        return lake_view(self.items, self.objects, shards=self.settings.shards)
+        return lake_view(
+            self.items,
+            self.objects,
+            shards=self.settings.shards,
+            life_s=self.settings.lake_life_s,
+            clock=self.clock,
+        )

@@ -26,6 +26,7 @@ from typer.testing import CliRunner
 from metering.cli.app import app
 from metering.cli.commands.developer.demo_stage import NEXT
 from metering.fleet.settings.layers import Asked, planned
+from metering.operations.own_costs import STORAGE_USD_GB_MONTH
 from metering.replay.synthesis import _LATE_DAYS
 from metering.stores.queues import Delivery
 from metering.units import GIB, HOUR_S
@@ -249,3 +250,38 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+
+
+# docs/removal.md: what it types takes access away, and leaves money and totals as they were.
+
+REMOVAL = (ROOT / "docs" / "removal.md").read_text(encoding="utf-8")
+_REMOVES = ("token revoke", "budget remove")
+_STAYS = ("report usage", "period verify", "invoice list")
+
+
+def test_removing_an_account_takes_its_token_and_budget_and_leaves_totals_and_invoices_equal() -> None:
+    lines = re.findall(r"^metering (?!settings).+$", REMOVAL, re.MULTILINE)
+    kept = [line for line in lines if line.split("metering ")[1].startswith(_STAYS)]
+    assert len(kept) == len(_STAYS)
+    example = Example(payers_of(TEXT))
+    with example.open():
+        for step in steps(TEXT):
+            if step.line.startswith(_LATE):
+                break
+            example.type(step.line)
+        Lively.make_tokens(example._region)
+        example.type("metering budget set egress --account 222222222222 --amount '1 USD' --threshold 'actual 80%'")
+        before = [example.type(line) for line in kept]
+        tokens = example.type("metering token list")
+        for line in lines:
+            example.type(line)
+        assert [example.type(line) for line in kept] == before
+        assert example.type("metering token list").count("revoked") == tokens.count("revoked") + 1
+        assert "egress" not in example.type("metering budget list")
+
+
+def test_a_year_of_rows_costs_what_the_page_says() -> None:
+    # 12 million batches of 100 records, at 14 bytes a row (metering/fleet/stage.py, compact_file_rows).
+    size_gb = 12 * 100 * 14 * 365 // 1_000
+    usd = size_gb * STORAGE_USD_GB_MONTH["GLACIER_IR"]
+    assert f"{size_gb:,} GB, which costs {usd:.0f} USD a month" in REMOVAL.replace("\n", " ")

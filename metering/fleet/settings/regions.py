@@ -94,6 +94,8 @@ def consequences(found: Sequence[Difference]) -> tuple[str, ...]:
 def _consequences(found: Difference) -> Iterator[str]:
     if found.name in _LIVES and _shorter(found.before, found.after):
         yield f"{_LIVES[found.name]} that are older are deleted"
+    if found.name == "lake_retention_days" and _shorter(found.before, found.after):
+        yield "a month that is open when its rows are deleted can never be closed"
     if found.name in _SWITCHED_OFF and found.after is False:
         yield _SWITCHED_OFF[found.name]
     if found.name == "subscriptions" and not _pages(found.after) and _pages(found.before):

@@ -152,7 +152,10 @@ def _hours_of(region: ReadableRegion, query: UsageQuery, now_s: int) -> Sequence
         closed = {month for month, state in states.items() if state == "closed"}
         from_s, to_s = query.from_s, query.booked_before_s(now_s=now_s)
         if not query.details:
-            return [hour_s for hour_s in region.view.hours(from_s=from_s, to_s=to_s) if month_of(hour_s) not in closed]
+            while from_s < to_s and month_of(from_s) in closed:
+                from_s = month_bounds_s(month_of(from_s))[1]
+            hours = region.view.hours(from_s=from_s, to_s=to_s) if from_s < to_s else []
+            return [hour_s for hour_s in hours if month_of(hour_s) not in closed]
         # For a closed month, the rows of every hour are read, even if only a part of the month is requested.
         bounds = [month_bounds_s(month) for month in closed]
         from_s = min([hour_of(from_s), *(first_s for first_s, _ in bounds)])

@@ -94,7 +94,9 @@ def query(
     from_s, to_s = time_range(start, end, default_s=(0, now_s + DAY_S), now_s=now_s, last=last, zone=clock)
     try:
         expect_one_statement(statement)
-        lake = _lake(fleet.connections(session))
+        regions = fleet.connections(session)
+        fleet.say_what_is_kept(regions, from_s)
+        lake = _lake(regions)
         result = lake.run(statement, from_s=from_s, to_s=to_s, timeout_s=timeout_s, with_canary=with_canary, zone=clock)
     except QueryError as error:
         _end(error)

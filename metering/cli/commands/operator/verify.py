@@ -14,7 +14,7 @@ from metering.audit import verification
 from metering.cli.command import Session, command, say, spinner
 from metering.cli.commands.analyst.lake import RESUME_OPTION, NoDeadline, ScanFile, ScanOf, counting
 from metering.cli.failures import WrongUsageError
-from metering.cli.fleet import answering, asks_for_all, connections
+from metering.cli.fleet import answering, asks_for_all, connections, say_what_is_kept
 from metering.cli.options import option, parse_duration
 from metering.errors import OperationFailedError, UnavailableError
 from metering.hours import rfc3339
@@ -94,6 +94,7 @@ def verify(
     wait_s = parse_duration(wait, "--wait") if wait else 0
     if resume is not None and asks_for_all(session):
         raise WrongUsageError("--resume has a scan of one region.", "Name the region.")
+    say_what_is_kept(connections(session), from_s)
     if asks_for_all(session):
         results = _verified(connections(session), manifest or [], wait_s, (from_s, to_s))
         session.write(verifications_answer(results))
