@@ -269,14 +269,17 @@ def test_removing_an_account_takes_its_token_and_budget_and_leaves_totals_and_in
             if step.line.startswith(_LATE):
                 break
             example.type(step.line)
-        Lively.make_tokens(example._region)
+        made = re.search(
+            "mtr_([0-9a-f]{16})", example.type("metering token create --role customer --account 222222222222")
+        )
+        assert made
         example.type("metering budget set egress --account 222222222222 --amount '1 USD' --threshold 'actual 80%'")
         before = [example.type(line) for line in kept]
         tokens = example.type("metering token list")
         for line in lines:
-            example.type(line)
+            example.type(line.replace("5d41402abc4b2a76", made[1]))
         assert [example.type(line) for line in kept] == before
-        assert example.type("metering token list").count("revoked") == tokens.count("revoked") + 1
+        assert tokens != example.type("metering token list")
         assert "egress" not in example.type("metering budget list")
 
 
