@@ -235,6 +235,6 @@ def closed_month(items: ItemStore, month: str) -> FrozenMonth | None:
 
 
 def first_closed_month(objects: ObjectStore) -> str:
-    """The first month that was closed, also if its rows are deleted; empty if none was."""
+    """The first month that was closed, also if its rows are deleted; empty before the first close."""
     first = next(iter(objects.list(CLOSED_PREFIX)), None)
     return "" if first is None else first.key.removeprefix(CLOSED_PREFIX)[:7]
