@@ -74,17 +74,20 @@ demo: $(STAMP) ## Run the whole service on this machine: deploy, replay real and
 
 install: $(STAMP) ## Install everything into .venv (the other targets do it on first use)
 
-dist: $(STAMP) ## Build sdist and wheel into dist/, the wheel from the sdist
-	@rm -rf dist
+dist: $(STAMP) ## Build sdist and wheel into dist/, the wheel from the sdist, and the assemblies of stages that an account has
+	@rm -rf dist infra/assemblies build/assemblies
+	@$(PY) -m infra.artefact infra/assemblies local
+	@$(PY) -m infra.artefact build/assemblies dev prod
 	@$(UV) build --quiet
-	@ls dist/*.tar.gz dist/*.whl
+	@tar -C build -cf "dist/transfer_metering-$$($(PY) -c 'from metering.version import package_version; print(package_version())')-assemblies.tar" assemblies
+	@ls dist/*.tar dist/*.tar.gz dist/*.whl
 
 tools: $(STAMP) ## Install what needs an environment of its own, below .local/tools; kept as long as its lock is the same
 	@$(PY) -m tests.tools
 
 clean: ## Stop the local emulator and remove what was built or installed here
 	@if [ -x .venv/bin/metering ]; then .venv/bin/metering local down || true; fi
-	@rm -rf .venv $(LOCAL) build dist infra/cdk.out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf .venv $(LOCAL) build dist infra/cdk.out infra/assemblies .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ##@ Before every commit: make check runs all of these, in 12 minutes on two idle cores

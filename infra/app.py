@@ -54,7 +54,7 @@ DEFAULT_STAGE = "local"
 EMULATED_ASSETS = "metering-assets-${AWS::AccountId}-${AWS::Region}"
 
 # With strong references, the data stack cannot drop a resource that the pipeline still uses.
-_FLAGS = {"@aws-cdk/core:defaultCrossStackReferences": "strong"}
+FLAGS = {"@aws-cdk/core:defaultCrossStackReferences": "strong"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +149,7 @@ def settings_of(app: App, environ: Mapping[str, str]) -> Planned:
 
 def new_app(outdir: str | None = None) -> App:
     """Make a CDK app with the project's feature flags. Context from the CLI is added to these flags."""
-    return App(outdir=outdir, context=_FLAGS, analytics_reporting=False)
+    return App(outdir=outdir, context=FLAGS, analytics_reporting=False)
 
 
 def main() -> None:

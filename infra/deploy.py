@@ -5,7 +5,8 @@
 Each line on stdout is one JSON object: `{"event": "phase", "phase": …}` or `{"event": "resource", …}`. The last line is
 `{"event": "done", …, "seconds": …}`, or `{"event": "failed", "message": …}` with exit code 1. `--step` runs one step
 alone: `config` returns the stage's configuration, `synth` the assembly's folder and resource types; `bootstrap`
-prepares the region, and `destroy` deletes the stacks that process data. Each step can be repeated.
+prepares the region, and `destroy` deletes the stacks that process data. `assemble` adds assemblies to the folder
+`--assembly`; each other step deploys from there if it is given. Each step can be repeated.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from infra.artefact import Artefact, add, embedded_assembly, is_ready
 from infra.assembly import assembly_of, resource_types, uses_bootstrap_roles
-from infra.cdk_cli import CdkCli, cli_environment, node_path
+from infra.cdk_cli import CdkCli, cli_environment
 from infra.emulators import fitted
 from infra.failures import DeploymentError
+from metering.adapters.aws.change_sets import ChangeSets
 from metering.adapters.aws.cloudformation import CloudFormationStacks
 from metering.adapters.aws.errors import refusals_explained
 from metering.adapters.aws.session import Clients
@@ -54,6 +57,7 @@ class Deployer:
         progress: Called for each phase and each resource.
         given: Settings that differ from the stage's base; None if no setting differs. The deployment publishes it.
         own: Settings of this region alone; they take precedence over `given` and are not published.
+        artefact: Assemblies that are deployed; None synthesises one.
 
     Every step may raise `SettingsError` (the settings of the stage contradict each other) and `DeploymentError`.
     """
@@ -68,6 +72,7 @@ class Deployer:
         progress: Progress,
         given: GivenSettings | None = None,
         own: Mapping[str, object] | None = None,
+        artefact: Artefact | None = None,
     ) -> None:
         self._stage = stage
         self._region = region
@@ -76,6 +81,7 @@ class Deployer:
         self._progress = progress
         self._given = given or planned(Asked(stage=stage), None).given
         self._own = own or {}
+        self._artefact = artefact
         self._assembly: Path | None = None
         self._config: StageConfig | None = None
 
@@ -104,8 +110,17 @@ class Deployer:
         """Return the folder of the cloud assembly."""
         if self._assembly is None:
             self._phase("synth")
-            self._assembly = assembly_of(self.config(), self._given)
+            self._assembly = self._assembly_of(self.config())
         return self._assembly
+
+    def assemble(self, target: Path) -> None:
+        """Add assemblies for the configuration to a folder from which they can be deployed."""
+        add(target, self.config(), self._given)
+
+    def _assembly_of(self, config: StageConfig) -> Path:
+        if self._artefact is not None:
+            return self._artefact.assembly_of(config, self._given)
+        return embedded_assembly(config, self._given) or assembly_of(config, self._given)
 
     def bootstrap(self) -> None:
         """Prepare the region for the CDK: create its roles and bucket, or only the bucket for an emulated stage."""
@@ -164,7 +179,7 @@ class Deployer:
         if not config.stateful_retained or config.emulated or self._stack_is_there("data"):
             return
         self._phase("create data")
-        unprotected = assembly_of(config.model_copy(update={"first_build": True}), self._given)
+        unprotected = self._assembly_of(config.model_copy(update={"first_build": True}))
         self._run("deploy", config.stack_name("data"), *options, assembly=unprotected)
 
     def _drop_api(self) -> None:
@@ -215,9 +230,13 @@ class Deployer:
         Raises:
             DeploymentError: With one sentence.
         """
+        assembly = assembly or self.synth()
+        if is_ready(assembly):
+            ChangeSets(assembly=assembly, clients=self._clients(), progress=self._progress).run(step, *arguments)
+            return
         env = cli_environment(self._env, region=self._region, endpoint=self._endpoint)
         try:
-            CdkCli(assembly=assembly or self.synth(), env=env, progress=self._progress).run(step, *arguments)
+            CdkCli(assembly=assembly, env=env, progress=self._progress).run(step, *arguments)
         except DeploymentError as error:
             if not error.operated:
                 raise
@@ -264,6 +283,8 @@ def main(arguments: Sequence[str], env: Mapping[str, str]) -> int:
 
 
 def _run(options: argparse.Namespace, env: Mapping[str, str], progress: Progress) -> dict[str, object]:
+    artefact = Artefact(options.assembly) if options.assembly and options.step != "assemble" else None
+    sha256 = artefact.check() if artefact else ""
     deployer = Deployer(
         stage=options.stage,
         region=options.region,
@@ -272,12 +293,16 @@ def _run(options: argparse.Namespace, env: Mapping[str, str], progress: Progress
         progress=progress,
         given=_given(options),
         own={**_pairs(options.own), **(REHEARSAL if options.rehearsal else {})},
+        artefact=artefact,
     )
+    if options.step == "assemble":
+        deployer.assemble(options.assembly)
+        return {"sha256": Artefact(options.assembly).check()}
     if options.step == "config":
         return {"config": deployer.config().model_dump(mode="json")}
     if options.step == "synth":
         assembly = deployer.synth()
-        return {"assembly": str(assembly), "types": resource_types(assembly)}
+        return {"assembly": str(assembly), "types": resource_types(assembly), "sha256": sha256}
     if options.step == "destroy":
         deployer.destroy()
         return {}
@@ -301,7 +326,9 @@ def _pairs(texts: Sequence[str]) -> dict[str, str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m infra.deploy", description="Deploy a stage to a region.")
-    parser.add_argument("--step", choices=("deploy", "bootstrap", "config", "synth", "destroy"), default="deploy")
+    parser.add_argument(
+        "--step", choices=("deploy", "bootstrap", "config", "synth", "destroy", "assemble"), default="deploy"
+    )
     parser.add_argument("--stage", default="local")
     parser.add_argument("--region", required=True)
     parser.add_argument("--endpoint", help="endpoint URL of an emulator")
@@ -310,11 +337,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--given", metavar="JSON", help="what the stage was given, instead of --set")
     parser.add_argument("--own", action="append", default=[], metavar="FIELD=VALUE", help="what the region decides")
     parser.add_argument("--rollback-alarm", action="append", default=[], metavar="ARN")
+    parser.add_argument("--assembly", type=Path, metavar="FOLDER", help="of assemblies that `assemble` made")
     parser.add_argument("--bake-min", type=int, default=0)
     return parser
 
 
 if __name__ == "__main__":
-    # Otherwise, the CDK's Python library starts the first Node in the PATH, which may be too old.
-    os.environ.setdefault("JSII_NODE", str(node_path()))
     sys.exit(main(sys.argv[1:], os.environ))

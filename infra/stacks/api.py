@@ -65,7 +65,14 @@ class ApiStack(Stack):
         synthesizer: IStackSynthesizer,
         env: Environment | None = None,
     ) -> None:
-        super().__init__(scope, construct_id, description="Metering HTTP API", synthesizer=synthesizer, env=env)
+        super().__init__(
+            scope,
+            construct_id,
+            stack_name=construct_id,
+            description="Metering HTTP API",
+            synthesizer=synthesizer,
+            env=env,
+        )
         self.function = MeteringFunction(
             self,
             "Api",

@@ -39,6 +39,7 @@ class DataStack(Stack):
         super().__init__(
             scope,
             construct_id,
+            stack_name=construct_id,
             description="Metering data stores",
             synthesizer=synthesizer,
             env=env,

@@ -37,7 +37,12 @@ class ObservabilityStack(Stack):
         env: Environment | None = None,
     ) -> None:
         super().__init__(
-            scope, construct_id, description="Metering alarms and dashboards", synthesizer=synthesizer, env=env
+            scope,
+            construct_id,
+            stack_name=construct_id,
+            description="Metering alarms and dashboards",
+            synthesizer=synthesizer,
+            env=env,
         )
         self.alarms = [
             MeteringAlarm(self, _construct_id(spec.name), config=config, spec=spec, topics=data.topics, place=place)

@@ -67,7 +67,14 @@ class PipelineStack(Stack):
         synthesizer: IStackSynthesizer,
         env: Environment | None = None,
     ) -> None:
-        super().__init__(scope, construct_id, description="Metering functions", synthesizer=synthesizer, env=env)
+        super().__init__(
+            scope,
+            construct_id,
+            stack_name=construct_id,
+            description="Metering functions",
+            synthesizer=synthesizer,
+            env=env,
+        )
         self._data = data
         environment = {**data.function_environment(), **function_settings(config)}
         self.functions: dict[str, MeteringFunction] = {}

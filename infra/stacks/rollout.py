@@ -107,7 +107,12 @@ class RolloutStack(Stack):
         env: Environment | None = None,
     ) -> None:
         super().__init__(
-            scope, construct_id, description="Metering rollout to new regions", synthesizer=synthesizer, env=env
+            scope,
+            construct_id,
+            stack_name=construct_id,
+            description="Metering rollout to new regions",
+            synthesizer=synthesizer,
+            env=env,
         )
         project = self._project(config, data)
         events.Rule(

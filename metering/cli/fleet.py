@@ -18,6 +18,7 @@ from metering.reports.answer import Answer, regions_answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
 
     from metering.cli import deeds
     from metering.fleet.settings.layers import Asked
@@ -60,6 +61,7 @@ def _fleet(
     no_pager: bool,
     verbose: bool,
     names_home: bool = True,
+    assembly: Path | None = None,
     restores: str = "",
 ) -> Fleet:
     # This import is slow, as in `connect`.
@@ -81,6 +83,7 @@ def _fleet(
         say=say_of,
         say_resource=say_of if verbose else silent,
         reaching_home=partial(connecting.reaching, session.endpoint, home),
+        assembly=str(assembly.resolve()) if assembly is not None else "",
         restores=restores,
     )
 
@@ -92,6 +95,7 @@ def deploying_fleet(
     no_pager: bool = False,
     verbose: bool = False,
     names_home: bool = True,
+    assembly: Path | None = None,
     restores: str = "",
 ) -> Fleet:
     """Build the fleet like `fleet_of`, and check the fleet's settings against the deployed settings.
@@ -109,7 +113,10 @@ def deploying_fleet(
         # This check precedes any question and any request.
         check_alone(asked)
     _refuse_aws(session, emulated=_is_for_emulators(asked))
-    fleet = _fleet(session, asked, no_pager=no_pager, verbose=verbose, names_home=names_home, restores=restores)
+    fleet = _fleet(
+        session, asked,
+        no_pager=no_pager, verbose=verbose, names_home=names_home, assembly=assembly, restores=restores,
+    )  # fmt: skip
     if fleet.home != restores:
         # A ledger in a newer format needs a newer version of this program, and its settings may need one, too.
         fleet.home_items()

@@ -40,6 +40,14 @@ ApiOption = Annotated[
 ]
 NoPagerOption = Annotated[bool, switch("--no-pager", "Accept a region whose alarms would page no one.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Show each resource as it is created.")]
+AssemblyOption = Annotated[
+    Path | None,
+    option("--assembly", "FOLDER", "Deploy what `deploy --make-assembly` made there, without Node and package index."),
+]
+MakeAssemblyOption = Annotated[
+    Path | None,
+    option("--make-assembly", "FOLDER", "Only write what a deployment with these settings needs, with hashes."),
+]
 OutsideRulesOption = Annotated[
     bool, switch("--outside-rules", "Also build a region that rollout.allow or rollout.deny excludes.")
 ]

@@ -237,6 +237,7 @@ class Fleet:
         say: Told of each step.
         say_resource: Called for each resource that a deployment creates.
         reaching_home: Context manager around the first call to the home region; it may explain a failure of this call.
+        assembly: Folder of assemblies to deploy; empty if they are synthesised.
         restores: Region whose tables a restore has made, which the option `ledger_table` names, or empty.
     """
 
@@ -249,6 +250,7 @@ class Fleet:
     say: Say = silent
     say_resource: Say = silent
     reaching_home: Callable[[], AbstractContextManager[None]] = nullcontext
+    assembly: str = ""
     restores: str = ""
 
     @cached_property
@@ -299,21 +301,26 @@ class Fleet:
         return self.config.rollout.model_copy(update={**own, "home": self.home})
 
     @cached_property
+    def builder(self) -> deployment.CdkBuilder:
+        return deployment.CdkBuilder(
+            stage=self.asked.stage,
+            endpoint=self.endpoint,
+            environ=self.environ,
+            given=cache(lambda region: self.settings.of(region).given),
+            rehearsal=self.rehearsal,
+            assembly=self.assembly,
+            # Emulators have no CodeBuild, so there is no project that builds missing regions.
+            home="" if self.config.emulated or self.rehearsal else self.home,
+            say=self.say_resource,
+        )
+
+    @cached_property
     def ports(self) -> steps.FleetPorts:
         home = self.clients_of(self.home)
         return steps.FleetPorts(
             account=probe.AwsAccount(home.account, custom_endpoint=home.access.custom_endpoint),
             stacks=cloudformation.CloudFormationStacks(self.clients_of),
-            builder=deployment.CdkBuilder(
-                stage=self.asked.stage,
-                endpoint=self.endpoint,
-                environ=self.environ,
-                given=cache(lambda region: self.settings.of(region).given),
-                rehearsal=self.rehearsal,
-                # Emulators have no CodeBuild, so there is no project that builds missing regions.
-                home="" if self.config.emulated or self.rehearsal else self.home,
-                say=self.say_resource,
-            ),
+            builder=self.builder,
             probe=probe.RegionProbe(
                 self.clients_of,
                 reserved=reserved_executions(shards=self.config.policy().shards),

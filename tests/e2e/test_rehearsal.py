@@ -17,6 +17,7 @@ from metering.adapters.aws.session import Access, Clients
 from metering.adapters.emulator.ministack import client_environment
 from tests import ROOT
 from tests.e2e.conftest import plain_environment, ran
+from tests.integration.test_ci import commands
 
 pytestmark = [pytest.mark.emulator, pytest.mark.drill]
 
@@ -207,3 +208,22 @@ def test_a_new_region_of_a_stage_has_the_settings_of_its_home_region(laptop: Lap
     rows = laptop.run("settings", "show", "--region", "all", "--format", "csv").stdout.splitlines()
     assert "eu-west-1,max_concurrency,8,set" in rows
     assert "us-east-1,max_concurrency,8,set" in rows
+
+
+def test_the_workflow_of_the_documentation_deploys_and_notices_what_was_changed_by_hand(tmp_path: Path) -> None:
+    laptop = Laptop(tmp_path)
+    (tmp_path / "metering.toml").write_text(
+        '[stage.prod.rollout]\nallow = ["us-east-1"]\n\n[[stage.prod.subscriptions]]\nseverity = "page"\n'
+        'protocol = "email"\nendpoint = "oncall@example.com"\n'
+    )
+    laptop.endpoint = laptop.ask("local", "up")["endpoint"]
+    laptop.env["METERING_STAGE"] = "prod"
+    try:
+        for event in ("pull_request", "push", "schedule"):
+            for line in commands(event):
+                laptop.run(*line.split()[1:])
+        laptop.run("deploy", "--yes", "--set", "max_concurrency=9")
+        night, *_ = commands("schedule")
+        assert "max_concurrency" in laptop.run(*night.split()[1:], "--unset", "max_concurrency", code=1).stdout
+    finally:
+        laptop.run("local", "down")

@@ -3,8 +3,11 @@
 Packages come from PyPI, or from the cache that `make install` filled.
 """
 
+import hashlib
+import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -25,15 +28,19 @@ VERSION = package_version()
 # Pages that the command line prints, and what the bundles of the functions are installed by.
 COPIED = {"metering/cli/help/architecture.md", "infra/pyproject.toml", "infra/uv.lock"}
 ROOMS = ("metering", "infra", "lambdas")
+EMBEDDED = "infra/assemblies/"
 # The environment without the variables for the tester's account, emulator and endpoint.
 ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "METERING_", "PYTHON"))}
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with sdist and wheel; uv builds the wheel from the sdist."""
-    folder = tmp_path_factory.mktemp("dist")
-    subprocess.run([find_uv(), "build", "--quiet", "--out-dir", str(folder)], cwd=ROOT, check=True)
+    """The folder with sdist and wheel, made as `make dist` makes them; uv builds the wheel from the sdist."""
+    folder, tree = tmp_path_factory.mktemp("dist"), tmp_path_factory.mktemp("tree") / "metering"
+    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".git", ".venv", ".local", "*cache*", "build", "dist"))
+    shutil.rmtree(tree / EMBEDDED, ignore_errors=True)
+    subprocess.run([sys.executable, "-m", "infra.artefact", str(tree / EMBEDDED), "local"], cwd=ROOT, check=True)
+    subprocess.run([find_uv(), "build", "--quiet", "--out-dir", str(folder)], cwd=tree, check=True)
     return folder
 
 
@@ -75,7 +82,7 @@ def test_the_wheel_has_every_module_and_data_file_and_the_licences(wheel: Path) 
         path.relative_to(ROOT).as_posix()
         for room in ROOMS
         for path in (ROOT / room).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        if path.is_file() and "__pycache__" not in path.parts and "assemblies" not in path.parts
     }
     samples = "metering/replay/samples/aws-bill-lines"
     book = "metering/billing/prices/sample"
@@ -83,7 +90,9 @@ def test_the_wheel_has_every_module_and_data_file_and_the_licences(wheel: Path) 
     assert {f"{samples}/sku_prices.csv", f"{book}/README.md", f"{book}/book.json", f"{book}/book-1.json"} <= ours
     # The runbooks have a single source, in the documentation.
     pages = {f"metering/operations/runbooks/{path.name}" for path in (ROOT / "docs" / "runbooks").iterdir()}
-    assert {name for name in names if name.partition("/")[0] in ROOMS} == ours | pages | COPIED
+    packed = {name for name in names if name.partition("/")[0] in ROOMS}
+    assert {name for name in packed if not name.startswith(EMBEDDED)} == ours | pages | COPIED
+    assert f"{EMBEDDED}release.json" in packed
     assert f"transfer_metering-{VERSION}.dist-info/licenses/LICENSE" in names
     vendored = "metering/api/static/vendor"
     assert {f"{vendored}/uPlot.iife.min.js", f"{vendored}/uPlot.min.css", f"{vendored}/LICENSE"} <= names
@@ -195,8 +204,8 @@ def emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     ministack.stop(running.pid)
 
 
-def test_an_installed_package_plans_a_deployment(complete: Path, emulator: str) -> None:
-    done = run(complete, "deploy", "--stage", "prod", "--dry-run", "--endpoint", emulator)
+def test_an_installed_package_plans_a_deployment(installed: Path, emulator: str) -> None:
+    done = run(installed, "deploy", "--stage", "prod", "--dry-run", "--endpoint", emulator)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     assert f"Rehearsal of stage prod, version {VERSION}" in done.stderr
     assert "us-east-1: nothing is deployed yet" in done.stderr
@@ -209,6 +218,25 @@ def test_an_installed_package_runs_the_demo_to_its_end(complete: Path, tmp_path:
     assert "failed" not in done.stdout
     assert "0 lost, 0 counted twice, 0 unexpected." in done.stdout
     assert not list(complete.parents[1].rglob(".local"))
+
+
+@pytest.mark.long
+def test_an_installed_package_deploys_what_a_checkout_assembled(complete: Path, emulator: str, tmp_path: Path) -> None:
+    place = ("--stage", "prod", "--endpoint", emulator)
+    folder, home = str(tmp_path / "assemblies"), {"HOME": str(tmp_path)}
+    assert importlib.util.find_spec("aws_cdk") is not None
+    assert not [*complete.parents[1].rglob("aws_cdk")]
+    made = run(Path(sys.executable).with_name("metering"), "deploy", *place, "--make-assembly", folder)
+    assert (made.returncode, made.stdout) == (0, ""), made.stderr
+    other = run(complete, "deploy", *place, "--assembly", folder, "--dry-run", "--set", "max_concurrency=9", **home)
+    assert other.returncode == 1
+    assert "was made for other settings: max_concurrency" in " ".join(other.stderr.split())
+    planned = run(complete, "deploy", *place, "--assembly", folder, "--dry-run", **home)
+    sha256 = hashlib.sha256((tmp_path / "assemblies" / "release.json").read_bytes()).hexdigest()
+    assert (planned.returncode, sha256 in planned.stderr) == (0, True), planned.stderr
+    done = run(complete, "deploy", *place, "--assembly", folder, "--no-pager", "--yes", "--format", "json", **home)
+    assert done.returncode == 0, done.stderr
+    assert [row["state"] for row in json.loads(done.stdout)["rows"]] == ["ready"]
 
 
 def test_an_installed_package_leaves_nothing_beside_itself(installed: Path) -> None:

@@ -94,6 +94,7 @@ class CdkBuilder:
     Args:
         given: Returns those of a region's settings that differ from the stage's base.
         rehearsal: The endpoint is an emulator, but the stage belongs to an AWS account.
+        assembly: Folder of assemblies to deploy; empty if they are synthesised.
         home: Region that also gets the CodeBuild project for region builds; empty for no region.
     """
 
@@ -105,6 +106,7 @@ class CdkBuilder:
         environ: Mapping[str, str],
         given: Callable[[str], GivenSettings],
         rehearsal: bool = False,
+        assembly: str = "",
         home: str = "",
         say: Callable[[str, str], None],
     ) -> None:
@@ -112,7 +114,7 @@ class CdkBuilder:
         self._endpoint = endpoint
         self._environ = environ
         self._given = given
-        self._always = ("--rehearsal",) if rehearsal else ()
+        self._always = (*(("--rehearsal",) if rehearsal else ()), *((f"--assembly={assembly}",) if assembly else ()))
         self._home = home
         self._say = say
 
@@ -129,6 +131,14 @@ class CdkBuilder:
     def deploy(self, deployment: Deployment) -> None:
         triggers = [f"--rollback-alarm={arn}" for arn in deployment.rollback_alarms]
         self._run(deployment.region, [*_own(deployment), *triggers, f"--bake-min={deployment.watch_min}"])
+
+    def check_assembly(self, region: str) -> str:
+        """Check that the folder has a sound assembly for a region's settings; returns the hash that vouches for all."""
+        return str(self._run(region, ["--step=synth"])["sha256"])
+
+    def make_assembly(self, region: str, folder: str) -> str:
+        """Add assemblies for a region's settings to a folder; returns the hash that vouches for all."""
+        return str(self._run(region, ["--step=assemble", f"--assembly={folder}"])["sha256"])
 
     def _run(self, region: str, arguments: Sequence[str]) -> Mapping[str, object]:
         given = self._given(region)

@@ -583,7 +583,6 @@ def _borrow(session: Session, endpoint: str, *, port: int | None, options: Setti
 
 
 def _put_up(state: LocalState, given: GivenSettings | None) -> LocalState:
-    checkout.need("deploy")
     began = time.monotonic()
     with spinner() as step:
         clear_remains(state)

@@ -21,6 +21,7 @@ from metering.reports.answer import KEEP, ROOMY, Answer, ListedRows, copied, fla
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from metering.fleet import stage
     from metering.fleet.rollout import Remaining, RolloutPlan
@@ -162,6 +163,8 @@ def deploy(
     dry_run: DryRunOption = False,
     no_pager: stages.NoPagerOption = False,
     outside_rules: stages.OutsideRulesOption = False,
+    assembly: stages.AssemblyOption = None,
+    make_assembly: stages.MakeAssemblyOption = None,
     verbose: stages.VerboseOption = False,
 ) -> None:
     """Deploy this version to a region: opt in, bootstrap, preflight, deploy, canary, bake.
@@ -171,20 +174,27 @@ def deploy(
     emulator, this is only a rehearsal.
     """
     options = stages.SettingsOptions.of(settings, unset, settings_file)
-    fleet = deploying_fleet(session, options=options, no_pager=no_pager, verbose=verbose, names_home=False)
+    fleet = deploying_fleet(
+        session, options=options, no_pager=no_pager, verbose=verbose, names_home=False, assembly=assembly
+    )
     planned = _planned(session, fleet)
     names = [name for wave in planned.waves for name in wave]
     outside = check_rules(fleet, names, outside=outside_rules)
     phases = {state.region: state.phase for state in fleet.states.everything()}
     with stages.settings_explained():
         surveyed = [fleet.survey(name, phases.get(name)) for name in names]
+    if make_assembly is not None:
+        _make_assembly(fleet, names, make_assembly)
+        return
     for line in plan_lines(fleet, surveyed, len(planned.waves)) if surveyed else ["There is no region to deploy to."]:
         say(line)
     check_formats(surveyed)
     changes = tell_changes(fleet, names)
+    _check_assembly(fleet, names)
     if dry_run or not surveyed:
         return
-    need("deploy")
+    if not fleet.assembly:
+        need("deploy")
     consequence = f"The stacks there are made or changed; batches are processed meanwhile. {changes}{outside}"
     with session.deed(
         what="deploy", subject=", ".join(names), consequence=consequence, ground=home_of(session, fleet)
@@ -193,6 +203,19 @@ def deploy(
         done.result, done.failed = ended(states), any(state.phase is not Phase.READY for state in states)
     write_states(session, states)
     fail_unless_ready(states)
+
+
+def _check_assembly(fleet: Fleet, names: Sequence[str]) -> None:
+    """Check before the question that the folder, if one is named, has an assembly for the settings of each region."""
+    for sha256 in {fleet.builder.check_assembly(name) for name in names if fleet.assembly}:
+        say(f"  assembly: {fleet.assembly}, SHA-256 of its release.json {sha256}")
+
+
+def _make_assembly(fleet: Fleet, names: Sequence[str], folder: Path) -> None:
+    need("deploy")
+    for name in names:
+        sha256 = fleet.builder.make_assembly(name, str(folder.resolve()))
+        say(f"{folder} can be deployed to {name} with --assembly. SHA-256 of its release.json: {sha256}")
 
 
 def _planned(session: Session, fleet: Fleet) -> RolloutPlan:
@@ -252,6 +275,7 @@ def upgrade(
     unset: stages.UnsetOption = None,
     settings_file: stages.FileOption = None,
     no_pager: stages.NoPagerOption = False,
+    assembly: stages.AssemblyOption = None,
     verbose: stages.VerboseOption = False,
 ) -> None:
     """Bring the regions where the stage is deployed to the version of this checkout, newer or older.
@@ -261,7 +285,9 @@ def upgrade(
     command resumes where an earlier run stopped.
     """
     options = stages.SettingsOptions.of(settings, unset, settings_file)
-    fleet = deploying_fleet(session, options=options, no_pager=no_pager, verbose=verbose, names_home=False)
+    fleet = deploying_fleet(
+        session, options=options, no_pager=no_pager, verbose=verbose, names_home=False, assembly=assembly
+    )
     with stages.settings_explained():
         surveyed = _surveyed(session, fleet)
     names = to_deploy(surveyed)
@@ -276,9 +302,11 @@ def upgrade(
     if not chosen:
         say(f"Nothing to do: version {own_release()} is deployed, with the same settings.")
         return
-    need("deploy")
     for line in plan_lines(fleet, chosen, len(chosen)):
         say(line)
+    _check_assembly(fleet, names)
+    if not fleet.assembly:
+        need("deploy")
     back = any(each.way is Direction.ROLLBACK for each in chosen)
     with session.deed(
         what="upgrade",
