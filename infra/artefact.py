@@ -82,7 +82,7 @@ class Artefact:
     """A folder with assemblies.
 
     Raises:
-        OperationFailedError: It is none, or of another version than this code.
+        OperationFailedError: The folder has no assemblies, or is of another version than this code.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -115,7 +115,7 @@ class Artefact:
         """Folder of the assembly for exactly these settings.
 
         Raises:
-            OperationFailedError: There is none; the error names the settings that differ from the nearest one.
+            OperationFailedError: No assembly fits; the error names the settings that differ from the nearest one.
         """
         found = {each.folder: each.differences(config, given) for each in self._document.variants}
         folder, names = min(found.items(), key=lambda item: len(item[1]), default=("", ["all"]))
@@ -133,7 +133,7 @@ def is_ready(assembly: Path) -> bool:
 
 
 def embedded_assembly(config: StageConfig, given: GivenSettings) -> Path | None:
-    """Assembly for these settings in the installed package; None if there is none, or this is a checkout."""
+    """Assembly for these settings in the installed package; None in a checkout, and for other settings."""
     if not INSTALLED or not (EMBEDDED / _RELEASE).is_file():
         return None
     try:

@@ -27,7 +27,7 @@ class MeteringRegion(Stage):
         construct_id: Id within the scope.
         stage: Stage, such as `prod`, or a name that the settings file defines.
         settings: Settings that differ from the stage's base and file, as `--set` gives them.
-        settings_file: A `metering.toml`; None for none.
+        settings_file: A `metering.toml`; None reads no file.
         env: Account and region; None for those of the deployment.
         code: Returns the functions' code, once for each stack; None bundles the locked dependencies with `uv`.
 

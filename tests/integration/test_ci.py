@@ -34,7 +34,7 @@ def statements(text: str) -> list[dict[str, Any]]:
 
 
 def problems(text: str) -> set[str]:
-    """Actions that a deployment lacks, that it does not need, and that are not limited to the stage."""
+    """Missing and needless actions of a deployment, and actions without a limit to the stage."""
     needed, found = ({*_ACTIONS} - OF_PEOPLE) | BESIDE, dict[str, bool]()
     for each in statements(text):
         actions = [each["Action"]] if isinstance(each["Action"], str) else each["Action"]

@@ -46,7 +46,7 @@ BOOTSTRAP_TEMPLATE = "bootstrap.yaml"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """What an assembly leaves open until it is deployed."""
+    """Values that an assembly leaves open until its deployment."""
 
     account: str
     region: str
@@ -184,7 +184,7 @@ class ChangeSets:
         return {"RoleARN": arn} if arn else {}
 
     def _as(self, role: str) -> Clients:
-        """Clients with a role of the bootstrap; those of the caller if the assembly names none."""
+        """Clients with a role of the bootstrap; without a role, the caller's clients."""
         if not role:
             return self._clients
         try:
