@@ -157,10 +157,15 @@ def test_the_gate_runs_on_every_python_that_the_package_supports() -> None:
     assert 'run: make check PYTHON="python$VERSION"' in WORKFLOWS["ci"]
 
 
-def test_nothing_is_published_before_a_repository_says_so() -> None:
+def test_a_tag_is_published_after_the_gate_by_whom_the_environment_lets_and_with_no_token() -> None:
     [before, publish] = WORKFLOWS["release"].split("\n  publish:\n")
-    assert "    if: vars.PUBLISH == 'yes'\n" in publish
     assert "publish" not in before
+    assert "  push:\n    tags: [\"v*\"]\n" in before
+    assert "    needs: check\n" in before
+    assert "    needs: build\n" in publish
+    assert "    environment: release\n" in publish
+    assert "uv publish --trusted-publishing always" in publish
+    assert "secrets." not in WORKFLOWS["release"]
 
 
 def test_a_commit_is_preceded_by_what_the_gate_begins_with() -> None:
