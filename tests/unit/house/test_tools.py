@@ -160,7 +160,7 @@ def test_the_gate_runs_on_every_python_that_the_package_supports() -> None:
 def test_a_tag_is_published_after_the_gate_by_whom_the_environment_lets_and_with_no_token() -> None:
     [before, publish] = WORKFLOWS["release"].split("\n  publish:\n")
     assert "publish" not in before
-    assert "  push:\n    tags: [\"v*\"]\n" in before
+    assert '  push:\n    tags: ["v*"]\n' in before
     assert "    needs: check\n" in before
     assert "    needs: build\n" in publish
     assert "    environment: release\n" in publish
