@@ -90,13 +90,13 @@ class Artefact:
         try:
             self._document = ReleaseDocument.model_validate_json((folder / _RELEASE).read_bytes())
         except FileNotFoundError as error:
-            raise OperationFailedError(f"{folder} has no {_RELEASE}.", _ADVICE) from error
+            raise OperationFailedError(f"{folder} has no {_RELEASE}.") from error
         except ValidationError as error:
-            raise OperationFailedError(f"{folder / _RELEASE} is damaged, or of another version.", _ADVICE) from error
+            raise OperationFailedError(f"{folder / _RELEASE} is damaged, or of another version.") from error
         own = own_release()
         if self._document.version != own.version or (own.commit and self._document.commit != own.commit):
             of = " ".join(filter(None, (self._document.version, self._document.commit)))
-            raise OperationFailedError(f"{folder} is of version {of}, and this is {own}.", _ADVICE)
+            raise OperationFailedError(f"{folder} is of version {of}, and this is {own}.")
 
     def check(self) -> str:
         """Compare each file with its hash; returns the SHA-256 of `release.json`, which vouches for all.
@@ -108,7 +108,7 @@ class Artefact:
         own = found.pop(_RELEASE)
         wrong = sorted(name for name, _ in found.items() ^ self._document.files.items())
         if wrong:
-            raise OperationFailedError(f"{self._folder}: {wrong[0]} is not what {_RELEASE} says.", "Copy it anew.")
+            raise OperationFailedError(f"{self._folder}: {wrong[0]} is not what {_RELEASE} says.")
         return own
 
     def assembly_of(self, config: StageConfig, given: GivenSettings) -> Path:
@@ -120,11 +120,8 @@ class Artefact:
         found = {each.folder: each.differences(config, given) for each in self._document.variants}
         folder, names = min(found.items(), key=lambda item: len(item[1]), default=("", ["all"]))
         if names:
-            raise OperationFailedError(f"{self._folder} was made for other settings: {', '.join(names)}.", _ADVICE)
+            raise OperationFailedError(f"{self._folder} was made for other settings: {', '.join(names)}.")
         return self._folder / folder
-
-
-_ADVICE = "Make one where Node is: metering deploy --make-assembly PATH, with the same settings."
 
 
 def is_ready(assembly: Path) -> bool:

@@ -134,13 +134,17 @@ class CdkBuilder:
 
     def check_assembly(self, region: str) -> str:
         """Check that the folder has a sound assembly for a region's settings; returns the hash that vouches for all."""
-        return str(self._run(region, ["--step=synth"])["sha256"])
+        advice = "Make it anew where Node is, with the same settings: metering deploy --make-assembly FOLDER"
+        return str(self._run(region, ["--step=synth"], advice=advice)["sha256"])
 
     def make_assembly(self, region: str, folder: str) -> str:
         """Add assemblies for a region's settings to a folder; returns the hash that vouches for all."""
-        return str(self._run(region, ["--step=assemble", f"--assembly={folder}"])["sha256"])
+        arguments = ["--step=assemble", f"--assembly={folder}"]
+        return str(self._run(region, arguments, advice="Name another folder.")["sha256"])
 
-    def _run(self, region: str, arguments: Sequence[str]) -> Mapping[str, object]:
+    def _run(
+        self, region: str, arguments: Sequence[str], *, advice: str = "The next run repeats this step."
+    ) -> Mapping[str, object]:
         given = self._given(region)
         said = {**given.by_file, **given.by_option}
         own = ["--own=rollout_project=true"] if region == self._home and "rollout_project" not in said else []
@@ -152,7 +156,7 @@ class CdkBuilder:
             progress=partial(self._tell, region),
             given=given,
             arguments=[*arguments, *own, *self._always],
-            advice="The next run repeats this step.",
+            advice=advice,
         )
 
     def _tell(self, region: str, event: Mapping[str, object]) -> None:
