@@ -197,14 +197,29 @@ class RolloutStack(Stack):
 
 
 # The project effectively has all of CloudFormation's permissions, so it installs only packages with a hash in the lock.
-_INSTALL = [
+_INSTALL = (
     "python3 -m infra.locked uv > /tmp/uv.txt",
     "python3 -m pip install --quiet --require-hashes --only-binary :all: -r /tmp/uv.txt",
-    "uv sync --frozen --all-extras",
-]
+)
+# `uv sync` takes packages from the addresses in the lock. From another index, they are installed beforehand.
+_FROM_INDEX = (
+    "uv export --quiet --frozen --all-extras --no-default-groups --no-emit-project --output-file /tmp/all.txt",
+    "uv venv --quiet",
+    "uv pip install --quiet --require-hashes --only-binary :all: -r /tmp/all.txt",
+)
+_SYNC = "uv sync --frozen --all-extras"
 
 
 def _build_spec(config: StageConfig) -> dict[str, object]:
     # The project is in the home region, which a deployment may have changed from the stage's base.
-    reconcile = f"uv run metering region reconcile --stage {config.stage} --region $AWS_REGION --yes --format json"
-    return {"version": "0.2", "phases": {"install": {"commands": _INSTALL}, "build": {"commands": [reconcile]}}}
+    reconcile = f"metering region reconcile --stage {config.stage} --region $AWS_REGION --yes --format json"
+    if not config.package_index:
+        return _spec([*_INSTALL, _SYNC], f"uv run {reconcile}")
+    # The functions' packages are installed for a bundle, also from this index.
+    index = dict.fromkeys(("PIP_INDEX_URL", "UV_DEFAULT_INDEX"), config.package_index)
+    commands = [*_INSTALL, *_FROM_INDEX, f"{_SYNC} --no-default-groups"]
+    return {**_spec(commands, f"uv run --no-sync {reconcile}"), "env": {"variables": index}}
+
+
+def _spec(install: list[str], reconcile: str) -> dict[str, object]:
+    return {"version": "0.2", "phases": {"install": {"commands": install}, "build": {"commands": [reconcile]}}}

@@ -255,6 +255,11 @@ class StageConfig(BaseModel):
     rollout: RolloutRules = Field(RolloutRules.model_validate({}), description="Rules of the rollout to regions.")
     rollout_project: bool = Field(default=False, description="Also what builds regions; in the home region only.")
     rollout_every_h: int = Field(24, ge=2, description="Hours between two runs of it.")
+    package_index: str = Field(
+        "",
+        pattern=r"^(https://[^@\s]+)?$",
+        description="Index that it installs packages from; unset: the public one.",
+    )
     producers: Literal["open", "registered"] = Field(
         "open", description="Whom batches are taken of: whoever may send to the queue, or registered producers only."
     )
