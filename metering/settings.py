@@ -127,6 +127,7 @@ class Settings(Policy):
     dead_letter_queue_url: str
     page_topic_arn: str
     ticket_topic_arn: str
+    chat: bool = Field(default=False, description="Whether a chat channel listens to the topics.")
 
     settings_sha256: str = Field(
         pattern=r"^[0-9a-f]{64}$", description="Hash of the published settings without what the deployment was given."

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aws_cdk import Aws, Duration
+from aws_cdk import Aws, CfnResource, Duration
+from aws_cdk import aws_chatbot as chatbot
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_sns as sns
@@ -13,7 +14,7 @@ from constructs import Construct
 from infra.components.shared import acknowledge_wildcard, removal_policy
 
 if TYPE_CHECKING:
-    from metering.fleet.settings.log_sources import Subscription
+    from metering.fleet.settings.log_sources import ChatChannel, Subscription
     from metering.fleet.stage import StageConfig
     from metering.operations.alarms import Severity
 
@@ -49,12 +50,15 @@ class AlertTopics(Construct):
         )
         self.page = self._topic("Page", "Metering page: act now")
         self.ticket = self._topic("Ticket", "Metering ticket: can wait until morning")
+        self._topics: dict[str, sns.Topic] = {"page": self.page, "ticket": self.ticket}
         for subscription in config.subscriptions:
             self._subscribe(subscription)
+        # Emulators have no chat service.
+        self.chats = () if config.emulated else tuple(self._chat(channel) for channel in config.chat)
 
     def topic(self, severity: Severity) -> sns.Topic:
         """Return the topic of a severity."""
-        return self.page if severity == "page" else self.ticket
+        return self._topics[severity]
 
     def grant_publish(self, grantee: iam.IGrantable) -> None:
         """Let `grantee` publish alerts of both severities."""
@@ -96,4 +100,41 @@ class AlertTopics(Construct):
             topic_arn=topic.topic_arn,
             protocol=subscription.protocol,
             endpoint=subscription.endpoint,
+        )
+
+    def _chat(self, channel: ChatChannel) -> CfnResource:
+        """Connect a channel to the topics. Nobody can do anything in AWS from the channel but read what arrives there.
+
+        Without a guardrail policy of its own, a channel would be limited by AdministratorAccess only.
+        """
+        scope = Construct(self, f"Chat-{channel.name}")
+        role = iam.Role(
+            scope,
+            "Role",
+            assumed_by=iam.ServicePrincipal("chatbot.amazonaws.com"),
+            description=f"Role of the chat channel {channel.name} of metering. It has no permission.",
+        )
+        topics = [topic.topic_arn for name, topic in self._topics.items() if channel.severity in (name, "all")]
+        limits = [f"arn:{Aws.PARTITION}:iam::aws:policy/AWSDenyAll"]
+        if channel.kind == "slack":
+            return chatbot.CfnSlackChannelConfiguration(
+                scope,
+                "Channel",
+                configuration_name=channel.name,
+                iam_role_arn=role.role_arn,
+                slack_workspace_id=channel.workspace_id,
+                slack_channel_id=channel.channel_id,
+                sns_topic_arns=topics,
+                guardrail_policies=limits,
+            )
+        return chatbot.CfnMicrosoftTeamsChannelConfiguration(
+            scope,
+            "Channel",
+            configuration_name=channel.name,
+            iam_role_arn=role.role_arn,
+            team_id=channel.team_id,
+            teams_tenant_id=channel.tenant_id,
+            teams_channel_id=channel.channel_id,
+            sns_topic_arns=topics,
+            guardrail_policies=limits,
         )

@@ -74,6 +74,7 @@ class DataStack(Stack):
             "METERING_DEAD_LETTER_QUEUE_URL": self.ingest.dead_letters.queue_url,
             "METERING_PAGE_TOPIC_ARN": self.topics.page.topic_arn,
             "METERING_TICKET_TOPIC_ARN": self.topics.ticket.topic_arn,
+            **({"METERING_CHAT": "true"} if self.topics.chats else {}),
         }
 
     def _outputs(self, config: StageConfig) -> None:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from metering.commit.throttling import REFUSED_FROM_RECEIVE
 from metering.errors import SettingsError
 from metering.fleet.settings.bases import STAGES, flat, nested
-from metering.fleet.settings.log_sources import LogSource, Subscription, problems_together
+from metering.fleet.settings.log_sources import ChatChannel, LogSource, Subscription, problems_together
 from metering.fleet.settings.words import problems_of, shown, unknown
 from metering.intake.admission import shortest_marker_life_s
 from metering.operations.runbooks import CONSOLE_HOSTS, DEFAULT_PARTITION
@@ -251,6 +251,7 @@ class StageConfig(BaseModel):
         "", pattern=r"^(https?://\S+)?$", description="URL that alerts link to runbooks below; empty: no link."
     )
     subscriptions: tuple[Subscription, ...] = Field((), description="Who gets alerts: severity, protocol, endpoint.")
+    chat: tuple[ChatChannel, ...] = Field((), description="Chat channels that get alerts by AWS's own service.")
     log_sources: tuple[LogSource, ...] = Field((), description="Buckets whose log files are metered without a command.")
     rollout: RolloutRules = Field(RolloutRules.model_validate({}), description="Rules of the rollout to regions.")
     rollout_project: bool = Field(default=False, description="Also what builds regions; in the home region only.")
@@ -333,8 +334,11 @@ class StageConfig(BaseModel):
 
     def in_region(self, region: str) -> StageConfig:
         """Configuration of one region, with the log sources whose bucket is in that region."""
-        here = tuple(source for source in self.log_sources if source.region == region)
-        return self if here == self.log_sources else self.model_copy(update={"log_sources": here})
+        own = {
+            "log_sources": tuple(source for source in self.log_sources if source.region == region),
+            "chat": tuple(channel for channel in self.chat if channel.region == region),
+        }
+        return self if own == {name: getattr(self, name) for name in own} else self.model_copy(update=own)
 
     @property
     def onramp_visibility_s(self) -> int:
@@ -478,6 +482,16 @@ def _log_sources(config: StageConfig) -> str | None:
     return "; ".join(problems_together(config.log_sources, stage=config.stage)) or None
 
 
+def _chat(config: StageConfig) -> str | None:
+    names = [channel.name for channel in config.chat]
+    places = [(channel.workspace_id or channel.team_id, channel.channel_id) for channel in config.chat]
+    if len(set(names)) < len(names):
+        return "chat has one name twice: AWS knows a channel by its name, in all regions of an account"
+    if len(set(places)) < len(places):
+        return "chat has one channel twice: AWS connects a channel once; use severity all, or another channel a region"
+    return None
+
+
 def _api(config: StageConfig) -> str | None:
     front, domain = config.api_front, config.api_domain
     if front == "url" and not config.emulated:
@@ -514,5 +528,16 @@ def _account_ids(config: StageConfig) -> str | None:
 
 _RULES: tuple[Callable[[StageConfig], str | None], ...] = (
     *(_visibility, _marker_life, _source_life, _dead_letters, _incoming_objects, _batch_window, _warm_tables),
-    *(_drop_identity, _lake_classes, _tunable_names, _policy, _protection, _account_ids, _log_sources, _api, _copies),
+    *(
+        _drop_identity,
+        _lake_classes,
+        _tunable_names,
+        _policy,
+        _protection,
+        _account_ids,
+        _log_sources,
+        _chat,
+        _api,
+        _copies,
+    ),
 )

@@ -12,6 +12,7 @@ from metering.adapters.aws.session import Clients, ReadOnlyClients, caller_arn, 
 from metering.adapters.aws.stacks import RegionResources, read_outputs, stack_outputs
 from metering.fleet.ports import RegionStacks
 from metering.fleet.settings.layers import config_of
+from metering.fleet.stage import StageConfig
 from metering.intake.senders import ServiceSenders, decode_services
 from metering.lake.view import LakeView
 from metering.onramps.coverage.job import CoverageJob
@@ -112,9 +113,17 @@ class RegionConnection(region.RegionPorts):
     @cached_property
     def log_sources(self) -> tuple[LogSource, ...]:
         """Log sources of the stage whose bucket is in this region, as the deployment published them."""
-        given = published_settings.read_settings(self.clients, self.stage).given
-        config = None if given is None else config_of(self.stage, given, {}).in_region(self.region)
+        config = self._config
         return () if config is None else tuple(source.plain() for source in config.log_sources)
+
+    @property
+    def chats(self) -> bool:
+        return self._config is not None and bool(self._config.chat)
+
+    @cached_property
+    def _config(self) -> StageConfig | None:
+        given = published_settings.read_settings(self.clients, self.stage).given
+        return None if given is None else config_of(self.stage, given, {}).in_region(self.region)
 
     @cached_property
     def coverage(self) -> CoverageJob:

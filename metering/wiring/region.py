@@ -120,10 +120,18 @@ class RegionPorts:
     def dead_letters(self) -> SqsQueue:
         return SqsQueue(self.clients.sqs, self.names.dead_letter_queue_url)
 
+    @property
+    def chats(self) -> bool:
+        """Whether a chat channel listens to the topics."""
+        return False
+
     @cached_property
     def alerts(self) -> SnsAlerts:
         return SnsAlerts(
-            self.clients.sns, page_topic_arn=self.names.page_topic_arn, ticket_topic_arn=self.names.ticket_topic_arn
+            self.clients.sns,
+            page_topic_arn=self.names.page_topic_arn,
+            ticket_topic_arn=self.names.ticket_topic_arn,
+            chat=self.chats,
         )
 
 
@@ -294,6 +302,10 @@ class FunctionParts(RegionPorts):
 
     def check(self) -> None:
         """Run, when the function starts, the checks that must not fail later."""
+
+    @property
+    def chats(self) -> bool:
+        return self.names.chat
 
     @property
     def settings(self) -> Settings:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from metering.adapters.aws.errors import translated
 from metering.operations.logged_errors import Subscriber
@@ -21,21 +21,63 @@ _MAX_SUBJECT_CHARACTERS = 100
 _MAX_FIGURES = 1_000
 
 
-class SnsAlerts:
-    """SNS topics of a region, for pages and for tickets."""
+class _Form(TypedDict, total=False):
+    MessageStructure: str
 
-    def __init__(self, client: SNSClient, *, page_topic_arn: str, ticket_topic_arn: str) -> None:
+
+# Amazon Q Developer in chat applications, custom notifications: longest title and description.
+_MAX_TITLE_CHARACTERS = 250
+_MAX_DESCRIPTION_CHARACTERS = 8_000
+# These begin mentions and links in Slack, and a sender can choose the text of some fields.
+_MARKUP = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "`": "'", "*": "·", "\n": " "})
+
+
+def custom_notification(severity: str, subject: str, fields: Mapping[str, str | int]) -> str:
+    """An alert as AWS's chat service accepts it. It drops a message of another form, except those of AWS services."""
+    told = {name: str(value).translate(_MARKUP) for name, value in fields.items()}
+    lines = [f"*{name.translate(_MARKUP)}*: {value}" for name, value in told.items()]
+    title = f"{severity}: {subject}".translate(_MARKUP)
+    return json.dumps(
+        {
+            "version": "1.0",
+            "source": "custom",
+            "content": {
+                "textType": "client-markdown",
+                "title": title[:_MAX_TITLE_CHARACTERS],
+                "description": "\n".join(lines)[:_MAX_DESCRIPTION_CHARACTERS] or title,
+            },
+            # Alerts of one subject stand in one thread.
+            "metadata": {"threadId": title[:_MAX_TITLE_CHARACTERS], "eventType": severity},
+        }
+    )
+
+
+class SnsAlerts:
+    """SNS topics of a region, for pages and for tickets.
+
+    Args:
+        chat: Whether a chat channel listens. The chat service subscribes by https, so subscribers by https then get
+            the form that it accepts; all others get the same JSON as without.
+    """
+
+    def __init__(self, client: SNSClient, *, page_topic_arn: str, ticket_topic_arn: str, chat: bool = False) -> None:
         self._client = client
+        self._chat = chat
         self._topics = {"page": page_topic_arn, "ticket": ticket_topic_arn}
 
     def send(self, severity: str, subject: str, fields: Mapping[str, str | int]) -> None:
         message = json.dumps({"severity": severity, "subject": subject, **fields}, indent=1)
+        form: _Form = {}
+        if self._chat:
+            message = json.dumps({"default": message, "https": custom_notification(severity, subject, fields)})
+            form["MessageStructure"] = "json"
         with translated("sns.Publish"):
             self._client.publish(
                 TopicArn=self._topics[severity],
                 Subject=_plain(f"{severity}: {subject}"),
                 Message=message,
                 MessageAttributes={"severity": {"DataType": "String", "StringValue": severity}},
+                **form,
             )
 
     def subscribers(self, severity: str) -> Sequence[Subscriber]:

@@ -416,7 +416,11 @@ def _value(value: object) -> str:
 
 
 # Settings whose value is a list of tables.
-_ENTRIES: dict[str, type[BaseModel]] = {"subscriptions": log_sources.Subscription, "log_sources": log_sources.LogSource}
+_ENTRIES: dict[str, type[BaseModel]] = {
+    "subscriptions": log_sources.Subscription,
+    "chat": log_sources.ChatChannel,
+    "log_sources": log_sources.LogSource,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,6 +34,7 @@ _ACCOUNT = r"^[0-9]{12}$"
 _REGION = r"^[a-z]{2,}(-[a-z]+)+-[0-9]+$"
 _NAME = r"^[a-z][a-z0-9-]{0,31}$"
 _BUCKET = r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
+_UUID = r"^([0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})?$"
 _KEY_ARN = r"^(arn:[a-z0-9-]+:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+)?$"
 _ROLE_ARN = re.compile(r"arn:[a-z0-9-]+:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+")
 # An IAM policy treats these as wildcards or variables, so a grant on a prefix with them would match other objects.
@@ -203,6 +204,45 @@ class Subscription(BaseModel):
     def _fits_its_protocol(self) -> Subscription:
         if problem := _address(self.protocol, self.endpoint):
             raise ValueError(problem)
+        return self
+
+
+class ChatChannel(BaseModel):
+    """A chat channel that gets alerts by AWS's own service, Amazon Q Developer in chat applications.
+
+    A person authorizes the workspace or team once, in that service's console; CloudFormation cannot.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, InWords("up to 60 letters, digits, dashes and underscores")] = Field(
+        pattern=r"^[A-Za-z0-9_-]{1,60}$", description="Its name in AWS, unique in the account."
+    )
+    region: Annotated[str, InWords("a region such as us-west-2")] = Field(
+        pattern=_REGION, description="Region whose alerts it gets; the deployment there makes it."
+    )
+    severity: Literal["page", "ticket", "all"] = Field("all", description="Alerts that it gets.")
+    kind: Literal["slack", "teams"] = Field(description="The chat application.")
+    channel_id: Annotated[str, InWords("the id of a channel")] = Field(
+        pattern=r"^[A-Za-z0-9%_.:@=~-]{5,256}$", description="Id of the channel, not its name; of Teams as in its link."
+    )
+    workspace_id: Annotated[str, InWords("the id of a Slack workspace")] = Field(
+        "", pattern=r"^([0-9A-Z]{1,255})?$", description="Of Slack: the id of the workspace."
+    )
+    team_id: Annotated[str, InWords("the id of a team")] = Field(
+        "", pattern=_UUID, description="Of Teams: the id of the team."
+    )
+    tenant_id: Annotated[str, InWords("the id of a tenant")] = Field(
+        "", pattern=_UUID, description="Of Teams: the id of the tenant."
+    )
+
+    @model_validator(mode="after")
+    def _has_its_ids(self) -> ChatChannel:
+        has = bool(self.workspace_id), bool(self.team_id), bool(self.tenant_id)
+        if self.kind == "slack" and has != (True, False, False):
+            raise ValueError("a channel of Slack needs workspace_id, and neither team_id nor tenant_id")
+        if self.kind == "teams" and has != (False, True, True):
+            raise ValueError("a channel of Teams needs team_id and tenant_id, and no workspace_id")
         return self
 
 

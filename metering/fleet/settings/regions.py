@@ -141,6 +141,10 @@ def _log_source(row: Mapping[str, object]) -> str:
     return f"{row['name']} s3://{row['bucket']}/{row['prefix']} in {row['region']}"
 
 
+def _channel(row: Mapping[str, object]) -> str:
+    return f"{row['name']} {row['kind']} {row['severity']} in {row['region']}"
+
+
 def _pages(value: object) -> bool:
     return any(each.get("severity") == "page" for each in _rows(value))
 
@@ -148,6 +152,7 @@ def _pages(value: object) -> bool:
 # Settings that are lists of tables, each with the noun for a table and a function that describes a table.
 _ROWS: dict[str, tuple[str, Callable[[Mapping[str, object]], str]]] = {
     "subscriptions": ("subscription", _subscription),
+    "chat": ("chat channel", _channel),
     "log_sources": ("log source", _log_source),
 }
 
