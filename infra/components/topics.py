@@ -103,7 +103,7 @@ class AlertTopics(Construct):
         )
 
     def _chat(self, channel: ChatChannel) -> CfnResource:
-        """Connect a channel to the topics. Nobody can do anything in AWS from the channel but read what arrives there.
+        """Connect a channel to the topics. People in the channel can only read what arrives there.
 
         Without a guardrail policy of its own, a channel would be limited by AdministratorAccess only.
         """
