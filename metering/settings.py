@@ -90,7 +90,9 @@ class Policy(BaseModel):
     compact_wait_today_s: int = Field(ge=0, description="Longest time that an hour of today waits for a full file.")
     compact_wait_older_s: int = Field(ge=0, description="Longest time that an older hour waits for a full file.")
     scan_every_s: int = Field(
-        ge=0, description="Time between full scans of both tables by the reconciler; 0 for every tick."
+        ge=0,
+        description="Time between full scans of both tables by the reconciler; 0 for every tick. One more follows each "
+        "month's end. At the target, a scan costs about 8 USD.",
     )
     scan_memory_mb: int = Field(ge=64, description="Memory that a full scan may take: it counts in as many parts, MB.")
     source_jump: int = Field(ge=1, description="Most missing numbers in a row that are a credible gap.")

@@ -215,10 +215,10 @@ def scan(region: Region, folder: Path) -> Result:
     return bench.result("scan", run=bench.step(work))
 
 
-def scan_after_a_day(region: Region, folder: Path) -> Result:
-    """Run `scan` with a day of sequence numbers in memory, because a scan keeps a day's sequence numbers."""
+def scan_after_a_week(region: Region, folder: Path) -> Result:
+    """Run `scan` with a week of sequence numbers in memory: a scan keeps those that no earlier scan saw."""
     numbers = {source_id(source): SourceSightings() for source in range(region.blocks // BLOCKS_A_SOURCE)}
-    per_source = ROUNDS * BLOCKS_A_SOURCE * (25 - region.hours)
+    per_source = ROUNDS * BLOCKS_A_SOURCE * (7 * 24 + 1 - region.hours)
     for sightings in numbers.values():
         for number in range(per_source):
             # The order is scrambled, as in a table scan.
@@ -560,14 +560,14 @@ JOBS: dict[str, Job] = {
             run=_in(_whole, scan),
             a_day={"run": 1},
             within_s=96 * 420,
-            says="a day's scan, in half of a day's ticks",
+            says="paced over its day: half of a day's ticks",
             memory_mb=_PROD.job_memory_mb,
             sizes=WHOLE,
             part=Part(
-                says="four hours, and a day's numbers of batches",
+                says="four hours, and a week's numbers of batches",
                 prepare=_in(_whole, prepare_totals),
-                run=_in(_whole, scan_after_a_day),
-                sizes=AS_NEEDED,
+                run=_in(_whole, scan_after_a_week),
+                sizes=HOUR_OF_FULL_FILES,
                 besides_mib=CELLS_MIB,
             ),
         ),

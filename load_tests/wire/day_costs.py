@@ -139,8 +139,9 @@ def _scan_usd(run: WireRun, policy: Policy) -> float:
 
 
 def _scan_days(policy: Policy) -> float:
-    """Days from one whole scan to the next. No more than one a day ends, at any setting."""
-    return max(policy.scan_every_s / DAY_S, 1)
+    """Days from one whole scan to the next. At most one a day ends, and one more follows each month's end."""
+    every_days = policy.scan_every_s / DAY_S
+    return 1 if every_days <= 1 else _MONTH_DAYS / math.ceil(_MONTH_DAYS / every_days)
 
 
 def _reconciler_usd(run: WireRun) -> float:

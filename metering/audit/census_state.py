@@ -367,8 +367,8 @@ def _survey(saved: dict[str, Any], items: writes.ItemStore) -> MarkerSurvey:
     with_sources = saved["with_sources"]
     known = source_keeping.sources_known(items) if with_sources else {}
     survey = MarkerSurvey(sources=known, began_ms=saved["began_ms"], with_sources=with_sources)
-    for source_id, (numbers, moments, newest_ms) in saved["sources"].items():
-        survey.sources.setdefault(source_id, SourceSightings()).add_saved(numbers, moments, newest_ms)
+    for source_id, seen in saved["sources"].items():
+        survey.sources.setdefault(source_id, SourceSightings()).add_saved(*seen)
     for text in saved["contradictions"]:
         survey.contradictions.add(text)
     survey.unkept, survey.unkept_source = saved["unkept"]

@@ -23,6 +23,7 @@ from metering.usage.totals import ZERO, Total, UsageKey, sum_totals
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from metering.audit.sequences import MarkerSurvey
     from metering.lake.view import LakeView
     from metering.ledger import booked_hours, runs
     from metering.stores.clock import Clock
@@ -145,9 +146,13 @@ class Figures:
         return self.view.read(hour_s, count)
 
     def marked(
-        self, hour_s: int, batch_ids: Iterable[str], contradictions: runs.Contradictions | None = None
+        self,
+        hour_s: int,
+        batch_ids: Iterable[str],
+        contradictions: runs.Contradictions | None = None,
+        survey: MarkerSurvey | None = None,
     ) -> dict[str, Total]:
-        """Totals for an hour according to the markers of some batches.
+        """Totals for an hour according to the markers of some batches, whose sources are added to `survey`.
 
         Raises:
             LedgerCorruptError: A marker cannot be read. With `contradictions`, the error is recorded there instead.
@@ -157,6 +162,8 @@ class Figures:
         for item in found.values():
             with nullcontext() if contradictions is None else contradictions.noted():
                 marker = Marker.from_item(item)
+                if survey is not None:
+                    survey.add(marker)
                 if hour_s in marker.hours:
                     marked[marker.batch_id] = marker.hours[hour_s]
         return marked

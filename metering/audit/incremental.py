@@ -16,6 +16,7 @@ from itertools import groupby, islice, takewhile
 from typing import TYPE_CHECKING, TypeVar
 
 from metering.audit.hour_check import Figures, HourCheck, HourComparison, MarkedRows
+from metering.audit.sequences import MarkerSurvey
 from metering.audit.settling import AccountHour, Fingerprint, HourUsage, differing, fingerprint, read_accounts
 from metering.audit.verification import MAX_DIFFERENCES, Difference
 from metering.lake.plan import Plan
@@ -137,6 +138,7 @@ class IncrementalResult:
         left: Number of hours and files that remain on the work list.
         skipped: Number of hours and files skipped for lack of time.
         batches, records: Those of the new files that agree. The canary's batches are left out.
+        survey: Sources of the batches of the new files.
         backlog: Hours and files that were skipped or kept changing, and runs whose files do not fit on the work list.
     """
 
@@ -147,6 +149,7 @@ class IncrementalResult:
     skipped: int
     batches: int
     records: int
+    survey: MarkerSurvey
     backlog: Backlog
 
 
@@ -174,8 +177,10 @@ class IncrementalCheck:
                 were compared. Or a run, its plan or a published item cannot be read: the list is unchanged.
         """
         work, unlisted = self._extended(self.work_list())
-        contradictions = Contradictions()
-        files = self._files(work.files, _Times.of(deadline, share=2, reserve_ms=self.reserve_ms), contradictions)
+        contradictions, survey = Contradictions(), MarkerSurvey()
+        files = self._files(
+            work.files, _Times.of(deadline, share=2, reserve_ms=self.reserve_ms), contradictions, survey
+        )
         hours, confirmed = self._usage(work, _Times.of(deadline, share=1, reserve_ms=self.reserve_ms))
         wrong = {file: check for file, check in files.items() if not check.agrees}
         left_hours = {hour_s: since_s for hour_s, since_s in work.hours.items() if not _equal(hours.get(hour_s))}
@@ -199,6 +204,7 @@ class IncrementalCheck:
             skipped=len(work.hours) - len(hours) + len(work.files) - len(files),
             batches=sum(check.batches for check in files.values() if check.agrees),
             records=sum(check.records for check in files.values() if check.agrees),
+            survey=survey,
             backlog=left.backlog(different=frozenset(compared)).plus(unlisted),
         )
 
@@ -248,16 +254,16 @@ class IncrementalCheck:
         return map(Published.from_item, self.figures.items.get_many(Table.LEDGER, keys).values())
 
     def _files(
-        self, files: Mapping[RowSource, int], times: _Times, contradictions: Contradictions
+        self, files: Mapping[RowSource, int], times: _Times, contradictions: Contradictions, survey: MarkerSurvey
     ) -> dict[RowSource, HourCheck]:
         newest = sorted(files, key=lambda file: (-file.hour_s, file.key))
         oldest = sorted(files, key=lambda file: (files[file], file.hour_s, file.key))
         checks: dict[RowSource, HourCheck] = {}
         for file in times.both_ends(newest, oldest):
-            checks[file] = self._file(file, contradictions)
+            checks[file] = self._file(file, contradictions, survey)
         return checks
 
-    def _file(self, file: RowSource, contradictions: Contradictions) -> HourCheck:
+    def _file(self, file: RowSource, contradictions: Contradictions, survey: MarkerSurvey) -> HourCheck:
         """Compare a file's rows with the markers of their batches, and with the totals beside the file."""
         wrong: list[Difference] = []
         sizes: list[tuple[int, int]] = []
@@ -266,7 +272,7 @@ class IncrementalCheck:
         def compare(groups: Iterator[tuple[Group, Total]]) -> None:
             while part := batches_of(dict(islice(groups, _MARKERS_AT_ONCE))):
                 # All rows of a batch in an hour are in one file, because they belong to one commit.
-                marked = figures.marked(file.hour_s, part, contradictions)
+                marked = figures.marked(file.hour_s, part, contradictions, survey)
                 wrong.extend(MarkedRows(marked=marked, rows=part).differences(file.hour_s))
                 real = [total.records for name, total in part.items() if not name.startswith(CANARY_PREFIX)]
                 sizes.append((len(real), sum(real)))

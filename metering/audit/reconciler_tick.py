@@ -1,7 +1,9 @@
 """One tick of the reconciler: a part of the full scan if a scan is due; otherwise a quick pass.
 
-A full scan starts every `scan_every_s`. The scan gets half of a tick's time, plus the time that remains after a quick
-pass. The scan's state is saved, and the next tick resumes the scan. A scan thus finishes for tables of any size.
+A full scan starts every `scan_every_s`, and a day after the end of each month, so that gaps of sources are known before
+the month is closed. A scan that failed, or had no time for a difference, starts again a day later. The scan gets half
+of a tick's time, plus the time that remains after a quick pass. The scan's state is saved, and the next tick resumes
+the scan. A scan thus finishes for tables of any size.
 """
 
 from __future__ import annotations
@@ -12,10 +14,10 @@ from typing import TYPE_CHECKING
 
 from metering.audit import settling
 from metering.audit.census_state import CensusState, keep_census, kept_census
-from metering.hours import rfc3339
+from metering.hours import month_bounds_s, month_of, rfc3339
 from metering.ledger.notes import reconciliation
 from metering.stores.writes import ItemStore, Put, Table, read_note
-from metering.units import DAY_S
+from metering.units import DAY_S, HOUR_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,14 +56,14 @@ class ReconcilerState:
         self.items.put(Put(table=Table.LEDGER, item=summary.to_item()))
 
     def keep_quick(self, check: incremental.IncrementalResult) -> None:
-        """Store the summary of a quick pass. Only a full pass finds gaps in sources' sequence numbers.
+        """Store the summary of a quick pass. Only a full pass finds gaps in sources' sequence numbers; both fill them.
 
         A pass that skipped nothing on the work list counts as finished.
         """
         last = self._last()
-        honoured = self.keeper.honour()
-        if honoured is not None:
-            [since_ms] = honoured
+        followed = self.keeper.follow(check.survey)
+        if followed is not None:
+            [since_ms] = followed
             last = replace(last, gaps_since_s=None if since_ms is None else since_ms // 1000)
         summary = replace(
             last,
@@ -71,6 +73,14 @@ class ReconcilerState:
             backlog=check.backlog,
         ).counted(check.batches, check.records, now_s=self.clock.now_ms() // 1000)
         self.items.put(Put(table=Table.LEDGER, item=summary.to_item()))
+
+    def scan_due_s(self) -> int | None:
+        """Time by which the last whole pass promised the next one, epoch seconds; None before the first."""
+        return self._last().scan_due_s
+
+    def scanned_s(self) -> int:
+        """Start of the last whole pass that came to its end, epoch seconds; 0 before the first."""
+        return self.keeper.figures().scanned_ms // 1000
 
     def sources(self) -> list[reconciliation.SourceState]:
         """All live sources, ordered by name."""
@@ -83,6 +93,8 @@ class ReconcilerState:
 
 # Differences that a scan found are examined until this many attempts time out; then the quick passes continue.
 _JUDGED = 2
+# Batches of a month's end that are missing for a day are no batches in flight (`sequences.SURE_MS`).
+_SETTLED_S = DAY_S + HOUR_S
 # A scan is abandoned after this many attempts that failed before the scan was saved.
 _TRIES = 3
 # The work list is one item of at most 400 KB, and names at most this many accounts and batches.
@@ -132,9 +144,9 @@ class ReconcileTick:
         now_s = self.clock.now_ms() // 1000
         work = self.checker.work_list()
         if work.scan_tries >= _TRIES:
-            # The scan fails repeatedly before its progress can be saved. The next scan starts at its regular time.
+            # The scan fails repeatedly before its progress can be saved. The next scan starts a day later.
             self.checker.keep(replace(work, scan_tries=0, scan_runs={}))
-        elif work.scan_tries or now_s - work.scanned_s >= self.scan_every_s:
+        elif work.scan_tries or self._is_due(work, now_s):
             scanned = self._scan(work, now_s, _until(deadline, deadline.remaining_ms() // 2))
             if scanned is not None:
                 return scanned
@@ -142,6 +154,18 @@ class ReconcileTick:
         self.state.keep_quick(checked)
         self._count_on(deadline)
         return TickResult(scanned=False, hours=checked.hours, different=len(checked.different), left=checked.left)
+
+    def _is_due(self, work: reconciliation.WorkList, now_s: int) -> bool:
+        age_s = now_s - work.scanned_s
+        if age_s < min(self.scan_every_s, DAY_S):
+            return False
+        month_end_s = month_bounds_s(month_of(now_s))[0]
+        return (
+            age_s >= self.scan_every_s
+            or bool(work.unjudged)
+            or now_s >= (self.state.scan_due_s() or 0)
+            or self.state.scanned_s() < month_end_s + _SETTLED_S <= now_s
+        )
 
     def _count_on(self, deadline: Deadline) -> None:
         """Resume a saved scan within the time limit. The next tick examines the differences, which may take minutes."""

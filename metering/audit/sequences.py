@@ -5,17 +5,22 @@ from __future__ import annotations
 from array import array
 from base64 import b64decode, b64encode
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from dataclasses import dataclass, field, replace
+from heapq import merge
 from typing import TYPE_CHECKING, NamedTuple
 
 from metering.ledger import runs
+from metering.units import DAY_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from metering.ledger.markers import Marker, MarkerGlance
 
 
+# A number that is missing for this long after its successor is no batch in flight. So the first whole pass reports it.
+SURE_MS = DAY_S * 1_000
 # The newest gaps of a source are stored individually; at about 90 bytes per gap, they take a tenth of an item's 400 KB.
 GAPS_KEPT = 300
 # Sequence numbers are tracked for at most this many sources, because any sender may invent sources.
@@ -25,8 +30,9 @@ SOURCES_KEPT = 20_000
 class Gap(NamedTuple):
     """Sequence numbers from `first` to `last` (inclusive) without a batch that has a verdict.
 
-    `noticed_ms` is the time at which the gap was first seen: a batch in flight briefly looks like a gap. `since_ms` is
-    the time of the verdict on the previous number (0 without one), before which no missing batch was produced.
+    `noticed_ms` is the time at which the gap was first seen, but at most a day after the verdict on the number that
+    follows it: a batch in flight briefly looks like a gap. `since_ms` is the time of the verdict on the previous number
+    (0 without one), before which no missing batch was produced.
     """
 
     first: int
@@ -67,15 +73,23 @@ class SeenSequences:
 
         Args:
             sequences: Time of the verdict on each number, epoch milliseconds.
-            now_ms: Time at which new gaps are noticed.
+            now_ms: Time at which new gaps are noticed, but at most `SURE_MS` after the number that follows them.
             largest_jump: Largest credible gap, in numbers.
             accepted_ms: Incredible numbers whose verdict is not later than this time are accepted and not counted.
         """
+        return self.plus_ordered(
+            sorted(sequences.items()), now_ms=now_ms, largest_jump=largest_jump, accepted_ms=accepted_ms
+        )
+
+    def plus_ordered(
+        self, sequences: Iterable[tuple[int, int]], *, now_ms: int, largest_jump: int, accepted_ms: int = 0
+    ) -> SeenSequences:
+        """As `plus`, with the numbers in ascending order, which are read one by one."""
         last, last_ms = self.last, self.last_ms
         new_gaps: list[Gap] = []
         late: list[int] = []
         incredible: list[int] = []
-        for sequence, decided_ms in sorted(sequences.items()):
+        for sequence, decided_ms in sequences:
             if sequence <= last:
                 late.append(sequence)
                 continue
@@ -84,7 +98,7 @@ class SeenSequences:
                     incredible.append(sequence)
                 continue
             if sequence > last + 1:
-                new_gaps.append(Gap(last + 1, sequence - 1, now_ms, last_ms))
+                new_gaps.append(Gap(last + 1, sequence - 1, min(now_ms, decided_ms + SURE_MS), last_ms))
             last, last_ms = sequence, decided_ms
         filled = [part for gap in self.gaps for part in _without(gap, late)]
         return replace(
@@ -95,6 +109,11 @@ class SeenSequences:
             incredible=len(incredible),
             incredible_first=incredible[0] if incredible else None,
         )._bounded()
+
+    def filled(self, sequences: Iterable[int]) -> SeenSequences:
+        """Add numbers that only fill gaps. Further ones are left to the next whole pass."""
+        late = sorted(sequences)
+        return replace(self, gaps=tuple(part for gap in self.gaps for part in _without(gap, late)))
 
     def begun_anew(self, sequences: Mapping[int, int]) -> SeenSequences:
         """Start at the smallest of the numbers. No effect without numbers, or if a number was already seen."""
@@ -186,10 +205,38 @@ class _Integers:
             self.append(value)
 
 
+# Numbers of a source that are listed one by one. Beyond them, a page of numbers becomes a bit for each, once it has as
+# many as `_DENSE`: a week's numbers of the target then take 0.6 bytes each, not 6.
+_LISTED = 1_024
+_PAGE_BITS = 9
+_DENSE = 64
+
+
+@dataclass(slots=True)
+class _Page:
+    """Numbers that differ only in their last `_PAGE_BITS` bits: a bit for each, and the range of their verdicts."""
+
+    bits: int
+    first_ms: int
+    last_ms: int
+
+    def merge(self, other: _Page) -> None:
+        self.bits |= other.bits
+        self.first_ms, self.last_ms = min(self.first_ms, other.first_ms), max(self.last_ms, other.last_ms)
+
+    def numbers(self, page: int) -> Iterator[int]:
+        left = self.bits
+        while left:
+            lowest = left & -left
+            yield (page << _PAGE_BITS) + lowest.bit_length() - 1
+            left ^= lowest
+
+
 class SourceSightings:
     """Sequence numbers of one source in a scan of the markers, each with the time of its verdict. A plain class.
 
-    Numbers that earlier scans saw are excluded, unless they fill a gap.
+    Numbers that earlier scans saw are excluded, unless they fill a gap. Of a source with many numbers, the time of a
+    number may be that of an earlier one of its page.
 
     Args:
         known: Numbers seen by earlier scans.
@@ -201,22 +248,60 @@ class SourceSightings:
         self._since_ms = since_ms
         self._numbers = _Integers()
         self._moments = _Integers()
+        self._pages: dict[int, _Page] = {}
+        self._room = _LISTED
         self.newest_ms = 0
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return len(self._numbers) + sum(page.bits.bit_count() for page in self._pages.values())
 
     @property
     def sequences(self) -> dict[int, int]:
         """Time of the verdict on each number, epoch milliseconds."""
-        return dict(zip(self._numbers, self._moments, strict=True))
+        return dict(self.in_order())
+
+    def in_order(self) -> Iterator[tuple[int, int]]:
+        """Each number, in ascending order, with the time of its verdict."""
+        listed = sorted(zip(self._numbers, self._moments, strict=True))
+        paged = ((each, page.first_ms) for at, page in sorted(self._pages.items()) for each in page.numbers(at))
+        return merge(listed, paged)
 
     def add(self, sequence: int, decided_at_ms: int) -> None:
         """Note a batch."""
         self.newest_ms = max(self.newest_ms, decided_at_ms)
         if self._known is None or decided_at_ms >= self._since_ms or not self._known.has(sequence):
-            self._numbers.append(sequence)
-            self._moments.append(decided_at_ms)
+            self._take(sequence, decided_at_ms)
+
+    def _take(self, sequence: int, decided_at_ms: int) -> None:
+        if sequence >> _PAGE_BITS in self._pages:
+            self._mark(sequence, decided_at_ms)
+            return
+        self._numbers.append(sequence)
+        self._moments.append(decided_at_ms)
+        if len(self._numbers) >= self._room:
+            self._make_pages()
+
+    def _mark(self, sequence: int, decided_at_ms: int) -> None:
+        page, bit = divmod(sequence, 1 << _PAGE_BITS)
+        self._add_page(page, _Page(1 << bit, decided_at_ms, decided_at_ms))
+
+    def _add_page(self, number: int, page: _Page) -> None:
+        known = self._pages.setdefault(number, page)
+        if known is not page:
+            known.merge(page)
+
+    def _make_pages(self) -> None:
+        """Move the listed numbers of dense pages to these pages. Numbers far apart, as of a bad sender, stay listed."""
+        listed = list(zip(self._numbers, self._moments, strict=True))
+        counts = Counter(sequence >> _PAGE_BITS for sequence, _ in listed)
+        self._numbers, self._moments = _Integers(), _Integers()
+        for sequence, decided_at_ms in listed:
+            if counts[sequence >> _PAGE_BITS] >= _DENSE:
+                self._mark(sequence, decided_at_ms)
+            else:
+                self._numbers.append(sequence)
+                self._moments.append(decided_at_ms)
+        self._room = max(_LISTED, 2 * len(self._numbers))
 
     def anew(self) -> SourceSightings:
         """Return empty sightings that exclude the same numbers of earlier scans."""
@@ -224,26 +309,35 @@ class SourceSightings:
 
     def merge(self, other: SourceSightings) -> None:
         """Add the numbers of another scan."""
+        for number, page in other._pages.items():
+            self._add_page(number, replace(page))
         for sequence, decided_ms in zip(other._numbers, other._moments, strict=True):
             self.add(sequence, decided_ms)
         self.newest_ms = max(self.newest_ms, other.newest_ms)
 
     def after(self, moment_ms: int) -> SourceSightings:
-        """Sightings of numbers whose verdicts came after a given time."""
+        """Sightings of numbers whose verdicts came after a given time, and of those in a page with such numbers."""
         if not moment_ms:
             return self
         left = SourceSightings()
+        left.newest_ms = max((page.last_ms for page in self._pages.values() if page.last_ms > moment_ms), default=0)
+        left._pages = {number: replace(page) for number, page in self._pages.items() if page.last_ms > moment_ms}
         for sequence, decided_ms in zip(self._numbers, self._moments, strict=True):
             if decided_ms > moment_ms:
                 left.add(sequence, decided_ms)
         return left
 
-    def saved(self) -> tuple[str, str, int]:
+    def saved(self) -> tuple[str, str, int, list[tuple[int, str, int, int]]]:
         """Form for JSON."""
-        return self._numbers.saved(), self._moments.saved(), self.newest_ms
+        pages = [(number, f"{page.bits:x}", page.first_ms, page.last_ms) for number, page in self._pages.items()]
+        return self._numbers.saved(), self._moments.saved(), self.newest_ms, pages
 
-    def add_saved(self, numbers: str, moments: str, newest_ms: int) -> None:
-        """Note saved numbers."""
+    def add_saved(
+        self, numbers: str, moments: str, newest_ms: int, pages: Iterable[tuple[int, str, int, int]] = ()
+    ) -> None:
+        """Note saved numbers; earlier releases saved no pages."""
+        for number, bits, first_ms, last_ms in pages:
+            self._add_page(number, _Page(int(bits, 16), first_ms, last_ms))
         self._numbers.add_saved(numbers)
         self._moments.add_saved(moments)
         self.newest_ms = max(self.newest_ms, newest_ms)

@@ -133,6 +133,7 @@ class SourceKeeper:
         life_s: Time without batches after which a source is forgotten. This time must exceed the life of markers:
             markers would otherwise restore the source.
         gap_grace_s: Age at which a gap is reported.
+        silence_s: Time without a batch after which a source counts as silent.
     """
 
     items: ItemStore
@@ -140,6 +141,7 @@ class SourceKeeper:
     largest_jump: int
     life_s: int
     gap_grace_s: int = GAP_GRACE_S
+    silence_s: int = SILENCE_S
 
     def keep(self, survey: MarkerSurvey) -> int | None:
         """Record a whole pass.
@@ -151,6 +153,20 @@ class SourceKeeper:
         if survey.unkept:
             tally.miss(survey.unkept_source, survey.unkept)
         return self._pass(survey.sources, tally, scanned_ms=survey.began_ms or self.clock.now_ms())
+
+    def follow(self, survey: MarkerSurvey) -> tuple[int | None] | None:
+        """Record what new lake files say of known sources: when a source was last seen, and batches that fill a gap.
+
+        A file lacks refused batches, which have numbers, too. So only a whole pass finds new gaps and new sources.
+
+        Returns:
+            As `honour`; None without a batch of a source.
+        """
+        if not survey.sources:
+            return self.honour()
+        known = self.figures()
+        tally = _Tally(unkept=known.unkept, names=list(known.names))
+        return (self._pass(survey.sources, tally, scanned_ms=known.scanned_ms, whole=False),)
 
     def honour(self) -> tuple[int | None] | None:
         """Apply new rulings between full passes, without newer batches.
@@ -175,7 +191,15 @@ class SourceKeeper:
         found = (SourceState.from_item(item) for item in self.items.query(Table.LEDGER, SOURCE_PK))
         return [state for state in found if state.is_live(now_s, self.life_s)]
 
-    def _pass(self, sightings: Mapping[str, SourceSightings] | None, tally: _Tally, *, scanned_ms: int) -> int | None:
+    def _pass(
+        self,
+        sightings: Mapping[str, SourceSightings] | None,
+        tally: _Tally,
+        *,
+        scanned_ms: int,
+        whole: bool = True,
+    ) -> int | None:
+        """Record a pass; `scanned_ms` is the time of the last whole one. Otherwise `sightings` are of some batches."""
         rulings = self._rulings()
         stored: set[str] = set()
         # A gap can become old enough to be reported although its source sends no new batches.
@@ -183,12 +207,13 @@ class SourceKeeper:
             source_id = source_id_of(item)
             stored.add(source_id)
             found = None if sightings is None else sightings.get(source_id, SourceSightings())
-            self._keep(source_id, item, found, rulings.get(source_id, []), tally, scanned_ms)
-        for source_id, seen in sorted((sightings or {}).items(), key=lambda each: each[0]):
+            self._keep(source_id, item, found, rulings.get(source_id, []), tally, scanned_ms, whole=whole)
+        new = (sightings or {}) if whole else {}
+        for source_id, seen in sorted(new.items(), key=lambda each: each[0]):
             if source_id in stored:
                 continue
             if tally.sources < SOURCES_KEPT:
-                self._keep(source_id, None, seen, rulings.get(source_id, []), tally, scanned_ms)
+                self._keep(source_id, None, seen, rulings.get(source_id, []), tally, scanned_ms, whole=whole)
             else:
                 tally.miss(source_id, len(seen))
         figures = SourceFigures(
@@ -212,21 +237,26 @@ class SourceKeeper:
         rulings: list[Ruling],
         tally: _Tally,
         scanned_ms: int,
+        *,
+        whole: bool,
     ) -> None:
         noticed_by_ms = scanned_ms - self.gap_grace_s * 1000
+        seen_by_s = (scanned_ms if whole else self.clock.now_ms()) // 1000
         try:
             memory = SourceMemory() if before is None else SourceMemory.from_item(before)
-            memory = self._now(memory, found, rulings)
+            memory = self._now(memory, found, rulings, whole=whole)
             state = memory.state(source_id, noticed_by_ms=noticed_by_ms)
             if state.is_live(self.clock.now_ms() // 1000, self.life_s):
-                tally.add(state, memory.seen, noticed_by_ms=noticed_by_ms, silent_s=scanned_ms // 1000 - SILENCE_S)
+                tally.add(state, memory.seen, noticed_by_ms=noticed_by_ms, silent_s=seen_by_s - self.silence_s)
             after = memory.to_item(state, life_s=self.life_s)
             if after != before and (before is not None or memory.last_seen_s):
                 self.items.put(Put(table=Table.LEDGER, item=after))
         except MeteringError:
             tally.miss(source_id)
 
-    def _now(self, memory: SourceMemory, found: SourceSightings | None, rulings: list[Ruling]) -> SourceMemory:
+    def _now(
+        self, memory: SourceMemory, found: SourceSightings | None, rulings: list[Ruling], *, whole: bool
+    ) -> SourceMemory:
         """Record of a source after applying new sightings (None without a scan in this pass) and all rulings."""
         forgotten_ms = max((r.at_ms for r in rulings if r.kind is RulingKind.FORGET), default=0)
         if forgotten_ms > memory.forgotten_ms:
@@ -235,14 +265,17 @@ class SourceKeeper:
         accepted = [r for r in rulings if r.kind is RulingKind.ACCEPT_GAP and r.at_ms > memory.forgotten_ms]
         if found is not None:
             found = found.after(memory.forgotten_ms)
-            if memory.forgotten_ms:
-                seen = seen.begun_anew(found.sequences)
-            seen = seen.plus(
-                found.sequences,
-                now_ms=self.clock.now_ms(),
-                largest_jump=self.largest_jump,
-                accepted_ms=max((r.at_ms for r in accepted if r.numbers is None), default=0),
-            )
+            if not whole:
+                seen = seen.filled(number for number, _ in found.in_order())
+            else:
+                accepted_ms = max((r.at_ms for r in accepted if r.numbers is None), default=0)
+                seen = seen.begun_anew(found.sequences) if memory.forgotten_ms else seen
+                seen = seen.plus_ordered(
+                    found.in_order(),
+                    now_ms=self.clock.now_ms(),
+                    largest_jump=self.largest_jump,
+                    accepted_ms=accepted_ms,
+                )
             last_seen_s = max(last_seen_s, found.newest_ms // 1000)
         for ruling in accepted:
             if ruling.at_ms <= memory.ruled_ms:

@@ -18,7 +18,7 @@ from metering.ledger import periods
 from metering.ledger.notes import reconciliation
 from metering.ledger.notes.checks import CANARY_PK, CanaryRun, CanaryVerdict
 from metering.stores import writes
-from metering.units import HOUR_S, MINUTE_S
+from metering.units import DAY_S, HOUR_S, MINUTE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -205,6 +205,11 @@ class CheckedClose:
 
     def _gaps(self, known: reconciliation.Reconciliation | None, after_s: int) -> CloseCheck:
         since_s = None if known is None else known.gaps_since_s
+        sources = writes.read_note(self.items, reconciliation.SOURCES_KEY, reconciliation.SourceFigures.from_item)
+        if sources is not None and sources.sources and sources.scanned_ms // 1000 < after_s + DAY_S:
+            looked = rfc3339(sources.scanned_ms // 1000)
+            value = f"last looked for at {looked}, before the month was over for a day"
+            return _check("gaps", bad=True, value=value, todo=self._typed("metering reconcile"))
         return _check(
             "gaps",
             bad=since_s is not None,

@@ -28,7 +28,7 @@ _LONGEST_MS = 20_000
 # Minimum and maximum time for which a message stays hidden after its first, second and later receives. The first time
 # exceeds a minute plus a pause, so a throttle that lasts a minute costs a message one receive. Six receives take longer
 # than half an hour (a stage's messages become dead letters after seven). No time exceeds the queue's visibility timeout
-# (420 s), which the search for the oldest message assumes (metering.audit.freshness).
+# (450 s), which the search for the oldest message assumes (metering.audit.freshness).
 _HIDDEN_S = ((90, 180), (300, 420), (390, 420))
 
 

@@ -68,7 +68,7 @@ TUNABLES: dict[str, int] = {
     "compact_run_pairs": 20_000,
     "compact_wait_today_s": HOUR_S,
     "compact_wait_older_s": DAY_S,
-    "scan_every_s": 0,
+    "scan_every_s": 7 * DAY_S,
     "scan_memory_mb": 1_024,
     "source_jump": 1_000_000,
     # Longer than a marker's life, so that a remaining marker cannot bring a forgotten source back.
@@ -150,9 +150,11 @@ class StageConfig(BaseModel):
 
     # With the checks of a few ended months, 95 batches fill one transaction. More messages would need a second one.
     batch_size: int = Field(95, ge=1, le=10_000, description="Most messages that one invocation gets.")
-    batch_window_s: int = Field(5, ge=0, le=300, description="Longest wait for that many messages.")
+    batch_window_s: int = Field(
+        15, ge=0, le=300, description="Longest wait for that many messages; 15 s fill them with 20 pollers."
+    )
     timeout_s: int = Field(60, ge=1, le=900, description="Longest run of the aggregator.")
-    visibility_s: int = Field(420, ge=1, le=SQS_VISIBILITY_MAX_S, description="Time that a received message is hidden.")
+    visibility_s: int = Field(450, ge=1, le=SQS_VISIBILITY_MAX_S, description="Time that a received message is hidden.")
     # In tests, the messages of killed workers must become visible again before the test ends.
     short_visibility: bool = Field(default=False, description="Break the rule for visibility_s; emulated stages only.")
     max_receives: int = Field(
@@ -219,7 +221,9 @@ class StageConfig(BaseModel):
     usage_warm_writes_per_s: int = Field(0, ge=0, le=1_000_000, description="Usage's warm throughput; 0: AWS's own.")
 
     versioned: bool = Field(default=True, description="The bucket keeps older versions of its objects.")
-    noncurrent_days: int = Field(35, ge=1, description="Life of an older version; 35 days as restore points have.")
+    noncurrent_days: int = Field(
+        35, ge=35, description="Life of an older version: it outlives restore points, and damage until a scan finds it."
+    )
     replicate_to: str = Field(
         "",
         pattern=r"^[a-z0-9.{}-]{0,80}$",
@@ -419,6 +423,13 @@ def _source_life(config: StageConfig) -> str | None:
     return None
 
 
+def _scan(config: StageConfig) -> str | None:
+    most_s = min(config.marker_life_s, config.noncurrent_days * DAY_S) // 2
+    if config.tunables.get("scan_every_s", TUNABLES["scan_every_s"]) <= most_s:
+        return None
+    return f"tunables.scan_every_s must be at most {most_s}: two scans in the life of a marker and of an older version"
+
+
 def _dead_letters(config: StageConfig) -> str | None:
     if config.dead_letter_retention_s < config.queue_retention_s:
         return "dead_letter_retention_s must not be under queue_retention_s: a message keeps its age in the DLQ"
@@ -533,6 +544,7 @@ _RULES: tuple[Callable[[StageConfig], str | None], ...] = (
         _lake_classes,
         _tunable_names,
         _policy,
+        _scan,
         _protection,
         _account_ids,
         _log_sources,

@@ -217,7 +217,7 @@ ALARMS: tuple[AlarmSpec, ...] = (
     watch_alarm("reconciliation-backlog", "ticket", Figure.RECONCILIATION_BACKLOG_AGE, DAY_S,
         "Something that was published a day ago is still not compared: the reconciler falls behind."),
     watch_alarm("scan-overdue", "ticket", Figure.SCAN_OVERDUE_AGE, 2 * DAY_S,
-        "The scan of all markers, rows and usage has been due for 2 days and has not come to its end.",
+        "The last scan of all markers, rows and usage ended longer ago than scan_every_s and 2 days.",
         same_event_as="reconciliation-backlog"),
     watch_alarm("unpublished-hours", "ticket", Figure.OLDEST_PENDING_AGE, 26 * HOUR_S,
         "A commit has waited for compaction for longer than the policy allows."),

@@ -16,6 +16,7 @@ from metering.lake.cleaner import Cleaner, OrphanCleaner, quarantine_age_s
 from metering.lake.compactor import Compactor
 from metering.lake.parquet import frozen_months, reader
 from metering.lake.parquet.writer import ParquetLakeWriter
+from metering.ledger.notes.reconciliation import silence_of
 from metering.ledger.usage.reading import UsageReading
 from metering.rollup.cleaner import RollupCleaner
 from metering.stores.clock import Alerts, Clock, Entropy, Metrics, Retrier
@@ -165,6 +166,7 @@ class LakeJobs:
             clock=self.clock,
             largest_jump=self.settings.source_jump,
             life_s=self.settings.source_life_s,
+            silence_s=silence_of(self.settings.scan_every_s),
         )
 
     @cached_property

@@ -291,7 +291,7 @@ def test_every_stage_fits_together(stage: str) -> None:
 
 def test_an_account_gets_the_figures_that_the_design_names() -> None:
     config = StageConfig.load("prod")
-    assert (config.batch_size, config.batch_window_s, config.timeout_s, config.visibility_s) == (95, 5, 60, 420)
+    assert (config.batch_size, config.batch_window_s, config.timeout_s, config.visibility_s) == (95, 15, 60, 450)
     assert (config.max_receives, config.queue_retention_s, config.dead_letter_retention_s) == (7, 4 * DAY_S, 14 * DAY_S)
     assert config.marker_life_s == 50 * DAY_S
 

@@ -3,15 +3,14 @@
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
-from metering.units import DAY_S
-
-# On an emulator, write units are free, and people expect to see their usage soon.
-_SOON: dict[str, object] = {"rollup_every_s": 1, "rollup_blocks": 1}
+# On an emulator, units are free, and people expect to see their usage soon.
+_SOON: dict[str, object] = {"rollup_every_s": 1, "rollup_blocks": 1, "scan_every_s": 0}
 _EMULATED: dict[str, object] = {
     "emulated": True,
     "stateful_retained": False,
     "log_retention_days": 1,
     "batch_window_s": 1,
+    "visibility_s": 420,
     "max_concurrency": 4,
     "onramp_timeout_s": 60,
     "onramp_memory_mb": 512,
@@ -41,9 +40,14 @@ STAGES: dict[str, dict[str, object]] = {
         "short_visibility": True,
         "tunables": {**_SOON, "reserve_ms": 5_000},
     },
-    "dev": {"stateful_retained": False, "log_retention_days": 30, "lake_retention_days": 365},
+    "dev": {
+        "stateful_retained": False,
+        "log_retention_days": 30,
+        "lake_retention_days": 365,
+        "tunables": {"scan_every_s": 0},
+    },
     # Reading every marker every 15 minutes would cost too much: docs/decisions/0013-reconciliation.md.
-    "prod": {"log_retention_days": 365, "rollout": {"pager_needed": True}, "tunables": {"scan_every_s": DAY_S}},
+    "prod": {"log_retention_days": 365, "rollout": {"pager_needed": True}},
 }
 
 # Settings for rehearsing an account's stage on an emulator. All other settings are those of the stage itself.

@@ -286,3 +286,11 @@ class SourceState(StoredItem):
 
 # A source counts as silent if a complete pass looked for a batch of it and found none for this long.
 SILENCE_S = DAY_S
+# Where complete passes are rarer than that, new lake files say who sent. A file may come a day after its batches, and a
+# source may send once a day.
+_SILENCE_BY_FILES_S = 3 * DAY_S
+
+
+def silence_of(scan_every_s: int) -> int:
+    """Time without a batch after which a source counts as silent, by the interval of complete passes."""
+    return SILENCE_S if scan_every_s <= DAY_S else _SILENCE_BY_FILES_S

@@ -11,7 +11,7 @@ from metering.billing.checklist import ACCEPTABLE, CheckedClose, Checklist, Chec
 from metering.billing.freezing import NotClosable, PeriodNotClosableError
 from metering.hours import month_bounds_s
 from metering.ledger.notes.checks import CanaryRun, CanaryVerdict
-from metering.ledger.notes.reconciliation import Backlog, Reconciliation
+from metering.ledger.notes.reconciliation import Backlog, Reconciliation, SourceFigures
 from metering.ledger.notes.watch import WatchState
 from metering.operations.alarms import ALARMS
 from metering.stores.writes import Put, Table
@@ -56,7 +56,7 @@ class October:
             region="eu-west-1", stage="prod",
         )  # fmt: skip
 
-    def put(self, *values: CanaryRun | Reconciliation | WatchState) -> None:
+    def put(self, *values: CanaryRun | Reconciliation | SourceFigures | WatchState) -> None:
         for value in values:
             self.world.items.put(Put(table=Table.LEDGER, item=value.to_item()))
 
@@ -145,6 +145,16 @@ def test_72_hours_cannot_be_accepted_away() -> None:
     with pytest.raises(PeriodNotClosableError, match="72 hours") as refused:
         october.close.close(checklist, october.world.deadline(), accepted=ACCEPTABLE)
     assert "--accept" not in str(refused.value)
+
+
+def test_gaps_that_were_looked_for_too_early_block() -> None:
+    october = October()
+    for scanned_s, state in ((AFTER_S - DAY_S, "blocks"), (AFTER_S + DAY_S - 1, "blocks"), (AFTER_S + DAY_S, "ok")):
+        october.put(SourceFigures(sources=1, scanned_ms=scanned_s * 1_000))
+        assert october.check("gaps").state == state
+    # Without a source, there is nothing to look for.
+    october.put(SourceFigures(sources=0, scanned_ms=0))
+    assert october.check("gaps").state == "ok"
 
 
 def test_messages_and_gaps_of_a_later_month_ask_for_attention_only() -> None:

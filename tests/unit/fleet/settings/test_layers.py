@@ -157,7 +157,7 @@ def test_every_problem_is_said_at_once_with_its_place_its_range_and_the_nearest_
     ({"versioned": "perhaps"}, "--set versioned is 'perhaps'; it must be true or false"),
     ({"trusted_accounts": "1"}, "--set trusted_accounts is '1'; it must be a list of texts"),
     ({"subscriptions": [{"severity": "page"}]}, "--set subscriptions.protocol (entry 1) is missing"),
-    ({"visibility_s": 10}, "visibility_s must be at least 390 (6 x (timeout_s + batch_window_s))"),
+    ({"visibility_s": 10}, "visibility_s must be at least 450 (6 x (timeout_s + batch_window_s))"),
     ({"lake_first_day": "soon"}, "--set lake_first_day is 'soon'; it must be a date such as 2026-01-01"),
 ])  # fmt: skip
 def test_a_wrong_value_is_told_in_words(options: dict[str, object], words: str) -> None:
