@@ -1,9 +1,9 @@
-"""How many messages an event source mapping hands over at once: a seeded model of its pollers.
+"""Number of messages that an event source mapping hands over at once: a seeded model of its pollers.
 
-`python -m load_tests.mapping` prints the distribution for windows, pollers and rates. Nobody outside of AWS sees the
-pollers; the model takes what is documented: a receive returns at most ten messages, and a poller invokes the function
-once it has a full batch, or once the window is over that began with the batch's first message. `metering doctor
---thorough` measures the real ones (`mapping-fill`).
+`python -m load_tests.mapping` prints the distribution for windows, pollers and rates. The pollers cannot be seen from
+outside of AWS, so the model follows the documentation: a receive returns at most ten messages, and a poller invokes the
+function once it has a full batch, or once the window is over that began with the first message of the batch. `metering
+doctor --thorough` measures the real pollers (`mapping-fill`).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Filled:
 
     @property
     def usd_a_day(self) -> float:
-        """What invocations and commits of a day cost beyond their batches, at list prices."""
+        """Cost of a day of invocations and commits without their batches, at list prices."""
         unit = float(PROCESSING_USD["DynamoDB write request unit (on demand)"])
         each = _COMMIT_UNITS * unit + float(S3_PUT_USD) + float(PROCESSING_USD["Lambda request"])
         return TARGET_BATCHES_PER_DAY / mean(self.messages) * each
@@ -65,7 +65,7 @@ class _Mapping:
         self._events: list[tuple[float, str, int]] = []
 
     def until(self, at_s: float) -> None:
-        """Handle what happens before a time."""
+        """Handle the events before a time."""
         while self._events and self._events[0][0] < at_s:
             now_s, what, poller = heapq.heappop(self._events)
             if what == "received":

@@ -355,7 +355,7 @@ def test_text_from_the_command_line_is_understood() -> None:
     assert config.batch_window_s == 1
     assert config.subscriptions[0].endpoint == "oncall@example.com"
     # A mapping changes only the entries that it names.
-    of_the_base = {"rollup_every_s": 1, "rollup_blocks": 1, "reserve_ms": 5_000}
+    of_the_base = {"rollup_every_s": 1, "rollup_blocks": 1, "scan_every_s": 0, "reserve_ms": 5_000}
     assert config.tunables == {**of_the_base, "rollup_commits": 8}
     assert (config.rollout.deny, config.rollout.bake_min) == (("us-gov-*",), 0)
 

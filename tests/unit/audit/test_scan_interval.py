@@ -1,4 +1,4 @@
-"""What depends on scans of everything, where these are a week apart: sources, gaps, months, and scans that fail."""
+"""Sources, gaps, months and failed scans are right where scans of everything are a week apart."""
 
 from __future__ import annotations
 
