@@ -20,6 +20,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -168,9 +169,11 @@ def add(target: Path, config: StageConfig, given: GivenSettings) -> None:
 
 
 def _variants(config: StageConfig) -> Iterator[StageConfig]:
-    for architecture in ("arm64", "x86_64"):
-        for first in (False, True):
-            yield config.model_copy(update={"architecture": architecture, "first_build": first})
+    # Only the home region has a project.
+    projects = (True, False) if config.rollout_project else (config.rollout_project,)
+    for architecture, first, project in product(("arm64", "x86_64"), (False, True), projects):
+        own = {"architecture": architecture, "first_build": first, "rollout_project": project}
+        yield config.model_copy(update=own)
 
 
 def _copy(assembly: Path, target: Path) -> None:

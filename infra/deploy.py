@@ -28,6 +28,7 @@ from infra.emulators import fitted
 from infra.failures import DeploymentError
 from metering.adapters.aws.change_sets import ChangeSets
 from metering.adapters.aws.cloudformation import CloudFormationStacks
+from metering.adapters.aws.cloudwatch import CloudWatchAlarms
 from metering.adapters.aws.errors import refusals_explained
 from metering.adapters.aws.session import Clients
 from metering.errors import MeteringError
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 # IAM is eventually consistent, so Lambda may not see a new role at once.
 _FIRST_WATCH_ATTEMPTS = 6
 _FIRST_WATCH_PAUSE_S = 5
+# By default, CloudFormation keeps the last deployment's rollback alarms, even if firing or deleted.
+_NO_TRIGGERS = ("--rollback-trigger-alarm-arns=none",)
 
 
 class Deployer:
@@ -142,24 +145,28 @@ class Deployer:
             Outputs by stack name.
         """
         self.synth()
-        # By default, CloudFormation keeps the last deployment's rollback alarms, even if firing or deleted.
-        triggers = [f"--rollback-trigger-alarm-arns={arn}" for arn in rollback_alarms or ("none",)]
+        config, outputs = self.config(), {}
+        functions = ("pipeline", *(("api",) if config.api else ()))
+        rest = ("observability", *(("rollout",) if config.rollout_project else ()))
+        self._create_data()
+        # A region without alarms is deployed for the first time.
+        if not self._stack_is_there("observability"):
+            self._phase("deploy functions")
+            outputs = self._deploy("data", *functions)
+            self._watch_once(outputs[config.stack_name("pipeline")]["WatchFunctionName"])
+            self._create_alarms()
+        self._phase("deploy")
         if rollback_alarms:
-            triggers.append(f"--monitoring-time-minutes={bake_min}")
-        with tempfile.TemporaryDirectory(prefix="metering-deploy-") as scratch:
-            outputs = Path(scratch, "outputs.json")
-            options = ("--method=direct", f"--outputs-file={outputs}", *triggers)
-            self._create_data(options)
-            # A region without alarms is deployed for the first time.
-            if not self._stack_is_there("observability"):
-                self._phase("deploy functions")
-                pipeline = self.config().stack_name("pipeline")
-                self._run("deploy", pipeline, *options)
-                self._watch_once(_read_outputs(outputs)[pipeline]["WatchFunctionName"])
-            self._phase("deploy")
-            self._run("deploy", "--all", *options)
-            self._drop_api()
-            return _read_outputs(outputs)
+            # Only a change of functions can be the reason of these alarms, so that no other stack is monitored.
+            triggers = [f"--rollback-trigger-alarm-arns={arn}" for arn in rollback_alarms]
+            outputs |= self._deploy("data")
+            watched = (*triggers, f"--monitoring-time-minutes={bake_min}", f"--concurrency={len(functions)}")
+            outputs |= self._deploy(*functions, triggers=watched)
+            outputs |= self._deploy(*rest)
+        else:
+            outputs |= self._deploy("data", *functions, *rest)
+        self._drop_unwanted()
+        return outputs
 
     def destroy(self) -> None:
         """Delete the stacks that process data. The data stack stays."""
@@ -169,7 +176,7 @@ class Deployer:
         stacks = [f"metering-{self._stage}-{part}" for part in ("observability", "api", "pipeline") if part in there]
         self._run("destroy", *stacks, "--exclusively")
 
-    def _create_data(self, options: Sequence[str]) -> None:
+    def _create_data(self) -> None:
         """Create a missing data stack that retains its data, initially without deletion protection.
 
         If the creation fails, CloudFormation deletes all its resources. The following deployment protects the tables.
@@ -179,22 +186,45 @@ class Deployer:
         if not config.stateful_retained or config.emulated or self._stack_is_there("data"):
             return
         self._phase("create data")
-        unprotected = self._assembly_of(config.model_copy(update={"first_build": True}))
-        self._run("deploy", config.stack_name("data"), *options, assembly=unprotected)
+        self._deploy("data", first=True)
 
-    def _drop_api(self) -> None:
-        """Delete the stack of an API that the settings exclude. The API's alarms are already deleted.
+    def _create_alarms(self) -> None:
+        """Create the alarms without their notice that all is well, and set them to OK before they get it.
+
+        Otherwise the first evaluation of each new alarm would send such a notice. An emulator evaluates no alarms.
+        """
+        if self.config().emulated:
+            return
+        self._phase("create alarms")
+        self._deploy("observability", first=True)
+        CloudWatchAlarms(self._clients().cloudwatch, stage=self._stage).begin_well()
+
+    def _deploy(
+        self, *parts: str, triggers: Sequence[str] = _NO_TRIGGERS, first: bool = False
+    ) -> dict[str, dict[str, str]]:
+        """Deploy these stacks alone, as a first build or as a whole; returns their outputs."""
+        config = self.config()
+        assembly = self._assembly_of(config.model_copy(update={"first_build": True})) if first else self.synth()
+        with tempfile.TemporaryDirectory(prefix="metering-deploy-") as scratch:
+            path = Path(scratch, "outputs.json")
+            options = ("--exclusively", "--method=direct", f"--outputs-file={path}", *triggers)
+            self._run("deploy", *map(config.stack_name, parts), *options, assembly=assembly)
+            found: dict[str, dict[str, str]] = json.loads(path.read_text()) if path.exists() else {}
+        return found
+
+    def _drop_unwanted(self) -> None:
+        """Delete the stack of an API or of a project that the settings exclude. The API's alarms are already deleted.
 
         Raises:
-            OperationFailedError: The stack could not be deleted.
+            OperationFailedError: A stack could not be deleted.
         """
-        if self.config().api:
-            return
-        stacks, name = CloudFormationStacks(lambda _: self._clients()), self.config().stack_name("api")
-        if stacks.describe(self._region, name) is None:
-            return
-        self._phase("delete the API")
-        stacks.remove(self._region, name)
+        config, stacks = self.config(), CloudFormationStacks(lambda _: self._clients())
+        # A project of which the settings say nothing stays.
+        wanted = {"api": config.api, "rollout": config.rollout_project is not False}
+        for part in (part for part, stays in wanted.items() if not stays):
+            if stacks.describe(self._region, config.stack_name(part)) is not None:
+                self._phase(f"delete {config.stack_name(part)}")
+                stacks.remove(self._region, config.stack_name(part))
 
     def _stack_is_there(self, part: str) -> bool:
         stacks = CloudFormationStacks(lambda _: self._clients())
@@ -257,11 +287,6 @@ def _make_asset_bucket(clients: Clients) -> None:
         clients.s3.create_bucket(Bucket=bucket, **place)  # type: ignore[arg-type]  # regions that the stubs do not know
     except (clients.s3.exceptions.BucketAlreadyOwnedByYou, clients.s3.exceptions.BucketAlreadyExists):
         return
-
-
-def _read_outputs(path: Path) -> dict[str, dict[str, str]]:
-    found: dict[str, dict[str, str]] = json.loads(path.read_text()) if path.exists() else {}
-    return found
 
 
 def main(arguments: Sequence[str], env: Mapping[str, str]) -> int:

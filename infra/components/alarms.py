@@ -74,7 +74,9 @@ class MeteringAlarm(Construct):
         )
         action = actions.SnsAction(topics.topic(spec.severity))
         self.alarm.add_alarm_action(action)
-        self.alarm.add_ok_action(action)
+        # The first evaluation of a new alarm is no recovery.
+        if not config.first_build:
+            self.alarm.add_ok_action(action)
 
     @staticmethod
     def _description(config: StageConfig, spec: AlarmSpec) -> str:
@@ -114,4 +116,5 @@ class PageState(Construct):
             alarm_description="At least one alarm that pages is on. See the alarms in its rule; each has a runbook.",
             alarm_rule=cloudwatch.AlarmRule.any_of(*paging),
         )
-        self.alarm.add_ok_action(actions.SnsAction(topics.page))
+        if not config.first_build:
+            self.alarm.add_ok_action(actions.SnsAction(topics.page))

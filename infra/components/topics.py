@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aws_cdk import Aws, CfnResource, Duration
+from aws_cdk import Aws, CfnCondition, CfnResource, Duration, Fn
 from aws_cdk import aws_chatbot as chatbot
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
+from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_sns as sns
 from constructs import Construct
 
@@ -101,6 +102,28 @@ class AlertTopics(Construct):
             protocol=subscription.protocol,
             endpoint=subscription.endpoint,
         )
+        if subscription.protocol == "lambda":
+            self._permit(topic, subscription.endpoint, construct_id)
+
+    def _permit(self, topic: sns.Topic, function_arn: str, construct_id: str) -> None:
+        """Let the topic call a function of the stack's account and region; preflight asks about any other function."""
+        _, _, _, region, account, _ = function_arn.split(":", 5)
+        here = CfnCondition(
+            topic,
+            f"{construct_id}-here",
+            expression=Fn.condition_and(
+                Fn.condition_equals(Aws.ACCOUNT_ID, account), Fn.condition_equals(Aws.REGION, region)
+            ),
+        )
+        permission = lambda_.CfnPermission(
+            topic,
+            f"{construct_id}-permission",
+            action="lambda:InvokeFunction",
+            function_name=function_arn,
+            principal="sns.amazonaws.com",
+            source_arn=topic.topic_arn,
+        )
+        permission.cfn_options.condition = here
 
     def _chat(self, channel: ChatChannel) -> CfnResource:
         """Connect a channel to the topics. People in the channel can only read what arrives there.

@@ -33,9 +33,8 @@ _LEFT_AT_HOME = (".git", ".venv", ".local", "**/__pycache__", "**/cdk.out", "tes
 # Maximum duration of builds in CodeBuild. Opting in to a region can take hours.
 _LONGEST_BUILD = Duration.hours(8)
 
-# Actions of a rollout that the bootstrap roles do not cover: opt-in, stacks, and the states of regions.
+# Actions of a rollout that the bootstrap roles do not cover: stacks, and the states of regions.
 _ACTIONS = (
-    "account:EnableRegion",
     "account:GetRegionOptStatus",
     "account:ListRegions",
     "cloudformation:CreateChangeSet",
@@ -52,6 +51,8 @@ _ACTIONS = (
     "cloudformation:UpdateTerminationProtection",
     "cloudformation:ValidateTemplate",
     "cloudwatch:DescribeAlarms",
+    "cloudwatch:GetMetricStatistics",
+    "cloudwatch:SetAlarmState",
     "dynamodb:BatchGetItem",
     "dynamodb:GetItem",
     "dynamodb:PutItem",
@@ -59,6 +60,7 @@ _ACTIONS = (
     "events:EnableRule",
     "lambda:DeleteFunctionConcurrency",
     "lambda:GetFunctionConcurrency",
+    "lambda:GetPolicy",
     "lambda:InvokeFunction",
     "lambda:ListEventSourceMappings",
     "lambda:PutFunctionConcurrency",
@@ -66,8 +68,11 @@ _ACTIONS = (
     "servicequotas:GetServiceQuota",
     "sns:ListSubscriptionsByTopic",
     "sqs:GetQueueAttributes",
+    "sqs:GetQueueUrl",
     "ssm:GetParameter",
 )
+# Only with the setting `rollout.opt_in`.
+_OPT_IN_ACTION = "account:EnableRegion"
 # Actions that are needed to bootstrap a region.
 _BOOTSTRAP_ACTIONS = ("ecr:*", "iam:*", "s3:*", "ssm:*")
 _WILDCARDS = (
@@ -173,14 +178,15 @@ class RolloutStack(Stack):
             logging=codebuild.LoggingOptions(cloud_watch=codebuild.CloudWatchLoggingOptions(log_group=log_group)),
         )  # fmt: skip
         source.grant_read(project)
-        self._grant(project)
+        self._grant(project, opts_in=config.rollout.opt_in)
         if project.role is not None:
             # States of regions and deeds are also put below `notes/`.
             data.data.grant_write(project.role, NOTES_PREFIX)
         return project
 
-    def _grant(self, project: codebuild.Project) -> None:
-        project.add_to_role_policy(iam.PolicyStatement(actions=list(_ACTIONS), resources=["*"]))
+    def _grant(self, project: codebuild.Project, *, opts_in: bool) -> None:
+        actions = [*_ACTIONS, *((_OPT_IN_ACTION,) if opts_in else ())]
+        project.add_to_role_policy(iam.PolicyStatement(actions=actions, resources=["*"]))
         roles = f"arn:{Aws.PARTITION}:iam::{Aws.ACCOUNT_ID}:role/cdk-*"
         project.add_to_role_policy(iam.PolicyStatement(actions=["sts:AssumeRole"], resources=[roles]))
         project.add_to_role_policy(

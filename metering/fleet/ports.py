@@ -239,6 +239,7 @@ class Deployment:
         rollback_alarms: ARNs of the alarms that trigger a rollback of the deployment; empty for a first deployment.
         watch_min: Number of minutes for which CloudFormation monitors the rollback alarms after the change.
         usage_before: Generation of the older usage table that must be retained; 0 if there is none.
+        project: Whether the region has the project that builds missing regions; an existing one is deleted without it.
     """
 
     region: str
@@ -247,6 +248,7 @@ class Deployment:
     rollback_alarms: tuple[str, ...] = ()
     watch_min: int = 0
     usage_before: int = 0
+    project: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

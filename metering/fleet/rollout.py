@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from metering.errors import MeteringError, OperationFailedError
 from metering.fleet.ports import StackResource
 from metering.fleet.regions import ListedRegion, Phase, RegionState, Step, waves
-from metering.fleet.steps import STEPS, FleetPorts, PreflightFailedError, at_rest, delete_stack
+from metering.fleet.steps import DISABLED, STEPS, FleetPorts, PreflightFailedError, at_rest, delete_stack
 from metering.units import MINUTE_S, counted
 
 if TYPE_CHECKING:
@@ -123,9 +123,9 @@ class RegionManager:
         """Reason to skip a region: None if the region is to be built, empty if the region is ready."""
         rules = self.ports.rules
         if listed.name != rules.home and not rules.admits(listed.name):
-            return "not allowed by the stage's rules"
+            return "not allowed by the stage's rules" if rules.allow else "rollout.allow is unset; add it by name"
         if state is None or state.phase in {Phase.BUILDING, Phase.FAILED, Phase.ABSENT}:
-            return None
+            return DISABLED if listed.opt_status == "DISABLED" and not rules.opt_in else None
         if state.phase is Phase.READY:
             return ""
         return f"{state.phase.value} on purpose; add it by name to have it back"

@@ -27,8 +27,9 @@ class RolloutRules(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     home: str = Field("us-east-1", description="Holds the state of all regions, and the project that builds them.")
-    allow: tuple[str, ...] = Field(("*",), description="Patterns of regions that `reconcile` builds.")
+    allow: tuple[str, ...] = Field((), description="Patterns of regions that `reconcile` builds; none: no region.")
     deny: tuple[str, ...] = Field((), description="Patterns that it never builds, even if `allow` names them.")
+    opt_in: bool = Field(default=False, description="Regions that the account has disabled are enabled first.")
     largest_wave: int = Field(4, ge=1, description="Waves double from one region up to this many.")
     bake_min: int = Field(15, ge=0, description="Minutes that a new region is watched before it is ready.")
     canaries: int = Field(3, ge=0, description="Good canary results that a bake needs at least.")
@@ -38,7 +39,11 @@ class RolloutRules(BaseModel):
 
     def admits(self, region: str) -> bool:
         """Whether `reconcile` may build `region`."""
-        return matches(region, self.allow) and not matches(region, self.deny)
+        return bool(self.allow) and not self.excludes(region)
+
+    def excludes(self, region: str) -> bool:
+        """Whether a person who names `region` breaks the rules: without `allow`, the name is consent enough."""
+        return matches(region, self.deny) or (bool(self.allow) and not matches(region, self.allow))
 
 
 def matches(region: str, patterns: Iterable[str]) -> bool:
@@ -258,7 +263,9 @@ class StageConfig(BaseModel):
     chat: tuple[ChatChannel, ...] = Field((), description="Chat channels that get alerts by AWS's own service.")
     log_sources: tuple[LogSource, ...] = Field((), description="Buckets whose log files are metered without a command.")
     rollout: RolloutRules = Field(RolloutRules.model_validate({}), description="Rules of the rollout to regions.")
-    rollout_project: bool = Field(default=False, description="Also what builds regions; in the home region only.")
+    rollout_project: bool | None = Field(
+        None, description="A project in the home region builds missing ones by itself. Unset: one that stands stays."
+    )
     rollout_every_h: int = Field(24, ge=2, description="Hours between two runs of it.")
     package_index: str = Field(
         "",

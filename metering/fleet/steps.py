@@ -38,6 +38,8 @@ OPTIONAL_PARTS: dict[str, tuple[str, ...]] = {
 }
 
 
+DISABLED = "disabled in the account; rollout.opt_in = true enables it"
+
 # Prefix of findings of the doctor in the preflight.
 DOCTOR = "doctor "
 
@@ -53,6 +55,7 @@ class FleetPorts:
         examined: Returns the findings of `metering doctor` in a deployed region; on an emulator, there are none.
         no_pager: Whether a region may be ready even if no subscription to its `page` topic is confirmed.
         architecture: Processor architecture, from the stage's settings.
+        project: Whether the home region has a project that builds regions; None keeps a project that stands.
         rolls_back: Whether alarms roll a deployment back. After a restore, the ledger of before is closed.
     """
 
@@ -69,19 +72,31 @@ class FleetPorts:
     examined: Callable[[str], Sequence[Finding]] = lambda _region: ()
     no_pager: bool = False
     architecture: str = "arm64"
+    project: bool | None = None
     rolls_back: bool = True
+
+    def has_project(self, region: str) -> bool:
+        """Whether a deployment of the region makes or keeps the project that builds regions."""
+        if region != self.rules.home or self.project is False:
+            return False
+        return self.project or self.stacks.describe(region, self.builder.stacks().rollout) is not None
 
     def now_s(self) -> int:
         return self.clock.now_ms() // 1000
 
 
 def opt_in(ports: FleetPorts, state: RegionState) -> RegionState:
-    """Opt in to the region if necessary, and wait until the region is enabled."""
+    """Wait until the region is enabled; only if the rules say so, enable a region that the account has disabled."""
     status = ports.account.opt_status(state.region)
     if status is None:
         return replace(state, listed=False)
     until_s = ports.now_s() + _OPT_IN_LIMIT_S
     if status == "DISABLED":
+        if not ports.rules.opt_in:
+            raise OperationFailedError(
+                f"{state.region} is {DISABLED}.",
+                f"Or enable it yourself, and run again: aws account enable-region --region-name {state.region}",
+            )
         ports.account.enable(state.region)
     while status not in {"ENABLED", "ENABLED_BY_DEFAULT"}:
         if status == "DISABLING":
@@ -198,7 +213,9 @@ def ready(ports: FleetPorts, state: RegionState) -> RegionState:
     if ports.rules.pager_needed and not ports.no_pager and not ports.deployed.pager_subscriptions(state.region):
         raise OperationFailedError(
             f"Nobody is paged from {state.region}: the page topic has no confirmed subscription.",
-            "Add one to the stage's table in metering.toml and confirm it, or run again with --no-pager.",
+            "Add one to the stage's table in metering.toml and confirm it, or run again with --no-pager. A function or "
+            "a queue counts once a message reached it: send one with metering alerts test "
+            f"--region {state.region} --stage {ports.builder.stacks().stage}",
         )
     return _examined(ports, state)
 
@@ -279,6 +296,7 @@ def _deployment(ports: FleetPorts, state: RegionState, *, first: bool) -> Deploy
         rollback_alarms=tuple(ports.deployed.rollback_alarms(state.region)) if watched else (),
         watch_min=ports.rules.bake_min if watched else 0,
         usage_before=ports.usage_before(state.region),
+        project=ports.has_project(state.region),
     )
 
 

@@ -19,11 +19,18 @@ class Subscriber:
         protocol: Protocol of the subscription, such as `email` or `sqs`.
         endpoint: Address.
         confirmed: Whether the owner confirmed the subscription; until then the topic delivers nothing.
+        reached: Whether a message is known to arrive. Nobody confirms a function or a queue, and a policy may refuse.
     """
 
     protocol: str
     endpoint: str
     confirmed: bool
+    reached: bool = True
+
+    @property
+    def alerted(self) -> bool:
+        """Whether it certainly gets alerts."""
+        return self.confirmed and self.reached
 
 
 class Subscribers(Protocol):

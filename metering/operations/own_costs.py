@@ -19,10 +19,10 @@ from metering.stores.objects import (
     SUMMARIES_PREFIX,
     ObjectStore,
 )
-from metering.units import DAY_S, GIB, KIB, MINUTE_S
+from metering.units import DAY_S, GIB, HOUR_S, KIB, MINUTE_S
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from metering.lake.view import BatchSizer, BatchSizes, LakeView
     from metering.ledger.booked_hours import RowSource
@@ -87,6 +87,18 @@ def batch_usd(*, marker_life_s: int, scan_every_s: int) -> Decimal:
     read = (1 + scans) * PROCESSING_USD["DynamoDB read request unit (on demand)"]
     months = life_s / (30 * DAY_S)
     return write + read + Decimal(_MARKER_BYTES) / GIB * sum(STORED_ITEMS_USD_GB_MONTH.values()) * months
+
+
+# Price of a minute of CodeBuild's large Linux machine for x86; the project's machine for arm64 costs less.
+_BUILD_USD_MINUTE = Decimal("0.02")
+# A build that finds no missing region installs the project and looks.
+_IDLE_BUILD_MIN = 5
+
+
+def project_month_usd(every_h: int) -> Decimal:
+    """Monthly cost in USD of a project that looks for missing regions, and finds none: key, alarm and builds."""
+    builds = Decimal(_MONTH_S) / (every_h * HOUR_S) * _IDLE_BUILD_MIN * _BUILD_USD_MINUTE
+    return (STANDING_USD["customer managed key"] + STANDING_USD["alarm"] + builds).quantize(_CENT)
 
 
 def month_usd(storage_class: str, stored_bytes: int) -> Decimal:
@@ -250,9 +262,16 @@ class Tick:
     every_min: int
     memory_mb: int
 
+    @property
+    def month_usd(self) -> Decimal:
+        """Monthly cost while the job finds nothing to do."""
+        runs = _MONTH_S // (self.every_min * MINUTE_S)
+        gb_s = _TICK_S * self.memory_mb / _MB_A_GB
+        return runs * (PROCESSING_USD["Lambda request"] + gb_s * PROCESSING_USD["Lambda GB-second (arm64)"])
+
 
 def standing_month_usd(
-    ticks: Sequence[Tick], *, composite_alarms: int, log_sources: bool = False, api: bool = False
+    ticks: Collection[Tick], *, composite_alarms: int, log_sources: bool = False, api: bool = False
 ) -> Decimal:
     """Monthly cost in USD of one idle region at list prices of us-east-1, rounded to cents.
 
@@ -268,10 +287,4 @@ def standing_month_usd(
         "customer managed key": 1,
     }
     fixed = sum((STANDING_USD[name] * count for name, count in things.items()), Decimal(0))
-    return (fixed + sum((_month_of(tick) for tick in ticks), Decimal(0))).quantize(_CENT)
-
-
-def _month_of(tick: Tick) -> Decimal:
-    runs = _MONTH_S // (tick.every_min * MINUTE_S)
-    gb_s = _TICK_S * tick.memory_mb / _MB_A_GB
-    return runs * (PROCESSING_USD["Lambda request"] + gb_s * PROCESSING_USD["Lambda GB-second (arm64)"])
+    return (fixed + sum((tick.month_usd for tick in ticks), Decimal(0))).quantize(_CENT)

@@ -228,7 +228,7 @@ class StatusReader:
         )
 
     def _pager(self) -> StatusLine:
-        confirmed = sum(each.confirmed for each in self.subscribers.subscribers("page"))
+        confirmed = sum(each.alerted for each in self.subscribers.subscribers("page"))
         return StatusLine(
             what="pager",
             state=Standing.OK if confirmed else Standing.ATTENTION,

@@ -80,7 +80,7 @@ def doctor_bench(region: RegionConnection, *, thorough: bool, caller: Clients | 
             Table.USAGE: peak_writes_per_s(config.usage_warm_writes_per_s),
         },
         needed_executions=_unreserved(config),
-        project_wanted=config.rollout_project,
+        project_wanted=bool(config.rollout_project),
         logs=lambda: region.function_logs,
         facts=AwsFacts(
             clients,
@@ -309,8 +309,6 @@ class Fleet:
             given=cache(lambda region: self.settings.of(region).given),
             rehearsal=self.rehearsal,
             assembly=self.assembly,
-            # Emulators have no CodeBuild, so there is no project that builds missing regions.
-            home="" if self.config.emulated or self.rehearsal else self.home,
             say=self.say_resource,
         )
 
@@ -327,6 +325,9 @@ class Fleet:
                 api_concurrency=self.config.api_concurrency,
                 writes_per_s=peak_writes_per_s(*self.config.warm_tables.values()),
                 emulated=self.config.emulated or self.rehearsal,
+                subscribers=lambda region: [
+                    (each.protocol, each.endpoint) for each in self.settings.of(region).config.subscriptions
+                ],
             ),
             deployed=self.deployed,
             tell=self.say,
@@ -337,6 +338,8 @@ class Fleet:
             rules=self.rules,
             no_pager=self.no_pager,
             architecture=self.config.architecture,
+            # Emulators have no CodeBuild.
+            project=False if self.config.emulated or self.rehearsal else self.config.rollout_project,
             rolls_back=not self.restores,
         )
 

@@ -129,6 +129,7 @@ class RegionPorts:
     def alerts(self) -> SnsAlerts:
         return SnsAlerts(
             self.clients.sns,
+            None if self.clients.access.custom_endpoint else self.clients.cloudwatch,
             page_topic_arn=self.names.page_topic_arn,
             ticket_topic_arn=self.names.ticket_topic_arn,
             chat=self.chats,

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -14,10 +13,8 @@ from types import SimpleNamespace
 
 import grimp
 import pytest
-from aws_cdk.assertions import Template
 from pydantic import JsonValue
 
-import metering.adapters.aws
 from infra import bundle
 from infra import deploy as deploying
 from infra.assembly import assembly_of, resource_types, templates, uses_bootstrap_roles
@@ -26,8 +23,6 @@ from infra.cdk_cli import CdkCli, cli_environment, link_node, node_path, resourc
 from infra.deploy import Deployer, main
 from infra.emulators import config_by_hand
 from infra.failures import DeploymentError, failure_of
-from infra.locked import requirement
-from infra.stacks.rollout import _ACTIONS
 from metering.adapters.aws import cloudformation
 from metering.adapters.aws.cloudformation import CloudFormationStacks
 from metering.errors import OperationFailedError, UnavailableError
@@ -38,7 +33,6 @@ from metering.fleet.stage import StageConfig
 from metering.settings import GivenSettings
 from metering.version import package_version
 from tests import ROOT
-from tests.infra.support.synthesis import STAGE_NAMES, app_of, synthesised
 from tests.support.answering import MINISTACK, serving
 
 
@@ -239,19 +233,24 @@ def test_the_app_can_be_run_by_hand_from_its_folder(tmp_path: Path) -> None:
 # First creation of a data stack that retains its data: its tables are unprotected until the creation is complete.
 
 
+ALARM_OPTION = "--rollback-trigger-alarm-arns=arn:aws:cloudwatch:eu-west-1:123456789012:alarm:dead-letters"
+
+
 class Runs:
     """Stacks of a region, and the CDK CLI, which creates them. Mutable.
 
     Attributes:
         there: Parts that exist.
-        calls: Each call of the CLI: whether it was a first build, and its stack.
+        calls: Each call of the CLI: whether it was a first build, its parts, and whether alarms monitor it.
         fails: Whether creation of the data stack fails.
+        began_well: Number of parts that existed when the alarms were set to OK; None if they were not.
     """
 
     def __init__(self, *there: str) -> None:
         self.there = {f"metering-prod-{part}" for part in there}
-        self.calls: list[tuple[bool, str]] = []
+        self.calls: list[tuple[str, str, bool]] = []
         self.fails = False
+        self.began_well: int | None = None
 
     def describe(self, _region: str, stack: str) -> StackStatus | None:
         return StackStatus(name=stack, status="UPDATE_COMPLETE") if stack in self.there else None
@@ -261,13 +260,21 @@ class Runs:
 
     def run(self, assembly: Path, step: str, *arguments: str) -> None:
         assert step == "deploy"
-        self.calls.append((assembly == Path("first"), arguments[0]))
+        assert "--exclusively" in arguments
+        stacks = [each for each in arguments if not each.startswith("--")]
+        alarms = [each for each in arguments if "alarm-arns" in each]
+        assert ("--monitoring-time-minutes=15" in arguments) == (alarms == [ALARM_OPTION])
+        assert alarms in ([ALARM_OPTION], ["--rollback-trigger-alarm-arns=none"])
+        parts = " ".join(each.rpartition("-")[2] for each in stacks)
+        self.calls.append((str(assembly), parts, alarms == [ALARM_OPTION]))
         if self.fails:
             raise DeploymentError("deploy", "Insufficient capacity", stack=arguments[0], operated=False)
-        made = ("data", "pipeline", "observability") if arguments[0] == "--all" else ("data", arguments[0][14:])
-        self.there |= {f"metering-prod-{part}" for part in made}
+        self.there |= set(stacks)
         outputs = next(each for each in arguments if each.startswith("--outputs-file="))
-        Path(outputs.partition("=")[2]).write_text(json.dumps({"metering-prod-pipeline": {"WatchFunctionName": "w"}}))
+        Path(outputs.partition("=")[2]).write_text(json.dumps({name: {"WatchFunctionName": "w"} for name in stacks}))
+
+    def begin_well(self) -> None:
+        self.began_well = len(self.there)
 
 
 def deployer(
@@ -283,6 +290,7 @@ def deployer(
     monkeypatch.setattr(deploying, "CloudFormationStacks", lambda _: runs)
     monkeypatch.setattr(deploying, "CdkCli", Cli)
     monkeypatch.setattr(deploying, "assembly_of", runs.assembly)
+    monkeypatch.setattr(deploying, "CloudWatchAlarms", lambda _client, *, stage: runs)
     monkeypatch.setattr(Deployer, "_watch_once", lambda _self, _name: None)
     return Deployer(
         stage=stage,
@@ -297,8 +305,23 @@ def deployer(
 
 def test_the_data_stack_is_created_alone_unprotected_and_then_protected(monkeypatch: pytest.MonkeyPatch) -> None:
     runs = Runs()
-    deployer(monkeypatch, runs).deploy()
-    assert runs.calls == [(True, "metering-prod-data"), (False, "metering-prod-pipeline"), (False, "--all")]
+    deployer(monkeypatch, runs, own={"api": True}).deploy()
+    everything = ("whole", "data pipeline api observability", False)
+    silent = ("first", "observability", False)
+    assert runs.calls == [("first", "data", False), ("whole", "data pipeline api", False), silent, everything]
+    # The alarms exist, and do not tell of OK yet.
+    assert runs.began_well == 4
+
+
+def test_only_functions_are_monitored_by_alarms_and_both_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = Runs("data", "pipeline", "api", "observability")
+    made = deployer(monkeypatch, runs, own={"api": True, "rollout_project": True})
+    outputs = made.deploy(rollback_alarms=[ALARM_OPTION.partition("=")[2]], bake_min=15)
+    assert runs.calls == [
+        ("whole", "data", False), ("whole", "pipeline api", True), ("whole", "observability rollout", False),
+    ]  # fmt: skip
+    assert set(outputs) == {f"metering-prod-{part}" for part in ("data", "pipeline", "api", "observability", "rollout")}
+    assert runs.began_well is None
 
 
 def test_a_failed_creation_ends_the_deployment_before_anything_is_protected(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,7 +329,7 @@ def test_a_failed_creation_ends_the_deployment_before_anything_is_protected(monk
     runs.fails = True
     with pytest.raises(DeploymentError, match="capacity"):
         deployer(monkeypatch, runs).deploy()
-    assert runs.calls == [(True, "metering-prod-data")]
+    assert runs.calls == [("first", "data", False)]
 
 
 @pytest.mark.parametrize(("there", "stage", "own"), [
@@ -321,7 +344,7 @@ def test_what_has_nothing_to_protect_is_deployed_in_one_step(
     runs = Runs()
     runs.there = {f"metering-{stage}-{part}" for part in there}
     deployer(monkeypatch, runs, stage=stage, own=own).deploy()
-    assert runs.calls == [(False, "--all")]
+    assert runs.calls == [("whole", "data pipeline observability", False)]
 
 
 @pytest.mark.parametrize(("given", "kept"), [
@@ -351,11 +374,11 @@ def test_exports_of_tables_that_are_replaced_are_taken_over_from_the_deployed_st
 
 # The stack of an API that was removed from the settings: a deployment does not include this stack, and deletes it.
 
-API = "metering-dev-api"
+API, PROJECT = "metering-dev-api", "metering-dev-rollout"
 
 
 class Stacks(CloudFormationStacks):
-    """CloudFormation with the stack of an API. Mutable.
+    """CloudFormation with the stack of an API or of a project. Mutable.
 
     Attributes:
         states: The stack's status at each call; after the last status, the stack is deleted.
@@ -367,7 +390,7 @@ class Stacks(CloudFormationStacks):
         self.deleted: list[str] = []
 
     def describe(self, region: str, stack: str) -> StackStatus | None:
-        assert (region, stack) == ("eu-west-1", API)
+        assert (region, stack) in {("eu-west-1", API), ("eu-west-1", PROJECT)}
         return StackStatus(name=stack, status=self.states.pop(0), why="it is in use") if self.states else None
 
     def delete(self, region: str, stack: str) -> None:
@@ -375,7 +398,7 @@ class Stacks(CloudFormationStacks):
 
 
 def deployer_of_deploy_api(
-    monkeypatch: pytest.MonkeyPatch, stacks: Stacks, *, api: bool = False
+    monkeypatch: pytest.MonkeyPatch, stacks: Stacks, *, api: bool = False, project: bool | None = None
 ) -> tuple[Deployer, list[str]]:
     phases: list[str] = []
 
@@ -384,17 +407,18 @@ def deployer_of_deploy_api(
 
     monkeypatch.setattr(deploying, "CloudFormationStacks", lambda _: stacks)
     monkeypatch.setattr(cloudformation, "_DELETION_POLL_S", 0)
-    given = GivenSettings(like="dev", by_option={"api": api})
-    return Deployer(stage="dev", region="eu-west-1", endpoint=None, env={}, progress=told, given=given), phases
+    given, own = GivenSettings(like="dev", by_option={"api": api}), {"rollout_project": project}
+    made = Deployer(stage="dev", region="eu-west-1", endpoint=None, env={}, progress=told, given=given, own=own)
+    return made, phases
 
 
 def test_it_is_deleted_and_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     stacks = Stacks("UPDATE_COMPLETE", "DELETE_IN_PROGRESS", "DELETE_IN_PROGRESS")
     made, phases = deployer_of_deploy_api(monkeypatch, stacks)
-    made._drop_api()
+    made._drop_unwanted()
     assert stacks.deleted == [f"eu-west-1 {API}"]
     assert stacks.states == []
-    assert phases == ["delete the API"]
+    assert phases == [f"delete {API}"]
 
 
 @pytest.mark.parametrize(("states", "api"), [((), False), (("UPDATE_COMPLETE",), True)], ids=["none", "asked for"])
@@ -403,22 +427,32 @@ def test_only_an_api_that_nobody_asks_for_is_deleted(
 ) -> None:
     stacks = Stacks(*states)
     made, phases = deployer_of_deploy_api(monkeypatch, stacks, api=api)
-    made._drop_api()
+    made._drop_unwanted()
     assert (stacks.deleted, phases) == ([], [])
+
+
+@pytest.mark.parametrize(("project", "deleted"), [(False, [f"eu-west-1 {PROJECT}"]), (None, []), (True, [])])
+def test_a_project_is_deleted_only_if_the_settings_say_so(
+    monkeypatch: pytest.MonkeyPatch, project: bool | None, deleted: list[str]
+) -> None:
+    stacks = Stacks("UPDATE_COMPLETE", "DELETE_IN_PROGRESS", "DELETE_IN_PROGRESS")
+    made, _ = deployer_of_deploy_api(monkeypatch, stacks, api=True, project=project)
+    made._drop_unwanted()
+    assert stacks.deleted == deleted
 
 
 @pytest.mark.parametrize("left", ["DELETE_FAILED", "UPDATE_COMPLETE"])
 def test_one_that_cannot_be_deleted_is_said_with_its_reason(monkeypatch: pytest.MonkeyPatch, left: str) -> None:
     made, _ = deployer_of_deploy_api(monkeypatch, Stacks("UPDATE_COMPLETE", "DELETE_IN_PROGRESS", left))
     with pytest.raises(OperationFailedError, match="it is in use"):
-        made._drop_api()
+        made._drop_unwanted()
 
 
 def test_one_that_takes_for_ever_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     made, _ = deployer_of_deploy_api(monkeypatch, Stacks(*["DELETE_IN_PROGRESS"] * 9))
     monkeypatch.setattr(cloudformation, "_DELETION_LIMIT_S", 0)
     with pytest.raises(OperationFailedError, match="DELETE_IN_PROGRESS"):
-        made._drop_api()
+        made._drop_unwanted()
 
 
 # Manual `cdk deploy`: it deploys what the emulator at the endpoint supports, and deploys emulated stages nowhere else.
@@ -649,112 +683,3 @@ def test_bundling_and_deploying_import_no_cdk_until_they_need_it() -> None:
 
 def test_source_files_come_in_a_fixed_order() -> None:
     assert list(source_files()) == list(source_files())
-
-
-# The rollout project in the home region runs the command that a person would run.
-
-
-Resources = dict[str, dict[str, dict[str, object]]]
-
-
-@pytest.fixture(scope="module")
-def template() -> Resources:
-    config = StageConfig.load("prod", {"rollout_project": True})
-    _, stacks = app_of(config)
-    assert stacks.rollout is not None
-    return dict(Template.from_stack(stacks.rollout).to_json())
-
-
-def _one(template: Resources, kind: str) -> dict[str, object]:
-    [found] = [r for r in template["Resources"].values() if r["Type"] == kind]
-    properties = found["Properties"]
-    assert isinstance(properties, dict)
-    return properties
-
-
-def test_the_project_runs_reconcile_of_its_stage_one_at_a_time(template: Resources) -> None:
-    project = _one(template, "AWS::CodeBuild::Project")
-    source = project["Source"]
-    assert isinstance(source, dict)
-    spec = json.loads(source["BuildSpec"])
-    # CodeBuild sets AWS_REGION to the project's region, which is the home region, even if the stage's base has another.
-    assert spec["phases"]["build"]["commands"] == [
-        "uv run metering region reconcile --stage prod --region $AWS_REGION --yes --format json"
-    ]
-    assert project["ConcurrentBuildLimit"] == 1
-
-
-def test_the_project_installs_nothing_that_the_lock_has_no_hash_of(template: Resources) -> None:
-    source = _one(template, "AWS::CodeBuild::Project")["Source"]
-    assert isinstance(source, dict)
-    commands = json.loads(source["BuildSpec"])["phases"]["install"]["commands"]
-    for command in commands:
-        if "install" in command:
-            assert "--require-hashes" in command
-            assert "--only-binary :all:" in command
-    assert commands[0] == "python3 -m infra.locked uv > /tmp/uv.txt"
-    assert commands[-1].startswith("uv sync --frozen")
-
-
-def test_a_locked_requirement_names_one_version_and_the_hashes_of_its_wheels() -> None:
-    name, *hashes = requirement("uv").split()
-    assert re.fullmatch(r"uv==\d+\.\d+\.\d+", name)
-    assert len(hashes) > 10
-    assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", each) for each in hashes)
-    with pytest.raises(LookupError, match="no wheel of nothing-of-that-name"):
-        requirement("nothing-of-that-name")
-
-
-def test_what_names_the_installer_needs_nothing_installed() -> None:
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", "import runpy, sys; sys.path.insert(0, '.'); "
-         "sys.argv[1:] = ['uv']; runpy.run_module('infra.locked', run_name='__main__')"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert done.stdout == requirement("uv") + "\n"
-
-
-def test_it_may_make_every_call_that_building_a_region_makes(template: Resources) -> None:
-    adapters = Path(metering.adapters.aws.__file__).parent
-    names = ("probe", "cloudformation", "deployed_regions", "stacks")
-    sources = [(adapters / f"{name}.py").read_text() for name in names]
-    calls = {":".join(call) for text in sources for call in re.findall(r'translated\("(\w+)\.(\w+)"\)', text)}
-    assert len(calls) > 10
-    # People's commands: `region status` detects drift, `uninstall` empties the bucket, `local` makes emulator calls.
-    of_people = {"cloudformation:DetectStackDrift", "s3:ListObjectVersions", "apigatewayv2:GetApis"}
-    needed = {call.replace("lambda:Invoke", "lambda:InvokeFunction") for call in calls - of_people}
-    policies = [r for r in template["Resources"].values() if r["Type"] == "AWS::IAM::Policy"]
-    assert needed <= set(re.findall(r"\w+:\w+", json.dumps(policies)))
-
-
-def test_it_puts_states_of_regions_below_notes_and_nothing_else_in_the_bucket(template: Resources) -> None:
-    policies = [r for r in template["Resources"].values() if r["Type"] == "AWS::IAM::Policy"]
-    puts = [
-        statement["Resource"]
-        for policy in policies
-        for statement in policy["Properties"]["PolicyDocument"]["Statement"]  # type: ignore[index]  # JSON
-        if "s3:PutObject" in statement["Action"]
-    ]
-    assert [str(resource).count("/notes/*") for resource in puts] == [1]
-
-
-def test_it_runs_by_a_rate_and_its_failure_raises_a_ticket(template: Resources) -> None:
-    assert _one(template, "AWS::Events::Rule")["ScheduleExpression"] == "rate(1 day)"
-    alarm = _one(template, "AWS::CloudWatch::Alarm")
-    assert alarm["Namespace"] == "AWS/CodeBuild"
-    assert alarm["AlarmActions"]
-
-
-@pytest.mark.parametrize("stage", STAGE_NAMES)
-def test_a_region_that_is_not_home_has_none(stage: str) -> None:
-    _, stacks = app_of(synthesised(stage).config)
-    assert stacks.rollout is None
-
-
-def test_the_operator_guide_lists_what_a_deployment_may_call() -> None:
-    """The project runs the same CDK command as people do, so both need the same permissions."""
-    guide = (ROOT / "docs" / "operator-guide.md").read_text()
-    for action in _ACTIONS:
-        service, name = action.split(":")
-        [row] = [line for line in guide.splitlines() if line.startswith(f"| {service} | ")]
-        assert f"`{name}`" in row

@@ -163,6 +163,38 @@ def test_an_alarm_is_plain_and_says_what_it_needs_to(stage: str) -> None:
         assert f"RefTopics{topic}" in json.dumps(properties["AlarmActions"])
 
 
+def test_a_function_of_the_stacks_account_and_region_may_be_called_by_the_topic() -> None:
+    arn = "arn:aws:lambda:us-east-1:123456789012:function:alerts"
+    mail = {"severity": "page", "protocol": "email", "endpoint": "oncall@example.com"}
+    given = {"subscriptions": [{"severity": "page", "protocol": "lambda", "endpoint": arn}, mail]}
+    synth = synthesised("prod", overrides=json.dumps(given))
+    [permission] = _of_kind(synth.templates["data"], "AWS::Lambda::Permission").values()
+    [condition] = synth.templates["data"]["Conditions"].values()
+    assert permission["Properties"]["FunctionName"] == arn
+    assert permission["Properties"]["Principal"] == "sns.amazonaws.com"
+    assert permission["Properties"]["SourceArn"]["Ref"].startswith("TopicsPage")
+    assert permission["Condition"] in synth.templates["data"]["Conditions"]
+    assert condition == {"Fn::And": [
+        {"Fn::Equals": [{"Ref": "AWS::AccountId"}, "123456789012"]},
+        {"Fn::Equals": [{"Ref": "AWS::Region"}, "us-east-1"]},
+    ]}  # fmt: skip
+
+
+def test_a_new_alarm_tells_of_no_recovery_and_a_deployed_one_of_each() -> None:
+    """A new alarm has no state, so that its first evaluation changes the state to OK, without any recovery."""
+    actions = {"OK": "OKActions", "ALARM": "AlarmActions", "INSUFFICIENT_DATA": "InsufficientDataActions"}
+    new, deployed = (synthesised("prod", own=own) for own in ('{"first_build": true}', "{}"))
+
+    def told(synth: Synthesised, after: str) -> set[str]:
+        found = synth.templates["observability"]
+        every = {**_of_kind(found, ALARM), **_of_kind(found, "AWS::CloudWatch::CompositeAlarm")}
+        return {name for name, each in every.items() if each["Properties"].get(actions[after])}
+
+    assert told(new, "OK") == told(new, "INSUFFICIENT_DATA") == told(deployed, "INSUFFICIENT_DATA") == set()
+    assert told(new, "ALARM") == told(deployed, "ALARM")
+    assert len(told(deployed, "OK")) > len(told(deployed, "ALARM")) > 30
+
+
 @pytest.mark.parametrize("stage", STAGE_NAMES)
 def test_an_alert_has_a_command_to_paste_and_only_links_that_work_from_a_mail(stage: str) -> None:
     for name in _alarms(synthesised(stage)):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, TypedDict
 
 from metering.adapters.aws.errors import translated
 from metering.operations.logged_errors import Subscriber
+from metering.units import HOUR_S
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,6 +21,12 @@ if TYPE_CHECKING:
 _MAX_SUBJECT_CHARACTERS = 100
 # PutMetricData accepts at most 1,000 metrics per request.
 _MAX_FIGURES = 1_000
+
+
+# Protocols without a confirmation by the owner.
+_UNASKED = frozenset({"lambda", "sqs"})
+# CloudWatch answers with at most 1,440 points: hours of this many days.
+_LOOK_BACK_DAYS = 59
 
 
 class _Form(TypedDict, total=False):
@@ -56,12 +64,25 @@ class SnsAlerts:
     """SNS topics of a region, for pages and for tickets.
 
     Args:
+        client: Of SNS.
+        cloudwatch: Has the topics' metrics; None at an emulator, which has none and asks for no permission.
+        page_topic_arn: Topic of pages.
+        ticket_topic_arn: Topic of tickets.
         chat: Whether a chat channel listens. The chat service subscribes by https, so subscribers by https then get
             the form that it accepts; all others get the same JSON as without.
     """
 
-    def __init__(self, client: SNSClient, *, page_topic_arn: str, ticket_topic_arn: str, chat: bool = False) -> None:
+    def __init__(
+        self,
+        client: SNSClient,
+        cloudwatch: CloudWatchClient | None,
+        *,
+        page_topic_arn: str,
+        ticket_topic_arn: str,
+        chat: bool = False,
+    ) -> None:
         self._client = client
+        self._cloudwatch = cloudwatch
         self._chat = chat
         self._topics = {"page": page_topic_arn, "ticket": ticket_topic_arn}
 
@@ -84,15 +105,39 @@ class SnsAlerts:
         with translated("sns.ListSubscriptionsByTopic"):
             pages = self._client.get_paginator("list_subscriptions_by_topic").paginate(TopicArn=self._topics[severity])
             found = [each for page in pages for each in page.get("Subscriptions", [])]
+        delivers = not any(each.get("Protocol") in _UNASKED for each in found) or self._delivers(severity)
         return [
             Subscriber(
                 protocol=each.get("Protocol", ""),
                 endpoint=each.get("Endpoint", ""),
                 # For an unconfirmed subscription, SNS returns `PendingConfirmation` instead of an ARN.
                 confirmed=each.get("SubscriptionArn", "").startswith("arn:"),
+                reached=delivers or each.get("Protocol") not in _UNASKED,
             )
             for each in found
         ]
+
+    def _delivers(self, severity: str) -> bool:
+        """Whether the topic's last message reached every subscriber: SNS counts deliveries by topic alone."""
+        if self._cloudwatch is None:
+            return True
+        now = datetime.now(UTC)
+        last: dict[str, datetime] = {}
+        for name in ("NumberOfNotificationsDelivered", "NumberOfNotificationsFailed"):
+            with translated("cloudwatch.GetMetricStatistics"):
+                answer = self._cloudwatch.get_metric_statistics(
+                    Namespace="AWS/SNS",
+                    MetricName=name,
+                    Dimensions=[{"Name": "TopicName", "Value": self._topics[severity].rpartition(":")[2]}],
+                    StartTime=now - timedelta(days=_LOOK_BACK_DAYS),
+                    EndTime=now,
+                    Period=HOUR_S,
+                    Statistics=["Sum"],
+                )
+            hours = [point["Timestamp"] for point in answer.get("Datapoints", []) if point.get("Sum")]
+            last[name] = max(hours, default=datetime.min.replace(tzinfo=UTC))
+        delivered, failed = last.values()
+        return delivered > failed
 
 
 class CloudWatchGauges:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from metering.adapters.aws import session
 
 
+_NEW = "The alarm is new: nothing was measured yet."
+
+
 class CloudWatchAlarms:
     """Metric alarms of one stage in the client's region."""
 
@@ -41,6 +44,20 @@ class CloudWatchAlarms:
             AlarmState(name=alarm["AlarmName"], arn=alarm["AlarmArn"], state=alarm.get("StateValue", ""))
             for alarm in found
         ]
+
+    def begin_well(self) -> None:
+        """Set those alarms to OK that have no state yet, and that tell nobody of it.
+
+        An alarm begins without a state, and its first evaluation would be a recovery to whoever is notified of OK.
+        """
+        with translated("cloudwatch.DescribeAlarms"):
+            pages = self._client.get_paginator("describe_alarms").paginate(
+                AlarmNamePrefix=alarms.alarm_name(self._stage, ""), StateValue="INSUFFICIENT_DATA"
+            )
+            new = [alarm for page in pages for alarm in page.get("MetricAlarms", []) if not alarm.get("OKActions")]
+        for alarm in new:
+            with translated("cloudwatch.SetAlarmState"):
+                self._client.set_alarm_state(AlarmName=alarm["AlarmName"], StateValue="OK", StateReason=_NEW)
 
 
 _OUTPUT = "LogGroupName"

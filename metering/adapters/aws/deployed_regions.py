@@ -127,7 +127,7 @@ class DeployedRegions:
         return LedgerRegionStates(lambda: self._items(region)).everything()
 
     def pager_subscriptions(self, region: str) -> int:
-        return sum(subscriber.confirmed for subscriber in self._topics(region).subscribers("page"))
+        return sum(subscriber.alerted for subscriber in self._topics(region).subscribers("page"))
 
     def published(self, region: str) -> StageSettings | None:
         return published_settings.deployed_settings(self._clients_of(region), self._stage)
@@ -153,8 +153,10 @@ class DeployedRegions:
 
     def _topics(self, region: str) -> alerts.SnsAlerts:
         resources = self._resources(region)
+        clients = self._clients_of(region)
         return alerts.SnsAlerts(
-            self._clients_of(region).sns,
+            clients.sns,
+            None if clients.access.custom_endpoint else clients.cloudwatch,
             page_topic_arn=resources.page_topic_arn,
             ticket_topic_arn=resources.ticket_topic_arn,
         )

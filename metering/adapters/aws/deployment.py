@@ -95,7 +95,6 @@ class CdkBuilder:
         given: Returns those of a region's settings that differ from the stage's base.
         rehearsal: The endpoint is an emulator, but the stage belongs to an AWS account.
         assembly: Folder of assemblies to deploy; empty if they are synthesised.
-        home: Region that also gets the CodeBuild project for region builds; empty for no region.
     """
 
     def __init__(
@@ -107,7 +106,6 @@ class CdkBuilder:
         given: Callable[[str], GivenSettings],
         rehearsal: bool = False,
         assembly: str = "",
-        home: str = "",
         say: Callable[[str, str], None],
     ) -> None:
         self._stage = stage
@@ -115,7 +113,6 @@ class CdkBuilder:
         self._environ = environ
         self._given = given
         self._always = (*(("--rehearsal",) if rehearsal else ()), *((f"--assembly={assembly}",) if assembly else ()))
-        self._home = home
         self._say = say
 
     def stacks(self) -> RegionStacks:
@@ -125,12 +122,12 @@ class CdkBuilder:
         self._run(region, ["--step=bootstrap"])
 
     def resource_types(self, deployment: Deployment) -> Sequence[str]:
-        answer = self._run(deployment.region, ["--step=synth", *_own(deployment)])
+        answer = self._run(deployment.region, ["--step=synth", *self._own(deployment)])
         return cast("list[str]", answer["types"])
 
     def deploy(self, deployment: Deployment) -> None:
         triggers = [f"--rollback-alarm={arn}" for arn in deployment.rollback_alarms]
-        self._run(deployment.region, [*_own(deployment), *triggers, f"--bake-min={deployment.watch_min}"])
+        self._run(deployment.region, [*self._own(deployment), *triggers, f"--bake-min={deployment.watch_min}"])
 
     def check_assembly(self, region: str) -> str:
         """Check that the folder has a sound assembly for a region's settings; returns the hash that vouches for all."""
@@ -145,17 +142,14 @@ class CdkBuilder:
     def _run(
         self, region: str, arguments: Sequence[str], *, advice: str = "The next run repeats this step."
     ) -> Mapping[str, object]:
-        given = self._given(region)
-        said = {**given.by_file, **given.by_option}
-        own = ["--own=rollout_project=true"] if region == self._home and "rollout_project" not in said else []
         return run_deployment(
             stage=self._stage,
             region=region,
             endpoint=self._endpoint,
             environ=self._environ,
             progress=partial(self._tell, region),
-            given=given,
-            arguments=[*arguments, *own, *self._always],
+            given=self._given(region),
+            arguments=[*arguments, *self._always],
             advice=advice,
         )
 
@@ -163,9 +157,11 @@ class CdkBuilder:
         if event.get("event") == "resource" and str(event.get("status", "")).endswith(("_COMPLETE", "_FAILED")):
             self._say(region, f"{event.get('status')} {event.get('type')} {event.get('resource')}")
 
-
-def _own(deployment: Deployment) -> list[str]:
-    """Settings that depend on the region, determined anew for each deployment."""
-    other = [f"--own=architecture={deployment.architecture}"] if deployment.architecture != "arm64" else []
-    before = [f"--own=usage_before={deployment.usage_before}"] if deployment.usage_before else []
-    return [*other, *before, *(f"--own={part}=false" for part in deployment.left_out)]
+    def _own(self, deployment: Deployment) -> list[str]:
+        """Settings that depend on the region, determined anew for each deployment."""
+        given = self._given(deployment.region)
+        said = bool({**given.by_file, **given.by_option}.get("rollout_project"))
+        project = [] if said == deployment.project else [f"--own=rollout_project={str(deployment.project).lower()}"]
+        other = [f"--own=architecture={deployment.architecture}"] if deployment.architecture != "arm64" else []
+        before = [f"--own=usage_before={deployment.usage_before}"] if deployment.usage_before else []
+        return [*other, *before, *project, *(f"--own={part}=false" for part in deployment.left_out)]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 import botocore.session
 from botocore.exceptions import BotoCoreError, ClientError
@@ -15,7 +16,7 @@ from metering.fleet.regions import Answered, Finding, ListedRegion
 from metering.metric_names import NAMESPACE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from mypy_boto3_account import AccountClient
 
@@ -83,6 +84,7 @@ class RegionProbe:
         api_concurrency: Concurrent executions that the stage reserves for its API.
         writes_per_s: Write units a second that the stage's busiest table needs at its peak.
         emulated: Whether the regions are an emulator's. LocalStack lists a third of the types that it deploys.
+        subscribers: Returns the protocol and the endpoint of each subscriber to the alerts of a region.
     """
 
     def __init__(
@@ -93,8 +95,10 @@ class RegionProbe:
         api_concurrency: int,
         writes_per_s: int,
         emulated: bool = False,
+        subscribers: Callable[[str], Iterable[tuple[str, str]]] = lambda _region: (),
     ) -> None:
         self._clients_of = clients_of
+        self._subscribers = subscribers
         self._executions = _EXECUTIONS._replace(needed=_UNRESERVED + reserved)
         self._quotas = (self._executions, TABLE_WRITES._replace(needed=writes_per_s), _STACKS)
         self._api_concurrency = api_concurrency
@@ -107,12 +111,32 @@ class RegionProbe:
             *(_UNLISTED if self._emulated else _listed_types(clients, types)),
             *_endpoints(clients, types),
             *_quotas(clients, self._needed(types)),
+            *(() if self._emulated else self._permitted(region)),
             Finding(
                 check="architecture arm64",
                 answered=Answered.UNKNOWN,
                 detail="no API says; a deployment that is refused for it is repeated for x86_64",
             ),
         ]
+
+    def _permitted(self, region: str) -> Iterator[Finding]:
+        """Check that SNS may call each queue and each function that gets alerts; the templates permit those here."""
+        chosen = [each for each in self._subscribers(region) if each[0] in _SNS_CALLS]
+        here = self._clients_of(region).sts.get_caller_identity()["Account"] if chosen else ""
+        for protocol, arn in chosen:
+            _, _, _, place, account, _ = arn.split(":", 5)
+            if protocol == "lambda" and (place, account) == (region, here):
+                continue
+            action, needed = _SNS_CALLS[protocol], f"its policy must let sns.amazonaws.com {_SNS_CALLS[protocol]}"
+            try:
+                permitted = _sns_may(action, _policy_of(self._clients_of(place), protocol, arn))
+            except (ClientError, BotoCoreError) as error:
+                detail = f"{needed}; it cannot be read: {_first_line(error)}"
+                yield Finding(check=f"subscriber {arn}", answered=Answered.UNKNOWN, detail=detail)
+                continue
+            answered = Answered.PASSED if permitted else Answered.FAILED
+            detail = "" if permitted else f"{needed}, if aws:SourceAccount is {here}"
+            yield Finding(check=f"subscriber {arn}", answered=answered, detail=detail)
 
     def _needed(self, types: Sequence[str]) -> Sequence[_Quota]:
         """Quotas that a deployment needs; the API's quota is checked separately, as the rest works without the API."""
@@ -121,6 +145,41 @@ class RegionProbe:
         needed = self._executions.needed + self._api_concurrency
         with_api = _EXECUTIONS._replace(name=f"{_EXECUTIONS.name} with the API", needed=needed)
         return (*self._quotas, with_api)
+
+
+_SNS_CALLS = {"lambda": "lambda:InvokeFunction", "sqs": "sqs:SendMessage"}
+
+
+def _policy_of(clients: Clients, protocol: str, arn: str) -> str:
+    """Policy of a queue or a function as JSON; empty if it has none."""
+    if protocol == "lambda":
+        try:
+            return clients.lambda_.get_policy(FunctionName=arn)["Policy"]
+        except clients.lambda_.exceptions.ResourceNotFoundException:
+            return ""
+    account, name = arn.split(":", 5)[4:]
+    url = clients.sqs.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
+    found = clients.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["Policy"])
+    return found.get("Attributes", {}).get("Policy", "")
+
+
+def _sns_may(action: str, policy: str) -> bool:
+    """Whether any statement permits SNS the action; its conditions and other statements may narrow that."""
+    for statement in _listed(json.loads(policy or "{}").get("Statement", [])):
+        who = statement.get("Principal", {})
+        who = [who] if isinstance(who, str) else [each for listed in who.values() for each in _listed(listed)]
+        actions = [str(each).lower() for each in _listed(statement.get("Action", []))]
+        if (
+            statement.get("Effect") == "Allow"
+            and not {"*", "sns.amazonaws.com"}.isdisjoint(who)
+            and any(fnmatchcase(action.lower(), each) for each in actions)
+        ):
+            return True
+    return False
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _template(clients: Clients, types: Sequence[str]) -> Iterator[Finding]:

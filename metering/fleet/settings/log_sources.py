@@ -250,7 +250,8 @@ def _address(protocol: str, endpoint: str) -> str | None:
     if protocol == "email":
         return None if "@" in endpoint[1:-1] else f"{shown(endpoint)} is not a mailbox"
     if protocol != "https":
-        return None if endpoint.startswith("arn:") else f"{shown(endpoint)} is not the ARN of a {protocol} subscriber"
+        right = re.match(rf"arn:[a-z0-9-]+:{protocol}:[a-z0-9-]+:[0-9]{{12}}:.", endpoint)
+        return None if right else f"{shown(endpoint)} is not the ARN of a {protocol} subscriber"
     try:
         parts = urlsplit(endpoint)
     except ValueError:

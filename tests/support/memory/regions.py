@@ -119,7 +119,7 @@ class MemoryAccount:
 
     def deploy(self, deployment: Deployment) -> None:
         """Deploy the stacks in order. A stack that fails is left rolled back, as after a failed first creation."""
-        for name in STACKS.in_order:
+        for name in (*STACKS.in_order, *([STACKS.rollout] if deployment.project else [])):
             if name == STACKS.api and "api" in deployment.left_out:
                 continue
             self.on_call(f"builder.deploy {name}")
@@ -242,7 +242,9 @@ class MemoryRegionStates:
 class MemoryFleet:
     """A stage in an account that lists some regions with their opt-in status. `said` has the messages for people."""
 
-    def __init__(self, listed: Mapping[str, str], *, rules: RolloutRules, no_pager: bool = False) -> None:
+    def __init__(
+        self, listed: Mapping[str, str], *, rules: RolloutRules, no_pager: bool = False, project: bool | None = None
+    ) -> None:
         self.account = MemoryAccount(dict(listed))
         self.states = MemoryRegionStates()
         self.clock = ManualClock(1_800_000_000_000)
@@ -255,6 +257,7 @@ class MemoryFleet:
             clock=self.clock,
             rules=rules,
             no_pager=no_pager,
+            project=project,
         )
         self.said: list[str] = []
         self.manager = RegionManager(ports=self.ports, states=self.states, say=self.say)

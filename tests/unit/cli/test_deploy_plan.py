@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from metering.adapters.aws.session import Clients
 from metering.cli.app import app
 from metering.cli.commands.platform import deploy
-from metering.cli.commands.platform.deploy import check_formats, plan_lines, standing_usd
+from metering.cli.commands.platform.deploy import acting, check_formats, plan_lines, standing_usd
 from metering.cli.commands.platform.region import STATES, check_rules, deployed_row, fail_unless_ready, tell_changes
 from metering.cli.failures import CommandFailedError
 from metering.fleet.ports import TOOLKIT_STACK, Release, StackStatus
@@ -23,10 +23,13 @@ from metering.fleet.rollout import Remaining
 from metering.fleet.settings.layers import Asked, planned
 from metering.fleet.settings.regions import Before, Change
 from metering.fleet.stage import StageConfig
+from metering.fleet.steps import FleetPorts
 from metering.fleet.survey import Surveyed
+from metering.operations.own_costs import project_month_usd
 from metering.settings import GivenSettings
 from tests.support.answering import MINISTACK, serving
 from tests.support.format_ledger import NEWER, REFUSAL, FormatLedger
+from tests.support.memory.clock import ManualClock
 from tests.support.memory.regions import STACKS, MemoryAccount, MemoryRegionStates
 from tests.unit.adapters.aws.test_stage_settings import Deployed
 
@@ -62,7 +65,10 @@ def fleet(
     stage: str = "prod", account: MemoryAccount | None = None, given: Settings | None = None, **flags: bool
 ) -> Fleet:
     config, account = StageConfig.load(stage, given), account or MemoryAccount({})
-    ports = SimpleNamespace(stacks=account, builder=account, deployed=account)
+    ports = FleetPorts(
+        account=account, stacks=account, builder=account, probe=account, deployed=account, clock=ManualClock(0),
+        rules=config.rollout, project=config.rollout_project,
+    )  # fmt: skip
     parts = {"asked": Asked(stage=stage), "config": config, "home": HOME, "rules": config.rollout, "ports": ports}
     return cast("Fleet", SimpleNamespace(**{"rehearsal": False, "no_pager": False, **flags, **parts}))
 
@@ -76,13 +82,15 @@ OTHER_SETTINGS = replace(there(stack("pipeline", version="0.3.0"), same_settings
 PLANS: dict[str, tuple[str, list[str]]] = {
     "a first deployment says time, cost and permissions": (lines(ABSENT), [
         "Deployment of stage prod, version 0.3.0 (abc):", f"{HOME}: nothing is deployed yet",
-        "about 27 minutes in 1 wave", f"about USD {IDLE_USD} a month and region", "docs/operator-guide.md",
+        "about 28 minutes in 1 wave (bootstrap 2, data 4, pipeline 3, observability 4, bake 15)",
+        f"about USD {IDLE_USD} a month and region", "docs/operator-guide.md", "watch each 1 min (USD 0.30)",
+        "no project builds regions", "no region is opted in to",
     ]),
     "a later one says from which version it goes to which": (
         lines(there(stack("data"), stack("pipeline")), there(stack("pipeline", version="0.4.0")), waves=2),
         [
             "0.1.0 or older -> 0.3.0 (abc), an upgrade", "0.4.0 -> 0.3.0 (abc), a ROLLBACK",
-            "about 40 minutes in 2 waves", "cost: as now",
+            "about 80 minutes in 2 waves", "watched by alarms 15, bake 15)", "cost: as now",
         ],
     ),
     "other settings and a deployment that did not end": (
@@ -101,7 +109,7 @@ PLANS: dict[str, tuple[str, list[str]]] = {
         ["refused: metering-prod-pipeline is UPDATE_ROLLBACK_FAILED", "continue-update-rollback"],
     ),
     "a rehearsal says its time and what time and cost would be on AWS": (lines(ABSENT, rehearsal=True), [
-        "Rehearsal of stage prod", "time: about 2 minutes here; on AWS about 27 minutes in 1 wave",
+        "Rehearsal of stage prod", "time: about 2 minutes here; on AWS about 28 minutes in 1 wave",
         f"cost: none here; on AWS about USD {IDLE_USD} a month",
     ]),
     "a stage of emulators says its time and that it costs nothing": (
@@ -109,7 +117,7 @@ PLANS: dict[str, tuple[str, list[str]]] = {
     ),
     "after an uninstall nothing runs": (
         lines(there(stack("data", version="0.3.0"), same_settings=False)),
-        ["nothing runs there; its data stands", "about 27 minutes", "about USD"],
+        ["nothing runs there; its data stands", "about 23 minutes", "about USD"],
     ),
 }  # fmt: skip
 
@@ -120,6 +128,31 @@ def test_a_deployment_says_what_it_will_do(plan: str) -> None:
     assert [words for words in told if words not in said] == []
     assert said.startswith("Rehearsal") == ("a rehearsal" in plan)
     assert ("the same version" in said) == ("other settings" in plan)
+
+
+def test_what_works_by_itself_is_named_with_its_cost() -> None:
+    source: dict[str, JsonValue] = {"name": "flows", "bucket": "acme-logs", "region": HOME, "prefix": "AWSLogs/"}
+    given: Settings = {
+        "rollout_project": True, "rollout": {"allow": ["eu-*"], "opt_in": True}, "log_sources": [source], **PAGER,
+    }  # fmt: skip
+    told = "\n".join(acting(fleet(given=given)))
+    project = f"project {STACKS.rollout} in {HOME} builds eu-*, each 24 h, about USD {project_month_usd(24)} a month"
+    for words in (
+        "log-context each 5 min (USD", "each page goes to email oncall@example.com",
+        "s3://acme-logs/AWSLogs/ are metered in us-east-1", project, "disabled regions are opted in to",
+    ):  # fmt: skip
+        assert words in told
+    assert 3 < project_month_usd(24) < 6
+
+
+@pytest.mark.parametrize(("given", "told"), [
+    ({}, "it stands, and stays until rollout_project is false"),
+    ({"rollout_project": False}, "is deleted, for rollout_project is false"),
+])  # fmt: skip
+def test_a_project_that_stands_is_told(given: Settings, told: str) -> None:
+    account = MemoryAccount({})
+    account.found[HOME, STACKS.rollout] = StackStatus(name=STACKS.rollout, status="UPDATE_COMPLETE")
+    assert told in "\n".join(acting(fleet(account=account, given=given)))
 
 
 def test_a_first_deployment_that_would_page_nobody_says_so_before_it_begins() -> None:

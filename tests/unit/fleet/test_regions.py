@@ -13,7 +13,7 @@ from metering.fleet.ports import Deployment, Direction, Release, StackResource, 
 from metering.fleet.regions import Answered, Finding, LedgerRegionStates, ListedRegion, Phase, RegionState, Step, waves
 from metering.fleet.rollout import RegionManager, RegionRemoval, Remaining, Uninstall
 from metering.fleet.settings.layers import Asked
-from metering.fleet.stage import RolloutRules
+from metering.fleet.stage import RolloutRules, StageConfig
 from metering.fleet.survey import Surveyed, deployed_regions, survey, to_deploy
 from metering.ledger.format_version import FORMAT_VERSION, RESTORED_FORMAT
 from metering.operations.doctor.catalogue import CHECKS
@@ -52,6 +52,13 @@ def test_deny_is_stronger_than_allow() -> None:
     assert rules.admits("eu-west-1")
     assert not rules.admits("eu-south-2")
     assert not rules.admits("us-west-2")
+
+
+def test_without_allow_nothing_is_built_by_itself_and_only_deny_refuses_a_region_that_is_named() -> None:
+    rules = RolloutRules(deny=("eu-south-*",))
+    assert not rules.admits("eu-west-1")
+    assert not rules.excludes("eu-west-1")
+    assert rules.excludes("eu-south-2")
 
 
 def test_a_state_is_the_same_after_it_was_stored() -> None:
@@ -165,13 +172,15 @@ def test_only_aws_is_examined_and_a_region_without_an_answer_is_unknown(
 # Regions are built from nothing, after a kill at any call and after failures, and are removed again.
 
 REGION = "ap-southeast-9"
-RULES = RolloutRules(bake_min=0, canaries=1, canary_wait_min=1, allow=("*",))
+RULES = RolloutRules(bake_min=0, canaries=1, canary_wait_min=1, allow=("*",), opt_in=True)
 
 
 class Setup(MemoryFleet):
-    def __init__(self, *, rules: RolloutRules = RULES, no_pager: bool = False, **listed: str) -> None:
+    def __init__(
+        self, *, rules: RolloutRules = RULES, no_pager: bool = False, project: bool | None = None, **listed: str
+    ) -> None:
         names = {name.replace("_", "-"): status for name, status in listed.items()}
-        super().__init__(names, rules=rules, no_pager=no_pager)
+        super().__init__(names, rules=rules, no_pager=no_pager, project=project)
 
     def phase(self, region: str) -> Phase:
         state = self.states.load(region)
@@ -227,6 +236,50 @@ def test_a_disabled_region_is_opted_in_to_and_waited_for() -> None:
     assert state.phase is Phase.READY
     assert state.listed
     assert setup.account.listed["me-south-1"] == "ENABLED"
+
+
+def test_nothing_is_opted_in_to_that_nobody_asked_for() -> None:
+    setup = Setup(rules=RULES.model_copy(update={"opt_in": False}), me_south_1="DISABLED", af_south_1="ENABLING")
+    state = setup.manager.add("me-south-1")
+    assert (state.phase, state.step) == (Phase.FAILED, Step.OPT_IN)
+    assert state.reason == "me-south-1 is disabled in the account; rollout.opt_in = true enables it."
+    assert "aws account enable-region --region-name me-south-1" in state.advice
+    plan = setup.manager.plan()
+    assert plan.skipped["me-south-1"] == "disabled in the account; rollout.opt_in = true enables it"
+    # Somebody else enables this one.
+    assert plan.waves == (("af-south-1",),)
+    assert setup.manager.add("af-south-1").phase is Phase.READY
+    assert setup.account.listed["me-south-1"] == "DISABLED"
+
+
+def test_a_stage_that_was_given_nothing_builds_only_what_is_named_and_no_project() -> None:
+    config = StageConfig.load("prod")
+    rules = config.rollout.model_copy(update={"bake_min": 0, "canaries": 1, "pager_needed": False})
+    setup = Setup(
+        rules=rules, project=config.rollout_project, us_east_1="ENABLED_BY_DEFAULT", eu_west_1="ENABLED_BY_DEFAULT",
+        af_south_1="DISABLED",
+    )  # fmt: skip
+    assert setup.manager.reconcile().plan.waves == (("us-east-1",),)
+    assert setup.manager.reconcile().built == ()
+    assert setup.manager.plan().skipped["eu-west-1"] == "rollout.allow is unset; add it by name"
+    assert setup.manager.add("eu-west-1").phase is Phase.READY
+    assert {region for region, _ in setup.account.found} == {"us-east-1", "eu-west-1"}
+    assert not [name for _, name in setup.account.found if name == STACKS.rollout]
+    assert setup.account.listed["af-south-1"] == "DISABLED"
+
+
+@pytest.mark.parametrize(("project", "stands", "kept"), [
+    (None, False, False), (None, True, True), (True, False, True), (False, True, False),
+])  # fmt: skip
+def test_a_project_is_made_by_the_setting_and_one_that_stands_is_kept_until_the_setting_is_false(
+    project: bool | None, stands: bool, kept: bool
+) -> None:
+    setup = Setup(project=project)
+    if stands:
+        setup.account.found[RULES.home, STACKS.rollout] = StackStatus(name=STACKS.rollout, status="CREATE_COMPLETE")
+    setup.manager.add(RULES.home)
+    setup.manager.add(REGION)
+    assert [each.project for each in setup.account.deployed] == [kept, False]
 
 
 def calls_of_a_build() -> int:

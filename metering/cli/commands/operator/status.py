@@ -129,7 +129,8 @@ def send_test(
     if "page" in chosen and not any(name == "page" and state == "sent" for name, _, _, state in rows):
         raise failures.CommandFailedError(
             "An alarm would page no one: the page topic has no confirmed subscription.",
-            "Add a subscription to the stage's table in metering.toml, run metering deploy, and confirm it.",
+            "Add a subscription to the stage's table in metering.toml, run metering deploy, and confirm it. If it is a "
+            "function or a queue, run this again in five minutes: then it is known whether this message arrived.",
         )
 
 
@@ -143,12 +144,15 @@ def _tested(region: RegionConnection, chosen: Sequence[str]) -> list[tuple[str, 
             "at": rfc3339(int(time.time())),
         }
         region.alerts.send(name, f"TEST of metering {region.stage} in {region.region}", fields)
-        found = [
-            (name, each.protocol, each.endpoint, "sent" if each.confirmed else "not confirmed")
-            for each in region.alerts.subscribers(name)
-        ]
+        found = [(name, each.protocol, each.endpoint, _sent(each)) for each in region.alerts.subscribers(name)]
         rows += found or [(name, "", "", "nobody")]
     return rows
+
+
+def _sent(subscriber: logged_errors.Subscriber) -> str:
+    if not subscriber.confirmed:
+        return "not confirmed"
+    return "sent" if subscriber.reached else "sent, never seen to arrive"
 
 
 @command(alerts, "list", reads=True, everywhere=True)

@@ -16,7 +16,7 @@ from metering.errors import FormatTooNewError, FormatTooOldError
 from metering.fleet.ports import LAST_SILENT_VERSION, Direction, own_release
 from metering.fleet.regions import ROLLUP_EVERY_MIN, Phase, RegionState
 from metering.fleet.survey import Surveyed, deployed_regions, to_deploy
-from metering.operations.own_costs import Tick, standing_month_usd
+from metering.operations.own_costs import Tick, project_month_usd, standing_month_usd
 from metering.reports.answer import KEEP, ROOMY, Answer, ListedRows, copied, flag, integer
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from metering.fleet.rollout import Remaining, RolloutPlan
     from metering.wiring.fleet import Fleet
 
-# Minutes as measured; of a first deployment on AWS as others report: bootstrap, tables, functions and alarms.
-_FIRST_MIN = 12
-_AGAIN_MIN = 5
+# Minutes of a stack's first and of each later deployment on AWS, as others report; the alarms are deployed twice.
+_STACK_MIN = {"data": (4, 1), "pipeline": (3, 2), "api": (2, 1), "observability": (4, 2), "rollout": (2, 1)}
+_BOOTSTRAP_MIN = 2
 # Deploying a region on an emulator took 59 to 91 s on two cores.
 _EMULATOR_MIN = 2
 
@@ -73,6 +73,7 @@ def plan_lines(fleet: Fleet, surveyed: Sequence[Surveyed], waves: int) -> Iterat
         yield f"  time: about {_EMULATOR_MIN * len(surveyed)} minutes; cost: none, for it is an emulator"
         return
     yield from _time_and_cost(fleet, surveyed, waves)
+    yield from (f"  by itself: {each}" for each in acting(fleet))
     if not fleet.rehearsal:
         yield "  permissions: a deployer's, as docs/operator-guide.md lists them"
     if not all(each.runs for each in surveyed) and _lacks_pager(fleet):
@@ -81,9 +82,9 @@ def plan_lines(fleet: Fleet, surveyed: Sequence[Surveyed], waves: int) -> Iterat
 
 
 def _time_and_cost(fleet: Fleet, surveyed: Sequence[Surveyed], waves: int) -> Iterator[str]:
-    # The rollout rules of a rehearsal have no bake time.
-    minutes = max(_AGAIN_MIN if each.runs else _FIRST_MIN for each in surveyed) + fleet.config.rollout.bake_min
-    time = f"about {waves * minutes} minutes in {waves} wave{'s' if waves > 1 else ''}"
+    slowest = max((_minutes(fleet, each) for each in surveyed), key=lambda found: sum(found.values()))
+    parts = ", ".join(f"{name} {minutes}" for name, minutes in slowest.items())
+    time = f"about {waves * sum(slowest.values())} minutes in {waves} wave{'s' if waves > 1 else ''} ({parts})"
     usd = standing_usd(fleet.config)
     cost = f"about USD {usd} a month and region before the first batch (list prices of us-east-1)"
     rest = "batches, storage and logs come on top"
@@ -95,20 +96,62 @@ def _time_and_cost(fleet: Fleet, surveyed: Sequence[Surveyed], waves: int) -> It
     yield f"  cost: {'as now' if all(each.runs for each in surveyed) else cost}; {rest}"
 
 
+def _minutes(fleet: Fleet, surveyed: Surveyed) -> dict[str, int]:
+    """Minutes on AWS of each stack of a region, and of what comes before and after."""
+    # The rollout rules of a rehearsal have no bake time.
+    bake_min, there = fleet.config.rollout.bake_min, {each.name.rpartition("-")[2] for each in surveyed.stacks}
+    parts = ["data", "pipeline", *(["api"] if fleet.config.api else []), "observability"]
+    if fleet.ports.has_project(surveyed.region):
+        parts.append("rollout")
+    before = {} if surveyed.exists else {"bootstrap": _BOOTSTRAP_MIN}
+    # Functions that run already are watched by CloudFormation, which may roll them back, before the bake begins.
+    watched = {"watched by alarms": bake_min} if surveyed.runs else {}
+    return {**before, **{each: _STACK_MIN[each][each in there] for each in parts}, **watched, "bake": bake_min}
+
+
+def acting(fleet: Fleet) -> Iterator[str]:
+    """What works by itself, once it is deployed, and its cost a month, in one sentence each."""
+    config, ports, home = fleet.config, fleet.ports, fleet.home
+    ticks = _ticks(config).items()
+    jobs = ", ".join(f"{name} each {tick.every_min} min (USD {tick.month_usd:.2f})" for name, tick in ticks)
+    yield f"schedules in each region, with their cost a month: {jobs}"
+    for each in config.subscriptions:
+        yield f"each {each.severity} goes to {each.protocol} {each.endpoint}"
+    for source in config.log_sources:
+        yield f"log files of s3://{source.bucket}/{source.prefix} are metered in {source.region}"
+    project = ports.builder.stacks().rollout
+    if ports.has_project(home):
+        builds = ", ".join(config.rollout.allow) or "no region, for rollout.allow is unset"
+        stays = "" if config.rollout_project else "; it stands, and stays until rollout_project is false"
+        yield (
+            f"project {project} in {home} builds {builds}, each {config.rollout_every_h} h, about "
+            f"USD {project_month_usd(config.rollout_every_h)} a month{stays}"
+        )
+    elif ports.stacks.describe(home, project) is not None:
+        yield f"no project: {project} in {home} is deleted, for rollout_project is false"
+    else:
+        yield "no project builds regions"
+    yield "disabled regions are opted in to (rollout.opt_in)" if config.rollout.opt_in else "no region is opted in to"
+
+
 def standing_usd(config: stage.StageConfig) -> str:
     """Monthly cost of an idle region, in USD."""
-    schedules = [
-        (config.compactor_every_min, config.job_memory_mb),
-        (config.reconciler_every_min, config.job_memory_mb),
-        (ROLLUP_EVERY_MIN, config.rollup_memory_mb),
-        (config.canary_every_min, config.small_job_memory_mb),
-        (config.watch_every_min, config.small_job_memory_mb),
-        (config.biller_every_min, config.biller_memory_mb),
-        *([(config.log_context_every_min, config.onramp_memory_mb)] if config.log_sources else []),
-    ]
-    ticks = [Tick(every_min=every_min, memory_mb=memory_mb) for every_min, memory_mb in schedules]
     alarms, logs = int(config.composite_alarms), bool(config.log_sources)
+    ticks = _ticks(config).values()
     return str(standing_month_usd(ticks, composite_alarms=alarms, log_sources=logs, api=config.api))
+
+
+def _ticks(config: stage.StageConfig) -> dict[str, Tick]:
+    schedules = {
+        "compactor": (config.compactor_every_min, config.job_memory_mb),
+        "reconciler": (config.reconciler_every_min, config.job_memory_mb),
+        "rollup": (ROLLUP_EVERY_MIN, config.rollup_memory_mb),
+        "canary": (config.canary_every_min, config.small_job_memory_mb),
+        "watch": (config.watch_every_min, config.small_job_memory_mb),
+        "biller": (config.biller_every_min, config.biller_memory_mb),
+        **({"log-context": (config.log_context_every_min, config.onramp_memory_mb)} if config.log_sources else {}),
+    }
+    return {name: Tick(every_min=every, memory_mb=memory) for name, (every, memory) in schedules.items()}
 
 
 def from_to(surveyed: Surveyed) -> str:
@@ -195,7 +238,8 @@ def deploy(
         return
     if not fleet.assembly:
         need("deploy")
-    consequence = f"The stacks there are made or changed; batches are processed meanwhile. {changes}{outside}"
+    works = "" if fleet.config.emulated else f" By itself: {'; '.join(acting(fleet))}."
+    consequence = f"The stacks there are made or changed; batches are processed meanwhile. {changes}{outside}{works}"
     with session.deed(
         what="deploy", subject=", ".join(names), consequence=consequence, ground=home_of(session, fleet)
     ) as done:

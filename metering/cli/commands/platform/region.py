@@ -75,7 +75,7 @@ def check_rules(fleet: Fleet, regions: Sequence[str], *, outside: bool) -> str:
         settings = fleet.settings.of(fleet.home)
     given = [name for name in ("rollout.allow", "rollout.deny") if settings.source(name) in {"file", "set"}]
     rules = settings.config.rollout
-    excluded = [name for name in regions if name != rules.home and not rules.admits(name)]
+    excluded = [name for name in regions if name != rules.home and rules.excludes(name)]
     strangers = [name for name in excluded if not _stands(fleet.states.load(name))]
     if not given or not strangers:
         return ""

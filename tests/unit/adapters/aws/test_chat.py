@@ -60,6 +60,6 @@ def test_a_topic_with_a_chat_channel_gets_both_forms_and_another_topic_the_one_i
         }
         with Stubber(client) as stubber:
             stubber.add_response("publish", {"MessageId": "1"}, asked)
-            alerts = SnsAlerts(client, page_topic_arn="arn:page", ticket_topic_arn="arn:ticket", chat=chat)
+            alerts = SnsAlerts(client, None, page_topic_arn="arn:page", ticket_topic_arn="arn:ticket", chat=chat)
             alerts.send("page", "Totals differ", {"hour": 3})
             stubber.assert_no_pending_responses()

@@ -1,11 +1,13 @@
 """Checks of a region before the first deployment."""
 
+import json
 from types import SimpleNamespace
 from typing import Any
 
 import boto3
 import pytest
 from botocore.config import Config
+from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 
 from metering.adapters.aws.probe import AwsAccount, RegionProbe, has_account_api
@@ -110,6 +112,60 @@ def test_the_types_that_an_emulator_lists_are_not_all_that_it_deploys() -> None:
     probe = RegionProbe(lambda _: region, **made)
     found = probe.preflight("us-east-1", ["AWS::SQS::Queue", "AWS::Events::Rule"])
     assert [finding.detail for finding in found if finding.answered is Answered.FAILED] == []
+
+
+MAY = {"Effect": "Allow", "Principal": {"Service": ["sns.amazonaws.com"]}, "Action": ["SQS:Send*", "lambda:*"]}
+QUEUE, HERE = "arn:aws:sqs:us-east-1:123456789012:alerts", "arn:aws:lambda:us-east-1:123456789012:function:alerts"
+ELSEWHERE = "arn:aws:lambda:eu-west-1:123456789012:function:alerts"
+
+
+@pytest.mark.parametrize(("protocol", "arn", "policy", "answered"), [
+    ("sqs", QUEUE, MAY, Answered.PASSED),
+    ("sqs", QUEUE, {**MAY, "Principal": "*", "Action": "sqs:SendMessage"}, Answered.PASSED),
+    ("sqs", QUEUE, None, Answered.FAILED),
+    ("sqs", QUEUE, {**MAY, "Effect": "Deny"}, Answered.FAILED),
+    ("sqs", QUEUE, {**MAY, "Principal": {"AWS": "arn:aws:iam::123456789012:root"}}, Answered.FAILED),
+    ("sqs", QUEUE, {**MAY, "Action": "sqs:ReceiveMessage"}, Answered.FAILED),
+    ("sqs", QUEUE, ClientError({"Error": {"Code": "AccessDenied"}}, "GetQueueUrl"), Answered.UNKNOWN),
+    ("lambda", ELSEWHERE, MAY, Answered.PASSED),
+    ("lambda", ELSEWHERE, None, Answered.FAILED),
+    # The template lets SNS call a function of the account and the region.
+    ("lambda", HERE, None, None),
+    ("email", "oncall@example.com", None, None),
+])  # fmt: skip
+def test_a_subscriber_that_sns_may_not_call_is_refused_with_what_to_permit(
+    protocol: str, arn: str, policy: dict[str, Any] | ClientError | None, answered: Answered | None
+) -> None:
+    class MissingError(Exception):
+        """A function without a policy."""
+
+    def get_policy(**_: Any) -> dict[str, str]:
+        if policy is None:
+            raise MissingError
+        return {"Policy": json.dumps({"Statement": policy})}
+
+    def get_queue_url(**_: Any) -> dict[str, str]:
+        if isinstance(policy, ClientError):
+            raise policy
+        return {"QueueUrl": "q"}
+
+    attributes = {} if policy is None else {"Policy": json.dumps({"Statement": [policy]}, default=str)}
+    region: Any = Region(200)
+    region.sts = SimpleNamespace(get_caller_identity=lambda: {"Account": "123456789012"})
+    region.lambda_ = SimpleNamespace(
+        get_policy=get_policy, exceptions=SimpleNamespace(ResourceNotFoundException=MissingError)
+    )
+    region.sqs = SimpleNamespace(
+        get_queue_url=get_queue_url, get_queue_attributes=lambda **_: {"Attributes": attributes}
+    )
+    made: dict[str, Any] = {"reserved": 4, "api_concurrency": 10, "writes_per_s": 4_000}
+    probe = RegionProbe(lambda _: region, **made, subscribers=lambda _: [(protocol, arn)])
+    found = [each for each in probe.preflight("us-east-1", []) if each.check.startswith("subscriber")]
+    assert [each.answered for each in found] == ([] if answered is None else [answered])
+    if answered is Answered.FAILED:
+        action = "lambda:InvokeFunction" if protocol == "lambda" else "sqs:SendMessage"
+        needed = f"its policy must let sns.amazonaws.com {action}, if aws:SourceAccount is 123456789012"
+        assert [(each.check, each.detail) for each in found] == [(f"subscriber {arn}", needed)]
 
 
 # The account API, and partitions without this API: from the SDK's own endpoint data, without network access.

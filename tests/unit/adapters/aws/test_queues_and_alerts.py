@@ -3,12 +3,13 @@
 import json
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from botocore.stub import Stubber
+from botocore.stub import ANY, Stubber
 
 from metering.adapters.aws.alerts import CloudWatchGauges, SnsAlerts
 from metering.adapters.aws.cloudwatch import CloudWatchAlarms, CloudWatchFunctionLogs, log_groups
@@ -105,7 +106,7 @@ def test_an_alert_has_a_subject_that_mail_can_carry(sns: Stubbed) -> None:
     sent: list[dict[str, Any]] = []
     sns[0].meta.events.register("provide-client-params.sns.Publish", lambda params, **_: sent.append(params))
     sns[1].add_response("publish", {"MessageId": "1"})
-    alerts = SnsAlerts(sns[0], page_topic_arn="arn:page", ticket_topic_arn="arn:ticket")
+    alerts = SnsAlerts(sns[0], None, page_topic_arn="arn:page", ticket_topic_arn="arn:ticket")
     alerts.send("page", "conflict\nof \N{SNOWMAN} " + "x" * 200, {"batch_id": "b\n1", "bytes": 2**70})
     [message] = sent
     assert message["TopicArn"] == "arn:page"
@@ -124,11 +125,33 @@ def test_every_page_of_a_topics_subscribers_is_read_and_unconfirmed_ones_are_tol
     sns[1].add_response(
         "list_subscriptions_by_topic", {"Subscriptions": [unconfirmed]}, {"TopicArn": "arn:ticket", "NextToken": "n"}
     )
-    topics = SnsAlerts(sns[0], page_topic_arn="arn:page", ticket_topic_arn="arn:ticket")
+    topics = SnsAlerts(sns[0], None, page_topic_arn="arn:page", ticket_topic_arn="arn:ticket")
     assert topics.subscribers("ticket") == [
         Subscriber(protocol="email", endpoint="a@example.com", confirmed=True),
         Subscriber(protocol="sqs", endpoint="q", confirmed=False),
     ]
+
+
+@pytest.mark.parametrize(("delivered", "failed", "reached"), [
+    ([], [], False), ([1], [], True), ([1], [2], False), ([3], [2], True), ([2], [2], False),
+], ids=["no message yet", "all arrived", "the last one failed", "it was repaired", "one of two"])  # fmt: skip
+def test_a_queue_gets_alerts_once_a_message_reached_it_and_a_mailbox_once_it_is_confirmed(
+    sns: Stubbed, cloudwatch: Stubbed, delivered: list[int], failed: list[int], reached: bool
+) -> None:
+    arn = "arn:aws:sns:us-east-1:1:page"
+    found = [
+        {"Protocol": protocol, "Endpoint": "e", "SubscriptionArn": f"{arn}:{protocol}"} for protocol in ("email", "sqs")
+    ]
+    sns[1].add_response("list_subscriptions_by_topic", {"Subscriptions": found}, {"TopicArn": arn})
+    for name, hours in (("Delivered", delivered), ("Failed", failed)):
+        # CloudWatch also has hours in which nothing failed.
+        points = [{"Timestamp": datetime(2026, 11, 24, hour, tzinfo=UTC), "Sum": 1.0} for hour in hours]
+        points.append({"Timestamp": datetime(2026, 11, 25, tzinfo=UTC), "Sum": 0.0})
+        asked = {"Dimensions": [{"Name": "TopicName", "Value": "page"}], "MetricName": f"NumberOfNotifications{name}"}
+        rest = dict.fromkeys(("Namespace", "StartTime", "EndTime", "Period", "Statistics"), ANY)
+        cloudwatch[1].add_response("get_metric_statistics", {"Datapoints": points}, {**rest, **asked})
+    topics = SnsAlerts(sns[0], cloudwatch[0], page_topic_arn=arn, ticket_topic_arn="arn:ticket")
+    assert [each.alerted for each in topics.subscribers("page")] == [True, reached]
 
 
 def test_every_page_of_a_stages_alarms_is_read(cloudwatch: Stubbed) -> None:
@@ -142,6 +165,16 @@ def test_every_page_of_a_stages_alarms_is_read(cloudwatch: Stubbed) -> None:
         AlarmState(name=f"metering-prod-{name}", arn=f"arn:{name}", state="OK")
         for name in ("conflicts", "watch-silent")
     ]
+
+
+def test_new_alarms_begin_well_unless_somebody_is_told_of_it(cloudwatch: Stubbed) -> None:
+    new, other = ({"AlarmName": f"metering-prod-{name}", "OKActions": told} for name, told in (("a", []), ("b", ["t"])))
+    asked = {"AlarmNamePrefix": "metering-prod-", "StateValue": "INSUFFICIENT_DATA"}
+    cloudwatch[1].add_response("describe_alarms", {"MetricAlarms": [new, other]}, asked)
+    changed = {"AlarmName": "metering-prod-a", "StateValue": "OK", "StateReason": ANY}
+    cloudwatch[1].add_response("set_alarm_state", {}, changed)
+    CloudWatchAlarms(cloudwatch[0], stage="prod").begin_well()
+    cloudwatch[1].assert_no_pending_responses()
 
 
 def test_a_caller_is_named_by_its_arn() -> None:
