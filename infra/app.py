@@ -171,7 +171,7 @@ def _synthesizer(config: StageConfig, assets: str | None) -> IStackSynthesizer:
     # policy. The assets bucket has a different name, so that `cdk bootstrap` can still create its own bucket.
     if config.emulated:
         return CliCredentialsStackSynthesizer(file_assets_bucket_name=assets)
-    return DefaultStackSynthesizer()
+    return DefaultStackSynthesizer(qualifier=config.bootstrap.qualifier)
 
 
 def _code(config: StageConfig) -> lambda_.Code:

@@ -94,11 +94,6 @@ def templates(folder: Path) -> dict[str, dict[str, dict[str, dict[str, str]]]]:
     }
 
 
-def uses_bootstrap_roles(folder: Path) -> bool:
-    """Return whether any stack of the assembly is deployed with the roles of `cdk bootstrap`."""
-    return any("assumeRoleArn" in artifact["properties"] for _, artifact in _stack_artifacts(folder))
-
-
 def _stack_artifacts(folder: Path) -> Iterator[tuple[str, dict[str, dict[str, str]]]]:
     manifest = json.loads((folder / "manifest.json").read_text())
     for name, artifact in manifest["artifacts"].items():

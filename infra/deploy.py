@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infra.artefact import Artefact, add, embedded_assembly, is_ready
-from infra.assembly import assembly_of, resource_types, uses_bootstrap_roles
+from infra.assembly import assembly_of, resource_types
 from infra.cdk_cli import CdkCli, cli_environment
 from infra.emulators import fitted
 from infra.failures import DeploymentError
@@ -30,17 +30,20 @@ from metering.adapters.aws.change_sets import ChangeSets
 from metering.adapters.aws.cloudformation import CloudFormationStacks
 from metering.adapters.aws.cloudwatch import CloudWatchAlarms
 from metering.adapters.aws.errors import refusals_explained
+from metering.adapters.aws.probe import bootstrap_version
 from metering.adapters.aws.session import Clients
-from metering.errors import MeteringError
+from metering.errors import MeteringError, OperationFailedError
 from metering.fleet.settings.bases import REHEARSAL, flat
 from metering.fleet.settings.layers import Asked, config_of, planned
 from metering.fleet.stage import StageConfig, decoded
+from metering.operations.doctor.catalogue import BOOTSTRAP_VERSION
 from metering.settings import GivenSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from infra.cdk_cli import Progress
+    from metering.fleet.stage import BootstrapRules
 
 # IAM is eventually consistent, so Lambda may not see a new role at once.
 _FIRST_WATCH_ATTEMPTS = 6
@@ -126,13 +129,29 @@ class Deployer:
         return embedded_assembly(config, self._given) or assembly_of(config, self._given)
 
     def bootstrap(self) -> None:
-        """Prepare the region for the CDK: create its roles and bucket, or only the bucket for an emulated stage."""
-        assembly = self.synth()
+        """Prepare the region for the CDK: create its roles and bucket, or only the bucket for an emulated stage.
+
+        A bootstrap that is new enough belongs to whoever made it. If the caller may not read its version, the stacks'
+        deployment shows whether it is there.
+
+        Raises:
+            OperationFailedError: It is missing or too old, and the settings leave it to somebody else.
+        """
+        rules = self.config().bootstrap
         self._phase("bootstrap")
-        if uses_bootstrap_roles(assembly):
-            self._run("bootstrap")
-        else:
+        if self.config().emulated:
             _make_asset_bucket(self._clients())
+            return
+        found = bootstrap_version(self._clients(), rules.qualifier)
+        if found is None or found >= BOOTSTRAP_VERSION:
+            return
+        arguments = bootstrap_arguments(rules)
+        if rules.mode == "never":
+            raise OperationFailedError(
+                f"The bootstrap {rules.qualifier} in {self._region} has version {found}, and {BOOTSTRAP_VERSION} is "
+                f"needed. Its owner makes it by: cdk bootstrap aws://ACCOUNT/{self._region} {' '.join(arguments)}"
+            )
+        self._run("bootstrap", *arguments)
 
     def deploy(self, *, rollback_alarms: Sequence[str] = (), bake_min: int = 0) -> dict[str, dict[str, str]]:
         """Deploy the stacks of the stage. A second call has no effect.
@@ -207,7 +226,8 @@ class Deployer:
         assembly = self._assembly_of(config.model_copy(update={"first_build": True})) if first else self.synth()
         with tempfile.TemporaryDirectory(prefix="metering-deploy-") as scratch:
             path = Path(scratch, "outputs.json")
-            options = ("--exclusively", "--method=direct", f"--outputs-file={path}", *triggers)
+            toolkit = f"--toolkit-stack-name={config.bootstrap.toolkit_stack}"
+            options = ("--exclusively", "--method=direct", toolkit, f"--outputs-file={path}", *triggers)
             self._run("deploy", *map(config.stack_name, parts), *options, assembly=assembly)
             found: dict[str, dict[str, str]] = json.loads(path.read_text()) if path.exists() else {}
         return found
@@ -275,6 +295,17 @@ class Deployer:
                 raise
             reason = f"{error.stack} is {status.status}: {status.why}"
             raise DeploymentError(error.step, reason, stack=error.stack, operated=True) from error
+
+
+def bootstrap_arguments(rules: BootstrapRules) -> list[str]:
+    """Arguments of `cdk bootstrap` for these settings."""
+    given = {"custom-permissions-boundary": rules.boundary, "bootstrap-kms-key-id": rules.kms}
+    return [
+        f"--qualifier={rules.qualifier}",
+        f"--toolkit-stack-name={rules.toolkit_stack}",
+        *(f"--cloudformation-execution-policies={arn}" for arn in rules.policies),
+        *(f"--{name}={value}" for name, value in given.items() if value),
+    ]
 
 
 def _make_asset_bucket(clients: Clients) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from itertools import takewhile
 
 from metering.errors import MeteringError
-from metering.fleet.ports import TOOLKIT_STACK
 
 # `❌  Environment aws://1/us-east-1 failed bootstrapping: DeploymentError: The stack named CDKToolkit …`
 _BOOTSTRAP = re.compile(r"^❌\s+Environment \S+ failed bootstrapping: (?P<why>.*)$")
+_NAMED = re.compile(r"The stack named (?P<stack>[\w-]+)")
 # `❌ metering-prod-data failed to deploy`, and then `‣ DeploymentError: Resource updates failed:` and then the reason.
 _DEPLOY = re.compile(r"^❌\s+(?P<stack>[\w-]+) failed\b(?: to deploy)?:?\s*(?P<why>.*)$")
 _BULLET = "‣"
@@ -48,7 +48,8 @@ def failure_of(step: str, lines: Sequence[str]) -> DeploymentError:
     said = [text for line in lines if (text := line.strip()) and not _TRACE.match(text)]
     for number, line in enumerate(said):
         if match := _BOOTSTRAP.match(line):
-            return _of_stack(step, TOOLKIT_STACK, [match["why"]], said)
+            named = _NAMED.search(match["why"])
+            return _of_stack(step, named["stack"] if named else "bootstrap", [match["why"]], said)
         if match := _DEPLOY.match(line):
             more = takewhile(lambda text: not text.startswith("❌"), said[number + 1 :])
             return _of_stack(step, match["stack"], [match["why"]] if match["why"] else list(more), said)

@@ -38,13 +38,14 @@ class DoctorGrants(Construct):
         # MiniStack authorizes a call about a table's tags as if it were about all tables.
         tables = ["*"] if config.emulated else [data.ledger.table.table_arn, data.usage.table.table_arn]
         every = config.stack_name("*")
+        bootstrap = f"parameter/cdk-bootstrap/{config.bootstrap.qualifier}/version"
         grants: dict[str, tuple[Sequence[str], Sequence[str]]] = {
             "Functions": (["lambda:GetFunctionConfiguration"], [_arn("lambda", f"function:{every}")]),
             "Account": (["lambda:GetAccountSettings", "lambda:ListEventSourceMappings"], ["*"]),
             "Probe": (["lambda:InvokeFunction"], [compactor.function.function_arn]),
             "Quota": (["servicequotas:GetServiceQuota"], [_arn("servicequotas", "dynamodb/L-AB614373")]),
             "Templates": (["cloudformation:GetTemplate"], [_arn("cloudformation", f"stack/{every}/*")]),
-            "Bootstrap": (["ssm:GetParameter"], [_arn("ssm", "parameter/cdk-bootstrap/hnb659fds/version")]),
+            "Bootstrap": (["ssm:GetParameter"], [_arn("ssm", bootstrap)]),
             "Tables": (
                 ["dynamodb:DescribeContinuousBackups", "dynamodb:DescribeTimeToLive", "dynamodb:ListTagsOfResource"],
                 tables,

@@ -59,6 +59,8 @@ _ACTIONS = (
     "dynamodb:Query",
     "events:EnableRule",
     "lambda:DeleteFunctionConcurrency",
+    "iam:GetAccountSummary",
+    "lambda:GetAccountSettings",
     "lambda:GetFunctionConcurrency",
     "lambda:GetPolicy",
     "lambda:InvokeFunction",
@@ -75,11 +77,7 @@ _ACTIONS = (
 _OPT_IN_ACTION = "account:EnableRegion"
 # Actions that are needed to bootstrap a region.
 _BOOTSTRAP_ACTIONS = ("ecr:*", "iam:*", "s3:*", "ssm:*")
-_WILDCARDS = (
-    "Resource::*",
-    "Resource::arn:<AWS::Partition>:iam::<AWS::AccountId>:role/cdk-*",
-    *(f"Action::{name}" for name in _BOOTSTRAP_ACTIONS),
-)
+_ROLES = "arn:{partition}:iam::{account}:role/cdk-{qualifier}-*"
 _GRANTED_BY_THE_CDK = (
     "Action::s3:GetObject*",
     "Action::s3:GetBucket*",
@@ -87,7 +85,6 @@ _GRANTED_BY_THE_CDK = (
     "Action::kms:ReEncrypt*",
     "Action::kms:GenerateDataKey*",
     "Resource::arn:<AWS::Partition>:logs:<AWS::Region>:<AWS::AccountId>:log-group:/aws/codebuild/<ProjectC78D97AD>:*",
-    "Resource::arn:<AWS::Partition>:s3:::cdk-hnb659fds-assets-<AWS::AccountId>-<AWS::Region>/*",
 )
 _WHY_GRANTS = (
     "The CDK makes these grants for the source asset, the key and the log. Each names one bucket, key or log group."
@@ -178,27 +175,32 @@ class RolloutStack(Stack):
             logging=codebuild.LoggingOptions(cloud_watch=codebuild.CloudWatchLoggingOptions(log_group=log_group)),
         )  # fmt: skip
         source.grant_read(project)
-        self._grant(project, opts_in=config.rollout.opt_in)
+        self._grant(project, config)
         if project.role is not None:
             # States of regions and deeds are also put below `notes/`.
             data.data.grant_write(project.role, NOTES_PREFIX)
         return project
 
-    def _grant(self, project: codebuild.Project, *, opts_in: bool) -> None:
-        actions = [*_ACTIONS, *((_OPT_IN_ACTION,) if opts_in else ())]
+    def _grant(self, project: codebuild.Project, config: StageConfig) -> None:
+        actions = [*_ACTIONS, *((_OPT_IN_ACTION,) if config.rollout.opt_in else ())]
         project.add_to_role_policy(iam.PolicyStatement(actions=actions, resources=["*"]))
-        roles = f"arn:{Aws.PARTITION}:iam::{Aws.ACCOUNT_ID}:role/cdk-*"
+        qualifier = config.bootstrap.qualifier
+        roles = _ROLES.format(partition=Aws.PARTITION, account=Aws.ACCOUNT_ID, qualifier=qualifier)
         project.add_to_role_policy(iam.PolicyStatement(actions=["sts:AssumeRole"], resources=[roles]))
-        project.add_to_role_policy(
-            iam.PolicyStatement(
-                actions=list(_BOOTSTRAP_ACTIONS),
-                resources=["*"],
-                conditions={"ForAnyValue:StringEquals": {"aws:CalledVia": ["cloudformation.amazonaws.com"]}},
-            )
+        wide = ["Resource::*"]
+        wide.append(
+            f"Resource::{_ROLES.format(partition='<AWS::Partition>', account='<AWS::AccountId>', qualifier=qualifier)}"
         )
-        for finding in _WILDCARDS:
+        if config.bootstrap.mode == "auto":
+            called_via = {"ForAnyValue:StringEquals": {"aws:CalledVia": ["cloudformation.amazonaws.com"]}}
+            project.add_to_role_policy(
+                iam.PolicyStatement(actions=list(_BOOTSTRAP_ACTIONS), resources=["*"], conditions=called_via)
+            )
+            wide += [f"Action::{name}" for name in _BOOTSTRAP_ACTIONS]
+        for finding in wide:
             acknowledge(project, f"IAM5[{finding}]", _WHY_WILDCARDS)
-        for finding in _GRANTED_BY_THE_CDK:
+        assets_of_cdk = f"Resource::arn:<AWS::Partition>:s3:::cdk-{qualifier}-assets-<AWS::AccountId>-<AWS::Region>/*"
+        for finding in (*_GRANTED_BY_THE_CDK, assets_of_cdk):
             acknowledge(project, f"IAM5[{finding}]", _WHY_GRANTS)
 
 

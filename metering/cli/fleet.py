@@ -62,13 +62,14 @@ def _fleet(
     verbose: bool,
     names_home: bool = True,
     assembly: Path | None = None,
+    without_home: str = "",
     restores: str = "",
 ) -> Fleet:
     # This import is slow, as in `connect`.
     from metering.wiring.fleet import Fleet, silent
 
     named = session.named_region
-    home = (
+    home = without_home or (
         named
         if names_home and named is not None and named != "all"
         else home_region(session.stage, endpoint=lambda: session.endpoint, asked=asked)
@@ -84,6 +85,7 @@ def _fleet(
         say_resource=say_of if verbose else silent,
         reaching_home=partial(connecting.reaching, session.endpoint, home),
         assembly=str(assembly.resolve()) if assembly is not None else "",
+        without_home=bool(without_home),
         restores=restores,
     )
 
@@ -96,15 +98,18 @@ def deploying_fleet(
     verbose: bool = False,
     names_home: bool = True,
     assembly: Path | None = None,
+    without_home: str = "",
     restores: str = "",
 ) -> Fleet:
     """Build the fleet like `fleet_of`, and check the fleet's settings against the deployed settings.
 
     `restores` is a region whose ledger a restore makes. If this is the home region, its deployed ledger may be gone.
+    `without_home` is a region that is deployed to while the home region is away; nothing is asked of the home region.
 
     Raises:
         WrongUsageError: The settings are wrong.
-        CommandFailedError: The stage is for emulators only, and no emulator responds.
+        CommandFailedError: The stage is for emulators only, and no emulator responds; or the stage does not run in
+            `without_home`, or that is the home region itself.
     """
     from metering.fleet.settings.layers import check_alone
 
@@ -114,15 +119,29 @@ def deploying_fleet(
         check_alone(asked)
     _refuse_aws(session, emulated=_is_for_emulators(asked))
     fleet = _fleet(
-        session, asked,
-        no_pager=no_pager, verbose=verbose, names_home=names_home, assembly=assembly, restores=restores,
+        session, asked, no_pager=no_pager, verbose=verbose, names_home=names_home, assembly=assembly,
+        without_home=without_home, restores=restores,
     )  # fmt: skip
     if fleet.home != restores:
         # A ledger in a newer format needs a newer version of this program, and its settings may need one, too.
         fleet.home_items()
     with settings_explained():
         _refuse_aws(session, emulated=fleet.config.emulated)
+    if without_home:
+        _check_runs_alone(fleet)
     return fleet
+
+
+def _check_runs_alone(fleet: Fleet) -> None:
+    region, stacks = fleet.home, fleet.ports.builder.stacks()
+    if fleet.ports.stacks.describe(region, stacks.pipeline) is None:
+        raise CommandFailedError(
+            f"Stage {stacks.stage} does not run in {region}.", "Without the home region, no region can be built."
+        )
+    if region == fleet.rules.home or fleet.ports.deployed.kept_states(region):
+        raise CommandFailedError(
+            f"{region} is the home region of stage {stacks.stage}.", "Leave --without-home out, and deploy to it."
+        )
 
 
 def _is_for_emulators(asked: Asked) -> bool:

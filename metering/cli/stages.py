@@ -48,6 +48,10 @@ MakeAssemblyOption = Annotated[
     Path | None,
     option("--make-assembly", "FOLDER", "Only write what a deployment with these settings needs, with hashes."),
 ]
+WithoutHomeOption = Annotated[
+    bool,
+    switch("--without-home", "Redeploy one region while the home region is away, by what the region has itself."),
+]
 OutsideRulesOption = Annotated[
     bool, switch("--outside-rules", "Also build a region that rollout.allow or rollout.deny excludes.")
 ]

@@ -297,7 +297,7 @@ class RegionStacks:
         return self.observability, self.api, self.pipeline
 
 
-# Made by `cdk bootstrap`.
+# Made by `cdk bootstrap`, unless a stage names another.
 TOOLKIT_STACK = "CDKToolkit"
 
 
@@ -308,7 +308,7 @@ class Builder(Protocol):
         """Names of the stacks of one region."""
 
     def bootstrap(self, region: str) -> None:
-        """Bootstrap the CDK in the region."""
+        """Bootstrap the CDK in the region, if its bootstrap is missing or too old."""
 
     def resource_types(self, deployment: Deployment) -> Sequence[str]:
         """Distinct CloudFormation types that a deployment would create, in sorted order."""

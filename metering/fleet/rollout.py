@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from metering.fleet.ports import RegionStates
 
 # Steps that stay done when a ready region is deployed again.
-_KEPT_BY_REDEPLOY = (Step.OPT_IN, Step.BOOTSTRAP)
+_KEPT_BY_REDEPLOY = (Step.OPT_IN,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +104,9 @@ class RegionManager:
 
     def redeploy(self, regions: Sequence[str]) -> Reconciled:
         """Deploy this version to existing regions, including unlisted regions, in waves that start with one region."""
-        listed = [ListedRegion(name=name, opt_status=self.ports.account.opt_status(name) or "") for name in regions]
+        # One region needs no order, and the account API may be away with the region that it is in.
+        status = self.ports.account.opt_status if len(regions) > 1 else lambda _region: None
+        listed = [ListedRegion(name=name, opt_status=status(name) or "") for name in regions]
         rules = self.ports.rules
         planned = waves(listed, home=rules.home, largest=rules.largest_wave)
         return self._in_waves(RolloutPlan(waves=planned, ready=(), skipped={}), redeploy=True)

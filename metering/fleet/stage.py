@@ -46,6 +46,30 @@ class RolloutRules(BaseModel):
         return matches(region, self.deny) or (bool(self.allow) and not matches(region, self.allow))
 
 
+class BootstrapRules(BaseModel):
+    """The CDK's bootstrap of a region, which a platform team may own. This is a part of the stage's configuration."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mode: Literal["auto", "never"] = Field(
+        "auto",
+        description="auto: a missing or old bootstrap is made by the deployment; never: it is refused.",
+    )
+    qualifier: str = Field(
+        "hnb659fds", pattern=r"^[a-z0-9]{1,10}$", description="In the names of its roles and of its bucket."
+    )
+    toolkit_stack: str = Field("CDKToolkit", pattern=r"^[A-Za-z][A-Za-z0-9-]{0,127}$", description="Name of its stack.")
+    policies: tuple[str, ...] = Field((), description="ARNs of what CloudFormation may do; none: as an administrator.")
+    boundary: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9+=,.@_/-]{0,128}$",
+        description="Policy that bounds its roles; empty: none.",
+    )
+    kms: str = Field(
+        "", pattern=r"^[A-Za-z0-9_:/-]{0,128}$", description="Id of its bucket's key, or AWS_MANAGED_KEY; empty: S3's."
+    )
+
+
 def matches(region: str, patterns: Iterable[str]) -> bool:
     """Whether the name of a region matches at least one of the patterns (`eu-*`)."""
     return any(fnmatchcase(region, pattern) for pattern in patterns)
@@ -263,6 +287,7 @@ class StageConfig(BaseModel):
     chat: tuple[ChatChannel, ...] = Field((), description="Chat channels that get alerts by AWS's own service.")
     log_sources: tuple[LogSource, ...] = Field((), description="Buckets whose log files are metered without a command.")
     rollout: RolloutRules = Field(RolloutRules.model_validate({}), description="Rules of the rollout to regions.")
+    bootstrap: BootstrapRules = Field(BootstrapRules.model_validate({}), description="The CDK's bootstrap.")
     rollout_project: bool | None = Field(
         None, description="A project in the home region builds missing ones by itself. Unset: one that stands stays."
     )
@@ -381,7 +406,8 @@ class StageConfig(BaseModel):
 
 def setting_names() -> tuple[str, ...]:
     """Dotted names of all settings, in the order of the model."""
-    entries = {"rollout": tuple(RolloutRules.model_fields), "tunables": tuple(TUNABLES)}
+    models = {"rollout": RolloutRules, "bootstrap": BootstrapRules}
+    entries = {**{name: tuple(model.model_fields) for name, model in models.items()}, "tunables": tuple(TUNABLES)}
     names = [name for name in StageConfig.model_fields if name not in NO_SETTINGS]
     return tuple(
         each for name in names for each in ([f"{name}.{e}" for e in entries[name]] if name in entries else [name])

@@ -34,6 +34,7 @@ OPTIONAL_PARTS: dict[str, tuple[str, ...]] = {
         "type AWS::Route53::",
         "endpoint apigatewayv2",
         "quota Lambda concurrent executions with the API",
+        "unreserved Lambda executions with the API",
     ),
 }
 
@@ -114,7 +115,7 @@ def opt_in(ports: FleetPorts, state: RegionState) -> RegionState:
 
 
 def bootstrap(ports: FleetPorts, state: RegionState) -> RegionState:
-    """Bootstrap the CDK in the region."""
+    """Bootstrap the CDK in the region, if necessary."""
     ports.builder.bootstrap(state.region)
     return state
 

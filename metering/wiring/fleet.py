@@ -18,7 +18,7 @@ from metering.adapters.aws.stacks import functions_outputs, read_outputs
 from metering.errors import MeteringError, SettingsError
 from metering.fleet import steps
 from metering.fleet.ports import RegionStacks, own_release
-from metering.fleet.regions import Answered, Finding, LedgerRegionStates, Phase, RegionState, reserved_executions
+from metering.fleet.regions import Answered, Finding, LedgerRegionStates, Phase, RegionState, Step, reserved_executions
 from metering.fleet.rollout import RegionManager, RegionRemoval, Uninstall
 from metering.fleet.settings import bases, layers
 from metering.fleet.settings.regions import RegionSettings
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from metering.usage.totals import Total
 
 _ROLES = ("reader", "operator", "producer")
-# The CDK's own, with which the stacks are synthesised.
-_QUALIFIER = "hnb659fds"
 # The newest hour of the lake is searched for in this many days.
 _LOOK_BACK_DAYS = 40
 
@@ -88,10 +86,10 @@ def doctor_bench(region: RegionConnection, *, thorough: bool, caller: Clients | 
             tables=tables,
             names=stacks,
             topics=topics,
-            qualifier=_QUALIFIER,
+            qualifier=config.bootstrap.qualifier,
             functions=lambda: _function_names(clients, region.stage),
             logs=lambda: region.function_logs,
-            account=lambda: probe.AwsAccount(clients.account, custom_endpoint=clients.access.custom_endpoint),
+            account=lambda: _account(clients, clients.beside),
             states=lambda: LedgerRegionStates(lambda: region.items).everything(),
         ),
         scratch=AwsScratch(
@@ -105,6 +103,14 @@ def doctor_bench(region: RegionConnection, *, thorough: bool, caller: Clients | 
         engine=_engine(clients, outputs),
         asking=asking,
         effort=THOROUGH if thorough else Effort(),
+    )
+
+
+def _account(clients: Clients, clients_of: Callable[[str], Clients]) -> probe.AwsAccount:
+    return probe.AwsAccount(
+        clients.account,
+        custom_endpoint=clients.access.custom_endpoint,
+        answers=lambda region: probe.answers(clients_of(region)),
     )
 
 
@@ -238,6 +244,7 @@ class Fleet:
         say_resource: Called for each resource that a deployment creates.
         reaching_home: Context manager around the first call to the home region; it may explain a failure of this call.
         assembly: Folder of assemblies to deploy; empty if they are synthesised.
+        without_home: Whether `home` is not the home region, but a deployed region that is the only one to be reached.
         restores: Region whose tables a restore has made, which the option `ledger_table` names, or empty.
     """
 
@@ -251,6 +258,7 @@ class Fleet:
     say_resource: Say = silent
     reaching_home: Callable[[], AbstractContextManager[None]] = nullcontext
     assembly: str = ""
+    without_home: bool = False
     restores: str = ""
 
     @cached_property
@@ -298,7 +306,8 @@ class Fleet:
     @cached_property
     def rules(self) -> RolloutRules:
         own = bases.REHEARSAL_RULES if self.rehearsal else {}
-        return self.config.rollout.model_copy(update={**own, "home": self.home})
+        home = self.config.rollout.home if self.without_home else self.home
+        return self.config.rollout.model_copy(update={**own, "home": home})
 
     @cached_property
     def builder(self) -> deployment.CdkBuilder:
@@ -316,7 +325,7 @@ class Fleet:
     def ports(self) -> steps.FleetPorts:
         home = self.clients_of(self.home)
         return steps.FleetPorts(
-            account=probe.AwsAccount(home.account, custom_endpoint=home.access.custom_endpoint),
+            account=_account(home, self.clients_of),
             stacks=cloudformation.CloudFormationStacks(self.clients_of),
             builder=self.builder,
             probe=probe.RegionProbe(
@@ -325,6 +334,8 @@ class Fleet:
                 api_concurrency=self.config.api_concurrency,
                 writes_per_s=peak_writes_per_s(*self.config.warm_tables.values()),
                 emulated=self.config.emulated or self.rehearsal,
+                qualifier=self.config.bootstrap.qualifier,
+                held=self._held,
                 subscribers=lambda region: [
                     (each.protocol, each.endpoint) for each in self.settings.of(region).config.subscriptions
                 ],
@@ -342,6 +353,18 @@ class Fleet:
             project=False if self.config.emulated or self.rehearsal else self.config.rollout_project,
             rolls_back=not self.restores,
         )
+
+    def _held(self, region: str) -> int:
+        """Executions that the deployed functions of a region reserve, by their settings."""
+        if self.ports.stacks.describe(region, RegionStacks.of(self.asked.stage).pipeline) is None:
+            return 0
+        try:
+            current = self.settings.current(region)
+        except SettingsError:
+            current = None
+        # Of an unreadable deployment at least this is known.
+        config = self.settings.of(region).config if current is None else current.config
+        return reserved_executions(shards=config.policy().shards) + (config.api_concurrency if config.api else 0)
 
     def _usage_before(self, region: str) -> int:
         """Generation of the usage table (the ledger's) that must be kept until a restore is done; 0 if none."""
@@ -362,7 +385,13 @@ class Fleet:
 
     @cached_property
     def states(self) -> LedgerRegionStates:
-        return LedgerRegionStates(self.home_items)
+        if not self.without_home:
+            return LedgerRegionStates(self.home_items)
+        # Nothing is kept of this run: what the home region knows of the region stays true.
+        states = LedgerRegionStates(lambda: None)
+        done = {Step.OPT_IN: 0}
+        states.save(RegionState(region=self.home, phase=Phase.READY, done=done, deployments=1))
+        return states
 
     @property
     def regions(self) -> Stage[RegionConnection]:

@@ -10,8 +10,10 @@ import pytest
 from aws_cdk.assertions import Template
 
 import metering.adapters.aws
+from infra.assembly import templates
 from infra.locked import requirement
 from infra.stacks.rollout import _ACTIONS, _OPT_IN_ACTION
+from metering.adapters.aws.probe import ROLES
 from metering.fleet.stage import StageConfig
 from tests import ROOT
 from tests.infra.support.synthesis import STAGE_NAMES, app_of, synthesised
@@ -111,6 +113,25 @@ def test_it_runs_by_a_rate_and_its_failure_raises_a_ticket(template: Resources) 
 def test_a_region_that_is_not_home_has_none(stage: str) -> None:
     _, stacks = app_of(synthesised(stage).config)
     assert stacks.rollout is None
+
+
+def test_preflight_asks_for_all_roles_that_a_region_can_have() -> None:
+    source = {"name": "flows", "bucket": "acme-logs", "region": "us-east-1"}
+    given = {"api": True, "rollout_project": True, "log_sources": [source], "replicate_to": "acme-{region}"}
+    app, _ = app_of(StageConfig.load("prod", given))
+    made = [each for found in templates(Path(app.synth().directory)).values() for each in found["Resources"].values()]
+    assert 12 < sum(each["Type"] == "AWS::IAM::Role" for each in made) <= ROLES
+
+
+def test_it_takes_the_roles_of_its_bootstrap_and_makes_none_that_others_make(template: Resources) -> None:
+    own: dict[str, object] = {"bootstrap": {"qualifier": "acme", "mode": "never"}, "rollout_project": True}
+    _, stacks = app_of(StageConfig.load("prod", own))
+    assert stacks.rollout is not None
+    made, before = json.dumps(Template.from_stack(stacks.rollout).to_json()), json.dumps(template)
+    assert ":role/cdk-acme-*" in made
+    assert ":role/cdk-hnb659fds-*" in before
+    assert "iam:*" in before
+    assert "iam:*" not in made
 
 
 def test_it_may_enable_regions_only_if_the_settings_say_so(template: Resources) -> None:

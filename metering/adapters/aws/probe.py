@@ -7,13 +7,15 @@ import re
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
+import boto3
 import botocore.session
 from botocore.exceptions import BotoCoreError, ClientError
 
-from metering.adapters.aws.errors import error_code, is_unknown_call, translated
+from metering.adapters.aws.errors import error_code, is_denied, is_unknown_call, translated
 from metering.errors import OperationFailedError
 from metering.fleet.regions import Answered, Finding, ListedRegion
 from metering.metric_names import NAMESPACE
+from metering.operations.doctor.catalogue import BOOTSTRAP_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -65,6 +67,8 @@ class _Quota(NamedTuple):
 # Lambda keeps 100 units of concurrency unreserved (Lambda developer guide): a smaller quota allows no reservation.
 _UNRESERVED = 100
 _EXECUTIONS = _Quota("Lambda concurrent executions", "lambda", "L-B99A9384", _UNRESERVED)
+# Of all stacks of a home region with an API, log sources and a project.
+ROLES = 16
 _STACKS = _Quota("CloudFormation stacks", "cloudformation", "L-0485CB21", 10)
 # Quota of one on-demand table. `L-34F8CCC8` limits the account's provisioned tables, which are not used here.
 TABLE_WRITES = _Quota("DynamoDB write units a table", "dynamodb", "L-AB614373", 4_000)
@@ -84,6 +88,8 @@ class RegionProbe:
         api_concurrency: Concurrent executions that the stage reserves for its API.
         writes_per_s: Write units a second that the stage's busiest table needs at its peak.
         emulated: Whether the regions are an emulator's. LocalStack lists a third of the types that it deploys.
+        qualifier: Of the CDK's bootstrap.
+        held: Returns how many executions the deployed functions of a region reserve already; 0 if there are none.
         subscribers: Returns the protocol and the endpoint of each subscriber to the alerts of a region.
     """
 
@@ -95,9 +101,14 @@ class RegionProbe:
         api_concurrency: int,
         writes_per_s: int,
         emulated: bool = False,
+        qualifier: str = "",
+        held: Callable[[str], int] = lambda _region: 0,
         subscribers: Callable[[str], Iterable[tuple[str, str]]] = lambda _region: (),
     ) -> None:
         self._clients_of = clients_of
+        self._qualifier = qualifier
+        self._reserved = reserved
+        self._held = held
         self._subscribers = subscribers
         self._executions = _EXECUTIONS._replace(needed=_UNRESERVED + reserved)
         self._quotas = (self._executions, TABLE_WRITES._replace(needed=writes_per_s), _STACKS)
@@ -111,13 +122,23 @@ class RegionProbe:
             *(_UNLISTED if self._emulated else _listed_types(clients, types)),
             *_endpoints(clients, types),
             *_quotas(clients, self._needed(types)),
-            *(() if self._emulated else self._permitted(region)),
+            *(() if self._emulated else self._of_account(clients, region, types)),
             Finding(
                 check="architecture arm64",
                 answered=Answered.UNKNOWN,
                 detail="no API says; a deployment that is refused for it is repeated for x86_64",
             ),
         ]
+
+    def _of_account(self, clients: Clients, region: str, types: Sequence[str]) -> Iterator[Finding]:
+        """Check what an account has made, used up or permitted; an emulator has no such limits."""
+        held = self._held(region)
+        yield _bootstrap(clients, self._qualifier)
+        yield _unreserved(clients, "", self._reserved - held)
+        if any(name.startswith(_API) for name in types):
+            yield _unreserved(clients, " with the API", self._reserved + self._api_concurrency - held)
+        yield _roles(clients, 0 if held else ROLES)
+        yield from self._permitted(region)
 
     def _permitted(self, region: str) -> Iterator[Finding]:
         """Check that SNS may call each queue and each function that gets alerts; the templates permit those here."""
@@ -145,6 +166,54 @@ class RegionProbe:
         needed = self._executions.needed + self._api_concurrency
         with_api = _EXECUTIONS._replace(name=f"{_EXECUTIONS.name} with the API", needed=needed)
         return (*self._quotas, with_api)
+
+
+def _unreserved(clients: Clients, part: str, more: int) -> Finding:
+    """Whether `more` executions can be reserved. Service Quotas tells neither a new account's limit nor its use."""
+    check, needed = f"unreserved Lambda executions{part}", _UNRESERVED + max(0, more)
+    try:
+        free = clients.lambda_.get_account_settings()["AccountLimit"]["UnreservedConcurrentExecutions"]
+    except (ClientError, BotoCoreError, KeyError) as error:
+        return Finding(check=check, answered=Answered.UNKNOWN, detail=_first_line(error))
+    answered = Answered.PASSED if free >= needed else Answered.FAILED
+    return Finding(check=check, answered=answered, detail=f"{free}, needed {needed}")
+
+
+def _roles(clients: Clients, more: int) -> Finding:
+    """Whether the account can have `more` roles: its quota holds for all regions and everything in it."""
+    try:
+        found = clients.iam.get_account_summary()["SummaryMap"]
+        free = found["RolesQuota"] - found["Roles"]
+    except (ClientError, BotoCoreError, KeyError) as error:
+        return Finding(check="quota IAM roles", answered=Answered.UNKNOWN, detail=_first_line(error))
+    answered = Answered.PASSED if free >= more else Answered.FAILED
+    return Finding(check="quota IAM roles", answered=answered, detail=f"{free} left, needed {more}")
+
+
+def bootstrap_version(clients: Clients, qualifier: str) -> int | None:
+    """Version of the CDK's bootstrap in a region: 0 if there is none, None if these credentials may not read it.
+
+    Raises:
+        UnavailableError: The region gives no answer.
+    """
+    try:
+        with translated("ssm.GetParameter"):
+            found = clients.ssm.get_parameter(Name=f"/cdk-bootstrap/{qualifier}/version")
+    except ClientError as error:
+        if error_code(error) == "ParameterNotFound":
+            return 0
+        if not is_denied(error):
+            raise
+        return None
+    return int(found["Parameter"].get("Value", "0"))
+
+
+def _bootstrap(clients: Clients, qualifier: str) -> Finding:
+    found, check = bootstrap_version(clients, qualifier), f"bootstrap {qualifier}"
+    if found is None:
+        return Finding(check=check, answered=Answered.UNKNOWN, detail="its version may not be read")
+    answered = Answered.PASSED if found >= BOOTSTRAP_VERSION else Answered.FAILED
+    return Finding(check=check, answered=answered, detail=f"version {found}, needed {BOOTSTRAP_VERSION}")
 
 
 _SNS_CALLS = {"lambda": "lambda:InvokeFunction", "sqs": "sqs:SendMessage"}
@@ -277,6 +346,8 @@ def _first_line(error: Exception) -> str:
 _PAGE = 50
 _UNKNOWN_REGION = frozenset({"ValidationException", "ResourceNotFoundException", "NotFoundException"})
 _OPTED_IN = "ENABLED"
+# Nobody may say whether a region that answers was opted in to.
+_ANSWERING = "ENABLED_BY_DEFAULT"
 
 
 def has_account_api(partition: str) -> bool:
@@ -286,11 +357,20 @@ def has_account_api(partition: str) -> bool:
 
 
 class AwsAccount:
-    """Account of the client's credentials. An emulator's endpoint counts as an account API in any partition."""
+    """Account of the client's credentials. An emulator's endpoint counts as an account API in any partition.
 
-    def __init__(self, client: AccountClient, *, custom_endpoint: bool) -> None:
+    Organisations often deny `account:*`. Then a region that answers these credentials is enabled, by whatever means.
+
+    Args:
+        client: Of the account API.
+        custom_endpoint: Whether the endpoint is an emulator's.
+        answers: Whether STS of a region knows the credentials, which needs the region to be enabled.
+    """
+
+    def __init__(self, client: AccountClient, *, custom_endpoint: bool, answers: Callable[[str], bool]) -> None:
         self._client = client
         self._there = custom_endpoint or has_account_api(client.meta.partition)
+        self._answers = answers
 
     def regions(self) -> Sequence[ListedRegion]:
         if not self._there:
@@ -300,6 +380,8 @@ class AwsAccount:
                 pages = self._client.get_paginator("list_regions").paginate(PaginationConfig={"PageSize": _PAGE})
                 found = [region for page in pages for region in page.get("Regions", [])]
         except ClientError as error:
+            if is_denied(error) and (known := self._answering()):
+                return known
             if not is_unknown_call(error):
                 raise
             raise _unlisted("This endpoint") from error
@@ -321,12 +403,43 @@ class AwsAccount:
             if is_unknown_call(error):
                 # An emulator has no opt-in regions, so it serves every region.
                 return _OPTED_IN
-            raise
+            if not is_denied(error):
+                raise
+            if self._answers(region):
+                return _ANSWERING
+            raise OperationFailedError(
+                f"{region} does not answer these credentials, and they may not ask whether the account has enabled it "
+                "(account:GetRegionOptStatus).",
+                f"Let whoever may enable regions do that: aws account enable-region --region-name {region}",
+            ) from error
         return answer.get("RegionOptStatus")
 
     def enable(self, region: str) -> None:
-        with translated("account.EnableRegion"):
-            self._client.enable_region(RegionName=region)
+        try:
+            with translated("account.EnableRegion"):
+                self._client.enable_region(RegionName=region)
+        except ClientError as error:
+            if not is_denied(error):
+                raise
+            raise OperationFailedError(
+                f"These credentials may not enable {region} (account:EnableRegion).",
+                f"Let whoever may enable regions do that: aws account enable-region --region-name {region}",
+            ) from error
+
+    def _answering(self) -> list[ListedRegion]:
+        """Those regions of the SDK's data that answer."""
+        session = boto3.session.Session()
+        names = session.get_available_regions("cloudformation", partition_name=self._client.meta.partition)
+        return [ListedRegion(name=name, opt_status=_ANSWERING) for name in names if self._answers(name)]
+
+
+def answers(clients: Clients) -> bool:
+    """Whether STS of the clients' region knows their credentials."""
+    try:
+        clients.sts.get_caller_identity()
+    except (ClientError, BotoCoreError):
+        return False
+    return True
 
 
 def _unlisted(what: str) -> OperationFailedError:

@@ -91,6 +91,36 @@ def test_a_deployment_of_a_stage_that_stands_elsewhere_goes_to_its_home_region(w
     assert "nothing is deployed yet" not in said(result)
 
 
+@pytest.mark.parametrize("line", [
+    "deploy --dry-run --region us-east-1", "upgrade --check --region us-east-1",
+    "region add us-east-1 --redeploy --dry-run",
+])  # fmt: skip
+def test_a_region_is_deployed_again_while_its_home_region_is_away(world: DeployedStage, line: str) -> None:
+    world.deploy(HOME, RULES)
+    world.deploy(OTHER, RULES, parts=("pipeline",))
+    world.denied = {HOME}
+    assert typed(world, f"{line} --without-home --set max_concurrency=9").exit_code == (1 if "upgrade" in line else 0)
+    assert {region for region, _ in world.asked} == {OTHER}
+    told = said(typed(world, f"{line} --without-home --set max_concurrency=9"))
+    assert "settings: max_concurrency 7 -> 9" in told
+    assert "nothing is deployed yet" not in told
+
+
+@pytest.mark.parametrize(("line", "words"), [
+    ("deploy", "--without-home deploys to one region. Name it with --region."),
+    ("upgrade --region all", "--without-home deploys to one region. Name it with --region."),
+    ("region add eu-central-1", "Stage prod does not run in eu-central-1."),
+    ("deploy --region eu-west-1", "eu-west-1 is the home region of stage prod. Leave --without-home out"),
+])  # fmt: skip
+def test_without_the_home_region_only_a_region_that_runs_is_deployed_to(
+    world: DeployedStage, line: str, words: str
+) -> None:
+    world.deploy(HOME, RULES, parts=("pipeline",))
+    result = typed(world, f"{line} --without-home")
+    assert result.exit_code != 0
+    assert words in said(result)
+
+
 def test_a_region_that_others_call_home_is_the_home_region(world: DeployedStage) -> None:
     def found() -> str | None:
         regions = (OTHER, HOME, "eu-central-1", "sa-east-1")

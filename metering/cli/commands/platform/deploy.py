@@ -117,6 +117,8 @@ def acting(fleet: Fleet) -> Iterator[str]:
     yield f"schedules in each region, with their cost a month: {jobs}"
     for each in config.subscriptions:
         yield f"each {each.severity} goes to {each.protocol} {each.endpoint}"
+    for channel in config.chat:
+        yield f"alerts ({channel.severity}) go to the {channel.kind} channel {channel.name}"
     for source in config.log_sources:
         yield f"log files of s3://{source.bucket}/{source.prefix} are metered in {source.region}"
     project = ports.builder.stacks().rollout
@@ -208,6 +210,7 @@ def deploy(
     outside_rules: stages.OutsideRulesOption = False,
     assembly: stages.AssemblyOption = None,
     make_assembly: stages.MakeAssemblyOption = None,
+    without_home: stages.WithoutHomeOption = False,
     verbose: stages.VerboseOption = False,
 ) -> None:
     """Deploy this version to a region: opt in, bootstrap, preflight, deploy, canary, bake.
@@ -218,8 +221,9 @@ def deploy(
     """
     options = stages.SettingsOptions.of(settings, unset, settings_file)
     fleet = deploying_fleet(
-        session, options=options, no_pager=no_pager, verbose=verbose, names_home=False, assembly=assembly
-    )
+        session, options=options, no_pager=no_pager, verbose=verbose, names_home=False, assembly=assembly,
+        without_home=alone(session) if without_home else "",
+    )  # fmt: skip
     planned = _planned(session, fleet)
     names = [name for wave in planned.waves for name in wave]
     outside = check_rules(fleet, names, outside=outside_rules)
@@ -260,6 +264,18 @@ def _make_assembly(fleet: Fleet, names: Sequence[str], folder: Path) -> None:
     for name in names:
         sha256 = fleet.builder.make_assembly(name, str(folder.resolve()))
         say(f"{folder} can be deployed to {name} with --assembly. SHA-256 of its release.json: {sha256}")
+
+
+def alone(session: Session) -> str:
+    """The one region that `--region` names for a deployment without the home region.
+
+    Raises:
+        WrongUsageError: It names none, or all.
+    """
+    named = session.named_region
+    if named is None or named == "all":
+        raise failures.WrongUsageError("--without-home deploys to one region.", "Name it with --region.")
+    return named
 
 
 def _planned(session: Session, fleet: Fleet) -> RolloutPlan:
@@ -320,6 +336,7 @@ def upgrade(
     settings_file: stages.FileOption = None,
     no_pager: stages.NoPagerOption = False,
     assembly: stages.AssemblyOption = None,
+    without_home: stages.WithoutHomeOption = False,
     verbose: stages.VerboseOption = False,
 ) -> None:
     """Bring the regions where the stage is deployed to the version of this checkout, newer or older.
@@ -330,8 +347,9 @@ def upgrade(
     """
     options = stages.SettingsOptions.of(settings, unset, settings_file)
     fleet = deploying_fleet(
-        session, options=options, no_pager=no_pager, verbose=verbose, names_home=False, assembly=assembly
-    )
+        session, options=options, no_pager=no_pager, verbose=verbose, names_home=False, assembly=assembly,
+        without_home=alone(session) if without_home else "",
+    )  # fmt: skip
     with stages.settings_explained():
         surveyed = _surveyed(session, fleet)
     names = to_deploy(surveyed)

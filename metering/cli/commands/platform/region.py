@@ -15,7 +15,7 @@ from metering.cli.fleet import changes_of, deploying_fleet, home_of
 from metering.cli.options import argument, family, switch
 from metering.cli.printing.output import Format, chosen_format
 from metering.errors import OperationFailedError, SettingsError
-from metering.fleet.ports import LAST_SILENT_VERSION, TOOLKIT_STACK, StackStatus
+from metering.fleet.ports import LAST_SILENT_VERSION, StackStatus
 from metering.fleet.regions import Answered, Phase, RegionState
 from metering.reports.answer import KEEP, ROOMY, Answer, Cell, ListedRows, RowType, copied, flag, integer, prose, timed
 from metering.version import package_version
@@ -153,7 +153,8 @@ def deployed_row(fleet: Fleet, state: RegionState, *, detect: bool) -> dict[str,
     ports = fleet.ports
     own = _found(fleet, state.region, *ports.builder.stacks().in_order)
     # The region's first deployment may have failed at the bootstrap. The stacks' roles see only the stage's stacks.
-    broken = [s for s in own or _found(fleet, state.region, TOOLKIT_STACK) if not s.complete and not s.busy]
+    toolkit = fleet.config.bootstrap.toolkit_stack
+    broken = [s for s in own or _found(fleet, state.region, toolkit) if not s.complete and not s.busy]
     drift = {s.name: ports.stacks.detect_drift(state.region, s.name) if detect else s.drift for s in own}
     return {
         **(_unknown(state, own, broken, stage=fleet.asked.stage) if _unnoted(state, own) else {}),
@@ -274,6 +275,7 @@ def add(
     no_pager: stages.NoPagerOption = False,
     redeploy: RedeployOption = False,
     outside_rules: stages.OutsideRulesOption = False,
+    without_home: stages.WithoutHomeOption = False,
     verbose: stages.VerboseOption = False,
 ) -> None:
     """Build a region until it is ready: opt in, bootstrap, preflight, deploy, canary, bake.
@@ -286,7 +288,9 @@ def add(
         # The check fails before the first step runs, not within a step.
         need("deploy")
     options = stages.SettingsOptions.of(settings, unset, settings_file, api=api)
-    fleet = deploying_fleet(session, options=options, no_pager=no_pager, verbose=verbose)
+    fleet = deploying_fleet(
+        session, options=options, no_pager=no_pager, verbose=verbose, without_home=name if without_home else ""
+    )
     before = fleet.states.load(name) or RegionState(region=name)
     if before.phase is Phase.READY and not redeploy:
         if options.given or options.unset:

@@ -1,8 +1,9 @@
 """Checks of a region before the first deployment."""
 
 import json
+from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import boto3
 import pytest
@@ -10,11 +11,14 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 
-from metering.adapters.aws.probe import AwsAccount, RegionProbe, has_account_api
+from metering.adapters.aws.probe import ROLES, AwsAccount, RegionProbe, answers, has_account_api
 from metering.errors import OperationFailedError
 from metering.fleet.regions import ALONE_FUNCTIONS, Answered, reserved_executions
 from metering.fleet.stage import StageConfig, peak_writes_per_s
 from metering.fleet.steps import OPTIONAL_PARTS
+from tests.unit.adapters.aws import stubs
+
+API = "AWS::ApiGatewayV2::Api"
 
 
 class Region:
@@ -26,6 +30,9 @@ class Region:
             validate_template=lambda **_: {},
             get_paginator=lambda _: SimpleNamespace(paginate=lambda **_: [{"TypeSummaries": []}]),
         )
+        self.lambda_ = SimpleNamespace(get_account_settings=lambda: {"AccountLimit": FREE})
+        self.iam = SimpleNamespace(get_account_summary=lambda: {"SummaryMap": {"RolesQuota": 1_000, "Roles": 1}})
+        self.ssm = SimpleNamespace(get_parameter=lambda **_: {"Parameter": {"Value": "32"}})
         self.service_quotas = SimpleNamespace(
             get_service_quota=lambda ServiceCode, QuotaCode: {  # noqa: N803  # the SDK's names
                 "Quota": {"Value": quotas.get(QuotaCode, 10_000 if ServiceCode != "dynamodb" else 0)}
@@ -114,6 +121,82 @@ def test_the_types_that_an_emulator_lists_are_not_all_that_it_deploys() -> None:
     assert [finding.detail for finding in found if finding.answered is Answered.FAILED] == []
 
 
+@pytest.mark.parametrize(("stored", "answered", "detail"), [
+    ("5", Answered.FAILED, "version 5, needed 6"), ("6", Answered.PASSED, "version 6, needed 6"),
+    ("ParameterNotFound", Answered.FAILED, "version 0, needed 6"),
+    ("AccessDeniedException", Answered.UNKNOWN, "its version may not be read"),
+])  # fmt: skip
+def test_a_bootstrap_that_is_too_old_is_refused(stored: str, answered: Answered, detail: str) -> None:
+    region: Any = Region(200)
+    region.ssm = stubs.client("ssm")
+    with Stubber(region.ssm) as stub:
+        if stored.isdigit():
+            asked = {"Name": "/cdk-bootstrap/acme/version"}
+            stub.add_response("get_parameter", {"Parameter": {"Value": stored}}, asked)
+        else:
+            stub.add_client_error("get_parameter", stored)
+        made: dict[str, Any] = {"reserved": 4, "api_concurrency": 10, "writes_per_s": 4_000, "qualifier": "acme"}
+        found = RegionProbe(lambda _: region, **made).preflight("us-east-1", [])
+    assert [(each.answered, each.detail) for each in found if each.check == "bootstrap acme"] == [(answered, detail)]
+
+
+# AccountLimit of Lambda's GetAccountSettings: a new account, one whose functions reserve 940, one that reserves none.
+NEW, BUSY, FREE = ({"ConcurrentExecutions": n, "UnreservedConcurrentExecutions": u} for n, u in (
+    (10, 10), (1_000, 60), (1_000, 1_000),
+))  # fmt: skip
+
+
+@pytest.mark.parametrize(("limit", "held", "answered", "detail"), [
+    (NEW, 0, Answered.FAILED, "10, needed 104"),
+    (BUSY, 0, Answered.FAILED, "60, needed 104"),
+    (FREE, 0, Answered.PASSED, "1000, needed 104"),
+    ({**FREE, "UnreservedConcurrentExecutions": 103}, 0, Answered.FAILED, "103, needed 104"),
+    # The deployed functions' reservation is in use already.
+    ({**FREE, "UnreservedConcurrentExecutions": 100}, 4, Answered.PASSED, "100, needed 100"),
+    ({**FREE, "UnreservedConcurrentExecutions": 100}, 3, Answered.FAILED, "100, needed 101"),
+    (None, 0, Answered.UNKNOWN, "'AccountLimit'"),
+])  # fmt: skip
+def test_what_other_functions_reserve_is_not_there_for_this_stage(
+    limit: dict[str, int] | None, held: int, answered: Answered, detail: str
+) -> None:
+    region: Any = Region(1_000)
+    region.lambda_ = SimpleNamespace(get_account_settings=lambda: {} if limit is None else {"AccountLimit": limit})
+    made: dict[str, Any] = {"reserved": 4, "api_concurrency": 10, "writes_per_s": 4_000, "held": lambda _: held}
+    found = {each.check: each for each in RegionProbe(lambda _: region, **made).preflight("us-east-1", [])}
+    check = "unreserved Lambda executions"
+    assert (found[check].answered, found[check].detail) == (answered, detail)
+    of_api = {each.check: each for each in RegionProbe(lambda _: region, **made).preflight("us-east-1", [API])}
+    assert set(of_api) - set(found) >= {f"{check} with the API"}
+    assert f"{check} with the API".startswith(OPTIONAL_PARTS["api"])
+
+
+def test_what_an_api_reserves_is_not_needed_by_the_rest() -> None:
+    region: Any = Region(1_000)
+    limit = {**FREE, "UnreservedConcurrentExecutions": 104}
+    region.lambda_ = SimpleNamespace(get_account_settings=lambda: {"AccountLimit": limit})
+    made: dict[str, Any] = {"reserved": 4, "api_concurrency": 10, "writes_per_s": 4_000}
+    found = {each.check: each.answered for each in RegionProbe(lambda _: region, **made).preflight("us-east-1", [API])}
+    check = "unreserved Lambda executions"
+    assert (found[check], found[f"{check} with the API"]) == (Answered.PASSED, Answered.FAILED)
+
+
+@pytest.mark.parametrize(("left", "held", "answered", "detail"), [
+    (ROLES - 1, 0, Answered.FAILED, f"{ROLES - 1} left, needed {ROLES}"),
+    (ROLES, 0, Answered.PASSED, f"{ROLES} left, needed {ROLES}"),
+    (0, 4, Answered.PASSED, "0 left, needed 0"),
+    (None, 0, Answered.UNKNOWN, "'RolesQuota'"),
+])  # fmt: skip
+def test_an_account_must_have_room_for_the_roles_of_a_new_region(
+    left: int | None, held: int, answered: Answered, detail: str
+) -> None:
+    region: Any = Region(1_000)
+    summary = {} if left is None else {"RolesQuota": 1_000, "Roles": 1_000 - left}
+    region.iam = SimpleNamespace(get_account_summary=lambda: {"SummaryMap": summary})
+    made: dict[str, Any] = {"reserved": 4, "api_concurrency": 10, "writes_per_s": 4_000, "held": lambda _: held}
+    found = RegionProbe(lambda _: region, **made).preflight("us-east-1", [])
+    assert [(each.answered, each.detail) for each in found if each.check == "quota IAM roles"] == [(answered, detail)]
+
+
 MAY = {"Effect": "Allow", "Principal": {"Service": ["sns.amazonaws.com"]}, "Action": ["SQS:Send*", "lambda:*"]}
 QUEUE, HERE = "arn:aws:sqs:us-east-1:123456789012:alerts", "arn:aws:lambda:us-east-1:123456789012:function:alerts"
 ELSEWHERE = "arn:aws:lambda:eu-west-1:123456789012:function:alerts"
@@ -153,7 +236,9 @@ def test_a_subscriber_that_sns_may_not_call_is_refused_with_what_to_permit(
     region: Any = Region(200)
     region.sts = SimpleNamespace(get_caller_identity=lambda: {"Account": "123456789012"})
     region.lambda_ = SimpleNamespace(
-        get_policy=get_policy, exceptions=SimpleNamespace(ResourceNotFoundException=MissingError)
+        get_account_settings=lambda: {"AccountLimit": FREE},
+        get_policy=get_policy,
+        exceptions=SimpleNamespace(ResourceNotFoundException=MissingError),
     )
     region.sqs = SimpleNamespace(
         get_queue_url=get_queue_url, get_queue_attributes=lambda **_: {"Attributes": attributes}
@@ -195,7 +280,7 @@ def test_a_region_of_a_partition_without_the_account_api_is_not_listed(region: s
     made = client(region)
     # Any call would fail at the stub.
     with Stubber(made):
-        account = AwsAccount(made, custom_endpoint=False)
+        account = AwsAccount(made, custom_endpoint=False, answers=lambda _: False)
         assert made.meta.partition == partition
         assert account.opt_status(region) is None
         with pytest.raises(OperationFailedError, match=rf"{partition} has no account API") as raised:
@@ -208,7 +293,7 @@ def test_an_emulator_is_asked_whatever_the_partition_has(region: str) -> None:
     made = client(region)
     with Stubber(made) as stubber:
         stubber.add_response("get_region_opt_status", {"RegionName": region, "RegionOptStatus": "ENABLED"})
-        assert AwsAccount(made, custom_endpoint=True).opt_status(region) == "ENABLED"
+        assert AwsAccount(made, custom_endpoint=True, answers=lambda _: False).opt_status(region) == "ENABLED"
 
 
 @pytest.mark.parametrize("region", ["eu-west-1", "cn-north-1", "xx-new-1"])
@@ -216,7 +301,7 @@ def test_a_partition_with_the_account_api_is_asked(region: str) -> None:
     made = client(region)
     with Stubber(made) as stubber:
         stubber.add_client_error("get_region_opt_status", "ValidationException", http_status_code=400)
-        assert AwsAccount(made, custom_endpoint=False).opt_status(region) is None
+        assert AwsAccount(made, custom_endpoint=False, answers=lambda _: False).opt_status(region) is None
         stubber.assert_no_pending_responses()
 
 
@@ -224,3 +309,41 @@ def test_the_sdk_knows_the_partitions_that_the_tests_name() -> None:
     assert has_account_api("aws")
     assert has_account_api("aws-cn")
     assert not any(map(has_account_api, HOMES.values()))
+
+
+@pytest.fixture
+def denied() -> Iterator[Any]:
+    """The account API of an organisation that denies it."""
+    made = stubs.client("account")
+    with Stubber(made) as stub:
+        for call in ("get_region_opt_status", "list_regions", "enable_region"):
+            stub.add_client_error(call, "AccessDeniedException", "explicit deny in a service control policy", 403)
+        yield made
+
+
+def test_where_the_account_api_is_denied_a_region_that_answers_is_enabled(denied: Any) -> None:
+    account = AwsAccount(denied, custom_endpoint=False, answers=lambda region: region.startswith("eu-west-"))
+    assert account.opt_status("eu-west-1") == "ENABLED_BY_DEFAULT"
+    assert {each.name for each in account.regions()} >= {"eu-west-1", "eu-west-2"}
+    with pytest.raises(OperationFailedError, match="may not enable me-south-1") as refused:
+        account.enable("me-south-1")
+    assert "aws account enable-region --region-name me-south-1" in refused.value.advice
+
+
+def test_where_the_account_api_is_denied_a_silent_region_is_told_in_a_sentence(denied: Any) -> None:
+    account = AwsAccount(denied, custom_endpoint=False, answers=lambda _: False)
+    with pytest.raises(OperationFailedError, match="may not ask whether the account has enabled it"):
+        account.opt_status("me-south-1")
+    with pytest.raises(ClientError, match="service control policy"):
+        account.regions()
+
+
+@pytest.mark.parametrize("code", [None, "InvalidClientTokenId"])
+def test_sts_of_a_region_that_is_not_enabled_does_not_know_the_credentials(code: str | None) -> None:
+    sts = stubs.client("sts")
+    with Stubber(sts) as stub:
+        if code:
+            stub.add_client_error("get_caller_identity", code, "The security token is invalid", 403)
+        else:
+            stub.add_response("get_caller_identity", {"Account": "123456789012"})
+        assert answers(cast("Any", SimpleNamespace(sts=sts))) == (code is None)

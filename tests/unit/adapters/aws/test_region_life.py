@@ -535,10 +535,10 @@ def answered(service: str, operation: str, answer: Answer, ask: Callable[[Any], 
 # Call -> the adapter's operation that makes this call, and its result.
 LACKED: dict[tuple[str, str], tuple[Callable[[Any], object], str]] = {
     ("account", "get_region_opt_status"): (
-        lambda client: AwsAccount(client, custom_endpoint=True).opt_status("us-east-1"), "ENABLED",
+        lambda client: AwsAccount(client, custom_endpoint=True, answers=bool).opt_status("us-east-1"), "ENABLED",
     ),
     ("account", "list_regions"): (
-        lambda client: AwsAccount(client, custom_endpoint=True).regions(),
+        lambda client: AwsAccount(client, custom_endpoint=True, answers=bool).regions(),
         "OperationFailedError: This endpoint has no account API, so its regions cannot be listed.",
     ),
     ("cloudformation", "detect_stack_drift"): (
