@@ -406,7 +406,7 @@ class StageConfig(BaseModel):
 
 def setting_names() -> tuple[str, ...]:
     """Dotted names of all settings, in the order of the model."""
-    models = {"rollout": RolloutRules, "bootstrap": BootstrapRules}
+    models: dict[str, type[BaseModel]] = {"rollout": RolloutRules, "bootstrap": BootstrapRules}
     entries = {**{name: tuple(model.model_fields) for name, model in models.items()}, "tunables": tuple(TUNABLES)}
     names = [name for name in StageConfig.model_fields if name not in NO_SETTINGS]
     return tuple(
