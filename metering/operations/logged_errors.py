@@ -19,7 +19,7 @@ class Subscriber:
         protocol: Protocol of the subscription, such as `email` or `sqs`.
         endpoint: Address.
         confirmed: Whether the owner confirmed the subscription; until then the topic delivers nothing.
-        reached: Whether a message is known to arrive. Nobody confirms a function or a queue, and a policy may refuse.
+        reached: Whether a message is known to arrive. SNS asks functions and queues for no confirmation.
     """
 
     protocol: str

@@ -96,7 +96,7 @@ _IDLE_BUILD_MIN = 5
 
 
 def project_month_usd(every_h: int) -> Decimal:
-    """Monthly cost in USD of a project that looks for missing regions, and finds none: key, alarm and builds."""
+    """Monthly cost in USD of the key, the alarm and the builds of a project while no region is missing."""
     builds = Decimal(_MONTH_S) / (every_h * HOUR_S) * _IDLE_BUILD_MIN * _BUILD_USD_MINUTE
     return (STANDING_USD["customer managed key"] + STANDING_USD["alarm"] + builds).quantize(_CENT)
 

@@ -65,7 +65,7 @@ class SnsAlerts:
 
     Args:
         client: Of SNS.
-        cloudwatch: Has the topics' metrics; None at an emulator, which has none and asks for no permission.
+        cloudwatch: Has the topics' metrics; None at an emulator, which publishes no metrics of topics.
         page_topic_arn: Topic of pages.
         ticket_topic_arn: Topic of tickets.
         chat: Whether a chat channel listens. The chat service subscribes by https, so subscribers by https then get

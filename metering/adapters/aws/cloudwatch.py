@@ -46,9 +46,9 @@ class CloudWatchAlarms:
         ]
 
     def begin_well(self) -> None:
-        """Set those alarms to OK that have no state yet, and that tell nobody of it.
+        """Set alarms without a state to OK, unless they notify of OK.
 
-        An alarm begins without a state, and its first evaluation would be a recovery to whoever is notified of OK.
+        An alarm begins without a state. Its first evaluation would look like a recovery.
         """
         with translated("cloudwatch.DescribeAlarms"):
             pages = self._client.get_paginator("describe_alarms").paginate(

@@ -89,7 +89,7 @@ class RegionProbe:
         writes_per_s: Write units a second that the stage's busiest table needs at its peak.
         emulated: Whether the regions are an emulator's. LocalStack lists a third of the types that it deploys.
         qualifier: Of the CDK's bootstrap.
-        held: Returns how many executions the deployed functions of a region reserve already; 0 if there are none.
+        held: Returns how many executions the deployed functions of a region reserve already.
         subscribers: Returns the protocol and the endpoint of each subscriber to the alerts of a region.
     """
 
@@ -191,7 +191,7 @@ def _roles(clients: Clients, more: int) -> Finding:
 
 
 def bootstrap_version(clients: Clients, qualifier: str) -> int | None:
-    """Version of the CDK's bootstrap in a region: 0 if there is none, None if these credentials may not read it.
+    """Version of the CDK's bootstrap in a region: 0 without a bootstrap, None without permission to read it.
 
     Raises:
         UnavailableError: The region gives no answer.
@@ -220,7 +220,7 @@ _SNS_CALLS = {"lambda": "lambda:InvokeFunction", "sqs": "sqs:SendMessage"}
 
 
 def _policy_of(clients: Clients, protocol: str, arn: str) -> str:
-    """Policy of a queue or a function as JSON; empty if it has none."""
+    """Policy of a queue or a function as JSON; empty without a policy."""
     if protocol == "lambda":
         try:
             return clients.lambda_.get_policy(FunctionName=arn)["Policy"]

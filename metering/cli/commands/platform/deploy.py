@@ -110,7 +110,7 @@ def _minutes(fleet: Fleet, surveyed: Surveyed) -> dict[str, int]:
 
 
 def acting(fleet: Fleet) -> Iterator[str]:
-    """What works by itself, once it is deployed, and its cost a month, in one sentence each."""
+    """Parts that work by themselves once they are deployed, and their monthly cost, in one sentence each."""
     config, ports, home = fleet.config, fleet.ports, fleet.home
     ticks = _ticks(config).items()
     jobs = ", ".join(f"{name} each {tick.every_min} min (USD {tick.month_usd:.2f})" for name, tick in ticks)
@@ -270,7 +270,7 @@ def alone(session: Session) -> str:
     """The one region that `--region` names for a deployment without the home region.
 
     Raises:
-        WrongUsageError: It names none, or all.
+        WrongUsageError: The option is missing, or names all regions.
     """
     named = session.named_region
     if named is None or named == "all":
