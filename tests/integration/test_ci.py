@@ -17,10 +17,15 @@ CI = ROOT / "docs" / "ci"
 REGION = "us-east-1"
 # An account's owner opts in to regions; a workflow does not.
 OF_PEOPLE = {"account:EnableRegion"}
-# Beside what the code calls itself: the roles of the bootstrap, and notes about regions and deeds.
-BESIDE = {"sts:AssumeRole", "s3:PutObject"}
+# Questions of a preflight about account and network, and calls about resources of the stage.
+ASKED = {
+    "cloudwatch:GetMetricStatistics", "ec2:DescribeRouteTables", "ec2:DescribeSecurityGroups", "ec2:DescribeSubnets",
+    "ec2:DescribeVpcEndpoints", "iam:GetAccountSummary", "lambda:GetAccountSettings",
+}  # fmt: skip
+# Beside what the project calls itself: the roles of the bootstrap, notes about regions and deeds, and questions.
+BESIDE = {"sts:AssumeRole", "s3:PutObject", "cloudwatch:SetAlarmState", "lambda:GetPolicy", "sqs:GetQueueUrl"} | ASKED
 # Calls without a resource, or with one whose name AWS makes (Service Authorization Reference).
-ANYWHERE = {
+ANYWHERE = ASKED | {
     "account:GetRegionOptStatus", "account:ListRegions", "cloudformation:ListTypes", "cloudformation:ValidateTemplate",
     "cloudwatch:DescribeAlarms", "lambda:ListEventSourceMappings", "servicequotas:GetServiceQuota",
 }  # fmt: skip
