@@ -162,6 +162,12 @@ class AggregatorSettings(Settings):
     )
 
 
+class BillerSettings(Settings):
+    """Settings of the function that sums days, and compares AWS's own bill with them."""
+
+    bill_exports: str = Field("[]", description="Exports of the bill, as `metering.billing.bill_export` writes them.")
+
+
 class OnrampSettings(Settings):
     """Settings of a function that works on log files."""
 

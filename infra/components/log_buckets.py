@@ -12,7 +12,7 @@ from infra.components.shared import acknowledge_wildcard
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from metering.fleet.settings.log_sources import LogSource
+    from metering.fleet.settings.log_sources import BillExportSetting, LogSource
     from metering.fleet.stage import StageConfig
 
 
@@ -37,15 +37,40 @@ def grant_read_logs(role: iam.IRole, sources: Sequence[LogSource], *, config: St
             f"arn:<AWS::Partition>:s3:::{source.bucket}/{source.prefix}*",
             "Log files get their names when they are written. The grant covers the prefix of the log source only.",
         )
-        if source.kms_key_arn:
-            through = {"StringEquals": {"kms:ViaService": f"s3.{source.region}.{Aws.URL_SUFFIX}"}}
-            iam.Grant.add_to_principal(
-                grantee=role,
-                actions=["kms:Decrypt"],
-                resource_arns=[source.kms_key_arn],
-                # MiniStack does not know the condition key, and denies a statement that it cannot evaluate.
-                conditions=None if config.emulated else through,
-            )
+        _grant_decrypt(role, source, config)
+
+
+def grant_read_bills(role: iam.IRole, exports: Sequence[BillExportSetting], *, config: StageConfig) -> None:
+    """Let `role` list the manifests and read the files of exports of a bill, below their prefixes only."""
+    for export in exports:
+        bucket = f"arn:{Aws.PARTITION}:s3:::{export.bucket}"
+        iam.Grant.add_to_principal(
+            grantee=role, actions=["s3:GetObject"], resource_arns=[f"{bucket}/{export.prefix}/*"]
+        )
+        iam.Grant.add_to_principal(
+            grantee=role,
+            actions=["s3:ListBucket"],
+            resource_arns=[bucket],
+            conditions={"StringLike": {"s3:prefix": [f"{export.prefix}/*"]}},
+        )
+        acknowledge_wildcard(
+            role,
+            f"arn:<AWS::Partition>:s3:::{export.bucket}/{export.prefix}/*",
+            "AWS names the files of an export when it writes them. The grant covers this export only.",
+        )
+        _grant_decrypt(role, export, config)
+
+
+def _grant_decrypt(role: iam.IRole, source: LogSource | BillExportSetting, config: StageConfig) -> None:
+    if source.kms_key_arn:
+        through = {"StringEquals": {"kms:ViaService": f"s3.{source.region}.{Aws.URL_SUFFIX}"}}
+        iam.Grant.add_to_principal(
+            grantee=role,
+            actions=["kms:Decrypt"],
+            resource_arns=[source.kms_key_arn],
+            # MiniStack does not know the condition key, and denies a statement that it cannot evaluate.
+            conditions=None if config.emulated else through,
+        )
 
 
 def grant_announce(role: iam.IRole, sources: Sequence[LogSource]) -> None:

@@ -9,7 +9,7 @@ from aws_cdk import Stack
 from infra.components.alarms import MeteringAlarm, MetricPlace, PageState
 from infra.components.dashboards import Dashboards
 from metering.metric_names import API_FAILED_PERMILLE, API_READS, API_SLOW_PERMILLE, API_UNAUTHORIZED, NAMESPACE
-from metering.operations.alarms import ALARMS, API_ORIGIN, LOG_ORIGINS, WATCH_NAMESPACE, AlarmSpec, Figure
+from metering.operations.alarms import ALARMS, API_ORIGIN, BILL_ORIGIN, LOG_ORIGINS, WATCH_NAMESPACE, AlarmSpec, Figure
 
 if TYPE_CHECKING:
     from aws_cdk import Environment, IStackSynthesizer
@@ -72,6 +72,8 @@ def _place(spec: AlarmSpec, config: StageConfig, data: DataStack, pipeline: Pipe
     if spec.origin in LOG_ORIGINS:
         # Alarms on the resources themselves are listed beside these. None of the watch's figures refers to them.
         return figures if pipeline.log_sources is not None and spec.metric in set(Figure) else None
+    if spec.origin == BILL_ORIGIN:
+        return figures if config.bill_exports else None
     function = pipeline.functions.get(spec.origin)
     if function is None:
         return None

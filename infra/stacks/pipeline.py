@@ -10,8 +10,10 @@ from aws_cdk import aws_lambda as lambda_
 
 from infra.components.doctor import DoctorGrants
 from infra.components.functions import FunctionSpec, LogReaders, MeteringFunction, function_settings
+from infra.components.log_buckets import grant_read_bills
 from infra.components.log_sources import LogSources
 from infra.components.shared import acknowledge_wildcard
+from metering.billing.bill_export import encode_exports
 from metering.fleet.regions import ROLLUP_EVERY_MIN
 from metering.intake.senders import encode_services
 from metering.ledger import partitions
@@ -95,6 +97,8 @@ class PipelineStack(Stack):
             data.data.grant_read(self.functions["reconciler"].role, DROP_PREFIX)
         if config.emulated or env is None or env.region in (None, config.rollout.home):
             _grant_other_regions(self.functions["biller"], config)
+        if config.bill_exports:
+            _grant_bills(self.functions["biller"], config)
         self.log_sources = self._log_sources(config, code, environment) if config.log_sources else None
         if config.producers == "registered":
             self._judge_senders()
@@ -308,6 +312,14 @@ def _grant_other_regions(function: MeteringFunction, config: StageConfig) -> Non
             place.replace(partition, "<AWS::Partition>").replace(account, "<AWS::AccountId>"),
             "Stacks and buckets of other regions have generated names, which begin with those of this stage.",
         )
+
+
+def _grant_bills(function: MeteringFunction, config: StageConfig) -> None:
+    """Name the exports of AWS's own bill to the biller, and let the biller read these exports only."""
+    exports = encode_exports(export.plain() for export in config.bill_exports)
+    for name, value in as_environment({"bill_exports": exports}).items():
+        function.function.add_environment(name, value)
+    grant_read_bills(function.role, config.bill_exports, config=config)
 
 
 def _grant_onramp(function: MeteringFunction, data: DataStack) -> None:

@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING
 from lambdas.start import Started, starting
 from metering.adapters.aws.runtime import LambdaContext, LambdaDeadline
 from metering.metric_names import ANOMALIES_FOUND, BUDGET_ALERTS_MADE, BUDGET_ALERTS_SENT, RATED_FILES
-from metering.wiring.biller import build_biller
-from metering.wiring.region import FunctionParts
+from metering.wiring.biller import BillerParts, BillerWork, build_work
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from metering.billing.budgets.biller import Biller
-
-dependencies = starting("biller", FunctionParts, lambda parts, _: build_biller(parts))
+dependencies = starting("biller", BillerParts, lambda parts, _: build_work(parts))
 
 
 def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, int | list[str]]:
@@ -24,9 +21,10 @@ def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, in
     return handle(context, dependencies())
 
 
-def handle(context: LambdaContext, parts: Started[Biller]) -> dict[str, int | list[str]]:
+def handle(context: LambdaContext, parts: Started[BillerWork]) -> dict[str, int | list[str]]:
     """Do the work of `handler` with injected dependencies; tests call this function."""
-    result = parts.work.run(LambdaDeadline(context))
+    deadline = LambdaDeadline(context)
+    result = parts.work.biller.run(deadline)
     counts = {
         RATED_FILES: result.files,
         BUDGET_ALERTS_MADE: result.made,
@@ -48,4 +46,8 @@ def handle(context: LambdaContext, parts: Started[Biller]) -> dict[str, int | li
         "left_out": list(result.left_out),
     }
     parts.logger.info("budgets judged", extra=answer)
+    # The export of a bill is read last, so that a large or a damaged one delays nothing else.
+    for check in parts.work.bills:
+        found = check.run(deadline)
+        parts.logger.info("bill looked at", extra={"export": found.export, "state": found.state, "why": found.why})
     return answer

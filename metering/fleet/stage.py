@@ -13,7 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from metering.commit.throttling import REFUSED_FROM_RECEIVE
 from metering.errors import SettingsError
 from metering.fleet.settings.bases import STAGES, flat, nested
-from metering.fleet.settings.log_sources import ChatChannel, LogSource, Subscription, problems_together
+from metering.fleet.settings.log_sources import (
+    BillExportSetting,
+    ChatChannel,
+    LogSource,
+    Subscription,
+    problems_together,
+)
 from metering.fleet.settings.words import problems_of, shown, unknown
 from metering.intake.admission import shortest_marker_life_s
 from metering.operations.runbooks import CONSOLE_HOSTS, DEFAULT_PARTITION
@@ -286,6 +292,9 @@ class StageConfig(BaseModel):
     subscriptions: tuple[Subscription, ...] = Field((), description="Who gets alerts: severity, protocol, endpoint.")
     chat: tuple[ChatChannel, ...] = Field((), description="Chat channels that get alerts by AWS's own service.")
     log_sources: tuple[LogSource, ...] = Field((), description="Buckets whose log files are metered without a command.")
+    bill_exports: tuple[BillExportSetting, ...] = Field(
+        (), description="Exports of AWS's own bill that are compared with what was metered, in the home region."
+    )
     rollout: RolloutRules = Field(RolloutRules.model_validate({}), description="Rules of the rollout to regions.")
     bootstrap: BootstrapRules = Field(BootstrapRules.model_validate({}), description="The CDK's bootstrap.")
     rollout_project: bool | None = Field(
@@ -369,10 +378,11 @@ class StageConfig(BaseModel):
         )
 
     def in_region(self, region: str) -> StageConfig:
-        """Configuration of one region, with the log sources whose bucket is in that region."""
+        """Configuration of one region: log sources whose bucket is there, its channels, and bills at home only."""
         own = {
             "log_sources": tuple(source for source in self.log_sources if source.region == region),
             "chat": tuple(channel for channel in self.chat if channel.region == region),
+            "bill_exports": self.bill_exports if region in ("", self.rollout.home) else (),
         }
         return self if own == {name: getattr(self, name) for name in own} else self.model_copy(update=own)
 

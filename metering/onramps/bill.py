@@ -23,6 +23,7 @@ from metering.units import GIB, KIB, MIB
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
+    from typing import BinaryIO
 
 
 # A usage type name takes some 300 bytes. AWS has some thousand usage types per region.
@@ -97,20 +98,24 @@ def bill_files(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     return list(found.values()), ignored
 
 
+BillFile = tuple[str, "Callable[[], BinaryIO]"]
+"""Name of a file for people, and the function that opens it as a stream that can seek."""
+
+
 @contextmanager
-def opened(path: Path) -> Iterator[tuple[bill_lines.Chosen, Iterator[Row]]]:
+def opened(path: str, open_file: Callable[[], BinaryIO]) -> Iterator[tuple[bill_lines.Chosen, Iterator[Row]]]:
     """Yield the columns and rows of a file; its first bytes determine the format.
 
     Raises:
         OperationFailedError: The file is unreadable, damaged or not a bill; also raised while rows are read.
     """
     try:
-        with path.open("rb") as stream:
+        with open_file() as stream:
             head = stream.read(len(_PARQUET))
             stream.seek(0)
             if head == _PARQUET:
                 file = pq.ParquetFile(stream, buffer_size=MIB)
-                found = bill_lines.chosen(file.schema_arrow.names, str(path))
+                found = bill_lines.chosen(file.schema_arrow.names, path)
                 yield found, _parquet_rows(file, found.columns)
                 return
             unpacked = gzip.GzipFile(fileobj=stream) if head.startswith(_GZIP) else stream
@@ -137,10 +142,10 @@ def _parquet_rows(file: pq.ParquetFile, columns: Sequence[str]) -> Iterator[Row]
             yield number, fields
 
 
-def _csv(text: TextIO, path: Path) -> tuple[bill_lines.Chosen, Iterator[Row]]:
+def _csv(text: TextIO, path: str) -> tuple[bill_lines.Chosen, Iterator[Row]]:
     reader = csv.reader(_lines(text, path), strict=True)
     header = next(reader, [])
-    found = bill_lines.chosen(header, str(path))
+    found = bill_lines.chosen(header, path)
     places = [header.index(name) if name else -1 for name in found.columns]
     return found, _csv_rows(reader, len(header), places)
 
@@ -153,7 +158,7 @@ def _csv_rows(reader: Iterator[list[str]], width: int, places: Sequence[int]) ->
             yield number, None
 
 
-def _lines(text: TextIO, path: Path) -> Iterator[str]:
+def _lines(text: TextIO, path: str) -> Iterator[str]:
     while line := text.readline(_LINE_CHARS):
         if len(line) == _LINE_CHARS:
             raise OperationFailedError(f"{path} has a line of more than {_LINE_CHARS:,} characters: it is no bill.")
@@ -237,7 +242,18 @@ class Bill:
 
 
 def read_bill(
-    paths: Iterable[Path], wanted: bill_lines.Wanted, tell: Callable[[Path, int], None] = lambda *_: None
+    paths: Iterable[Path], wanted: bill_lines.Wanted, tell: Callable[[str, int], None] = lambda *_: None
+) -> Bill:
+    """Read the files of a bill on this machine, as `read_files` does."""
+    return read_files(map(_on_disk, paths), wanted, tell)
+
+
+def _on_disk(path: Path) -> BillFile:
+    return str(path), lambda: path.open("rb")
+
+
+def read_files(
+    files: Iterable[BillFile], wanted: bill_lines.Wanted, tell: Callable[[str, int], None] = lambda *_: None
 ) -> Bill:
     """Read the files of a bill one by one; memory holds one block and the sums.
 
@@ -247,8 +263,8 @@ def read_bill(
         OperationFailedError: A file is unreadable or not a bill, or the bill has more keys than fit into memory.
     """
     bill = Bill()
-    for path in paths:
-        with opened(path) as (found, rows):
+    for path, open_file in files:
+        with opened(path, open_file) as (found, rows):
             bill.names.add(found.dialect.name)
             for number, fields in rows:
                 bill.take(bill_lines.judged(fields, found.dialect, wanted), f"{path}, row {number:,}")

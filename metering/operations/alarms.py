@@ -53,11 +53,14 @@ class Figure(StrEnum):
     UNPRICED_BYTES = "UnpricedBytes"
     INVOICES_BLOCKED = "InvoicesBlocked"
     BUDGETS_CROSSED = "BudgetsCrossed"
+    BILL_DIFFERENCES = "BillDifferences"
     HEARTBEAT = "Heartbeat"
 
 
 API_ORIGIN = "api"
 """Origin of alarms that only a region with an HTTP API has."""
+BILL_ORIGIN = "bill_export"
+"""Origin of the alarm that only a region with an export of AWS's own bill has."""
 Severity = Literal["page", "ticket"]
 Missing = Literal["breaching", "notBreaching", "ignore"]
 Comparison = Literal["GreaterThanOrEqualToThreshold", "LessThanThreshold"]
@@ -264,6 +267,9 @@ ALARMS: tuple[AlarmSpec, ...] = (
         "A month that ended 5 days ago cannot be invoiced."),
     watch_alarm("budget-crossed", "ticket", Figure.BUDGETS_CROSSED, 1,
         "A threshold of a budget was crossed, or a day was unusual, within the last two hours."),
+    AlarmSpec(name="aws-bill", severity="ticket", origin=BILL_ORIGIN, metric=Figure.BILL_DIFFERENCES, threshold=1,
+        meaning="AWS's own bill differs from what was metered by more than the stage tolerates, or was not compared "
+        "for three days."),
     AlarmSpec(name="onramp-dead-letters", severity="ticket", origin="onramp_dead_letters",
         metric="ApproximateNumberOfMessagesVisible", threshold=1,
         meaning="Log files failed each time they were tried, and wait in the dead-letter queue of log files."),

@@ -120,6 +120,7 @@ class StatusReader:
         known = writes.read_note(self.items, FIGURES_KEY, WatchFigures.from_item)
         figures = {} if known is None else known.figures
         lines = {**_LINES, **(_LOG_LINES if LOG_FIGURES & figures.keys() else {})}
+        lines |= _BILL_LINES if Figure.BILL_DIFFERENCES in figures else {}
         complete = self.freshness.answer()
         now_s = self.clock.now_ms() // 1000
         periods = self._periods(now_s)
@@ -315,6 +316,7 @@ _LOG_LINES: Mapping[str, Mapping[Figure, str]] = {
         Figure.LOG_CONTEXT_AGE: "context of {} ago",
     }
 }
+_BILL_LINES: Mapping[str, Mapping[Figure, str]] = {"aws bill": {Figure.BILL_DIFFERENCES: "rows that differ: {}"}}
 _IN_SECONDS = frozenset(figure for figure in Figure if figure.endswith(("Age", "Headroom")))
 # Figures that are hidden if their value is 0.
 _SILENT_AT_0 = frozenset({

@@ -102,6 +102,7 @@ class Watch:
             self._sources,
             self._logs,
             self._money,
+            self._bills,
         )
 
     def _state(self) -> WatchState:
@@ -260,6 +261,11 @@ class Watch:
             Figure.INVOICES_BLOCKED: len(known.blocked_months),
             Figure.BUDGETS_CROSSED: sum(made_s >= recent_s for made_s in known.crossed_s),
         }
+
+    def _bills(self) -> dict[Figure, int]:
+        """Differences with AWS's own bill; no figure for a stage without an export of it."""
+        known = money.bill_checks(self.items)
+        return {Figure.BILL_DIFFERENCES: sum(each.problems(self._now_s()) for each in known)} if known else {}
 
     def _conflicts(self) -> dict[Figure, int]:
         """Number of distinct conflicts; a lower bound if there are more notes than one run of the watch reads."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from metering.hours import parse_hour, rfc3339
 from metering.onramps.bill_lines import LineKey, Wanted
-from metering.reports.answer import KEEP, ROOMY, Answer, Cell, Json, RowType, copied, exact, money
+from metering.reports.answer import KEEP, ROOMY, Answer, Cell, Json, RowType, copied, exact, integer, money, prose
 from metering.reports.query import UsageQuery
 from metering.reports.source import ReportSource, report_rows
 from metering.units import exact_and_size
@@ -16,6 +16,7 @@ from metering.units import exact_and_size
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from metering.ledger.notes.money import BillCheckState, ComparedMonth
     from metering.onramps.bill import Bill, ComparedRow, Comparison, Named, Tolerance
 
 
@@ -148,6 +149,66 @@ def comparison_answer(found: Comparison, bill: Bill, asked: Asked) -> Answer:
         others=_sum(others, asked) if others else None,
         empty="No line of the bill and nothing metered is left to compare.",
     )
+
+
+_SHOWN = 5
+
+
+class _LastRow(NamedTuple):
+    """A month of an export, with the last comparison."""
+
+    export: str
+    month: str
+    found: ComparedMonth
+
+
+def bill_checks_answer(checks: Sequence[BillCheckState]) -> Answer:
+    """The last comparison of each month of each export, with the largest differences."""
+    rows = [_LastRow(check.export, month, found) for check in checks for month, found in sorted(check.months.items())]
+    columns: RowType[_LastRow] = RowType(
+        copied("export", priority=ROOMY),
+        copied("month", priority=KEEP),
+        copied("state", of=lambda it: it.found.state.value, priority=KEEP),
+        copied("from", of=lambda it: it.found.from_day),
+        copied("to", of=lambda it: it.found.to_day),
+        exact("billed_bytes", of=lambda it: it.found.billed, title="billed", priority=ROOMY),
+        exact("metered_bytes", of=lambda it: it.found.metered, title="metered", priority=ROOMY),
+        integer("rows", of=lambda it: it.found.rows),
+        integer("beyond", of=lambda it: it.found.beyond, priority=KEEP),
+        prose("why", of=lambda it: it.found.why),
+    )
+    return columns.answer(
+        rows,
+        meta={"exports": [_look(check) for check in checks]},
+        title="The last comparison with AWS's own bill",
+        footer=tuple(line for check in checks for line in _last_lines(check)),
+        empty="No export of a bill was compared yet. The setting bill_exports names one.",
+    )
+
+
+def _look(check: BillCheckState) -> Json:
+    return {
+        "export": check.export,
+        "state": check.state.value,
+        "why": check.why,
+        "looked_at": rfc3339(check.looked_s),
+        "compared_at": rfc3339(check.compared_s) if check.compared_s else None,
+        "differences": [
+            {**each._asdict(), "billed": str(each.billed), "metered": str(each.metered)}
+            for found in check.months.values()
+            for each in found.differences
+        ],
+    }
+
+
+def _last_lines(check: BillCheckState) -> Iterator[str]:
+    yield f"{check.export}, looked at {rfc3339(check.looked_s)}: {check.state.value}. {check.why}".rstrip()
+    for found in check.months.values():
+        for each in found.differences[:_SHOWN]:
+            yield (
+                f"{each.day} {each.account_id} {each.usage_type}: billed {exact_and_size(each.billed)}, metered "
+                f"{exact_and_size(each.metered)}."
+            )
 
 
 def _columns(asked: Asked) -> RowType[ComparedRow]:

@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
-from metering.adapters.aws import session
+from metering.adapters.aws import objects, session
+from metering.adapters.aws.errors import refusals_explained
 from metering.adapters.aws.stacks import stack_outputs
 from metering.billing import organization
+from metering.billing.bill_export import BillCheck, decode_exports
 from metering.billing.budgets import budget
 from metering.billing.budgets.biller import Biller, Home
 from metering.billing.budgets.open_months import OpenMonths, Terms, read_regions
@@ -18,6 +20,7 @@ from metering.errors import SettingsError, UnavailableError
 from metering.fleet.regions import LedgerRegionStates
 from metering.lake.parquet.reader import ParquetLakeReader, ParquetTotals
 from metering.ledger.format_version import generations_of
+from metering.settings import BillerSettings
 from metering.wiring.region import FunctionParts, RegionPorts, Stage
 
 if TYPE_CHECKING:
@@ -28,6 +31,22 @@ if TYPE_CHECKING:
     from metering.stores.writes import ItemStore
     from metering.wiring import lake
     from metering.wiring.connection import RegionConnection
+
+
+@dataclass(frozen=True)
+class BillerParts(FunctionParts):
+    """Ports and settings of the biller's function."""
+
+    reads = BillerSettings
+    names: BillerSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BillerWork:
+    """Jobs of the biller's function: the biller itself, and the comparisons with exports of AWS's own bill."""
+
+    biller: Biller
+    bills: Sequence[BillCheck] = ()
 
 
 PRICE_BOOK = "aws-list"
@@ -64,6 +83,30 @@ class BucketSums:
     @property
     def totals(self) -> ParquetTotals:
         return ParquetTotals(self.objects, ParquetLakeReader(self.objects))
+
+
+def build_work(parts: BillerParts) -> BillerWork:
+    """Build the jobs of a function.
+
+    Raises:
+        SettingsError: The exports of the settings cannot be read.
+    """
+    try:
+        exports = decode_exports(parts.names.bill_exports)
+    except (TypeError, ValueError) as error:
+        raise SettingsError([f"METERING_BILL_EXPORTS: {error}"]) from error
+    bills = [
+        BillCheck(
+            export=export,
+            bucket=objects.S3ObjectStore(session.in_region(parts.clients, export.region).s3, export.bucket),
+            items=parts.items,
+            regions=lambda: read_regions(_regions(parts)),
+            explained=refusals_explained,
+            clock=parts.clock,
+        )
+        for export in exports
+    ]
+    return BillerWork(biller=build_biller(parts), bills=bills)
 
 
 def build_biller(parts: FunctionParts) -> Biller:

@@ -24,6 +24,7 @@ UNDRILLED = {
     "api-reads": "No emulator makes metrics of what a function counts in its log, so its alarm sees no figure.",
     "api-slow": "No emulator makes metrics of what a function counts in its log, so its alarm sees no figure.",
     "api-throttled": "No emulator reserves executions or counts what it turns away, so that its alarm sees no figure.",
+    "aws-bill": "AWS alone writes exports of a bill, so that on an emulator no biller has one to compare.",
     "rollout-failed": "No emulator runs CodeBuild, so that neither its project nor its alarm is deployed there.",
     "unkept-sources": "More than 20,000 sources would each have to send a batch, which takes an emulator an hour.",
 }

@@ -425,3 +425,10 @@ def test_the_picture_in_the_documentation_is_that_of_the_template(name: str) -> 
     """To draw them anew: python -m tests.infra.pictures."""
     assert (FOLDER / name).read_text() == pictures()[name]
     assert f"({name})" in (FOLDER / "README.md").read_text()
+
+
+def test_the_alarm_of_the_bill_exists_where_an_export_is_compared_and_nowhere_else() -> None:
+    export = {"bucket": "acme-billing", "region": "us-east-1", "prefix": "exports/metering", "format": "cur2"}
+    for overrides, wanted in (("{}", False), (json.dumps({"bill_exports": [export]}), True)):
+        alarms = synthesised("prod", overrides=overrides).resources("observability", ALARM).values()
+        assert ("metering-prod-aws-bill" in {alarm["Properties"]["AlarmName"] for alarm in alarms}) is wanted

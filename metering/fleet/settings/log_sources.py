@@ -19,9 +19,12 @@ from pydantic import (
     model_validator,
 )
 
+from metering.billing.bill_export import BillExport
+from metering.errors import OperationFailedError
 from metering.fleet.settings import bases
 from metering.fleet.settings.words import InWords, shown
 from metering.onramps import sources
+from metering.onramps.bill import tolerance_of
 from metering.onramps.sources import DEFAULT_KINDS, SOURCE_KINDS
 from metering.operations.alarms import Severity
 
@@ -189,6 +192,44 @@ def _beside(one: LogSource, other: LogSource) -> Iterator[str]:
             f"log sources {one.name} and {other.name} overlap: s3://{one.bucket}/{one.prefix} and "
             f"s3://{other.bucket}/{other.prefix}; make them one source with all kinds"
         )
+
+
+def _checked_tolerance(texts: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        found = tolerance_of(texts)
+    except OperationFailedError as error:
+        raise ValueError(f"{error.reason} {error.advice}") from error
+    if found is None:
+        raise ValueError('without one, each rounding is a difference; write ["0"] for none')
+    return texts
+
+
+class BillExportSetting(BaseModel):
+    """An export of AWS's own bill, which the home region's biller compares with what was metered."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bucket: Annotated[str, InWords("the name of a bucket")] = Field(pattern=_BUCKET, description="Name of the bucket.")
+    region: Annotated[str, InWords("a region such as us-west-2")] = Field(
+        pattern=_REGION, description="Region of the bucket."
+    )
+    prefix: Annotated[str, AfterValidator(_checked_prefix)] = Field(
+        min_length=1, max_length=_LONGEST_PREFIX, description="Prefix of the export with its name: `exports/metering`."
+    )
+    format: Literal["cur2", "focus"] = Field(description="What the export is: `cur2` (CUR 2.0) or `focus`.")
+    accounts: tuple[Annotated[str, Field(pattern=_ACCOUNT)], ...] = Field(
+        (), description="Accounts that are compared; empty: those of the bill that are metered."
+    )
+    tolerance: Annotated[tuple[str, ...], AfterValidator(_checked_tolerance)] = Field(
+        ("1%", "10MB"), description="A day of a usage type may differ by either of these."
+    )
+    kms_key_arn: Annotated[str, InWords("the ARN of a key, and not of an alias")] = Field(
+        "", pattern=_KEY_ARN, description="Key of the bucket's objects, if it is not S3's own."
+    )
+
+    def plain(self) -> BillExport:
+        """The export as the biller works with it."""
+        return BillExport(**self.model_dump(exclude={"kms_key_arn"}))
 
 
 class Subscription(BaseModel):

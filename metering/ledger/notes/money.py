@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
 from metering.errors import ConditionFailedError, LedgerCorruptError
 from metering.ledger import partitions
@@ -22,6 +23,7 @@ from metering.stores.codec import (
     struct_of,
 )
 from metering.stores.writes import Absent, Item, ItemStore, Key, Put, Table, Value
+from metering.units import DAY_S
 
 if TYPE_CHECKING:
     from metering.stores import clock
@@ -117,6 +119,108 @@ class BillerFigures(StoredItem):
     looked: Mapping[str, str] = field(default_factory=dict)
     quiet: Annotated[bool, Unwritten(False)] = False
     why: str = ""
+
+
+class BillState(StrEnum):
+    """Result of the last look at a month of an export of AWS's own bill."""
+
+    COMPARED = "compared"
+    WAITING = "waiting"
+    ABSENT = "absent"
+    REFUSED = "refused"
+    UNREADABLE = "unreadable"
+    OTHER_ACCOUNTS = "other accounts"
+    TOO_LARGE = "too large"
+
+
+class BillDifference(NamedTuple):
+    """Billed and metered bytes of an account, a usage type and a UTC day (`2026-11-24`)."""
+
+    account_id: str
+    usage_type: str
+    day: str
+    billed: DecimalText
+    metered: DecimalText
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparedMonth:
+    """Result for one content of a month of an export.
+
+    Attributes:
+        content: Identity of the content: the manifest's ETag, and the settings of the comparison.
+        at_s: Time of the comparison, epoch seconds.
+        from_day, to_day: First compared day, and the day after the last one; empty if nothing was compared.
+        beyond: Rows that differ by more than the stage tolerates.
+        differences: The largest of these rows.
+        why: A sentence for people.
+    """
+
+    content: str
+    state: BillState
+    at_s: int
+    from_day: str = ""
+    to_day: str = ""
+    billed: DecimalText = 0
+    metered: DecimalText = 0
+    rows: int = 0
+    beyond: int = 0
+    differences: tuple[BillDifference, ...] = ()
+    why: str = ""
+
+
+BILLS_PREFIX = "bill#"
+# An export that no setting names any more is forgotten after this time.
+BILL_LIFE_S = 7 * DAY_S
+# AWS delivers an export at least once a day. After three days without a comparison, somebody should look.
+BILL_PATIENCE_S = 3 * DAY_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BillCheckState(StoredItem):
+    """State of the comparison with one export of AWS's own bill.
+
+    Attributes:
+        export: Bucket and prefix of the export.
+        first_s: Time of the first look, epoch seconds.
+        looked_s: Time of the last look.
+        compared_s: Time of the last comparison; 0 before the first.
+        state, why: Result of the last look.
+        months: Result by billing month, the newest two.
+    """
+
+    export: Annotated[str, after("sk", BILLS_PREFIX)]
+    first_s: int
+    looked_s: int
+    compared_s: int = 0
+    state: BillState = BillState.ABSENT
+    why: str = ""
+    months: Mapping[str, ComparedMonth] = field(default_factory=dict)
+
+    @property
+    def key(self) -> Key:
+        return bill_key(self.export)
+
+    def to_item(self) -> dict[str, Value]:
+        return item_of(self) | {"expires_at": self.looked_s + BILL_LIFE_S}
+
+    def problems(self, now_s: int) -> int:
+        """Rows beyond the tolerance; at least 1 if nothing was compared for days; 0 if the export is forgotten."""
+        if now_s - self.looked_s > BILL_LIFE_S:
+            return 0
+        beyond = sum(month.beyond for month in self.months.values())
+        return beyond or int(now_s - max(self.compared_s, self.first_s) > BILL_PATIENCE_S)
+
+
+def bill_key(export: str) -> Key:
+    """Key of the state of an export. The biller may write in this partition."""
+    return Key(BILLER_KEY.pk, f"{BILLS_PREFIX}{export}")
+
+
+def bill_checks(items: ItemStore) -> list[BillCheckState]:
+    """States of all exports."""
+    pages = items.query(Table.LEDGER, BILLER_KEY.pk, sk_from=BILLS_PREFIX, sk_to=f"{BILLS_PREFIX}~")
+    return list(map(BillCheckState.from_item, pages))
 
 
 # Issued invoices: `I#<billing month>`, `<payer>#<month>#<number>`. The item names the document that is valid.

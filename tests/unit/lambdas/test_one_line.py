@@ -32,6 +32,7 @@ from metering.rollup.rollup import RollupTick
 from metering.settings import as_environment
 from metering.stores.clock import CALLS_AT_ONCE
 from metering.version import package_version
+from metering.wiring.biller import BillerWork
 from metering.wiring.lake import rollup_tick
 from tests.api.world import ApiWorld
 from tests.support.budget_world import BudgetWorld
@@ -69,7 +70,7 @@ CONTEXT = Context(200_000)
 INVOCATIONS: dict[str, Callable[[Callable[[Any], Started[Any]]], object]] = {
     "aggregator": lambda with_log: aggregator.handle({"Records": []}, CONTEXT, with_log(_aggregator())),
     "api": lambda with_log: api.handle(request("/v1/health"), CONTEXT, with_log(_api())),
-    "biller": lambda with_log: biller.handle(CONTEXT, with_log(BudgetWorld().biller())),
+    "biller": lambda with_log: biller.handle(CONTEXT, with_log(BillerWork(biller=BudgetWorld().biller()))),
     "canary": lambda with_log: canary.handle(CONTEXT, with_log(test_canary.Setup().canary)),
     "compactor": lambda with_log: compactor.handle({}, CONTEXT, with_log(World().jobs)),
     "log_context": lambda with_log: log_context.handle(with_log(log_context.Look(KeeperSetup().keeper, dict))),

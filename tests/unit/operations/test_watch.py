@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from metering.errors import LedgerCorruptError, UnavailableError
@@ -11,7 +13,7 @@ from metering.ledger.markers import conflict_seen_item
 from metering.ledger.notes.checks import CanaryRun, CanaryVerdict
 from metering.ledger.notes.lake import Cleaning, LakeFigures, OrphanPasses
 from metering.ledger.notes.log_sources import LogFigures
-from metering.ledger.notes.money import BillerFigures
+from metering.ledger.notes.money import BillCheckState, BillerFigures, BillState, ComparedMonth
 from metering.ledger.notes.reconciliation import Backlog, Reconciliation, SourceFigures, SourceState
 from metering.ledger.notes.watch import COMPLETENESS_KEY, WATCH_KEY, Completeness
 from metering.ledger.runs import Run
@@ -50,7 +52,7 @@ def waiting(commit_id: str, *, age_s: int, shard: int) -> Waiting:
 
 def test_a_quiet_region_publishes_every_figure_and_its_heartbeat(region: WatchedRegion) -> None:
     figures = region.watch.run()
-    assert set(figures) == set(Figure) - LOG_FIGURES
+    assert set(figures) == set(Figure) - LOG_FIGURES - {Figure.BILL_DIFFERENCES}
     assert figures[Figure.HEARTBEAT] == 1
     assert region.published == {figure.value: value for figure, value in figures.items()}
     compared = {spec.metric for spec in ALARMS if spec.origin == "watch" and spec.metric in set(Figure)}
@@ -332,3 +334,16 @@ def test_what_it_cannot_remember_leaves_every_other_figure(region: WatchedRegion
     assert region.published[Figure.DEAD_LETTERS] == 1
     assert region.published[Figure.CONFLICTS] == 0
     assert Figure.HEARTBEAT not in region.published
+
+
+def test_differences_with_the_bill_are_a_figure_of_a_stage_that_compares_one() -> None:
+    region = quiet()
+    assert Figure.BILL_DIFFERENCES not in region.watch.run()
+    month = ComparedMonth(content="e", state=BillState.COMPARED, at_s=NOW_S, beyond=3)
+    state = BillCheckState(export="b/p", first_s=NOW_S, looked_s=NOW_S, compared_s=NOW_S, months={"2027-01": month})
+    region.put(state)
+    assert region.watch.run()[Figure.BILL_DIFFERENCES] == 3
+    region.put(replace(state, months={}))
+    assert region.watch.run()[Figure.BILL_DIFFERENCES] == 0
+    region.put(replace(state, months={}, compared_s=NOW_S - 4 * DAY_S, first_s=0))
+    assert region.watch.run()[Figure.BILL_DIFFERENCES] == 1

@@ -173,6 +173,7 @@ _COMPARE_EXAMPLES = """Examples:
     metering compare focus.parquet --region all --tolerance 0.1% --tolerance 1MB
     metering compare bill.csv.gz --account 123456789012 --from 2026-11 --top 20
     metering compare cur/ --by month --format csv --output compared.csv
+    metering compare
 """
 _BY = ("day", "month")
 # Epoch seconds of the year 9999: a bill may have any date.
@@ -183,8 +184,13 @@ _END_S = 253_370_764_800
 def compare(
     session: Session,
     files: Annotated[
-        list[Path], argument("BILL…", "Files or folders of a bill export in CUR 2.0, CUR or FOCUS, as CSV or Parquet.")
-    ],
+        list[Path] | None,
+        argument(
+            "BILL…",
+            "Files or folders of a bill export in CUR 2.0, CUR or FOCUS, as CSV or Parquet. Default: show the last "
+            "comparison with each export of the setting bill_exports.",
+        ),
+    ] = None,
     account: Annotated[list[str] | None, option("--account", "ID", "Only this account; may be repeated.")] = None,
     start: Annotated[
         str | None, option("--from", "TIME", "First hour. Default: the beginning of the bill's first day.")
@@ -210,6 +216,9 @@ def compare(
     are omitted. With --region all, the usage of all regions is added up, because a bill covers all regions. Traffic
     within a zone and unclassified traffic never appear on a bill, and are therefore listed separately.
     """
+    if not files:
+        _show_last(session)
+        return
     from metering.onramps.bill import compare as put_beside
     from metering.reports.bills import Asked, comparison_answer, metered_bytes
     from metering.wiring.reports import report_source
@@ -230,6 +239,14 @@ def compare(
         say(text, style="yellow")
     if found.beyond or (tolerated is not None and bill.broken):
         raise typer.Exit(1)
+
+
+def _show_last(session: Session) -> None:
+    """Show what the home region's biller compared last."""
+    from metering.ledger.notes.money import bill_checks
+    from metering.reports.bills import bill_checks_answer
+
+    session.write(bill_checks_answer(bill_checks(billing_home(session).items)))
 
 
 def _check(by: str, top: int | None) -> None:
@@ -269,7 +286,7 @@ def _read(files: Sequence[Path], wanted: Wanted) -> tuple[Bill, int]:
     try:
         paths, ignored = bill_files(files)
         with spinner("reading the bill") as move:
-            bill = read_bill(paths, wanted, lambda path, rows: move(description=f"{path.name}: {rows:,} rows"))
+            bill = read_bill(paths, wanted, lambda path, rows: move(description=f"{Path(path).name}: {rows:,} rows"))
     except OperationFailedError as error:
         raise CommandFailedError(error.reason, error.advice) from error
     return bill, len(ignored)
