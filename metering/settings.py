@@ -25,6 +25,9 @@ from metering.units import DAY_S, MIB
 
 _PREFIX = "METERING_"
 
+PEOPLE_PATH = "/people"
+"""Path of the HTTP API below which people who signed in ask what others ask with a token."""
+
 DropIdentity = Literal["etag", "checksum"]
 """What the batch id of an object below `drop/` is derived from, beside bucket and key (docs/contract/producers.md)."""
 
@@ -177,6 +180,7 @@ class OnrampSettings(Settings):
 class ApiSettings(Settings):
     """Settings of the function that answers requests to the HTTP API."""
 
+    sign_in: str = Field("", description="How people sign in, as `metering.api.people` writes it; empty: by tokens.")
     home_region: str = Field(
         "", description="Home region of the stage, where prices are; empty on an emulator: whichever region it is in."
     )

@@ -84,6 +84,7 @@ class ApiStack(Stack):
                 **function_settings(config),
                 # On an emulator, a stage may be in a region other than its home.
                 **as_environment({"home_region": "" if config.emulated else config.rollout.home}),
+                **(as_environment({"sign_in": config.sign_in}) if config.sign_in else {}),
             },
         )
         _grant(self.function, data)

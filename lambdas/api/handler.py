@@ -14,6 +14,7 @@ from lambdas.start import Started, starting
 from metering.api.app import build
 from metering.api.authentication import Grant, LedgerTokens, Limits
 from metering.api.parts import ApiParts, LedgerLarge, RequestFigures, RequestLog
+from metering.api.people import SignIn, inside
 from metering.metric_names import API_FAILED_PERMILLE, API_READS, API_REQUESTS, API_SLOW_PERMILLE, API_UNAUTHORIZED
 from metering.wiring.region import ReaderParts
 
@@ -72,6 +73,7 @@ def _serving(parts: ReaderParts, _metrics: object) -> Serving:
             limits=Limits(),
             clock=parts.clock,
             billing=partial(_billing, parts),
+            people=SignIn.from_text(parts.names.sign_in) if parts.names.sign_in else None,
             large=LedgerLarge(items=lambda: parts.items),
         )
     )
@@ -94,10 +96,11 @@ def handle(event: LambdaEvent, context: LambdaContext, parts: Started[Serving]) 
         parts.logger.info("request answered", extra=figures.fields())
 
     app = RequestLog(parts.work.app, tell=tell, clock=parts.work.clock)
+    asked = cast("LambdaEvent", inside(event))
     # A new event loop per request costs 0.2 ms, and ends everything that the request left behind.
     with asyncio.Runner() as runner:
         asyncio.set_event_loop(runner.get_loop())
-        answer = Mangum(app, lifespan="off", text_mime_types=[*_TEXT])(event, cast("MangumContext", context))
+        answer = Mangum(app, lifespan="off", text_mime_types=[*_TEXT])(asked, cast("MangumContext", context))
     return cast("dict[str, object]", answer)
 
 

@@ -15,6 +15,7 @@ from metering.api import authentication, openapi, page
 from metering.api.asking import Asked, Resource, chosen_form, entity_tag, final_tag, knows, not_modified, response_of
 from metering.api.parameters import ProblemError, given_values, problem, problem_of
 from metering.api.parts import ApiParts, Reading, figures_of
+from metering.api.people import is_of_people
 from metering.api.resources import cost, health, operators, trace, usage
 from metering.errors import MeteringError
 from metering.ledger.notes.access import Role
@@ -95,7 +96,11 @@ def _response(resource: Resource, asked: Asked, request: Request) -> Response:
 
 
 def _admitted(parts: ApiParts, resource: Resource, request: Request, reading: Reading) -> authentication.Grant:
-    grant = parts.door.let_in(request.headers.getlist("authorization"))
+    authorization = request.headers.getlist("authorization")
+    event, person = request.scope.get("aws.event", {}), None
+    if parts.people is not None and is_of_people(event):
+        person = parts.people.grant_of(event, authorization, now_s=parts.clock.now_ms() // 1_000)
+    grant = parts.door.let_in(authorization, person=person)
     reading.token_id = reading.figures.token_id = grant.token_id
     if grant.role not in resource.roles:
         raise problem(

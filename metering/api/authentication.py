@@ -284,8 +284,10 @@ class Door:
         limiter = Limiter(rate_per_s=limits.token_rate_per_s, burst=limits.token_burst, clock=clock)
         return cls(tokens=tokens, limiter=limiter)
 
-    def let_in(self, authorization: Sequence[str]) -> Grant:
+    def let_in(self, authorization: Sequence[str], *, person: Grant | None = None) -> Grant:
         """Rights of the sender of a request, which must have exactly one header `Authorization`.
+
+        `person` has the rights of a person whom the identity provider knows; None for the holder of a token.
 
         Raises:
             ProblemError: 401 without a valid token. The problem does not reveal whether a token is unknown, expired or
@@ -293,7 +295,7 @@ class Door:
             UnavailableError: The token's validity cannot be checked now.
         """
         found = _BEARER.fullmatch(authorization[0].strip(" \t")) if len(authorization) == 1 else None
-        grant = None if found is None else self.tokens.grant_of(found[1])
+        grant = person if person is not None or found is None else self.tokens.grant_of(found[1])
         if grant is None:
             raise _unauthorized(sent=bool(authorization))
         wait_s = self.limiter.wait_s(grant.token_id)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from starlette.requests import HTTPConnection
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from metering.api.people import SignIn
     from metering.stores.clock import Clock
     from metering.wiring.answers import costs
     from metering.wiring.answers.usage import Everywhere
@@ -314,6 +315,7 @@ class ApiParts:
         regions: The regions whose usage is reported, merged if there are several; a function has only its own region.
         everywhere: Set if these are all regions of the stage, so that answers name the regions. None for one region.
         large: Store of the running large requests: this process, or the ledger if several processes answer requests.
+        people: How people sign in, beside tokens; None if only tokens are accepted.
         billing: Finds the regions rated together, anew for each request; None if costs cannot be answered.
     """
 
@@ -324,6 +326,7 @@ class ApiParts:
     everywhere: Everywhere | None = None
     billing: Callable[[], costs.BillingRegions] | None = None
     large: LargeStore = field(default_factory=ProcessLarge)
+    people: SignIn | None = None
 
     @cached_property
     def door(self) -> Door:

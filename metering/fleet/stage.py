@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -14,13 +14,14 @@ from metering.commit.throttling import REFUSED_FROM_RECEIVE
 from metering.errors import SettingsError
 from metering.fleet.settings.bases import STAGES, flat, nested
 from metering.fleet.settings.log_sources import (
+    ApiGroup,
     BillExportSetting,
     ChatChannel,
     LogSource,
     Subscription,
     problems_together,
 )
-from metering.fleet.settings.words import problems_of, shown, unknown
+from metering.fleet.settings.words import InWords, problems_of, shown, unknown
 from metering.intake.admission import shortest_marker_life_s
 from metering.operations.runbooks import CONSOLE_HOSTS, DEFAULT_PARTITION
 from metering.settings import DropIdentity, GivenSettings, Policy, QueueSettings, StageSettings
@@ -125,6 +126,8 @@ ApiFront = Literal["http", "url"]
 
 # An HTTP API times out after 30 s (API Gateway quotas), and the function should answer before that.
 API_TIMEOUT_MAX_S = 29
+# A function's environment may have 4 KB (Lambda quotas), and other variables use 1.5 KB of it.
+MOST_SIGN_IN_BYTES = 2_000
 REGION_MARK = "{region}"
 """Stands for the region's name in `api_domain` and `replicate_to`: two regions must not share either."""
 
@@ -237,6 +240,19 @@ class StageConfig(BaseModel):
     api_zone_id: str = Field(
         "", pattern=r"^[A-Z0-9]{0,32}$", description="Hosted zone of Route 53 that api_domain is in."
     )
+
+    api_issuer: Annotated[str, InWords("the URL of an issuer, such as https://login.example.com")] = Field(
+        "",
+        pattern=r"^(https://[A-Za-z0-9._/-]{4,256})?$",
+        description="Identity provider of people; empty: tokens only.",
+    )
+    api_audience: str = Field(
+        "", pattern=r"^[!-~]{0,256}$", description="Audience, or client id, that the provider puts into its tokens."
+    )
+    api_groups_claim: str = Field(
+        "groups", pattern=r"^[A-Za-z0-9._:/-]{1,128}$", description="Claim that has a person's groups."
+    )
+    api_groups: tuple[ApiGroup, ...] = Field((), description="What people see by their groups; the first one counts.")
 
     admission_window_s: int = Field(35 * DAY_S, ge=DAY_S, description="Greatest age of a record that is metered.")
     marker_life_s: int = Field(50 * DAY_S, ge=DAY_S, description="Time that a batch is remembered after its verdict.")
@@ -397,6 +413,15 @@ class StageConfig(BaseModel):
         return {name: getattr(self, name) for name in ("ledger_warm_writes_per_s", "usage_warm_writes_per_s")}
 
     @property
+    def sign_in(self) -> str:
+        """How people sign in, for the function of the API; empty if only tokens are accepted."""
+        if not self.api_issuer:
+            return ""
+        groups = [each.model_dump() for each in self.api_groups]
+        values = {"issuer": self.api_issuer, "audience": self.api_audience, "claim": self.api_groups_claim}
+        return json.dumps({**values, "groups": groups}, separators=(",", ":"), sort_keys=True)
+
+    @property
     def plan_life_days(self) -> int:
         """Lifetime of the plans and contexts of log files: longer than that of any marker of the files' batches.
 
@@ -543,6 +568,17 @@ def _chat(config: StageConfig) -> str | None:
         return "chat has one name twice: AWS knows a channel by its name, in all regions of an account"
     if len(set(places)) < len(places):
         return "chat has one channel twice: AWS connects a channel once; use severity all, or another channel a region"
+    return None
+
+
+def _people(config: StageConfig) -> str | None:
+    people = bool(config.api_issuer), bool(config.api_audience), bool(config.api_groups)
+    if any(people) and not all(people):
+        return "api_issuer, api_audience and api_groups belong together: who issues, for whom, and what its groups see"
+    if any(people) and config.api_front == "url":
+        return "api_issuer needs api_front http: the URL of a function has no authorizer"
+    if len(config.sign_in) > MOST_SIGN_IN_BYTES:
+        return f"api_groups take {len(config.sign_in)} bytes of a function's environment; {MOST_SIGN_IN_BYTES} are left"
     return None
 
 

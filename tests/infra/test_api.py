@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from metering.api.people import ROUTE_KEY, GroupGrant, SignIn
 from metering.errors import SettingsError
 from metering.fleet.stage import StageConfig
 from metering.operations.alarms import ALARMS, API_ORIGIN
@@ -238,3 +239,50 @@ def test_a_region_has_the_same_api_as_one_that_is_left_to_the_deployment(region:
     overrides = json.dumps(DOMAIN)
     there = synthesised("prod", region, "123456789012", overrides=overrides).templates["api"]
     assert sorted(there["Resources"]) == sorted(synthesised("prod", overrides=overrides).templates["api"]["Resources"])
+
+
+PEOPLE = {
+    "api": True,
+    "api_issuer": "https://login.example.com/tenant",
+    "api_audience": "metering",
+    "api_groups": [{"group": "finops", "role": "analyst"}],
+}
+
+
+def test_people_come_by_a_route_with_the_authorizer_and_tokens_by_the_one_without() -> None:
+    stage = synthesised("prod", overrides=json.dumps(PEOPLE))
+    [(authorizer_id, authorizer)] = stage.resources("api", "AWS::ApiGatewayV2::Authorizer").items()
+    properties = authorizer["Properties"]
+    assert properties["AuthorizerType"] == "JWT"
+    assert properties["IdentitySource"] == ["$request.header.Authorization"]
+    assert properties["JwtConfiguration"] == {"Audience": ["metering"], "Issuer": "https://login.example.com/tenant"}
+    found = stage.resources("api", "AWS::ApiGatewayV2::Route").values()
+    routes = {each["Properties"]["RouteKey"]: each["Properties"] for each in found}
+    assert set(routes) == {"$default", ROUTE_KEY}
+    assert routes[ROUTE_KEY]["AuthorizerId"] == {"Ref": authorizer_id}
+    assert routes[ROUTE_KEY]["AuthorizationType"] == "JWT"
+    assert routes["$default"].get("AuthorizationType", "NONE") == "NONE"
+    [function] = stage.resources("api", "AWS::Lambda::Function").values()
+    told = SignIn.from_text(function["Properties"]["Environment"]["Variables"]["METERING_SIGN_IN"])
+    assert (told.issuer, told.audience, told.claim) == ("https://login.example.com/tenant", "metering", "groups")
+    assert told.groups == (GroupGrant(group="finops", role="analyst", accounts=None),)
+
+
+def test_a_stage_without_a_provider_has_no_such_route() -> None:
+    stage = synthesised("prod", overrides=json.dumps({"api": True}))
+    assert not stage.resources("api", "AWS::ApiGatewayV2::Authorizer")
+    assert len(stage.resources("api", "AWS::ApiGatewayV2::Route")) == 1
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"api_audience": ""}, "belong together"),
+    ({"api_groups": []}, "belong together"),
+    ({"api_issuer": "http://login.example.com"}, "issuer"),
+    ({"api_groups": [{"group": "a", "role": "customer"}]}, "names no account"),
+    ({"api_groups": [{"group": "a", "role": "analyst", "accounts": []}]}, "names no account"),
+    ({"api_groups": [{"group": "a", "role": "analyst", "accounts": ["12"]}]}, "accounts"),
+    ({"api_groups": [{"group": f"{n:099}", "role": "analyst"} for n in range(20)]}, "bytes of a function"),
+])  # fmt: skip
+def test_a_provider_without_groups_or_with_wrong_ones_is_refused(changes: dict[str, object], words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        StageConfig.load("prod", {**PEOPLE, **changes})

@@ -10,12 +10,14 @@ from aws_cdk import aws_certificatemanager as certificates
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_route53 as route53
+from aws_cdk.aws_apigatewayv2_authorizers import HttpJwtAuthorizer
 from aws_cdk.aws_apigatewayv2_integrations import HttpLambdaIntegration
 from constructs import Construct
 
 from infra.components.functions import RETENTION, MeteringFunction
 from infra.components.shared import acknowledge, removal_policy
 from metering.fleet.stage import StageConfig, domain_in
+from metering.settings import PEOPLE_PATH
 
 # One line a request. The logged path has no query string: account ids are parameters, and tokens are in a header.
 _ACCESS_LOG = {
@@ -69,6 +71,8 @@ class HttpFront(Construct):
             detailed_metrics_enabled=False,
         )
         self._log()
+        if config.api_issuer:
+            self._admit_people(config, behind)
         for route in self.api.node.find_all():
             if isinstance(route, gateway.HttpRoute):
                 acknowledge(
@@ -80,6 +84,20 @@ class HttpFront(Construct):
         self.url = self.api.api_endpoint
         if config.api_domain:
             self._name(config)
+
+    def _admit_people(self, config: StageConfig, behind: MeteringFunction) -> None:
+        """Let people in by a route of their own. The gateway refuses what is not a valid token of the provider."""
+        self.api.add_routes(
+            path=f"{PEOPLE_PATH}/{{proxy+}}",
+            methods=[gateway.HttpMethod.GET],
+            integration=HttpLambdaIntegration(
+                "PeopleIntegration",
+                behind.function,
+                payload_format_version=gateway.PayloadFormatVersion.VERSION_2_0,
+                timeout=Duration.seconds(config.api_timeout_s),
+            ),
+            authorizer=HttpJwtAuthorizer("People", config.api_issuer, jwt_audience=[config.api_audience]),
+        )
 
     def _log(self) -> None:
         stage = self.stage.node.default_child

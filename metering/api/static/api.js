@@ -89,7 +89,9 @@ async function sent(url, signal, tries = MOST_TRIES) {
   const headers = token() ? { Authorization: `Bearer ${token()}` } : {};
   let response;
   try {
-    response = await fetch(url, { headers, signal: AbortSignal.any(limits), redirect: "error" });
+    // What an identity provider gives a person has three parts; the API has a route of its own for it.
+    const place = token().split(".").length === 3 ? url.replace("/v1/", "/people/v1/") : url;
+    response = await fetch(place, { headers, signal: AbortSignal.any(limits), redirect: "error" });
   } catch (failure) {
     if (signal?.aborted) throw failure;
     throw unreachable(failure);

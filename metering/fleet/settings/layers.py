@@ -418,6 +418,7 @@ def _value(value: object) -> str:
 # Settings whose value is a list of tables.
 _ENTRIES: dict[str, type[BaseModel]] = {
     "subscriptions": log_sources.Subscription,
+    "api_groups": log_sources.ApiGroup,
     "chat": log_sources.ChatChannel,
     "log_sources": log_sources.LogSource,
 }

@@ -248,6 +248,29 @@ class Subscription(BaseModel):
         return self
 
 
+class ApiGroup(BaseModel):
+    """What the members of a group of the identity provider may see by the HTTP API."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    group: Annotated[str, InWords("the name of a group as the claim has it")] = Field(
+        pattern=r"^[ -~]{1,128}$", description="Its name in the claim."
+    )
+    role: Literal["customer", "analyst", "operator"] = Field(description="Role, as a token has one.")
+    accounts: tuple[Annotated[str, Field(pattern=_ACCOUNT)], ...] | None = Field(
+        None, description="Accounts that it sees; without it all, which a customer may not have."
+    )
+    costs: bool = Field(
+        default=False, description="Also costs whose tiers are shared with accounts that it cannot see."
+    )
+
+    @model_validator(mode="after")
+    def _has_accounts(self) -> ApiGroup:
+        if self.accounts == () or (self.role == "customer" and self.accounts is None):
+            raise ValueError("it names no account: list the accounts of a customer; leave accounts out for all")
+        return self
+
+
 class ChatChannel(BaseModel):
     """A chat channel that gets alerts by AWS's own service, Amazon Q Developer in chat applications.
 

@@ -141,6 +141,11 @@ def _log_source(row: Mapping[str, object]) -> str:
     return f"{row['name']} s3://{row['bucket']}/{row['prefix']} in {row['region']}"
 
 
+def _group(row: Mapping[str, object]) -> str:
+    accounts = row["accounts"]
+    return f"{row['group']} {row['role']} of {len(accounts) if isinstance(accounts, list) else 'all'} accounts"
+
+
 def _channel(row: Mapping[str, object]) -> str:
     return f"{row['name']} {row['kind']} {row['severity']} in {row['region']}"
 
@@ -152,6 +157,7 @@ def _pages(value: object) -> bool:
 # Settings that are lists of tables, each with the noun for a table and a function that describes a table.
 _ROWS: dict[str, tuple[str, Callable[[Mapping[str, object]], str]]] = {
     "subscriptions": ("subscription", _subscription),
+    "api_groups": ("group of people", _group),
     "chat": ("chat channel", _channel),
     "log_sources": ("log source", _log_source),
 }
