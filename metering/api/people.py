@@ -34,7 +34,7 @@ Event = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupGrant:
-    """What members of a group may see: as the holder of a token with this role and these accounts (None: all)."""
+    """Rights of the members of a group, as of a token with this role and these accounts (None: all)."""
 
     group: str
     role: Literal["customer", "analyst", "operator"]
@@ -74,7 +74,7 @@ class SignIn:
 
         Raises:
             ProblemError: 401 if the request did not pass the authorizer, or brings what is over or for another issuer
-                or audience. 403 if none of the person's groups may see anything.
+                or audience. 403 if the settings name no group of the person.
         """
         passed = _passed(event)
         found = _BEARER.fullmatch(authorization[0].strip(" \t")) if len(authorization) == 1 else None
@@ -142,7 +142,7 @@ def _decoded(payload: str) -> Mapping[str, object] | None:
 
 
 def _name(issuer: str, subject: str) -> str:
-    """Name of a person in logs and limits, from which nobody learns who it is."""
+    """Name of a person in logs and limits, which does not tell who it is."""
     return "person-" + hashlib.sha256(f"{issuer}\n{subject}".encode()).hexdigest()[:16]
 
 

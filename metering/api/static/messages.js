@@ -161,6 +161,7 @@ export function signIn(why, onToken, place) {
       commandOf(made),
       h("p", {}, "With access to the AWS account, none is needed. This opens the page with its own:"),
       commandOf(served),
+      h("p", {}, "What your organisation's sign-in gave you works here, too, if this stage has one."),
     ),
   );
 }

@@ -249,7 +249,7 @@ class Subscription(BaseModel):
 
 
 class ApiGroup(BaseModel):
-    """What the members of a group of the identity provider may see by the HTTP API."""
+    """Rights that the members of a group of the identity provider have at the HTTP API."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -146,7 +146,7 @@ def test_a_request_that_did_not_pass_the_authorizer_is_not_let_in(function: Func
 def test_what_is_over_or_for_others_is_not_let_in_though_the_gateway_passed_it(
     function: Function, changes: dict[str, object]
 ) -> None:
-    assert function.answer(event(function, **changes))["statusCode"] == 401
+    assert function.answer(event(function, USAGE, QUERY, **changes))["statusCode"] == 401
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_what_is_over_or_for_others_is_not_let_in_though_the_gateway_passed_it(
 def test_other_forms_of_audience_and_groups_that_providers_have_are_taken(
     function: Function, changes: dict[str, object]
 ) -> None:
-    assert function.answer(event(function, **changes))["statusCode"] == 200
+    assert function.answer(event(function, USAGE, QUERY, **changes))["statusCode"] == 200
 
 
 @pytest.mark.parametrize("groups", [[], ["strangers"], ..., 5, [5], ["x admins y"], ["Admins"]])
