@@ -629,6 +629,7 @@ _RULES: tuple[Callable[[StageConfig], str | None], ...] = (
         _log_sources,
         _chat,
         _api,
+        _people,
         _copies,
     ),
 )
