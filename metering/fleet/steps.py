@@ -301,6 +301,11 @@ def _deployment(ports: FleetPorts, state: RegionState, *, first: bool) -> Deploy
     )
 
 
+def next_deployment(ports: FleetPorts, state: RegionState) -> Deployment:
+    """Deployment that a region would get now, without the alarms that may roll it back."""
+    return _deployment(ports, state, first=True)
+
+
 def _judged(finding: Finding) -> Finding:
     """If a check of an optional part failed, change its result to `left out`."""
     if finding.answered is Answered.FAILED and _part_of(finding):

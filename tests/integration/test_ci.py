@@ -15,17 +15,15 @@ from tests.support.emulated import running_emulator
 
 CI = ROOT / "docs" / "ci"
 REGION = "us-east-1"
-# An account's owner opts in to regions; a workflow does not.
-OF_PEOPLE = {"account:EnableRegion"}
-# Questions of a preflight about account and network, and calls about resources of the stage.
-ASKED = {
-    "cloudwatch:GetMetricStatistics", "ec2:DescribeRouteTables", "ec2:DescribeSecurityGroups", "ec2:DescribeSubnets",
-    "ec2:DescribeVpcEndpoints", "iam:GetAccountSummary", "lambda:GetAccountSettings",
+# Questions about the network, which only a stage with a network of its own asks.
+NETWORK = {
+    "ec2:DescribeRouteTables", "ec2:DescribeSecurityGroups", "ec2:DescribeSubnets", "ec2:DescribeVpcEndpoints",
 }  # fmt: skip
-# Beside what the project calls itself: the roles of the bootstrap, notes about regions and deeds, and questions.
-BESIDE = {"sts:AssumeRole", "s3:PutObject", "cloudwatch:SetAlarmState", "lambda:GetPolicy", "sqs:GetQueueUrl"} | ASKED
+# Beside what the project calls itself: the roles of the bootstrap, and notes about regions and deeds.
+BESIDE = {"sts:AssumeRole", "s3:PutObject"} | NETWORK
 # Calls without a resource, or with one whose name AWS makes (Service Authorization Reference).
-ANYWHERE = ASKED | {
+ANYWHERE = NETWORK | {
+    "cloudwatch:GetMetricStatistics", "iam:GetAccountSummary", "lambda:GetAccountSettings",
     "account:GetRegionOptStatus", "account:ListRegions", "cloudformation:ListTypes", "cloudformation:ValidateTemplate",
     "cloudwatch:DescribeAlarms", "lambda:ListEventSourceMappings", "servicequotas:GetServiceQuota",
 }  # fmt: skip
@@ -40,7 +38,7 @@ def statements(text: str) -> list[dict[str, Any]]:
 
 def problems(text: str) -> set[str]:
     """Missing and needless actions of a deployment, and actions without a limit to the stage."""
-    needed, found = ({*_ACTIONS} - OF_PEOPLE) | BESIDE, dict[str, bool]()
+    needed, found = {*_ACTIONS} | BESIDE, dict[str, bool]()
     for each in statements(text):
         actions = [each["Action"]] if isinstance(each["Action"], str) else each["Action"]
         found |= dict.fromkeys(actions, each["Resource"] != "*" or "Condition" in each)

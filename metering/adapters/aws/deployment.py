@@ -129,15 +129,15 @@ class CdkBuilder:
         triggers = [f"--rollback-alarm={arn}" for arn in deployment.rollback_alarms]
         self._run(deployment.region, [*self._own(deployment), *triggers, f"--bake-min={deployment.watch_min}"])
 
-    def check_assembly(self, region: str) -> str:
-        """Check that the folder has a sound assembly for a region's settings; returns the hash that vouches for all."""
+    def check_assembly(self, deployment: Deployment) -> str:
+        """Check that the folder has a sound assembly for a deployment; returns the hash that vouches for all."""
         advice = "Make it anew where Node is, with the same settings: metering deploy --make-assembly FOLDER"
-        return str(self._run(region, ["--step=synth"], advice=advice)["sha256"])
+        return str(self._run(deployment.region, ["--step=synth", *self._own(deployment)], advice=advice)["sha256"])
 
-    def make_assembly(self, region: str, folder: str) -> str:
-        """Add assemblies for a region's settings to a folder; returns the hash that vouches for all."""
-        arguments = ["--step=assemble", f"--assembly={folder}"]
-        return str(self._run(region, arguments, advice="Name another folder.")["sha256"])
+    def make_assembly(self, deployment: Deployment, folder: str) -> str:
+        """Add assemblies for a deployment to a folder; returns the hash that vouches for all."""
+        arguments = ["--step=assemble", f"--assembly={folder}", *self._own(deployment)]
+        return str(self._run(deployment.region, arguments, advice="Name another folder.")["sha256"])
 
     def _run(
         self, region: str, arguments: Sequence[str], *, advice: str = "The next run repeats this step."

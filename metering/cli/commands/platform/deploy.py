@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from metering.fleet import stage
+    from metering.fleet.ports import Deployment
     from metering.fleet.rollout import Remaining, RolloutPlan
     from metering.wiring.fleet import Fleet
 
@@ -255,14 +256,21 @@ def deploy(
 
 def _check_assembly(fleet: Fleet, names: Sequence[str]) -> None:
     """Check before the question that the folder, if one is named, has an assembly for the settings of each region."""
-    for sha256 in {fleet.builder.check_assembly(name) for name in names if fleet.assembly}:
+    for sha256 in {fleet.builder.check_assembly(_next(fleet, name)) for name in names if fleet.assembly}:
         say(f"  assembly: {fleet.assembly}, SHA-256 of its release.json {sha256}")
+
+
+def _next(fleet: Fleet, region: str) -> Deployment:
+    """Next deployment of a region, with its own architecture, project and left-out parts."""
+    from metering.fleet.steps import next_deployment
+
+    return next_deployment(fleet.ports, fleet.states.load(region) or RegionState(region=region))
 
 
 def _make_assembly(fleet: Fleet, names: Sequence[str], folder: Path) -> None:
     need("deploy")
     for name in names:
-        sha256 = fleet.builder.make_assembly(name, str(folder.resolve()))
+        sha256 = fleet.builder.make_assembly(_next(fleet, name), str(folder.resolve()))
         say(f"{folder} can be deployed to {name} with --assembly. SHA-256 of its release.json: {sha256}")
 
 
