@@ -29,7 +29,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help install demo clean dist check lint test proof e2e localstack networks validate-exports api-fuzz browser
 .PHONY: record check-long tools pythons mutants matrix drills long localstack-rest fuzz networks-long simulate soak load bench
-.PHONY: browser-fronts engines race size
+.PHONY: browser-fronts engines race size organisations
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@ / {print "\n" substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -122,6 +122,9 @@ api-fuzz: $(STAMP) ## The HTTP API against its own document, by schemathesis, an
 
 networks: $(STAMP) ## Logs of generated networks, metered and compared with their truth, whatever is known beside them
 	@$(PYTEST) -q -n $(JOBS) tests/networks -m "not emulator"
+
+organisations: $(STAMP) ## Templates and calls of commands, held against five usual organisations' policies; seeded breaches that each must find
+	@$(PY) -m tests.organisations
 
 browser: $(STAMP) ## The explorer page in a browser: figures, keyboard, states, accessibility; pictures below .local/browser
 	@# Installs Debian's browser where apt-get is there. Without one the tests are skipped, and red where CI is set.

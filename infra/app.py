@@ -28,6 +28,7 @@ from aws_cdk import aws_lambda as lambda_
 from cdk_nag import AwsSolutionsChecks
 
 from infra.components.code import locked_code, sources_code
+from infra.components.organisation import comply
 from infra.components.shared import put_out
 from infra.emulators import config_by_hand
 from infra.stacks.api import ApiStack
@@ -120,6 +121,7 @@ def build(
         )
     for stack in (data, pipeline, *((api,) if api else ()), observability):
         put_out(stack, release or own_release(), rehearsal=config.rehearsal)
+    comply([each for each in (data, pipeline, api, observability, rollout) if each is not None], config)
     return Region(data=data, pipeline=pipeline, observability=observability, api=api, rollout=rollout)
 
 

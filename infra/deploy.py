@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infra.artefact import Artefact, add, embedded_assembly, is_ready
-from infra.assembly import assembly_of, resource_types
+from infra.assembly import assembly_of, resource_types, templates
 from infra.cdk_cli import CdkCli, cli_environment
 from infra.emulators import fitted
+from infra.endpoints import called_services
 from infra.failures import DeploymentError
 from metering.adapters.aws.change_sets import ChangeSets
 from metering.adapters.aws.cloudformation import CloudFormationStacks
@@ -103,13 +104,14 @@ class Deployer:
         return self._config
 
     def _exports_before(self, config: StageConfig) -> dict[str, str]:
-        """Deployed exports of those tables of the data stack that the settings replace by tables of another name."""
-        replaced = [word for word, name in (("Ledger", config.ledger_table), ("Usage", config.usage_table)) if name]
+        """Deployed exports of what the settings replace: a table by one of another name, the topics' key by another."""
+        named = {r"Ledger\d*Table": config.ledger_table, r"Usage\d*Table": config.usage_table}
+        replaced = [word for word, name in {**named, "TopicsKey": config.kms_key_arn}.items() if name]
         if not replaced:
             return {}
         stacks = CloudFormationStacks(lambda _: self._clients())
         status = stacks.describe(self._region, config.stack_name("data"))
-        names = re.compile(rf"ExportsOutput(Ref|FnGetAtt)({'|'.join(replaced)})\d*Table")
+        names = re.compile(rf"ExportsOutput(Ref|FnGetAtt)({'|'.join(replaced)})")
         return {} if status is None else {key: value for key, value in status.outputs.items() if names.match(key)}
 
     def synth(self) -> Path:
@@ -358,7 +360,9 @@ def _run(options: argparse.Namespace, env: Mapping[str, str], progress: Progress
         return {"config": deployer.config().model_dump(mode="json")}
     if options.step == "synth":
         assembly = deployer.synth()
-        return {"assembly": str(assembly), "types": resource_types(assembly), "sha256": sha256}
+        services = called_services(templates(assembly).values()) if deployer.config().vpc else {}
+        types = resource_types(assembly)
+        return {"assembly": str(assembly), "types": types, "services": services, "sha256": sha256}
     if options.step == "destroy":
         deployer.destroy()
         return {}

@@ -74,6 +74,7 @@ class LakeCatalog(Construct):
                 name=self.database_name, description="Metered data transfers, compacted into lake files."
             ),
         )
+        key = config.kms_key_arn if config.kms_key_arn and not config.emulated else None
         table = self._table("Transfers", self._files(config, TABLE, LAKE_PREFIX, COLUMNS))
         self._table("Totals", self._files(config, TOTALS, SUMMARIES_PREFIX, TOTALS_COLUMNS))
         self._table("UsageView", self._usage_view()).add_resource_dependency(table)
@@ -90,7 +91,7 @@ class LakeCatalog(Construct):
                 result_configuration=athena.CfnWorkGroup.ResultConfigurationProperty(
                     output_location=f"s3://{data.bucket.bucket_name}/{ATHENA_RESULTS_PREFIX}",
                     encryption_configuration=athena.CfnWorkGroup.EncryptionConfigurationProperty(
-                        encryption_option="SSE_S3"
+                        encryption_option="SSE_S3" if key is None else "SSE_KMS", kms_key=key
                     ),
                 ),
             ),

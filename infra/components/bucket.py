@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from aws_cdk import Acknowledgment, Aws, Duration, Validations
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
+from infra.components.organisation import READS, WRITES, customer_key, grant_key
 from infra.components.shared import acknowledge, acknowledge_wildcard, removal_policy, written
 from metering.fleet.stage import REGION_MARK
 from metering.stores.objects import (
@@ -60,10 +62,15 @@ class DataBucket(Construct):
 
     def __init__(self, scope: Construct, construct_id: str, *, config: StageConfig, ingest: IngestQueue) -> None:
         super().__init__(scope, construct_id)
+        self._config = config
+        key = customer_key(self, config)
         self.bucket = s3.Bucket(
             self,
             "Bucket",
-            encryption=s3.BucketEncryption.S3_MANAGED,
+            encryption=s3.BucketEncryption.S3_MANAGED if key is None else s3.BucketEncryption.KMS,
+            encryption_key=key,
+            # One data key serves many objects, which takes 99 % of the requests from the bill of the key.
+            bucket_key_enabled=True if key else None,
             block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
             object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
             enforce_ssl=True,
@@ -89,7 +96,11 @@ class DataBucket(Construct):
             copy = f"arn:<AWS::Partition>:s3:::{config.replicate_to.replace(REGION_MARK, '<AWS::Region>')}"
             for wildcard in (f"{own}/*", f"{copy}/*"):
                 acknowledge(self.bucket, f"IAM5[Resource::{wildcard}]", "S3 replicates by this role, by rules alone.")
-        self._refuse_foreign_keys()
+            for action in ("kms:GenerateDataKey*", "kms:ReEncrypt*"):
+                acknowledge(
+                    self.bucket, f"IAM5[Action::{action}]", "The CDK lets S3 encrypt copies, with one key only."
+                )
+        self._refuse_foreign_keys(config)
         self._write_once(config)
         self._notify(ingest)
 
@@ -100,6 +111,7 @@ class DataBucket(Construct):
         the key itself as `s3:prefix` (docs/aws.md, A1).
         """
         self._grant(role, prefixes, "s3:GetObject")
+        grant_key(role, self._config, "s3", READS)
         self.grant_list(role, *prefixes)
 
     def grant_read_versions(self, role: iam.IRole, *prefixes: str) -> None:
@@ -118,6 +130,7 @@ class DataBucket(Construct):
     def grant_write(self, role: iam.IRole, *prefixes: str) -> None:
         """Let `role` write objects below `prefixes`, including by multipart upload."""
         self._grant(role, prefixes, "s3:PutObject", "s3:AbortMultipartUpload")
+        grant_key(role, self._config, "s3", WRITES)
 
     def grant_delete(self, role: iam.IRole, *prefixes: str) -> None:
         """Let `role` delete objects below `prefixes`."""
@@ -137,25 +150,38 @@ class DataBucket(Construct):
                 f"Objects below {prefix} get their names at run time. The grant covers that prefix only.",
             )
 
-    def _refuse_foreign_keys(self) -> None:
-        """Deny producers' uploads whose encryption is not the bucket's default.
+    def _refuse_foreign_keys(self, config: StageConfig) -> None:
+        """Deny producers' uploads that the service could not read, or that would have a new identity each time.
 
         The service cannot read an object that is encrypted with a customer's key. With KMS encryption, each upload gets
-        a new ETag, so an object put twice below `drop/` would be two batches.
+        a new ETag, so an object put twice below `drop/` would be two batches. Where the bucket's default is the stage's
+        key, an upload below `drop/` must therefore ask for AES256, unless checksums identify drops. Where the ETag
+        identifies nothing, as below `ingest/`, an upload may ask for AES256 or the stage's key, or for nothing.
         """
-        foreign: dict[str, dict[str, dict[str, str]]] = {
-            "NoCustomerKeys": {"Null": {f"{_ENCRYPTION}-customer-algorithm": "false"}},
-            # `StringNotEquals` alone is also true for a request without the header. `Null` excludes such requests.
-            "NoKmsKeys": {"Null": {_ENCRYPTION: "false"}, "StringNotEquals": {_ENCRYPTION: "AES256"}},
+        both = (INGEST_PREFIX, DROP_PREFIX)
+        by_etag = (DROP_PREFIX,) if config.drop_identity == "etag" else ()
+        # `StringNotEquals` alone is also true for a request without the header. `Null` excludes such requests.
+        foreign: dict[str, tuple[tuple[str, ...], dict[str, dict[str, str]]]] = {
+            "NoCustomerKeys": (both, {"Null": {f"{_ENCRYPTION}-customer-algorithm": "false"}}),
+            "NoKmsKeys": (both, {"Null": {_ENCRYPTION: "false"}, "StringNotEquals": {_ENCRYPTION: "AES256"}}),
         }
-        for sid, conditions in foreign.items():
+        if config.kms_key_arn and not config.emulated:
+            other_key = {"StringNotEquals": {f"{_ENCRYPTION}-aws-kms-key-id": config.kms_key_arn}}
+            foreign["NoKmsKeys"] = (by_etag, {"StringNotEquals": {_ENCRYPTION: "AES256"}})
+            foreign["NoOtherKeys"] = (
+                tuple(p for p in both if p not in by_etag),
+                {"Null": {f"{_ENCRYPTION}-aws-kms-key-id": "false"}, **other_key},
+            )
+        for sid, (prefixes, conditions) in foreign.items():
+            if not prefixes:
+                continue
             self.bucket.add_to_resource_policy(
                 iam.PolicyStatement(
                     sid=sid,
                     effect=iam.Effect.DENY,
                     principals=[iam.AnyPrincipal()],
                     actions=["s3:PutObject"],
-                    resources=[self.bucket.arn_for_objects(f"{prefix}*") for prefix in (INGEST_PREFIX, DROP_PREFIX)],
+                    resources=[self.bucket.arn_for_objects(f"{prefix}*") for prefix in prefixes],
                     conditions=conditions,
                 )
             )
@@ -167,7 +193,7 @@ class DataBucket(Construct):
         IAM cuts a stack's name in generated role names after 24 characters.
         """
         roles = [f"{config.stack_name(part)[:24]}*" for part in ("data", "pipeline", "api")]
-        role = f"arn:{Aws.PARTITION}:iam::{Aws.ACCOUNT_ID}:role/"
+        role = f"arn:{Aws.PARTITION}:iam::{Aws.ACCOUNT_ID}:role{config.role_path or '/'}"
         own = {"ArnLike": {"aws:PrincipalArn": [f"{role}{name}" for name in roles]}}
         # CreateMultipartUpload and UploadPart cannot have the header; only CompleteMultipartUpload creates the object.
         replaces = {"Null": {"s3:if-none-match": "true"}, "Bool": {"s3:ObjectCreationOperation": "true"}}
@@ -192,12 +218,17 @@ class DataBucket(Construct):
             return []
         name = config.replicate_to.replace(REGION_MARK, Aws.REGION)
         copy = s3.Bucket.from_bucket_arn(self, "Copy", f"arn:{Aws.PARTITION}:s3:::{name}")
+        key_arn = config.replicate_key_arn.replace(REGION_MARK, Aws.REGION)
+        key = kms.Key.from_key_arn(self, "CopyKey", key_arn) if key_arn else None
         return [
             s3.ReplicationRule(
                 destination=copy,
                 id=prefix.rstrip("/"),
                 priority=number,
                 filter=s3.Filter(prefix=prefix),
+                # Without these, S3 replicates no object that is encrypted with a key.
+                kms_key=key,
+                sse_kms_encrypted_objects=True if key else None,
                 delete_marker_replication=False,
             )
             for number, prefix in enumerate(COPIED, 1)

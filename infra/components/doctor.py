@@ -35,8 +35,7 @@ class DoctorGrants(Construct):
         self, scope: Construct, construct_id: str, *, config: StageConfig, data: DataStack, compactor: MeteringFunction
     ) -> None:
         super().__init__(scope, construct_id)
-        # MiniStack authorizes a call about a table's tags as if it were about all tables.
-        tables = ["*"] if config.emulated else [data.ledger.table.table_arn, data.usage.table.table_arn]
+        tables = [data.ledger.table.table_arn, data.usage.table.table_arn]
         every = config.stack_name("*")
         bootstrap = f"parameter/cdk-bootstrap/{config.bootstrap.qualifier}/version"
         grants: dict[str, tuple[Sequence[str], Sequence[str]]] = {
@@ -46,10 +45,7 @@ class DoctorGrants(Construct):
             "Quota": (["servicequotas:GetServiceQuota"], [_arn("servicequotas", "dynamodb/L-AB614373")]),
             "Templates": (["cloudformation:GetTemplate"], [_arn("cloudformation", f"stack/{every}/*")]),
             "Bootstrap": (["ssm:GetParameter"], [_arn("ssm", bootstrap)]),
-            "Tables": (
-                ["dynamodb:DescribeContinuousBackups", "dynamodb:DescribeTimeToLive", "dynamodb:ListTagsOfResource"],
-                tables,
-            ),
+            "Tables": (["dynamodb:DescribeContinuousBackups", "dynamodb:DescribeTimeToLive"], tables),
             "Bucket": (["s3:GetBucketVersioning", "s3:GetLifecycleConfiguration"], [data.data.bucket.bucket_arn]),
             "Alarms": (["cloudwatch:DescribeAlarmHistory"], [_arn("cloudwatch", f"alarm:metering-{config.stage}-*")]),
         }
@@ -64,7 +60,7 @@ class DoctorGrants(Construct):
             ],
         )
         scratch = _arn("sqs", f"metering-{config.stage}-doctor-*")
-        allow(policy, scratch, *_QUEUES, emulated=config.emulated)
+        allow(policy, scratch, *_QUEUES, config=config)
         allow_move(policy, scratch, emulated=config.emulated)
         for place in (scratch, *(each for _, resources in grants.values() for each in resources)):
             if "*" in place:

@@ -14,7 +14,9 @@ from aws_cdk import aws_lambda_event_sources as sources
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
+from infra.components.organisation import customer_key
 from infra.components.shared import acknowledge, acknowledge_wildcard, removal_policy
+from infra.endpoints import INTERFACES
 from metering.fleet.regions import executions_of
 from metering.metric_names import NAMESPACE
 from metering.operations.alarms import WATCH_NAMESPACE
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from infra.components.queues import IngestQueue, OnrampQueue
+    from metering.fleet.settings.organisation import Network
     from metering.fleet.stage import StageConfig
 
 # Default size of `/tmp` (Lambda developer guide).
@@ -99,7 +102,11 @@ class MeteringFunction(Construct):
         self.spec = spec
         self._emulated = config.emulated
         self.log_group = logs.LogGroup(
-            self, "Logs", retention=RETENTION[config.log_retention_days], removal_policy=removal_policy(config)
+            self,
+            "Logs",
+            encryption_key=customer_key(self, config),
+            retention=RETENTION[config.log_retention_days],
+            removal_policy=removal_policy(config),
         )
         self.role = iam.Role(
             self,
@@ -132,6 +139,8 @@ class MeteringFunction(Construct):
             # MiniStack ignores this property.
             reserved_concurrent_executions=None if config.emulated else spec.at_once,
         )
+        for network in config.vpc if not config.emulated else ():
+            self._join(network)
         if config.tracing:
             acknowledge_wildcard(self.role, "*", "X-Ray does not support resource ARNs for sending traces.")
         acknowledge(
@@ -139,6 +148,38 @@ class MeteringFunction(Construct):
             "L1",
             "The runtime is the newest in the project's range of Python versions, so that tests and functions can run "
             "the same interpreter. It changes when that range changes.",
+        )
+
+    def _join(self, network: Network) -> None:
+        """Run the function in subnets. Lambda makes and deletes the network interfaces, with the function's role."""
+        function = self.function.node.default_child
+        if not isinstance(function, lambda_.CfnFunction):
+            raise TypeError("the function has no CfnFunction")
+        function.vpc_config = lambda_.CfnFunction.VpcConfigProperty(
+            subnet_ids=list(network.subnets), security_group_ids=list(network.security_groups)
+        )
+        # Lambda checks these permissions when it creates the function. The function's own code must not have them.
+        own = f"arn:{Aws.PARTITION}:lambda:{Aws.REGION}:{Aws.ACCOUNT_ID}:function:{Stack.of(self).stack_name}-*"
+        policy = iam.Policy(
+            self,
+            "Network",
+            roles=[self.role],
+            statements=[
+                iam.PolicyStatement(actions=list(INTERFACES), resources=["*"]),
+                iam.PolicyStatement(
+                    effect=iam.Effect.DENY,
+                    actions=list(INTERFACES),
+                    resources=["*"],
+                    conditions={"ArnLike": {"lambda:SourceFunctionArn": own}},
+                ),
+            ],
+        )
+        function.node.add_dependency(policy)
+        acknowledge(
+            policy,
+            "IAM5[Resource::*]",
+            "Lambda makes the network interfaces of a function with its role. EC2's calls that describe them do not "
+            "support resource ARNs, and a Deny takes the permissions from the function's own code.",
         )
 
     def consume(self, ingest: IngestQueue, *, config: StageConfig) -> None:

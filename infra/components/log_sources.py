@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from aws_cdk import CfnOutput, Stack
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from infra.components.alarms import MeteringAlarm, MetricPlace
@@ -57,7 +59,7 @@ class LogSources(Construct):
         sources = config.log_sources
         self.queue = OnrampQueue(self, "Events", config=config)
         for source in sources:
-            self._announce(source)
+            self._announce(source, config)
         own = as_environment({"log_sources": encode_sources(source.plain() for source in sources)})
         self.onramp, self.log_context = (
             MeteringFunction(
@@ -76,17 +78,32 @@ class LogSources(Construct):
     def functions(self) -> tuple[MeteringFunction, ...]:
         return self.onramp, self.log_context
 
-    def _announce(self, source: LogSource) -> None:
+    def _announce(self, source: LogSource, config: StageConfig) -> None:
         """Send the events of new files below a source's prefix to the queue."""
         key: dict[str, list[object]] = {"key": [{"prefix": source.prefix}]} if source.prefix else {}
         detail: dict[str, object] = {"bucket": {"name": [source.bucket]}, **({"object": key} if key else {})}
-        events.Rule(
+        encrypted = config.kms_key_arn and not config.emulated
+        name = source.name.title().replace("-", "")
+        queue: sqs.IQueue = self.queue.queue
+        if encrypted:
+            # The CDK would let every rule of every account send to a queue that has a key.
+            queue = sqs.Queue.from_queue_arn(self, f"QueueOf{name}", queue.queue_arn)
+        rule = events.Rule(
             self,
-            f"Rule{source.name.title().replace('-', '')}",
+            f"Rule{name}",
             description=f"New log files of the log source {source.name} of metering.",
             event_pattern=events.EventPattern(source=["aws.s3"], detail_type=["Object Created"], detail=detail),
-            targets=[targets.SqsQueue(self.queue.queue)],
+            targets=[targets.SqsQueue(queue)],
         )
+        if encrypted:
+            self.queue.queue.add_to_resource_policy(
+                iam.PolicyStatement(
+                    principals=[iam.ServicePrincipal("events.amazonaws.com")],
+                    actions=["sqs:SendMessage"],
+                    resources=[queue.queue_arn],
+                    conditions={"ArnEquals": {"aws:SourceArn": rule.rule_arn}},
+                )
+            )
 
     def _outputs(self) -> None:
         outputs = {

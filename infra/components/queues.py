@@ -9,9 +9,12 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
+from infra.components.organisation import READS, WRITES, customer_key, grant_key
 from infra.components.shared import acknowledge, removal_policy
 
 if TYPE_CHECKING:
+    from aws_cdk import aws_kms as kms
+
     from metering.fleet.stage import StageConfig
 
 
@@ -25,10 +28,12 @@ class OnrampQueue(Construct):
     def __init__(self, scope: Construct, construct_id: str, *, config: StageConfig) -> None:
         super().__init__(scope, construct_id)
         hidden = Duration.seconds(config.onramp_visibility_s)
+        key = customer_key(self, config)
         self.dead_letters = sqs.Queue(
             self,
             "DeadLetters",
-            encryption=sqs.QueueEncryption.SQS_MANAGED,
+            encryption=_encryption(key),
+            encryption_master_key=key,
             enforce_ssl=True,
             retention_period=Duration.seconds(config.dead_letter_retention_s),
             visibility_timeout=hidden,
@@ -36,7 +41,8 @@ class OnrampQueue(Construct):
         self.queue = sqs.Queue(
             self,
             "Queue",
-            encryption=sqs.QueueEncryption.SQS_MANAGED,
+            encryption=_encryption(key),
+            encryption_master_key=key,
             enforce_ssl=True,
             retention_period=Duration.seconds(config.queue_retention_s),
             visibility_timeout=hidden,
@@ -53,13 +59,15 @@ class IngestQueue(Construct):
 
     def __init__(self, scope: Construct, construct_id: str, *, config: StageConfig) -> None:
         super().__init__(scope, construct_id)
-        self._emulated = config.emulated
+        self._config = config
         self._stack = config.stack_name("data")
+        key = customer_key(self, config)
         removal = removal_policy(config)
         self.dead_letters = sqs.Queue(
             self,
             "DeadLetters",
-            encryption=sqs.QueueEncryption.SQS_MANAGED,
+            encryption=_encryption(key),
+            encryption_master_key=key,
             enforce_ssl=True,
             retention_period=Duration.seconds(config.dead_letter_retention_s),
             visibility_timeout=Duration.seconds(config.visibility_s),
@@ -68,7 +76,8 @@ class IngestQueue(Construct):
         self.queue = sqs.Queue(
             self,
             "Queue",
-            encryption=sqs.QueueEncryption.SQS_MANAGED,
+            encryption=_encryption(key),
+            encryption_master_key=key,
             retention_period=Duration.seconds(config.queue_retention_s),
             visibility_timeout=Duration.seconds(config.visibility_s),
             dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead_letters, max_receive_count=config.max_receives),
@@ -96,11 +105,11 @@ class IngestQueue(Construct):
         self.grant_send(grantee)
         self.grant_watch(grantee)
         place = self.dead_letters.queue_arn
-        allow(grantee, place, *CONSUME, emulated=self._emulated)
-        allow_move(grantee, place, emulated=self._emulated)
+        allow(grantee, place, *CONSUME, config=self._config)
+        allow_move(grantee, place, emulated=self._config.emulated)
 
     def _grant(self, grantee: iam.IGrantable, queue: sqs.Queue, *actions: str) -> None:
-        allow(grantee, queue.queue_arn, *actions, emulated=self._emulated)
+        allow(grantee, queue.queue_arn, *actions, config=self._config)
 
     def _policy(self) -> sqs.CfnQueuePolicy:
         statements = [
@@ -130,11 +139,17 @@ class IngestQueue(Construct):
         )
 
 
-def allow(grantee: iam.IGrantable, place: str, *actions: str, emulated: bool) -> None:
-    """Allow `grantee` the `actions` on the queues that match `place`, an ARN that may end in `*`."""
-    batches = _EMULATED_BATCHES if emulated else {}
+def _encryption(key: kms.IKey | None) -> sqs.QueueEncryption:
+    return sqs.QueueEncryption.SQS_MANAGED if key is None else sqs.QueueEncryption.KMS
+
+
+def allow(grantee: iam.IGrantable, place: str, *actions: str, config: StageConfig) -> None:
+    """Allow `grantee` the `actions` on the queues that match `place`, an ARN that may end in `*`, and their key."""
+    batches = _EMULATED_BATCHES if config.emulated else {}
     asked = [*actions, *(batches[action] for action in actions if action in batches)]
     iam.Grant.add_to_principal(grantee=grantee, actions=asked, resource_arns=[place])
+    if used := [_KEY_USES[action] for action in actions if action in _KEY_USES]:
+        grant_key(grantee, config, "sqs", max(used, key=len))
 
 
 def allow_move(grantee: iam.IGrantable, place: str, *, emulated: bool) -> None:
@@ -153,6 +168,8 @@ CONSUME = (
     "sqs:GetQueueAttributes",
     "sqs:GetQueueUrl",
 )
+# Calls for which SQS uses the key of a queue, with the permissions that their caller needs on it.
+_KEY_USES = {"sqs:SendMessage": WRITES, "sqs:ReceiveMessage": READS}
 # For a batch call, SQS checks the permission of the single call. MiniStack checks that of the batch call.
 _EMULATED_BATCHES = {
     "sqs:SendMessage": "sqs:SendMessageBatch",

@@ -48,16 +48,15 @@ class AccessRoles(Construct):
 
     def __init__(self, scope: Construct, construct_id: str, *, config: StageConfig) -> None:
         super().__init__(scope, construct_id)
-        own = iam.AccountRootPrincipal()
-        others = [iam.AccountPrincipal(account) for account in config.trusted_accounts]
+        people, senders = _people(config), iam.CompositePrincipal(iam.AccountRootPrincipal(), *_others(config))
         self._stacks = config.stack_name("*")
         self._pipeline = config.stack_name("pipeline")
-        self.producer = self._role("Producer", "Sends batches to metering.", iam.CompositePrincipal(own, *others))
-        self.reader = self._role("Reader", "Reads metered usage.", own)
+        self.producer = self._role("Producer", "Sends batches to metering.", senders)
+        self.reader = self._role("Reader", "Reads metered usage.", people)
         self.operator = self._role(
             "Operator",
             "Reads metered usage, runs the jobs of metering, and sends refused batches and dead letters again.",
-            own,
+            people,
         )
 
     def grant(
@@ -97,13 +96,13 @@ class AccessRoles(Construct):
         """
         place = f"arn:{Aws.PARTITION}:sqs:{Aws.REGION}:{Aws.ACCOUNT_ID}:{self._pipeline}-*"
         for role in (self.reader, self.operator):
-            allow(role, place, "sqs:GetQueueAttributes", "sqs:GetQueueUrl", emulated=config.emulated)
+            allow(role, place, "sqs:GetQueueAttributes", "sqs:GetQueueUrl", config=config)
             acknowledge_wildcard(
                 role,
                 f"arn:<AWS::Partition>:sqs:<AWS::Region>:<AWS::AccountId>:{self._pipeline}-*",
                 "The queue of log files is in another stack and has a generated name, which begins with the stack's.",
             )
-        allow(self.operator, place, *CONSUME, "sqs:SendMessage", emulated=config.emulated)
+        allow(self.operator, place, *CONSUME, "sqs:SendMessage", config=config)
         allow_move(self.operator, place, emulated=config.emulated)
         grant_read_logs(self.operator, config.log_sources, config=config)
         grant_announce(self.operator, config.log_sources)
@@ -141,6 +140,27 @@ class AccessRoles(Construct):
             f"arn:<AWS::Partition>:cloudformation:<AWS::Region>:<AWS::AccountId>:{stacks}",
             "A stack's ARN ends in an id that is generated at creation. The names are those of this stage.",
         )
+
+
+def _people(config: StageConfig) -> iam.IPrincipal:
+    """People who may become reader or operator: whom the account lets, or only those whose ARN matches a pattern."""
+    root = iam.AccountRootPrincipal()
+    # MiniStack does not know the condition keys of trust policies.
+    if not config.operator_principals or config.emulated:
+        return root
+    return root.with_conditions({"ArnLike": {"aws:PrincipalArn": list(config.operator_principals)}})
+
+
+def _others(config: StageConfig) -> list[iam.IPrincipal]:
+    """Accounts of other owners that may become the producer, if they are of the organization and state its word."""
+    asked = {
+        **({"aws:PrincipalOrgID": config.org_id} if config.org_id else {}),
+        **({"sts:ExternalId": config.external_id} if config.external_id else {}),
+    }
+    accounts = [iam.AccountPrincipal(account) for account in config.trusted_accounts]
+    if not asked or config.emulated:
+        return [*accounts]
+    return [account.with_conditions({"StringEquals": asked}) for account in accounts]
 
 
 # Objects that jobs and operators' commands write and that readers read.

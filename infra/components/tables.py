@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aws_cdk import RemovalPolicy
+from aws_cdk import CfnResource, RemovalPolicy
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
+from infra.components.organisation import TABLE_READS, TABLE_WRITES, customer_key, grant_key
 from infra.components.shared import removal_policy
 from metering.stores.writes import EXPIRES_AT
 
@@ -43,6 +44,7 @@ class MeteringTable(Construct):
     ) -> None:
         super().__init__(scope, construct_id)
         self._emulated = config.emulated
+        self._config = config
         if name:
             self.table: dynamodb.ITableV2 = dynamodb.TableV2.from_table_name(self, "Table", name)
             return
@@ -62,6 +64,17 @@ class MeteringTable(Construct):
             deletion_protection=config.stateful_retained and not config.first_build,
             removal_policy=removal or removal_policy(config),
         )
+        if (key := customer_key(self, config)) is not None:
+            self._encrypt(self.table, key.key_arn)
+
+    @staticmethod
+    def _encrypt(table: dynamodb.TableV2, key_arn: str) -> None:
+        # The L2 encrypts with a key only if the region is known at synthesis.
+        resource = table.node.default_child
+        if not isinstance(resource, CfnResource):
+            raise TypeError("the table has no CfnGlobalTable")
+        resource.add_property_override("SSESpecification", {"SSEEnabled": True, "SSEType": "KMS"})
+        resource.add_property_override("Replicas.0.SSESpecification", {"KMSMasterKeyId": key_arn})
 
     @property
     def name(self) -> str:
@@ -114,6 +127,8 @@ class MeteringTable(Construct):
             resource_arns=[self.table.table_arn],
             conditions=self._only(partitions) if partitions else None,
         )
+        reads = set(actions) <= {*_READ, "dynamodb:Scan"}
+        grant_key(grantee, self._config, "dynamodb", TABLE_READS if reads else TABLE_WRITES)
 
     def _only(self, partitions: tuple[str, ...]) -> dict[str, dict[str, object]]:
         # `ForAllValues` alone is also true for a call that lacks the key. MiniStack never sets the key, so stages on

@@ -12,6 +12,7 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_sns as sns
 from constructs import Construct
 
+from infra.components.organisation import WRITES, customer_key, grant_key
 from infra.components.shared import acknowledge_wildcard, removal_policy
 
 if TYPE_CHECKING:
@@ -32,7 +33,18 @@ class AlertTopics(Construct):
 
     def __init__(self, scope: Construct, construct_id: str, *, config: StageConfig) -> None:
         super().__init__(scope, construct_id)
-        self.key = kms.Key(
+        self._config = config
+        self._key = customer_key(self, config) or self._own_key(config)
+        self.page = self._topic("Page", "Metering page: act now")
+        self.ticket = self._topic("Ticket", "Metering ticket: can wait until morning")
+        self._topics: dict[str, sns.Topic] = {"page": self.page, "ticket": self.ticket}
+        for subscription in config.subscriptions:
+            self._subscribe(subscription)
+        # Emulators have no chat service.
+        self.chats = () if config.emulated else tuple(self._chat(channel) for channel in config.chat)
+
+    def _own_key(self, config: StageConfig) -> kms.Key:
+        key = kms.Key(
             self,
             "Key",
             description="Encrypts the alert topics of metering.",
@@ -40,7 +52,7 @@ class AlertTopics(Construct):
             pending_window=Duration.days(7),
             removal_policy=removal_policy(config),
         )
-        self.key.add_to_resource_policy(
+        key.add_to_resource_policy(
             iam.PolicyStatement(
                 sid="CloudWatchPublishes",
                 principals=[iam.ServicePrincipal(_CLOUDWATCH)],
@@ -49,13 +61,7 @@ class AlertTopics(Construct):
                 conditions={"StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID}},
             )
         )
-        self.page = self._topic("Page", "Metering page: act now")
-        self.ticket = self._topic("Ticket", "Metering ticket: can wait until morning")
-        self._topics: dict[str, sns.Topic] = {"page": self.page, "ticket": self.ticket}
-        for subscription in config.subscriptions:
-            self._subscribe(subscription)
-        # Emulators have no chat service.
-        self.chats = () if config.emulated else tuple(self._chat(channel) for channel in config.chat)
+        return key
 
     def topic(self, severity: Severity) -> sns.Topic:
         """Return the topic of a severity."""
@@ -65,9 +71,10 @@ class AlertTopics(Construct):
         """Let `grantee` publish alerts of both severities."""
         topics = [self.page.topic_arn, self.ticket.topic_arn]
         iam.Grant.add_to_principal(grantee=grantee, actions=["sns:Publish"], resource_arns=topics)
-        iam.Grant.add_to_principal(
-            grantee=grantee, actions=["kms:Decrypt", "kms:GenerateDataKey"], resource_arns=[self.key.key_arn]
-        )
+        if self._config.kms_key_arn and not self._config.emulated:
+            grant_key(grantee, self._config, "sns", WRITES)
+            return
+        iam.Grant.add_to_principal(grantee=grantee, actions=list(WRITES), resource_arns=[self._key.key_arn])
 
     def grant_look(self, role: iam.Role) -> None:
         """Let `role` list the subscribers and read the state of alarms."""
@@ -79,7 +86,7 @@ class AlertTopics(Construct):
         )
 
     def _topic(self, construct_id: str, display_name: str) -> sns.Topic:
-        topic = sns.Topic(self, construct_id, display_name=display_name, master_key=self.key, enforce_ssl=True)
+        topic = sns.Topic(self, construct_id, display_name=display_name, master_key=self._key, enforce_ssl=True)
         topic.add_to_resource_policy(
             iam.PolicyStatement(
                 sid="AlarmsOfThisAccount",

@@ -15,6 +15,7 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3_assets as assets
 
 from infra.components.alarms import MeteringAlarm, MetricPlace
+from infra.components.organisation import customer_key
 from infra.components.shared import acknowledge
 from metering.errors import OperationFailedError
 from metering.operations.alarms import ALARMS
@@ -57,6 +58,10 @@ _ACTIONS = (
     "dynamodb:GetItem",
     "dynamodb:PutItem",
     "dynamodb:Query",
+    "ec2:DescribeRouteTables",
+    "ec2:DescribeSecurityGroups",
+    "ec2:DescribeSubnets",
+    "ec2:DescribeVpcEndpoints",
     "events:EnableRule",
     "lambda:DeleteFunctionConcurrency",
     "iam:GetAccountSummary",
@@ -153,7 +158,11 @@ class RolloutStack(Stack):
             )
         source = assets.Asset(self, "Source", path=str(_ROOT), exclude=list(_LEFT_AT_HOME), ignore_mode=IgnoreMode.GLOB)
         log_group = logs.LogGroup(
-            self, "Logs", retention=logs.RetentionDays.THREE_MONTHS, removal_policy=RemovalPolicy.DESTROY
+            self,
+            "Logs",
+            encryption_key=customer_key(self, config),
+            retention=logs.RetentionDays.THREE_MONTHS,
+            removal_policy=RemovalPolicy.DESTROY,
         )
         project = codebuild.Project(
             self,
@@ -168,7 +177,7 @@ class RolloutStack(Stack):
             # Two concurrent builds would wait for each other's stacks.
             concurrent_build_limit=1,
             grant_report_group_permissions=False,
-            encryption_key=kms.Key(
+            encryption_key=customer_key(self, config) or kms.Key(
                 self, "Key", description="Encrypts build artifacts of the metering rollout.", enable_key_rotation=True,
                 pending_window=Duration.days(7), removal_policy=RemovalPolicy.DESTROY,
             ),

@@ -313,6 +313,12 @@ class Builder(Protocol):
     def resource_types(self, deployment: Deployment) -> Sequence[str]:
         """Distinct CloudFormation types that a deployment would create, in sorted order."""
 
+    def called_services(self, deployment: Deployment) -> Mapping[str, Sequence[str]]:
+        """Functions by the services that they call, for a stage whose functions run in a network; else nothing.
+
+        Each service has the name of its endpoint: `sqs`.
+        """
+
     def deploy(self, deployment: Deployment) -> None:
         """Deploy all stacks, and wait until they are deployed."""
 
@@ -320,8 +326,13 @@ class Builder(Protocol):
 class Probe(Protocol):
     """Access to a region's services and quotas, for checks before a deployment."""
 
-    def preflight(self, region: str, types: Sequence[str]) -> Sequence[Finding]:
-        """Check types, endpoints and quotas. Each check is named after its subject: `type AWS::SQS::Queue`."""
+    def preflight(
+        self, region: str, types: Sequence[str], called: Mapping[str, Sequence[str]] | None = None
+    ) -> Sequence[Finding]:
+        """Check types, endpoints and quotas, and that the functions' network reaches the services that they call.
+
+        Each check is named after its subject: `type AWS::SQS::Queue`.
+        """
 
 
 class DeployedRegion(Protocol):

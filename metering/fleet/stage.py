@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from metering.commit.throttling import REFUSED_FROM_RECEIVE
 from metering.errors import SettingsError
+from metering.fleet.settings import organisation
 from metering.fleet.settings.bases import STAGES, flat, nested
 from metering.fleet.settings.log_sources import (
     ApiGroup,
@@ -327,6 +328,26 @@ class StageConfig(BaseModel):
     )
     trusted_accounts: tuple[str, ...] = Field((), description="Other accounts whose producers may take the role.")
 
+    tags: organisation.Tags = Field(default_factory=dict, description="Tags of everything that takes tags.")
+    permissions_boundary: str = Field(
+        "", pattern=organisation.POLICY, description="Policy that bounds every role: its ARN, or its name."
+    )
+    role_path: str = Field("", pattern=organisation.ROLE_PATH, description="Path of every role, such as /metering/.")
+    vpc: tuple[organisation.Network, ...] = Field((), description="Subnets that the functions run in, by region.")
+    kms_key_arn: str = Field(
+        "",
+        pattern=organisation.KEY,
+        description="Key of tables, logs, topics, queues and bucket; {region} in the ARN of a multi-region key.",
+    )
+    replicate_key_arn: str = Field("", pattern=organisation.KEY, description="Key of the bucket replicate_to.")
+    operator_principals: organisation.Principals = Field(
+        (), description="Who may become reader or operator: ARNs with * in them; empty: whom the account lets."
+    )
+    org_id: str = Field("", pattern=organisation.ORG, description="Organization that producers must belong to.")
+    external_id: str = Field(
+        "", pattern=r"^([A-Za-z0-9+=,.@:/_-]{2,1224})?$", description="What producers of other accounts must state."
+    )
+
     @model_validator(mode="after")
     def _fits_together(self) -> StageConfig:
         problems = [problem for rule in _RULES if (problem := rule(self))]
@@ -394,13 +415,31 @@ class StageConfig(BaseModel):
         )
 
     def in_region(self, region: str) -> StageConfig:
-        """Configuration of one region: log sources whose bucket is there, its channels, and bills at home only."""
-        own = {
+        """Configuration of one region, with its log sources, channels, network and key, and bills at home only.
+
+        Raises:
+            SettingsError: The stage runs in networks, but lacks one there, or its key is in another region.
+        """
+        here = {
             "log_sources": tuple(source for source in self.log_sources if source.region == region),
             "chat": tuple(channel for channel in self.chat if channel.region == region),
             "bill_exports": self.bill_exports if region in ("", self.rollout.home) else (),
+            "vpc": tuple(network for network in self.vpc if network.region == region),
+            "kms_key_arn": self.kms_key_arn.replace(REGION_MARK, region),
         }
-        return self if own == {name: getattr(self, name) for name in own} else self.model_copy(update=own)
+        problems = []
+        if self.vpc and not here["vpc"]:
+            problems.append(f"vpc names no subnets in {region}: functions there would run outside of a network")
+        if self.kms_key_arn and str(here["kms_key_arn"]).split(":")[3] != region:
+            problems.append(
+                f"kms_key_arn is a key of another region than {region}: make a multi-region key, and write "
+                f"{REGION_MARK} for its region"
+            )
+        if problems:
+            raise SettingsError(problems)
+        return (
+            self if all(getattr(self, name) == value for name, value in here.items()) else self.model_copy(update=here)
+        )
 
     @property
     def onramp_visibility_s(self) -> int:
@@ -600,8 +639,20 @@ def _copies(config: StageConfig) -> str | None:
         return None
     if not config.versioned:
         return "replicate_to needs versioned: S3 replicates versions"
+    if bool(config.kms_key_arn) and not config.replicate_key_arn:
+        return "replicate_to needs replicate_key_arn in a stage with kms_key_arn: S3 encrypts the copies with that key"
     if config.replicate_to.count(REGION_MARK) != 1:
         return f"replicate_to is the name of a bucket with {REGION_MARK} in it: two regions have objects of one key"
+    return None
+
+
+def _networks(config: StageConfig) -> str | None:
+    return "; ".join(organisation.problems_of_networks(config.vpc)) or None
+
+
+def _foreign_producers(config: StageConfig) -> str | None:
+    if config.external_id and not config.trusted_accounts and config.producers == "open":
+        return "external_id is what producers of other accounts state: name them in trusted_accounts, or register them"
     return None
 
 
@@ -618,18 +669,6 @@ def _account_ids(config: StageConfig) -> str | None:
 
 _RULES: tuple[Callable[[StageConfig], str | None], ...] = (
     *(_visibility, _marker_life, _source_life, _dead_letters, _incoming_objects, _batch_window, _warm_tables),
-    *(
-        _drop_identity,
-        _lake_classes,
-        _tunable_names,
-        _policy,
-        _scan,
-        _protection,
-        _account_ids,
-        _log_sources,
-        _chat,
-        _api,
-        _people,
-        _copies,
-    ),
+    *(_drop_identity, _lake_classes, _tunable_names, _policy, _protection, _account_ids, _log_sources, _chat, _api),
+    *(_people, _scan, _copies, _networks, _foreign_producers),
 )

@@ -124,8 +124,9 @@ def preflight(ports: FleetPorts, state: RegionState) -> RegionState:
     """Check that the region offers everything that the stacks need; missing optional parts are left out."""
     x86 = ports.architecture == "x86_64" or stage.matches(state.region, ports.rules.x86_regions)
     wanted = replace(state, architecture="x86_64" if x86 else state.architecture, left_out=())
-    types = ports.builder.resource_types(_deployment(ports, wanted, first=True))
-    findings = tuple(_judged(finding) for finding in ports.probe.preflight(state.region, types))
+    deployment = _deployment(ports, wanted, first=True)
+    types, called = ports.builder.resource_types(deployment), ports.builder.called_services(deployment)
+    findings = tuple(_judged(finding) for finding in ports.probe.preflight(state.region, types, called))
     missing = [finding for finding in findings if finding.answered is Answered.FAILED]
     if missing:
         raise PreflightFailedError(state.region, replace(wanted, findings=findings), missing)

@@ -11,13 +11,14 @@ from metering.adapters.aws.producer_roles import IamProducerRoles
 from metering.adapters.aws.session import Clients, ReadOnlyClients, caller_arn, caller_id
 from metering.adapters.aws.stacks import RegionResources, read_outputs, stack_outputs
 from metering.fleet.ports import RegionStacks
+from metering.fleet.settings.bases import SAFEST, STAGES
 from metering.fleet.settings.layers import config_of
 from metering.fleet.stage import StageConfig
 from metering.intake.senders import ServiceSenders, decode_services
 from metering.lake.view import LakeView
 from metering.onramps.coverage.job import CoverageJob
 from metering.onramps.sources import LogSource
-from metering.settings import Settings
+from metering.settings import GivenSettings, Settings
 from metering.stores import clock
 from metering.wiring import lake, onramps, region
 from metering.wiring.jobs import LakeJobs, lake_jobs
@@ -74,7 +75,10 @@ class RegionConnection(region.RegionPorts):
     @cached_property
     def producer_roles(self) -> IamProducerRoles:
         return IamProducerRoles(
-            clients=self.clients, stage=self.stage, queue_url=self.names.ingest_queue_url, bucket=self.names.data_bucket
+            clients=self.clients,
+            config=self.config,
+            queue_url=self.names.ingest_queue_url,
+            bucket=self.names.data_bucket,
         )
 
     def caller(self) -> str:
@@ -111,19 +115,20 @@ class RegionConnection(region.RegionPorts):
         )
 
     @cached_property
+    def config(self) -> StageConfig:
+        """Configuration of the stage in this region: that which the deployment published, or the base of the stage."""
+        given = published_settings.read_settings(self.clients, self.stage).given
+        base = self.stage if self.stage in STAGES else SAFEST
+        return config_of(self.stage, given or GivenSettings(like=base), {}).in_region(self.region)
+
+    @cached_property
     def log_sources(self) -> tuple[LogSource, ...]:
         """Log sources of the stage whose bucket is in this region, as the deployment published them."""
-        config = self._config
-        return () if config is None else tuple(source.plain() for source in config.log_sources)
+        return tuple(source.plain() for source in self.config.log_sources)
 
     @property
     def chats(self) -> bool:
-        return self._config is not None and bool(self._config.chat)
-
-    @cached_property
-    def _config(self) -> StageConfig | None:
-        given = published_settings.read_settings(self.clients, self.stage).given
-        return None if given is None else config_of(self.stage, given, {}).in_region(self.region)
+        return bool(self.config.chat)
 
     @cached_property
     def coverage(self) -> CoverageJob:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, cast
 
-from metering.adapters.aws import cloudformation, deployed_regions, deployment, objects, probe, published_settings
+from metering.adapters.aws import cloudformation, deployed_regions, deployment, objects, probe
+from metering.adapters.aws.demands import Demands
 from metering.adapters.aws.doctor import AthenaClient, AthenaEngine, AwsFacts, AwsScratch, asking
 from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.runtime import SystemClock
@@ -61,7 +62,7 @@ def doctor_bench(region: RegionConnection, *, thorough: bool, caller: Clients | 
     roles = {role: _as_role(caller or clients, outputs, role) for role in _ROLES}
     tables = {Table.LEDGER: names.ledger_table, Table.USAGE: names.usage_table}
     topics = {"page": names.page_topic_arn, "ticket": names.ticket_topic_arn}
-    config = _config(region)
+    config = region.config
     return Bench(
         region=region.region,
         token=token,
@@ -97,7 +98,7 @@ def doctor_bench(region: RegionConnection, *, thorough: bool, caller: Clients | 
             prefix=f"metering-{region.stage}-doctor",
             token=token,
             topics=topics,
-            ledger=names.ledger_table,
+            demands=Demands.of(config, clients),
         ),
         lake=NewestHour(region),
         engine=_engine(clients, outputs),
@@ -194,12 +195,6 @@ def _ingest(operator: Callable[[], Clients], region: RegionConnection) -> queues
         return SqsQueue(operator().sqs, region.names.ingest_queue_url)
     except CannotAskError:
         return region.ingest
-
-
-def _config(region: RegionConnection) -> StageConfig:
-    """Settings with which the region was deployed; the stage's base if its version did not publish settings."""
-    given = published_settings.read_settings(region.clients, region.stage).given
-    return StageConfig.load(region.stage) if given is None else layers.config_of(region.stage, given, {})
 
 
 def _unreserved(config: StageConfig) -> int:
@@ -339,6 +334,7 @@ class Fleet:
                 subscribers=lambda region: [
                     (each.protocol, each.endpoint) for each in self.settings.of(region).config.subscriptions
                 ],
+                networks=lambda region: next(iter(self.settings.of(region).config.in_region(region).vpc), None),
             ),
             deployed=self.deployed,
             tell=self.say,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from threading import RLock
@@ -10,15 +11,17 @@ from typing import TYPE_CHECKING
 from metering.adapters import description_files, folders
 from metering.adapters.aws import log_buckets, session
 from metering.adapters.aws.inventory import AwsInventory
-from metering.errors import SettingsError, UnavailableError
+from metering.errors import ObjectMissingError, SettingsError, UnavailableError
 from metering.ledger.markers import Marker, marker_key
 from metering.onramps import arrivals, kinds, plans
+from metering.onramps.context.description import read_ip_ranges
 from metering.onramps.context.document import Context
 from metering.onramps.context.store import ContextKeeper, ContextStore, StoredContext, Timeline
 from metering.onramps.coverage.job import TIME_S, CoverageJob
 from metering.onramps.ingest import taking
 from metering.onramps.sources import LogSource, decode_sources
 from metering.settings import OnrampSettings
+from metering.stores.objects import CONTEXT_PREFIX, ObjectStore
 from metering.stores.writes import Table
 from metering.units import DAY_S, MINUTE_S
 from metering.wiring.region import FunctionParts, RegionPorts
@@ -102,7 +105,7 @@ def build_context_keeper(parts: OnrampParts) -> ContextKeeper:
         regions=[region for source in sources for region in (source.context_regions or (source.region,))],
         role_arns=[arn for source in sources for arn in source.context_role_arns],
         buckets={source.bucket: source.region for source in sources},
-        ip_ranges=partial(_ip_ranges, emulated=parts.clients.access.custom_endpoint),
+        ip_ranges=partial(_ip_ranges, parts.objects, emulated=parts.clients.access.custom_endpoint),
     )
     return ContextKeeper(contexts=parts.contexts, describe=inventory.describe, clock=parts.clock)
 
@@ -118,8 +121,17 @@ def build_coverage_look(parts: OnrampParts) -> Callable[[], Mapping[str, int]]:
     return look
 
 
-def _ip_ranges(*, emulated: bool) -> Mapping[str, object]:
-    """AWS's list of address ranges. Offline emulators have none, so public peers are unclassified."""
+# AWS's list of address ranges, if people put it there because functions cannot fetch it.
+IP_RANGES_KEY = f"{CONTEXT_PREFIX}ip-ranges.json"
+
+
+def _ip_ranges(objects: ObjectStore, *, emulated: bool) -> Mapping[str, object]:
+    """AWS's list of address ranges, from the bucket or its publisher.
+
+    Offline emulators have none, so public peers are unclassified.
+    """
+    with suppress(ObjectMissingError):
+        return read_ip_ranges(objects.get(IP_RANGES_KEY))
     try:
         return description_files.fetched_ip_ranges()
     except UnavailableError:

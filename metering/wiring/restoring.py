@@ -7,10 +7,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from metering.adapters import inert
-from metering.adapters.aws import published_settings
+from metering.adapters.aws.demands import Demands
 from metering.adapters.aws.restoring import DynamoDbTables, RegionFence
 from metering.adapters.aws.session import Clients
-from metering.fleet.settings.layers import config_of
 from metering.hours import rfc3339
 from metering.restore.claim import Claim, Claims
 from metering.restore.late import LateFiles
@@ -40,14 +39,14 @@ class RegionRestore:
 
     @cached_property
     def tables(self) -> DynamoDbTables:
-        given = published_settings.read_settings(self.region.clients, self.region.stage).given
-        config = None if given is None else config_of(self.region.stage, given, {})
+        config = self.region.config
         return DynamoDbTables(
             # Item stores change how their client decodes items.
             Clients(self.region.clients.access),
             like=self.region.names.ledger_table,
-            retained=config is None or config.stateful_retained,
-            warm_writes_per_s=0 if config is None else config.ledger_warm_writes_per_s,
+            retained=config.stateful_retained,
+            warm_writes_per_s=config.ledger_warm_writes_per_s,
+            demands=Demands.of(config, self.region.clients),
         )
 
     @cached_property

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from tests.infra.support.organisation import SETTINGS
 from tests.infra.support.synthesis import Synthesised
 
 FOLDER = Path(__file__).parent / "snapshots"
@@ -25,13 +26,16 @@ def path_of(name: str) -> Path:
 
 
 def reviewed(name: str) -> Synthesised:
-    """Stage of a snapshot, with the API if the snapshot's name says so."""
+    """Stage of a snapshot, with the API or an organisation's settings if the snapshot's name says so."""
     from tests.infra.support.synthesis import synthesised
 
+    if name == ORGANISED:
+        return synthesised("prod", overrides=json.dumps(SETTINGS))
     return synthesised(name.removesuffix(WITH_API), overrides=_API if name.endswith(WITH_API) else "{}")
 
 
 WITH_API = "-with-api"
+ORGANISED = "prod-in-organisation"
 _API = json.dumps({"api": True, "api_domain": "usage.{region}.example.com", "api_zone_id": "Z0123456789ABC"})
 
 
@@ -40,5 +44,5 @@ if __name__ == "__main__":
     from tests.infra.support.synthesis import STAGE_NAMES
 
     FOLDER.mkdir(exist_ok=True)
-    for each in (*STAGE_NAMES, f"prod{WITH_API}"):
+    for each in (*STAGE_NAMES, f"prod{WITH_API}", ORGANISED):
         path_of(each).write_text(snapshot_of(reviewed(each)))

@@ -117,7 +117,7 @@ def heard() -> dict[str, list[str]]:
     facts.alarm_actions(since_s=0)
     facts.undelivered("page", since_s=0)
     token = "0123456789abcdef"  # no secret
-    scratch = AwsScratch(clients, prefix="metering-prod-doctor", token=token, topics=topics, ledger="ledger")
+    scratch = AwsScratch(clients, prefix="metering-prod-doctor", token=token, topics=topics)
     with scratch.queues() as queues:
         queues.queue.send_many(["a"])
         [message] = queues.queue.receive(1, wait_s=0)

@@ -17,7 +17,7 @@ from metering.fleet.settings.bases import REHEARSAL, STAGES
 from metering.fleet.stage import StageConfig
 from metering.settings import STANDARD_BYTES, Policy, Settings, StageSettings
 from metering.units import DAY_S
-from tests.infra.snapshots import WITH_API, path_of, reviewed, snapshot_of
+from tests.infra.snapshots import ORGANISED, WITH_API, path_of, reviewed, snapshot_of
 from tests.infra.support.synthesis import PARTS, RELEASE, STAGE_NAMES, Synthesised, synthesised
 
 CONTRACT_OUTPUTS = {
@@ -461,7 +461,7 @@ def test_a_rehearsal_keeps_all_settings_of_its_stage_but_those() -> None:
     assert {name for name in real if real[name] != tried[name]} == set(REHEARSAL)
 
 
-@pytest.mark.parametrize("stage", [*STAGE_NAMES, f"prod{WITH_API}"])
+@pytest.mark.parametrize("stage", [*STAGE_NAMES, f"prod{WITH_API}", ORGANISED])
 def test_a_stage_is_what_was_reviewed(stage: str) -> None:
     # Meant to differ? `python -m tests.infra.snapshots` writes the snapshots; review their diff.
     assert snapshot_of(reviewed(stage)) == path_of(stage).read_text()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from aws_cdk import Aws, Duration
+from aws_cdk import Aws, Duration, Fn
 from aws_cdk import aws_apigatewayv2 as gateway
 from aws_cdk import aws_certificatemanager as certificates
 from aws_cdk import aws_lambda as lambda_
@@ -15,6 +15,7 @@ from aws_cdk.aws_apigatewayv2_integrations import HttpLambdaIntegration
 from constructs import Construct
 
 from infra.components.functions import RETENTION, MeteringFunction
+from infra.components.organisation import customer_key
 from infra.components.shared import acknowledge, removal_policy
 from metering.fleet.stage import StageConfig, domain_in
 from metering.settings import PEOPLE_PATH
@@ -56,8 +57,16 @@ class HttpFront(Construct):
                 timeout=Duration.seconds(config.api_timeout_s),
             ),
         )
+        # CloudWatch Logs adds each group of another name to one policy of the account, which has room for a few. The
+        # stack's id makes the name unique: a stage that retains its logs may get the API again.
+        unique = Fn.select(2, Fn.split("/", Aws.STACK_ID))
         self.access_log = logs.LogGroup(
-            self, "AccessLog", retention=RETENTION[config.log_retention_days], removal_policy=removal_policy(config)
+            self,
+            "AccessLog",
+            log_group_name=f"/aws/vendedlogs/metering-{config.stage}-api-{unique}",
+            encryption_key=customer_key(self, config),
+            retention=RETENTION[config.log_retention_days],
+            removal_policy=removal_policy(config),
         )
         self.stage = gateway.HttpStage(
             self,

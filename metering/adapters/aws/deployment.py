@@ -114,6 +114,7 @@ class CdkBuilder:
         self._given = given
         self._always = (*(("--rehearsal",) if rehearsal else ()), *((f"--assembly={assembly}",) if assembly else ()))
         self._say = say
+        self._answers: dict[Deployment, Mapping[str, object]] = {}
 
     def stacks(self) -> RegionStacks:
         return RegionStacks.of(self._stage)
@@ -122,8 +123,15 @@ class CdkBuilder:
         self._run(region, ["--step=bootstrap"])
 
     def resource_types(self, deployment: Deployment) -> Sequence[str]:
-        answer = self._run(deployment.region, ["--step=synth", *self._own(deployment)])
-        return cast("list[str]", answer["types"])
+        return cast("list[str]", self._synthesised(deployment)["types"])
+
+    def called_services(self, deployment: Deployment) -> Mapping[str, Sequence[str]]:
+        return cast("dict[str, list[str]]", self._synthesised(deployment).get("services", {}))
+
+    def _synthesised(self, deployment: Deployment) -> Mapping[str, object]:
+        if deployment not in self._answers:
+            self._answers[deployment] = self._run(deployment.region, ["--step=synth", *self._own(deployment)])
+        return self._answers[deployment]
 
     def deploy(self, deployment: Deployment) -> None:
         triggers = [f"--rollback-alarm={arn}" for arn in deployment.rollback_alarms]

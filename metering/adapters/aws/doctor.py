@@ -6,12 +6,12 @@ import json
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import TYPE_CHECKING, Protocol, cast
 
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, WaiterError
 
 from metering.adapters.aws import items, objects, probe, restoring, stacks
+from metering.adapters.aws.demands import NOTHING, Demands
 from metering.adapters.aws.errors import error_code, is_denied, is_unknown_call, unavailable
 from metering.adapters.aws.queues import SqsQueue
 from metering.errors import OperationFailedError, SettingsError, UnavailableError
@@ -29,7 +29,6 @@ from metering.usage.totals import Total
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from mypy_boto3_dynamodb.type_defs import TagTypeDef
     from mypy_boto3_s3.type_defs import LifecycleRuleOutputTypeDef
 
     from metering.adapters.aws import cloudwatch, session
@@ -469,27 +468,22 @@ class AwsScratch:
 
     Args:
         topics: ARN of the topic of each severity.
-        ledger: Name of the stage's ledger, whose tags the resources take.
+        demands: Tags and key of the resources.
     """
 
     def __init__(
-        self, clients: session.Clients, *, prefix: str, token: str, topics: Mapping[str, str], ledger: str
+        self,
+        clients: session.Clients,
+        *,
+        prefix: str,
+        token: str,
+        topics: Mapping[str, str],
+        demands: Demands = NOTHING,
     ) -> None:
         self._clients = clients
+        self._demands = demands
         self._name = f"{prefix}-{token[:12]}"
         self._topics = topics
-        self._ledger = ledger
-
-    @cached_property
-    def _tags(self) -> Mapping[str, str]:
-        """Tags of the stage: an organisation may refuse what is made without them."""
-        with asking():
-            table = self._clients.dynamodb.describe_table(TableName=self._ledger)["Table"]
-            return restoring.tags_of(self._clients.dynamodb, table["TableArn"])
-
-    @property
-    def _tag_list(self) -> list[TagTypeDef]:
-        return [{"Key": name, "Value": value} for name, value in self._tags.items()]
 
     @contextmanager
     def queues(self) -> Iterator[bench.ScratchQueues]:
@@ -517,7 +511,7 @@ class AwsScratch:
                     ],
                     BillingMode="PAY_PER_REQUEST",
                     OnDemandThroughput={"MaxReadRequestUnits": 1, "MaxWriteRequestUnits": 1},
-                    Tags=self._tag_list,
+                    **self._demands.of_table,
                 )
             made.callback(_quietly, lambda: client.delete_table(TableName=name))
             try:
@@ -556,7 +550,7 @@ class AwsScratch:
                     Threshold=1,
                     ComparisonOperator="GreaterThanThreshold",
                     TreatMissingData="ignore",
-                    Tags=self._tag_list,
+                    **self._demands.of_alarm,
                 )
             made.callback(_quietly, lambda: self._clients.cloudwatch.delete_alarms(AlarmNames=[name]))
             yield AwsAlarmPath(self._clients, topic=topic, alarm=name, queue=SqsQueue(self._clients.sqs, url))
@@ -566,8 +560,8 @@ class AwsScratch:
         with asking():
             url = client.create_queue(
                 QueueName=f"{self._name}-{name}",
-                Attributes=attributes,  # type: ignore[arg-type]  # the stubs want literal names
-                tags=self._tags,
+                Attributes={**attributes, **self._demands.of_queue},  # type: ignore[dict-item]  # the stubs want literals
+                tags=self._demands.tags,
             )["QueueUrl"]
         made.callback(_quietly, lambda: client.delete_queue(QueueUrl=url))
         with asking():

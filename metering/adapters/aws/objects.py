@@ -18,7 +18,7 @@ from metering.errors import (
     ObjectUnreadableError,
     UnavailableError,
 )
-from metering.stores.objects import ObjectInfo, Ranges
+from metering.stores.objects import DROP_PREFIX, ObjectInfo, Ranges
 from metering.units import MIB
 
 if TYPE_CHECKING:
@@ -105,6 +105,10 @@ _NO_SUCH_RANGE = 416
 _OF_THE_CALLER = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired"})
 # Status codes for a version id that is malformed, forbidden, deleted, a delete marker, or that of another object.
 _NO_VERSION = frozenset({400, _FORBIDDEN, _NOT_FOUND, 405, _PRECONDITION_FAILED})
+
+
+class _Encryption(TypedDict, total=False):
+    ServerSideEncryption: Literal["AES256"]
 
 
 class _Condition(TypedDict, total=False):
@@ -374,8 +378,11 @@ class S3ObjectStore:
 
     def upload(self, key: str, body: bytes, *, crc64nvme: str = "") -> str:
         checksum: _Checksum = {"ChecksumCRC64NVME": crc64nvme} if crc64nvme else {}
+        # Without the checksum, the ETag identifies a drop, and with a bucket's key it would be another one each time.
+        plain: _Encryption = {"ServerSideEncryption": "AES256"} if key.startswith(DROP_PREFIX) and not checksum else {}
         with translated("s3.PutObject"):
-            return self._client.put_object(Bucket=self._bucket, Key=key, Body=body, **checksum)["ETag"].strip('"')
+            answer = self._client.put_object(Bucket=self._bucket, Key=key, Body=body, **checksum, **plain)
+        return answer["ETag"].strip('"')
 
     def get(self, key: str) -> bytes:
         with reading("s3.GetObject", key), translated("s3.GetObject"):

@@ -12,17 +12,19 @@ import botocore.session
 from botocore.exceptions import BotoCoreError, ClientError
 
 from metering.adapters.aws.errors import error_code, is_denied, is_unknown_call, translated
+from metering.adapters.aws.networks import network_findings
 from metering.errors import OperationFailedError
 from metering.fleet.regions import Answered, Finding, ListedRegion
 from metering.metric_names import NAMESPACE
 from metering.operations.doctor.catalogue import BOOTSTRAP_VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from mypy_boto3_account import AccountClient
 
     from metering.adapters.aws.session import Clients
+    from metering.fleet.settings.organisation import Network
 
 
 class _Call(NamedTuple):
@@ -91,6 +93,7 @@ class RegionProbe:
         qualifier: Of the CDK's bootstrap.
         held: Returns how many executions the deployed functions of a region reserve already.
         subscribers: Returns the protocol and the endpoint of each subscriber to the alerts of a region.
+        networks: Returns the network that the functions of a region run in; None outside of networks.
     """
 
     def __init__(
@@ -104,25 +107,31 @@ class RegionProbe:
         qualifier: str = "",
         held: Callable[[str], int] = lambda _region: 0,
         subscribers: Callable[[str], Iterable[tuple[str, str]]] = lambda _region: (),
+        networks: Callable[[str], Network | None] = lambda _region: None,
     ) -> None:
         self._clients_of = clients_of
         self._qualifier = qualifier
         self._reserved = reserved
         self._held = held
         self._subscribers = subscribers
+        self._networks = networks
         self._executions = _EXECUTIONS._replace(needed=_UNRESERVED + reserved)
         self._quotas = (self._executions, TABLE_WRITES._replace(needed=writes_per_s), _STACKS)
         self._api_concurrency = api_concurrency
         self._emulated = emulated
 
-    def preflight(self, region: str, types: Sequence[str]) -> Sequence[Finding]:
+    def preflight(
+        self, region: str, types: Sequence[str], called: Mapping[str, Sequence[str]] | None = None
+    ) -> Sequence[Finding]:
         clients = self._clients_of(region)
+        network = None if self._emulated else self._networks(region)
         return [
             *_template(clients, types),
             *(_UNLISTED if self._emulated else _listed_types(clients, types)),
             *_endpoints(clients, types),
             *_quotas(clients, self._needed(types)),
             *(() if self._emulated else self._of_account(clients, region, types)),
+            *(network_findings(clients, network, called or {}) if network is not None else ()),
             Finding(
                 check="architecture arm64",
                 answered=Answered.UNKNOWN,

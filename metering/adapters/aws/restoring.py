@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import ClientError
 
 from metering.adapters.aws.cloudformation import CloudFormationStacks
+from metering.adapters.aws.demands import NOTHING, Demands
 from metering.adapters.aws.errors import error_code, is_denied, is_unknown_call, translated
 from metering.errors import OperationFailedError, UnavailableError
 from metering.fleet.ports import RegionStacks
@@ -83,6 +84,7 @@ class DynamoDbTables:
         like: Table whose tags `make_fit` copies: the ledger in use.
         retained: Whether the stage retains its data; its tables then have deletion protection.
         warm_writes_per_s: Warm throughput of the stage's ledger; 0 for AWS's own.
+        demands: Tags and key of a table that is created.
         sleep: Waits that many seconds.
     """
 
@@ -93,9 +95,11 @@ class DynamoDbTables:
         like: str,
         retained: bool,
         warm_writes_per_s: int = 0,
+        demands: Demands = NOTHING,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._clients = clients
+        self._demands = demands
         self._like = like
         self._retained = retained
         self._warm_writes_per_s = warm_writes_per_s
@@ -169,6 +173,7 @@ class DynamoDbTables:
                     AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
                     KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
                     BillingMode="PAY_PER_REQUEST",
+                    **self._demands.of_table,
                 )
         except ClientError as error:
             if error_code(error) not in _EXISTS:

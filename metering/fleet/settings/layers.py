@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Literal, cast
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from metering.errors import SettingsError
-from metering.fleet.settings import log_sources
+from metering.fleet.settings import log_sources, organisation
 from metering.fleet.settings.bases import SAFEST, STAGES, belongs, flat, nearest, nested
 from metering.fleet.settings.words import Problem, kind_of, problems_of, shown, unknown
 from metering.fleet.stage import BootstrapRules, RolloutRules, StageConfig, setting_names
@@ -172,6 +172,10 @@ _DECIDED = {
 def _check_own_options(asked: Asked) -> None:
     if "stage" in asked.options:
         raise SettingsError(["--set stage is not possible: the stage has the name that --stage says"])
+    if any(name.startswith("tags.") for name in asked.options):
+        raise SettingsError(
+            ['--set tags.NAME is not possible: give all tags at once, --set \'tags={"NAME": "VALUE"}\'']
+        )
     named = asked.table.values if asked.table is not None else {}
     for name, why in _DECIDED.items():
         if name in asked.options or name in named:
@@ -421,6 +425,7 @@ _ENTRIES: dict[str, type[BaseModel]] = {
     "api_groups": log_sources.ApiGroup,
     "chat": log_sources.ChatChannel,
     "log_sources": log_sources.LogSource,
+    "vpc": organisation.Network,
 }
 
 

@@ -43,6 +43,7 @@ _FIXED = {
     "emulated": "names of functions and the roles of deployments depend on it",
     "drop_identity": "objects below drop/ that are announced again would be counted again, under other ids",
     "rollout.home": "the states of all regions are in the ledger of the home region",
+    "role_path": "IAM cannot move a role, and stacks import the names of each other's roles",
 }
 
 
@@ -98,6 +99,8 @@ def _consequences(found: Difference) -> Iterator[str]:
         yield "a month that is open when its rows are deleted can never be closed"
     if found.name in _SWITCHED_OFF and found.after is False:
         yield _SWITCHED_OFF[found.name]
+    if found.name == "kms_key_arn" and found.after and not found.before:
+        yield "objects below drop/ are refused unless their sender asks for AES256"
     if found.name == "subscriptions" and not _pages(found.after) and _pages(found.before):
         yield "alarms page no one"
     if found.name == "log_sources":
@@ -150,6 +153,10 @@ def _channel(row: Mapping[str, object]) -> str:
     return f"{row['name']} {row['kind']} {row['severity']} in {row['region']}"
 
 
+def _network(row: Mapping[str, object]) -> str:
+    return f"{len(cast('Sequence[str]', row['subnets']))} subnets in {row['region']}"
+
+
 def _pages(value: object) -> bool:
     return any(each.get("severity") == "page" for each in _rows(value))
 
@@ -160,6 +167,7 @@ _ROWS: dict[str, tuple[str, Callable[[Mapping[str, object]], str]]] = {
     "api_groups": ("group of people", _group),
     "chat": ("chat channel", _channel),
     "log_sources": ("log source", _log_source),
+    "vpc": ("network", _network),
 }
 
 

@@ -127,8 +127,8 @@ def _wanted(place: Sequence[str | int], model: type[BaseModel]) -> str:
         if isinstance(part, int):
             continue
         if part not in fields:
-            # The value is in a table of numbers.
-            return "a whole number"
+            # The value is in a table of texts or of numbers.
+            return "text" if found is not None and str in get_args(found.annotation)[1:] else "a whole number"
         found = fields[part]
         fields = _below(found.annotation)
     if found is None:

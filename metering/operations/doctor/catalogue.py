@@ -159,9 +159,9 @@ def dropped_object(bench: Bench) -> Observation:
     key = f"{DROP_PREFIX}doctor-{bench.token}.ndjson"
     body = json.dumps(record(bench.now_s, bench.region)).encode()
     # S3 keeps the checksum that the sender chose, and the ids of some stages are derived from this one.
-    checksum = crc64nvme(body)
+    checksum = crc64nvme(body) if bench.drop_identity == "checksum" else ""
     batch_id = drop_batch_id(bench.bucket, key, store.upload(key, body, crc64nvme=checksum))
-    if bench.drop_identity == "checksum":
+    if checksum:
         batch_id = checksum_batch_id(bench.bucket, key, size_bytes=len(body), crc64nvme=checksum)
     marker = marker_key(batch_id)
     began_s = bench.now_s

@@ -1,12 +1,18 @@
 """Small models of AWS's evaluation of a template: policy conditions, lifecycle rules, intrinsic functions."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
+Context = Mapping[str, str | list[str]]
 
-def holds(condition: dict[str, dict[str, Any]], context: dict[str, str]) -> bool:
-    """Whether a policy condition is true according to IAM's reference; knows only the operators in these policies."""
+
+def holds(condition: Mapping[str, Mapping[str, Any]], context: Context) -> bool:
+    """Whether a policy condition is true according to IAM's reference; an operator that it does not know is an error.
+
+    The context has the values of a request's keys: a list if a key has several.
+    """
     return all(
         _one_holds(operator, context.get(key), listed(expected))
         for operator, keys in condition.items()
@@ -14,25 +20,28 @@ def holds(condition: dict[str, dict[str, Any]], context: dict[str, str]) -> bool
     )
 
 
-def _one_holds(operator: str, actual: str | None, expected: list[str]) -> bool:
-    if operator == "Null":
-        return (actual is None) == (expected == ["true"])
-    absent_passes = {
-        "StringEquals": False,
-        "StringLike": False,
-        "ArnLike": False,
-        "Bool": False,
-        "StringLikeIfExists": True,
-        "ForAllValues:StringLike": True,
-        "StringNotEquals": True,
-    }[operator]
-    if actual is None:
-        return absent_passes
-    if operator == "StringNotEquals":
-        return actual not in expected
-    if operator == "StringEquals":
-        return actual in expected
-    return any(fnmatchcase(actual, pattern) for pattern in expected)
+def _one_holds(operator: str, actual: str | list[str] | None, expected: list[Any]) -> bool:
+    quantifier, _, name = operator.rpartition(":")
+    if name == "Null":
+        return (not actual) == (str(expected[0]).lower() == "true")
+    base = name.removesuffix("IfExists")
+    matches = _MATCHES[base.replace("Not", "")]
+    negated = "Not" in base
+    if not actual:
+        # `ForAllValues` is true for a request without the key, `ForAnyValue` is false.
+        return {"ForAllValues": True, "ForAnyValue": False}.get(quantifier, negated or base != name)
+    each = [negated is not any(matches(value, str(pattern)) for pattern in expected) for value in listed(actual)]
+    return all(each) if quantifier == "ForAllValues" else any(each)
+
+
+_MATCHES: dict[str, Callable[[str, str], bool]] = {
+    "StringEquals": lambda value, wanted: value == wanted,
+    "StringEqualsIgnoreCase": lambda value, wanted: value.lower() == wanted.lower(),
+    "StringLike": fnmatchcase,
+    "ArnLike": fnmatchcase,
+    "ArnEquals": fnmatchcase,
+    "Bool": lambda value, wanted: value.lower() == wanted.lower(),
+}
 
 
 def listed(value: Any) -> list[Any]:

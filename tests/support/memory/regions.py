@@ -117,6 +117,10 @@ class MemoryAccount:
         self.on_call("builder.resource_types")
         return [name for name in TYPES if not any(_TYPES_OF.get(part, "-") in name for part in deployment.left_out)]
 
+    def called_services(self, deployment: Deployment) -> Mapping[str, Sequence[str]]:
+        del deployment
+        return {}
+
     def deploy(self, deployment: Deployment) -> None:
         """Deploy the stacks in order. A stack that fails is left rolled back, as after a failed first creation."""
         for name in (*STACKS.in_order, *([STACKS.rollout] if deployment.project else [])):
@@ -137,7 +141,10 @@ class MemoryAccount:
         self.deployed.append(deployment)
         self.mapping.setdefault(deployment.region, "Enabled")
 
-    def preflight(self, region: str, types: Sequence[str]) -> Sequence[Finding]:
+    def preflight(
+        self, region: str, types: Sequence[str], called: Mapping[str, Sequence[str]] | None = None
+    ) -> Sequence[Finding]:
+        del called
         self.on_call("probe.preflight")
         lacking = self.lacking.get(region, set())
         return [

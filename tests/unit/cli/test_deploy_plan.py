@@ -27,6 +27,7 @@ from metering.fleet.steps import FleetPorts
 from metering.fleet.survey import Surveyed
 from metering.operations.own_costs import project_month_usd
 from metering.settings import GivenSettings
+from tests.infra.support.organisation import KEY, SETTINGS
 from tests.support.answering import MINISTACK, serving
 from tests.support.format_ledger import NEWER, REFUSAL, FormatLedger
 from tests.support.memory.clock import ManualClock
@@ -153,6 +154,20 @@ def test_a_project_that_stands_is_told(given: Settings, told: str) -> None:
     account = MemoryAccount({})
     account.found[HOME, STACKS.rollout] = StackStatus(name=STACKS.rollout, status="UPDATE_COMPLETE")
     assert told in "\n".join(acting(fleet(account=account, given=given)))
+
+
+def test_a_deployment_says_who_becomes_operator_and_what_network_and_key_cost() -> None:
+    plain, named = (
+        "\n".join(plan_lines(fleet(given=given), [ABSENT], 1))
+        for given in (
+            {},
+            {"operator_principals": SETTINGS["operator_principals"], "vpc": SETTINGS["vpc"], "kms_key_arn": KEY},
+        )
+    )
+    assert "readers and operators: whoever the account lets, for operator_principals is unset" in plain
+    assert "readers and operators: arn:aws:iam::123456789012:role/ops-*" in named
+    assert "network: USD 7.30 a month for each interface endpoint" in named
+    assert "key: USD 0.03" in named
 
 
 def test_a_first_deployment_that_would_page_nobody_says_so_before_it_begins() -> None:

@@ -13,6 +13,7 @@ from moto import mock_aws
 from metering.adapters.aws.producer_roles import IamProducerRoles
 from metering.adapters.aws.session import Access, Clients
 from metering.errors import LedgerCorruptError, OperationFailedError
+from metering.fleet.stage import StageConfig
 from metering.ledger.notes.access import Role, StoredToken, refused_sender_item
 from metering.ledger.notes.checks import CanaryRun, canary_batch_id
 from metering.operations.access import (
@@ -40,9 +41,9 @@ WORKLOAD = "arn:aws:iam::444455556666:role/edge-workload"
 QUEUE = "https://sqs.us-west-2.amazonaws.com/123456789012/ingest"
 
 
-def iam_roles(region: str = "us-west-2") -> IamProducerRoles:
+def iam_roles(region: str = "us-west-2", **settings: object) -> IamProducerRoles:
     clients = Clients(Access(region=region, access_key=("test", "test")))
-    return IamProducerRoles(clients=clients, stage="dev", queue_url=QUEUE, bucket="data")
+    return IamProducerRoles(clients=clients, config=StageConfig.load("dev", settings), queue_url=QUEUE, bucket="data")
 
 
 @pytest.fixture(params=["memory", "IAM"])
@@ -92,6 +93,47 @@ def test_a_role_may_send_and_put_below_its_own_two_prefixes_and_nothing_else() -
     assert {each["Effect"] for each in policy["Statement"]} == {"Allow"}
     trust = iam.get_role(RoleName="metering-dev-producer-edge")["Role"]["AssumeRolePolicyDocument"]
     assert trust["Statement"] == [{"Effect": "Allow", "Principal": {"AWS": WORKLOAD}, "Action": "sts:AssumeRole"}]
+
+
+DEMANDS: dict[str, Any] = {
+    "tags": {"team": "edge"},
+    "permissions_boundary": "org-boundary",
+    "role_path": "/metering/",
+    "org_id": "o-a1b2c3d4e5",
+    "external_id": "metering-4711",
+    "kms_key_arn": "arn:aws:kms:us-west-2:123456789012:key/1",
+    "trusted_accounts": ["444455556666"],
+}
+
+
+@mock_aws
+def test_a_role_has_what_an_organisation_demands_even_if_it_was_made_before() -> None:
+    """Only the path of a role cannot change any more."""
+    iam: Any = iam_roles().clients.iam
+    anything = json.dumps({"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}})
+    boundary = iam.create_policy(PolicyName="org-boundary", PolicyDocument=anything)["Policy"]["Arn"]
+    iam_roles().put("old", trusted_arn=WORKLOAD)
+    for name, path in (("old", "/"), ("edge", "/metering/")):
+        iam_roles(**DEMANDS).put(name, trusted_arn=WORKLOAD)
+        role = iam.get_role(RoleName=f"metering-dev-producer-{name}")["Role"]
+        assert role["Path"] == path
+        assert role["PermissionsBoundary"]["PermissionsBoundaryArn"] == boundary
+        assert role["Tags"] == [{"Key": "team", "Value": "edge"}]
+        (trust,) = role["AssumeRolePolicyDocument"]["Statement"]
+        asked = {"aws:PrincipalOrgID": "o-a1b2c3d4e5", "sts:ExternalId": "metering-4711"}
+        assert trust["Condition"] == {"StringEquals": asked}
+        policy = iam.get_role_policy(RoleName=role["RoleName"], PolicyName="metering-us-west-2")["PolicyDocument"]
+        (key,) = [each for each in policy["Statement"] if each["Resource"] == DEMANDS["kms_key_arn"]]
+        assert key["Condition"]["StringLike"]["kms:ViaService"] == ["sqs.us-west-2.*", "s3.us-west-2.*"]
+
+
+@mock_aws
+def test_a_workload_of_the_stages_account_need_not_state_a_word() -> None:
+    roles = iam_roles(**{**DEMANDS, "permissions_boundary": ""})
+    roles.put("edge", trusted_arn="arn:aws:iam::123456789012:role/own")
+    iam: Any = roles.clients.iam
+    trust = iam.get_role(RoleName="metering-dev-producer-edge")["Role"]["AssumeRolePolicyDocument"]
+    assert "Condition" not in trust["Statement"][0]
 
 
 def _list(statement: dict[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -33,6 +34,9 @@ _STACK_MIN = {"data": (4, 1), "pipeline": (3, 2), "api": (2, 1), "observability"
 _BOOTSTRAP_MIN = 2
 # Deploying a region on an emulator took 59 to 91 s on two cores.
 _EMULATOR_MIN = 2
+# List prices of us-east-1, from secondary pages: an endpoint for 730 hours at 0.01, and symmetric keys.
+_ENDPOINT_USD = Decimal("7.30")
+_KEY_REQUESTS_USD = Decimal("0.03")
 
 _WORDS = {
     Direction.SAME: "the same version",
@@ -77,6 +81,7 @@ def plan_lines(fleet: Fleet, surveyed: Sequence[Surveyed], waves: int) -> Iterat
     yield from (f"  by itself: {each}" for each in acting(fleet))
     if not fleet.rehearsal:
         yield "  permissions: a deployer's, as docs/operator-guide.md lists them"
+        yield from _organisation(config)
     if not all(each.runs for each in surveyed) and _lacks_pager(fleet):
         yield "  pager: nobody is subscribed, so it will not be ready; add a subscription"
         yield "    with severity page to metering.toml and confirm it, or say --no-pager"
@@ -135,6 +140,16 @@ def acting(fleet: Fleet) -> Iterator[str]:
     else:
         yield "no project builds regions"
     yield "disabled regions are opted in to (rollout.opt_in)" if config.rollout.opt_in else "no region is opted in to"
+
+
+def _organisation(config: stage.StageConfig) -> Iterator[str]:
+    """Lines on people who may act on the data, and on the cost of the organisation's network and key."""
+    named = ", ".join(config.operator_principals) or "whoever the account lets, for operator_principals is unset"
+    yield f"  readers and operators: {named}"
+    if config.vpc:
+        yield f"  network: USD {_ENDPOINT_USD} a month for each interface endpoint and zone that you make for it"
+    if config.kms_key_arn:
+        yield f"  key: USD {_KEY_REQUESTS_USD} for 10,000 requests, about one a minute for each function and service"
 
 
 def standing_usd(config: stage.StageConfig) -> str:

@@ -11,6 +11,7 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, UnknownServiceError
 from botocore.stub import Stubber
 
+from metering.adapters.aws.demands import Demands
 from metering.adapters.aws.doctor import AthenaEngine, AwsFacts, AwsScratch, asking
 from metering.errors import MeteringError, OperationFailedError, UnavailableError
 from metering.fleet.ports import RegionStacks
@@ -403,8 +404,6 @@ class Calls:
             setattr(self, service, _Service(self))
 
     def call(self, name: str, arguments: Mapping[str, object]) -> dict[str, Any]:
-        if name == "describe_table":
-            return {"Table": {"TableArn": f"arn:{arguments['TableName']}"}}
         self.made.append(name)
         if name.startswith(("create_", "put_")):
             self.tags.append(arguments.get("tags", arguments.get("Tags")))
@@ -425,16 +424,14 @@ class _Service:
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name == "get_waiter":
             return lambda _name: SimpleNamespace(wait=lambda **_: None)
-        if name == "get_paginator":
-            tags = [{"Key": "team", "Value": "data"}, {"Key": "aws:cloudformation:stack-name", "Value": "x"}]
-            return lambda _name: SimpleNamespace(paginate=lambda ResourceArn: [{"Tags": tags}])  # noqa: N803
         return lambda **arguments: self._calls.call(name, arguments)
 
 
 def scratch_of(calls: Any) -> AwsScratch:
     topics = {"page": "arn:page", "ticket": "arn:ticket"}
     token = "0123456789abcdef"  # no secret
-    return AwsScratch(calls, prefix="metering-prod-doctor", token=token, topics=topics, ledger="ledger")
+    demands = Demands(tags={"team": "data"})
+    return AwsScratch(calls, prefix="metering-prod-doctor", token=token, topics=topics, demands=demands)
 
 
 @pytest.mark.parametrize(("fails", "left"), [

@@ -1,0 +1,1 @@
+"""Five usual organisations' policies, held against what templates and commands ask of AWS."""
