@@ -217,6 +217,10 @@ def compare(
     within a zone and unclassified traffic never appear on a bill, and are therefore listed separately.
     """
     if not files:
+        if account or start or end or tolerance or top or by != "day":
+            raise WrongUsageError(
+                "Without a bill there is nothing to choose from.", "Name the bill's files or folders."
+            )
         _show_last(session)
         return
     from metering.onramps.bill import compare as put_beside
