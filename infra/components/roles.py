@@ -51,6 +51,7 @@ class AccessRoles(Construct):
         people, senders = _people(config), iam.CompositePrincipal(iam.AccountRootPrincipal(), *_others(config))
         self._stacks = config.stack_name("*")
         self._pipeline = config.stack_name("pipeline")
+        self._provisioned = config.ledger_scales is not None
         self.producer = self._role("Producer", "Sends batches to metering.", senders)
         self.reader = self._role("Reader", "Reads metered usage.", people)
         self.operator = self._role(
@@ -84,6 +85,9 @@ class AccessRoles(Construct):
         data.grant_read(self.operator, INGEST_PREFIX, DROP_PREFIX)
         data.grant_read_versions(self.operator, INGEST_PREFIX, DROP_PREFIX)
         self._grant_jobs(data=data, ledger=ledger, usage=usage)
+        if self._provisioned:
+            # `metering rebuild` sets the ledger on demand for its time.
+            ledger.grant_bill(self.operator)
 
     def grant_onramp(self, config: StageConfig) -> None:
         """Let readers see whether log files are queued, and let operators do manually what the log functions do.

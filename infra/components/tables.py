@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aws_cdk import CfnResource, RemovalPolicy
+from aws_cdk import aws_applicationautoscaling as scaling
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from infra.components.organisation import TABLE_READS, TABLE_WRITES, customer_key, grant_key
 from infra.components.shared import removal_policy
+from metering.fleet.stage import TARGET_PERCENT
 from metering.stores.writes import EXPIRES_AT
 
 if TYPE_CHECKING:
-    from metering.fleet.stage import StageConfig
+    from metering.fleet.stage import Scales, StageConfig
 
 _LOOK_UP = ("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query")
 _READ = (*_LOOK_UP, "dynamodb:DescribeTable")
@@ -26,9 +28,10 @@ _LEADING_KEYS = "dynamodb:LeadingKeys"
 
 
 class MeteringTable(Construct):
-    """A table with the keys `pk` and `sk`: on-demand capacity, encryption, and point-in-time recovery for 35 days.
+    """A table with the keys `pk` and `sk`: encryption, and point-in-time recovery for 35 days.
 
-    If `name` is given, a table of that name exists already, and the stack only refers to it.
+    If `name` is given, a table of that name exists already, and the stack only refers to it. `scales` are the least and
+    greatest capacity of reads and of writes, if they are provisioned; None is capacity on demand.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class MeteringTable(Construct):
         construct_id: str,
         *,
         config: StageConfig,
+        scales: Scales | None = None,
         warm_writes_per_s: int = 0,
         time_to_live_attribute: str | None = None,
         name: str = "",
@@ -47,13 +51,15 @@ class MeteringTable(Construct):
         self._config = config
         if name:
             self.table: dynamodb.ITableV2 = dynamodb.TableV2.from_table_name(self, "Table", name)
+            for kind, (least, most) in (scales or {}).items():
+                self._scale(kind, least, most)
             return
         self.table = dynamodb.TableV2(
             self,
             "Table",
             partition_key=dynamodb.Attribute(name="pk", type=dynamodb.AttributeType.STRING),
             sort_key=dynamodb.Attribute(name="sk", type=dynamodb.AttributeType.STRING),
-            billing=dynamodb.Billing.on_demand(),
+            billing=_billing(scales),
             encryption=dynamodb.TableEncryptionV2.dynamo_owned_key(),
             point_in_time_recovery_specification=dynamodb.PointInTimeRecoverySpecification(
                 point_in_time_recovery_enabled=True
@@ -76,9 +82,40 @@ class MeteringTable(Construct):
         resource.add_property_override("SSESpecification", {"SSEEnabled": True, "SSEType": "KMS"})
         resource.add_property_override("Replicas.0.SSESpecification", {"KMSMasterKeyId": key_arn})
 
+    def _scale(self, kind: str, least: int, most: int) -> None:
+        """Scale the capacity of a table that is not the stack's. A deployment sets its billing mode before."""
+        # The construct of a higher level would make a role; AWS's service-linked role has the permissions already.
+        target = scaling.CfnScalableTarget(
+            self,
+            f"{kind}Capacity",
+            service_namespace="dynamodb",
+            resource_id=f"table/{self.name}",
+            scalable_dimension=f"dynamodb:table:{kind}CapacityUnits",
+            min_capacity=least,
+            max_capacity=most,
+        )
+        policy = scaling.CfnScalingPolicy
+        policy(
+            self,
+            f"{kind}Use",
+            policy_name=f"{self.name}-{kind}",
+            policy_type="TargetTrackingScaling",
+            scaling_target_id=target.ref,
+            target_tracking_scaling_policy_configuration=policy.TargetTrackingScalingPolicyConfigurationProperty(
+                target_value=TARGET_PERCENT,
+                predefined_metric_specification=policy.PredefinedMetricSpecificationProperty(
+                    predefined_metric_type=f"DynamoDB{kind}CapacityUtilization"
+                ),
+            ),
+        )
+
     @property
     def name(self) -> str:
         return self.table.table_name
+
+    def grant_bill(self, grantee: iam.IGrantable) -> None:
+        """Let `grantee` change the billing mode, for a bulk repair. IAM has no narrower action than `UpdateTable`."""
+        self._grant(grantee, "dynamodb:UpdateTable")
 
     def grant_read(self, grantee: iam.IGrantable) -> None:
         """Let `grantee` read items by key and by partition."""
@@ -147,6 +184,7 @@ def ledger_table(scope: Construct, config: StageConfig) -> MeteringTable:
         scope,
         "Ledger",
         config=config,
+        scales=config.ledger_scales,
         warm_writes_per_s=config.ledger_warm_writes_per_s,
         time_to_live_attribute=EXPIRES_AT,
         name=config.ledger_table,
@@ -159,6 +197,19 @@ def usage_table(scope: Construct, config: StageConfig, generation: int, *, name:
     warm = config.usage_warm_writes_per_s if generation > 1 else 0
     construct_id = "Usage" if generation == 1 else f"Usage{generation}"
     return MeteringTable(scope, construct_id, config=config, warm_writes_per_s=warm, name=name)
+
+
+def _billing(scales: Scales | None) -> dynamodb.Billing:
+    if scales is None:
+        return dynamodb.Billing.on_demand()
+    capacity = {
+        # A table that was on demand begins with the greatest capacity, so the switch throttles nobody.
+        kind: dynamodb.Capacity.autoscaled(
+            min_capacity=least, max_capacity=most, seed_capacity=most, target_utilization_percent=TARGET_PERCENT
+        )
+        for kind, (least, most) in scales.items()
+    }
+    return dynamodb.Billing.provisioned(read_capacity=capacity["Read"], write_capacity=capacity["Write"])
 
 
 def _warm(writes_per_s: int) -> dynamodb.WarmThroughput | None:

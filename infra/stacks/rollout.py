@@ -80,6 +80,8 @@ _ACTIONS = (
 )
 # Only with the setting `rollout.opt_in`.
 _OPT_IN_ACTION = "account:EnableRegion"
+# Actions with which a deployment sets the billing mode of a provisioned ledger.
+BILLING_ACTIONS = ("dynamodb:DescribeTable", "dynamodb:UpdateTable")
 # Actions that are needed to bootstrap a region.
 _BOOTSTRAP_ACTIONS = ("ecr:*", "iam:*", "s3:*", "ssm:*")
 _ROLES = "arn:{partition}:iam::{account}:role/cdk-{qualifier}-*"
@@ -185,6 +187,8 @@ class RolloutStack(Stack):
         )  # fmt: skip
         source.grant_read(project)
         self._grant(project, config)
+        if config.ledger_scales:
+            self._grant_billing(project, config)
         if project.role is not None:
             # States of regions and deeds are also put below `notes/`.
             data.data.grant_write(project.role, NOTES_PREFIX)
@@ -211,6 +215,16 @@ class RolloutStack(Stack):
         assets_of_cdk = f"Resource::arn:<AWS::Partition>:s3:::cdk-{qualifier}-assets-<AWS::AccountId>-<AWS::Region>/*"
         for finding in (*_GRANTED_BY_THE_CDK, assets_of_cdk):
             acknowledge(project, f"IAM5[{finding}]", _WHY_GRANTS)
+
+    def _grant_billing(self, project: codebuild.Project, config: StageConfig) -> None:
+        tables = f"{{}}:dynamodb:*:{{}}:table/metering-{config.stage}-*"
+        project.add_to_role_policy(
+            iam.PolicyStatement(
+                actions=list(BILLING_ACTIONS), resources=[f"arn:{tables.format(Aws.PARTITION, Aws.ACCOUNT_ID)}"]
+            )
+        )
+        place = f"arn:{tables.format('<AWS::Partition>', '<AWS::AccountId>')}"
+        acknowledge(project, f"IAM5[Resource::{place}]", "Ledgers have generated names, in regions that it builds.")
 
 
 # The project effectively has all of CloudFormation's permissions, so it installs only packages with a hash in the lock.

@@ -10,16 +10,14 @@ from metering.adapters.aws.runtime import LambdaContext, LambdaDeadline
 from metering.ledger.runs import Contradictions
 from metering.stores.clock import CALLS_AT_ONCE, Deadline, EarlierDeadline
 from metering.wiring.jobs import LakeJobs, lake_jobs
-from metering.wiring.region import FunctionParts
+from metering.wiring.region import JobParts
 
 # A busy compactor reserves a quarter of its remaining time for the cleaners. Each cleaner leaves half of its remaining
 # time for the next cleaners.
 _FOR_CLEANERS = 4
 _FOR_OTHERS = 2
 
-dependencies = starting(
-    "compactor", FunctionParts, lambda parts, metrics: lake_jobs(parts, metrics, threads=CALLS_AT_ONCE)
-)
+dependencies = starting("compactor", JobParts, lambda parts, metrics: lake_jobs(parts, metrics, threads=CALLS_AT_ONCE))
 
 
 def handler(event: Mapping[str, object], context: LambdaContext) -> Mapping[str, int | str]:

@@ -9,14 +9,14 @@ from metering.adapters.aws.runtime import LambdaContext, LambdaDeadline
 from metering.errors import MeteringError
 from metering.stores.clock import Metrics, scans_at_once
 from metering.wiring.jobs import LakeJobs, lake_jobs
-from metering.wiring.region import FunctionParts
+from metering.wiring.region import JobParts
 
 
-def _jobs(parts: FunctionParts, metrics: Metrics) -> LakeJobs:
+def _jobs(parts: JobParts, metrics: Metrics) -> LakeJobs:
     return lake_jobs(parts, metrics, threads=scans_at_once(emulated=parts.clients.access.custom_endpoint))
 
 
-dependencies = starting("reconciler", FunctionParts, _jobs)
+dependencies = starting("reconciler", JobParts, _jobs)
 
 
 def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, int | bool]:

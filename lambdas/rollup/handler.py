@@ -9,7 +9,7 @@ from lambdas.start import Started, starting
 from metering.adapters.aws.runtime import LambdaContext, LambdaDeadline
 from metering.stores.clock import CALLS_AT_ONCE, Metrics
 from metering.wiring.lake import build_rollup, rollup_tick
-from metering.wiring.region import FunctionParts
+from metering.wiring.region import JobParts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from metering.rollup.rollup import RollupTick
 
 
-def _tick(parts: FunctionParts, metrics: Metrics) -> RollupTick:
+def _tick(parts: JobParts, metrics: Metrics) -> RollupTick:
     return rollup_tick(parts, build_rollup(parts, metrics, threads=CALLS_AT_ONCE))
 
 
-dependencies = starting("rollup", FunctionParts, _tick)
+dependencies = starting("rollup", JobParts, _tick)
 
 
 def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, int | bool]:

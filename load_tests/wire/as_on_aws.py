@@ -15,17 +15,27 @@ from tempfile import TemporaryDirectory
 
 from load_tests.costs import MESSAGES, RUN_BATCHES
 from load_tests.stage import judged
+from load_tests.wire.billings import PROVISIONED, bills, print_bills
 from load_tests.wire.counts import PARTS, Sums, WireCounts, WireRun, counting_emulator, total
 from load_tests.wire.day_costs import day_costs, print_day
 from load_tests.wire.region import SEED, Load, WireRegion, deliveries_of
 from metering.replay.synthesis import account_id
+from metering.units import MINUTE_S
 from tests.support.emulated import clients_of, running_emulator
 
 LOADS = (
     Load(scenario="load-1", accounts=500, most_units=3.0, most_usd=None),
     Load(scenario="load-5", accounts=500, most_units=3.0, most_usd=None),
-    Load(scenario="load", accounts=500, most_units=3.2, most_usd=60),
-    Load(scenario="load", accounts=10_000, most_units=4.2, most_usd=None),
+    Load(scenario="load", accounts=500, most_units=3.2, most_usd=60, most_provisioned_usd=27),
+    Load(scenario="load", accounts=10_000, most_units=4.2, most_usd=None, most_provisioned_usd=37),
+    Load(
+        scenario="load",
+        accounts=10_000,
+        most_units=4.2,
+        most_usd=None,
+        most_provisioned_usd=30,
+        rollup_every_s=MINUTE_S,
+    ),
 )
 # Two minutes of the target load, which are eight roll-up runs.
 BATCHES = 8 * RUN_BATCHES
@@ -34,6 +44,7 @@ BATCHES = 8 * RUN_BATCHES
 def run(load: Load, batches: int, endpoint: str, counts: WireCounts) -> WireRun:
     """Complete one load."""
     region = WireRegion(clients_of(endpoint))
+    batches = max(batches, load.run_batches)
     shipments = load.shipments(batches, now_s=region.clock.now_ms() // 1_000)
     begin = counts.read(region.clients)
     usages = [each.sent.totals for each in shipments]
@@ -46,12 +57,12 @@ def run(load: Load, batches: int, endpoint: str, counts: WireCounts) -> WireRun:
         region.read_dictionaries(account_id(SEED, number) for number in range(load.accounts))
         dictionaries = counts.read(region.clients) - claimed
         claimed = claimed + dictionaries
-    left = RUN_BATCHES
+    left = load.run_batches
     for invocation in deliveries_of([each.body for each in shipments], region.clock.now_ms()):
         region.invoke(invocation)
         left -= len(invocation)
         if left <= 0:
-            left += RUN_BATCHES
+            left += load.run_batches
             region.roll_up()
     region.roll_up()
     rolled_up = counts.read(region.clients)
@@ -108,6 +119,12 @@ def problems_of(runs: Sequence[WireRun]) -> list[str]:
         if not each.equal:
             found.append(f"usage, rows and markers differ at {load.name}")
         usd = sum(day_costs(each).values())
+        provisioned = bills(each)[PROVISIONED]
+        if load.most_provisioned_usd is not None and provisioned > load.most_provisioned_usd:
+            found.append(
+                f"{provisioned:.2f} USD a day at {load.name} with provisioned billing and a roll-up each "
+                f"{load.rollup_every_s} s, more than {load.most_provisioned_usd:.0f}"
+            )
         if load.most_usd is not None and usd > load.most_usd:
             found.append(f"{usd:.0f} USD a day at {load.name}, more than {load.most_usd}")
     return found
@@ -134,6 +151,7 @@ def report(batches: int, *, kinds: int = 0, accounts: int = LOADS[2].accounts) -
     runs = measured(_of_kinds(kinds, accounts) if kinds else LOADS, batches)
     print_units(runs)
     print_day(runs)
+    print_bills(runs)
     return problems_of(runs)
 
 

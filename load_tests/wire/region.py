@@ -14,8 +14,8 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from load_tests.costs import MESSAGES, claim
-from load_tests.stage import settings
+from load_tests.costs import MESSAGES, TARGET_BATCHES_PER_DAY, claim
+from load_tests.stage import POLICY, settings
 from metering.adapters.aws.items import DynamoDbItemStore
 from metering.adapters.aws.objects import S3ObjectStore
 from metering.adapters.aws.runtime import SystemEntropy
@@ -104,13 +104,27 @@ SEED = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """Traffic of one run."""
+    """Traffic of one run.
+
+    Attributes:
+        most_units: Limit of write units a batch.
+        most_usd, most_provisioned_usd: Limits of a day on demand, and with provisioned billing; None for no limit.
+        kinds: Kinds of usage in the region; 0 for those of the scenario.
+        rollup_every_s: Interval of the roll-up.
+    """
 
     scenario: str
     accounts: int
     most_units: float
     most_usd: float | None
+    most_provisioned_usd: float | None = None
     kinds: int = 0
+    rollup_every_s: int = POLICY.rollup_every_s
+
+    @property
+    def run_batches(self) -> int:
+        """Batches between two runs of the roll-up at the target."""
+        return TARGET_BATCHES_PER_DAY * self.rollup_every_s // DAY_S
 
     @property
     def name(self) -> str:
@@ -121,6 +135,7 @@ class Load:
         some = f"{self.accounts // 1_000} k" if self.accounts >= 1_000 else str(self.accounts)
         accounts = "" if self.accounts == SCENARIOS[self.scenario].accounts else f", {some}"
         kinds = f", {self.kinds:,} kinds" if self.kinds else ""
+        kinds += f", {self.rollup_every_s} s" if self.rollup_every_s != POLICY.rollup_every_s else ""
         return f"{SCENARIOS[self.scenario].keys_per_batch} keys{accounts}{kinds}"
 
     @property

@@ -116,6 +116,10 @@ TUNABLES: dict[str, int] = {
 }
 # Write units per second that a new on-demand table accepts (DynamoDB developer guide, warm throughput).
 TABLE_WRITES_PER_S = 4_000
+# Share of provisioned capacity that auto scaling aims to have used.
+TARGET_PERCENT = 70
+# Least and greatest units per second of `Read` and `Write`.
+Scales = Mapping[str, tuple[int, int]]
 
 
 def peak_writes_per_s(*warm: int) -> int:
@@ -271,6 +275,16 @@ class StageConfig(BaseModel):
     # A new table accepts this many writes per second. Later, the table accepts twice its highest previous peak.
     ledger_warm_writes_per_s: int = Field(0, ge=0, le=1_000_000, description="Ledger's warm throughput; 0: AWS's own.")
     usage_warm_writes_per_s: int = Field(0, ge=0, le=1_000_000, description="Usage's warm throughput; 0: AWS's own.")
+
+    # A full commit needs 194 write units at once. The greatest writes are what a new table on demand takes, which is
+    # three times the peak of the target (docs/decisions/0050-provisioned.md).
+    billing: Literal["on-demand", "provisioned"] = Field(
+        "on-demand", description="How the ledger is paid: by request, or for capacity that auto scaling provisions."
+    )
+    ledger_min_writes_per_s: int = Field(200, ge=200, le=1_000_000, description="Least provisioned writes; a commit.")
+    ledger_max_writes_per_s: int = Field(TABLE_WRITES_PER_S, ge=200, le=1_000_000, description="Most of them.")
+    ledger_min_reads_per_s: int = Field(200, ge=100, le=1_000_000, description="Least provisioned reads.")
+    ledger_max_reads_per_s: int = Field(4_000, ge=100, le=1_000_000, description="Most of them.")
 
     versioned: bool = Field(default=True, description="The bucket keeps older versions of its objects.")
     noncurrent_days: int = Field(
@@ -459,6 +473,30 @@ class StageConfig(BaseModel):
         groups = [each.model_dump() for each in self.api_groups]
         values = {"issuer": self.api_issuer, "audience": self.api_audience, "claim": self.api_groups_claim}
         return json.dumps({**values, "groups": groups}, separators=(",", ":"), sort_keys=True)
+
+    @property
+    def reads_per_s(self) -> tuple[int, int]:
+        """Least and greatest provisioned reads of the ledger."""
+        return self.ledger_min_reads_per_s, self.ledger_max_reads_per_s
+
+    @property
+    def writes_per_s(self) -> tuple[int, int]:
+        """Least and greatest provisioned writes of the ledger."""
+        return self.ledger_min_writes_per_s, self.ledger_max_writes_per_s
+
+    @property
+    def ledger_scales(self) -> Scales | None:
+        """Capacity of the ledger, if it is provisioned; None if it is on demand."""
+        return {"Read": self.reads_per_s, "Write": self.writes_per_s} if self.billing == "provisioned" else None
+
+    @property
+    def table_peaks(self) -> dict[str, int]:
+        """Write units per second that a table must take at its peak, by name (`ledger`, `usage`)."""
+        scales, warm = self.ledger_scales, peak_writes_per_s(self.ledger_warm_writes_per_s)
+        return {
+            "ledger": scales["Write"][1] if scales else warm,
+            "usage": peak_writes_per_s(self.usage_warm_writes_per_s),
+        }
 
     @property
     def plan_life_days(self) -> int:
@@ -662,6 +700,15 @@ def _warm_tables(config: StageConfig) -> str | None:
     return f"{' and '.join(wrong)} must be 0 or at least {TABLE_WRITES_PER_S}, as a new table has" if wrong else None
 
 
+def _capacity(config: StageConfig) -> str | None:
+    wrong = [
+        f"ledger_min_{what}_per_s must not be above ledger_max_{what}_per_s"
+        for what, (least, most) in (("reads", config.reads_per_s), ("writes", config.writes_per_s))
+        if least > most
+    ]
+    return "; ".join(wrong) or None
+
+
 def _account_ids(config: StageConfig) -> str | None:
     wrong = [account for account in config.trusted_accounts if not (len(account) == 12 and account.isdigit())]
     return f"trusted_accounts are not account ids: {', '.join(wrong)}" if wrong else None
@@ -670,5 +717,5 @@ def _account_ids(config: StageConfig) -> str | None:
 _RULES: tuple[Callable[[StageConfig], str | None], ...] = (
     *(_visibility, _marker_life, _source_life, _dead_letters, _incoming_objects, _batch_window, _warm_tables),
     *(_drop_identity, _lake_classes, _tunable_names, _policy, _protection, _account_ids, _log_sources, _chat, _api),
-    *(_people, _scan, _copies, _networks, _foreign_producers),
+    *(_capacity, _people, _scan, _copies, _networks, _foreign_producers),
 )

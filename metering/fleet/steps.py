@@ -53,6 +53,7 @@ class FleetPorts:
         tell: Called for each finding of `metering doctor`, with a region and a message.
         usage_before: Generation of the older usage table that the next deployment of a region must retain, or 0.
         check_tables: Refuses a deployment that would exchange the tables of a region for others that lack its data.
+        bill: Gives a ledger that is not the stack's own the billing mode of the stage.
         examined: Returns the findings of `metering doctor` in a deployed region; on an emulator, there are none.
         no_pager: Whether a region may be ready even if no subscription to its `page` topic is confirmed.
         architecture: Processor architecture, from the stage's settings.
@@ -70,6 +71,7 @@ class FleetPorts:
     tell: Callable[[str, str], None] = lambda _region, _message: None
     usage_before: Callable[[str], int] = lambda _region: 0
     check_tables: Callable[[str], None] = lambda _region: None
+    bill: Callable[[str], None] = lambda _region: None
     examined: Callable[[str], Sequence[Finding]] = lambda _region: ()
     no_pager: bool = False
     architecture: str = "arm64"
@@ -162,6 +164,7 @@ def deploy(ports: FleetPorts, state: RegionState) -> RegionState:
 
 def _deploy(ports: FleetPorts, state: RegionState) -> RegionState:
     first = state.deployments == 0
+    ports.bill(state.region)
     try:
         ports.builder.deploy(_deployment(ports, state, first=first))
     except OperationFailedError as error:

@@ -44,6 +44,15 @@ PROCESSING_USD: Mapping[str, Decimal] = {
 }
 """Prices of one unit of the services that a batch passes through."""
 
+PROVISIONED_USD_HOUR: Mapping[str, Decimal] = {
+    "DynamoDB write unit (provisioned)": Decimal("0.00065"),
+    "DynamoDB read unit (provisioned)": Decimal("0.00013"),
+}
+"""Prices of a unit a second of the ledger's capacity for an hour, if its billing is provisioned."""
+
+# Units of the ledger for a batch, counted at 16 keys (docs/scale.md).
+LEDGER_WRITES_A_BATCH, LEDGER_READS_A_BATCH = Decimal("2.25"), Decimal("1.1")
+
 STORED_ITEMS_USD_GB_MONTH: Mapping[str, Decimal] = {
     "DynamoDB storage": Decimal("0.25"),
     "point-in-time recovery": Decimal("0.20"),
@@ -99,6 +108,27 @@ def project_month_usd(every_h: int) -> Decimal:
     """Monthly cost in USD of the key, the alarm and the builds of a project while no region is missing."""
     builds = Decimal(_MONTH_S) / (every_h * HOUR_S) * _IDLE_BUILD_MIN * _BUILD_USD_MINUTE
     return (STANDING_USD["customer managed key"] + STANDING_USD["alarm"] + builds).quantize(_CENT)
+
+
+def break_even_use() -> Decimal:
+    """Share of its time for which a provisioned write unit must be used to cost no more than on demand; 0 to 1."""
+    on_demand = PROCESSING_USD["DynamoDB write request unit (on demand)"] * HOUR_S
+    return PROVISIONED_USD_HOUR["DynamoDB write unit (provisioned)"] / on_demand
+
+
+def provisioned_day_usd(reads_per_s: int, writes_per_s: int) -> Decimal:
+    """Price of a day of provisioned capacity."""
+    write, read = PROVISIONED_USD_HOUR.values()
+    return (write * writes_per_s + read * reads_per_s) * DAY_S / HOUR_S
+
+
+def break_even_batches(reads_per_s: int, writes_per_s: int) -> int:
+    """Batches a day below which capacity on demand costs less than this least provisioned capacity."""
+    a_batch = (
+        LEDGER_WRITES_A_BATCH * PROCESSING_USD["DynamoDB write request unit (on demand)"]
+        + LEDGER_READS_A_BATCH * PROCESSING_USD["DynamoDB read request unit (on demand)"]
+    )
+    return int(provisioned_day_usd(reads_per_s, writes_per_s) / a_batch)
 
 
 def month_usd(storage_class: str, stored_bytes: int) -> Decimal:

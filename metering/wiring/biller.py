@@ -21,7 +21,7 @@ from metering.fleet.regions import LedgerRegionStates
 from metering.lake.parquet.reader import ParquetLakeReader, ParquetTotals
 from metering.ledger.format_version import generations_of
 from metering.settings import BillerSettings
-from metering.wiring.region import FunctionParts, RegionPorts, Stage
+from metering.wiring.region import FunctionParts, JobParts, RegionPorts, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class BillerParts(FunctionParts):
+class BillerParts(JobParts):
     """Ports and settings of the biller's function."""
 
     reads = BillerSettings

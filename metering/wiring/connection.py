@@ -1,12 +1,16 @@
 """Connections to a deployed region, built from the outputs of its stacks."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import NamedTuple, Self
 
 from metering.adapters import inert
 from metering.adapters.aws import log_buckets, published_settings, queues
+from metering.adapters.aws.capacity import LedgerCapacity
 from metering.adapters.aws.cloudwatch import CloudWatchAlarms, CloudWatchFunctionLogs, log_groups
+from metering.adapters.aws.pacing import pace
 from metering.adapters.aws.producer_roles import IamProducerRoles
 from metering.adapters.aws.session import Clients, ReadOnlyClients, caller_arn, caller_id
 from metering.adapters.aws.stacks import RegionResources, read_outputs, stack_outputs
@@ -148,9 +152,16 @@ class RegionConnection(region.RegionPorts):
             clock=self.clock,
         )
 
+    def on_demand(self, say: Callable[[str], None]) -> AbstractContextManager[None]:
+        """Keep the ledger on demand within a block that reads or writes it in bulk, if its capacity is provisioned."""
+        return LedgerCapacity(self.clients.dynamodb, self.config.ledger_scales).on_demand(self.names.ledger_table, say)
+
     @cached_property
     def jobs(self) -> LakeJobs:
-        return lake_jobs(self, inert.NoMetrics(), threads=clock.scans_at_once(emulated=self.emulated))
+        jobs = lake_jobs(self, inert.NoMetrics(), threads=clock.scans_at_once(emulated=self.emulated))
+        # Only a ledger whose format is known is asked for its capacity.
+        pace(self.clients, self.names.ledger_table)
+        return jobs
 
 
 def connected(clients: Clients, stage: str) -> RegionConnection:

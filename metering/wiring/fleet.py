@@ -23,7 +23,6 @@ from metering.fleet.regions import Answered, Finding, LedgerRegionStates, Phase,
 from metering.fleet.rollout import RegionManager, RegionRemoval, Uninstall
 from metering.fleet.settings import bases, layers
 from metering.fleet.settings.regions import RegionSettings
-from metering.fleet.stage import RolloutRules, StageConfig, peak_writes_per_s
 from metering.fleet.survey import Surveyed, survey
 from metering.hours import date_of
 from metering.operations.doctor import catalogue
@@ -35,6 +34,7 @@ from metering.wiring.connection import RegionConnection, connected
 from metering.wiring.region import Stage, home_ledger
 
 if TYPE_CHECKING:
+    from metering.fleet.stage import RolloutRules, StageConfig
     from metering.stores import queues
     from metering.usage.totals import Total
 
@@ -74,10 +74,8 @@ def doctor_bench(region: RegionConnection, *, thorough: bool, caller: Clients | 
         items=region.items,
         ingest=_ingest(roles["operator"], region),
         emulated=region.emulated,
-        needed_writes_per_s={
-            Table.LEDGER: peak_writes_per_s(config.ledger_warm_writes_per_s),
-            Table.USAGE: peak_writes_per_s(config.usage_warm_writes_per_s),
-        },
+        needed_writes_per_s={Table(name): writes for name, writes in config.table_peaks.items()},
+        ledger_scales=config.writes_per_s if config.ledger_scales else None,
         needed_executions=_unreserved(config),
         project_wanted=bool(config.rollout_project),
         logs=lambda: region.function_logs,
@@ -279,6 +277,12 @@ class Fleet:
         config = self.settings.of(region).config
         self.deployed.check_tables(region, ledger=config.ledger_table, usage=config.usage_table)
 
+    def _bill(self, region: str) -> None:
+        """Bill a restored ledger before its stack scales it: the stack does not make that table."""
+        config = self.settings.of(region).config
+        if config.ledger_table:
+            self.deployed.bill(region, config.ledger_table, config)
+
     @cached_property
     def settings(self) -> RegionSettings:
         return RegionSettings(asked=self.asked, home=self.home, deployed=self.deployed)
@@ -327,7 +331,7 @@ class Fleet:
                 self.clients_of,
                 reserved=reserved_executions(shards=self.config.policy().shards),
                 api_concurrency=self.config.api_concurrency,
-                writes_per_s=peak_writes_per_s(*self.config.warm_tables.values()),
+                writes_per_s=max(self.config.table_peaks.values()),
                 emulated=self.config.emulated or self.rehearsal,
                 qualifier=self.config.bootstrap.qualifier,
                 held=self._held,
@@ -340,6 +344,7 @@ class Fleet:
             tell=self.say,
             usage_before=self._usage_before,
             check_tables=self._check_tables,
+            bill=self._bill,
             examined=self._examined,
             clock=SystemClock(),
             rules=self.rules,

@@ -10,6 +10,7 @@ from metering.adapters.aws import errors, runtime
 from metering.adapters.aws.alerts import SnsAlerts
 from metering.adapters.aws.items import DynamoDbItemStore
 from metering.adapters.aws.objects import S3ObjectStore
+from metering.adapters.aws.pacing import pace
 from metering.adapters.aws.queues import SqsQueue, SqsQueueFacts
 from metering.adapters.aws.session import Clients
 from metering.errors import MeteringError, SettingsError
@@ -311,6 +312,17 @@ class FunctionParts(RegionPorts):
     @property
     def settings(self) -> Settings:
         return self.names
+
+
+@dataclass(frozen=True)
+class JobParts(FunctionParts):
+    """Ports of a function that reads or writes the ledger in bulk, below the capacity that the table has."""
+
+    @cached_property
+    def items(self) -> ItemStore:
+        items = super().items
+        pace(self.clients, self.names.ledger_table)
+        return items
 
 
 @dataclass(frozen=True)

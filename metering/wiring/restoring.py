@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from metering.adapters import inert
+from metering.adapters.aws.capacity import LedgerCapacity
 from metering.adapters.aws.demands import Demands
 from metering.adapters.aws.restoring import DynamoDbTables, RegionFence
 from metering.adapters.aws.session import Clients
+from metering.errors import OperationFailedError
 from metering.hours import rfc3339
 from metering.restore.claim import Claim, Claims
 from metering.restore.late import LateFiles
@@ -128,6 +131,12 @@ class RegionRestore:
             threads=threads,
         )
         return RestoredLedger(made, LateFiles(view=jobs.view, generation=claim.generation))
+
+    def set_aside(self, table: str) -> None:
+        """Set the old ledger on demand, so that it costs its storage alone until the restore is finished."""
+        if self.region.config.ledger_scales:
+            with suppress(OperationFailedError):
+                LedgerCapacity(self.region.clients.dynamodb, None).bill(table)
 
     @cached_property
     def _retrier(self) -> Retrier:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from operator import attrgetter
@@ -113,6 +114,9 @@ class Lively:
     function_logs = property(lambda _self: Logs())
     queue_facts = _CALM
     log_sources = property(lambda _self: LOG_SOURCES)
+
+    def on_demand(self, _say: object) -> nullcontext[None]:
+        return nullcontext()
 
     @cached_property
     def producer_roles(self) -> MemoryProducerRoles:

@@ -372,6 +372,71 @@ def test_a_table_takes_its_peak_from_the_first_second_if_the_stage_says_so() -> 
     assert "WarmThroughput" not in usage
 
 
+PROVISIONED = json.dumps({"billing": "provisioned", "ledger_max_writes_per_s": 2_000})
+# Properties that CloudFormation changes without a new table (CloudFormation reference, AWS::DynamoDB::GlobalTable).
+IN_PLACE = {"BillingMode", "WriteProvisionedThroughputSettings", "Replicas"}
+
+
+def scaled(kind: str, least: int, most: int) -> dict[str, Any]:
+    """Settings of a capacity that a table on demand may be given, for which a seed is needed."""
+    tracking = {"TargetValue": 70}
+    limits = {"MinCapacity": least, "MaxCapacity": most, "SeedCapacity": most}
+    return {f"{kind}CapacityAutoScalingSettings": {**limits, "TargetTrackingScalingPolicyConfiguration": tracking}}
+
+
+def test_provisioned_billing_scales_the_ledger_in_place_and_leaves_all_else() -> None:
+    before, after = (synthesised("prod", overrides=overrides) for overrides in ("{}", PROVISIONED))
+    was, became = (stage.one("data", "AWS::DynamoDB::GlobalTable", "Ledger")["Properties"] for stage in (before, after))
+    assert {each for each in {*was, *became} if was.get(each) != became.get(each)} == IN_PLACE
+    assert became["BillingMode"] == "PROVISIONED"
+    assert became["WriteProvisionedThroughputSettings"] == scaled("Write", 200, 2_000)
+    replica = dict(became["Replicas"][0])
+    assert replica.pop("ReadProvisionedThroughputSettings") == scaled("Read", 200, 4_000)
+    assert [replica] == was["Replicas"]
+    # Nothing else differs but the operator's right to set it on demand, and the published settings.
+    changed = {
+        each
+        for each, resource in after.templates["data"]["Resources"].items()
+        if resource != before.templates["data"]["Resources"].get(each)
+    }
+    assert all(each.startswith(("Ledger", "RolesOperator", "Settings")) for each in changed), changed
+    assert before.templates["data"]["Resources"].keys() == after.templates["data"]["Resources"].keys()
+
+
+def test_only_the_operator_may_change_the_billing_mode_and_only_if_it_is_provisioned() -> None:
+    def holders(overrides: str) -> set[str]:
+        stage = synthesised("prod", overrides=overrides)
+        return {
+            name
+            for part in stage.templates
+            for name, resource in stage.templates[part]["Resources"].items()
+            if "dynamodb:UpdateTable" in json.dumps(resource) and resource["Type"].startswith("AWS::IAM::")
+        }
+
+    assert holders("{}") == set()
+    assert len(holders(PROVISIONED)) == 1
+    assert all(name.startswith("RolesOperator") for name in holders(PROVISIONED))
+
+
+def test_a_restored_ledger_scales_as_the_stacks_own_and_by_no_role() -> None:
+    overrides = json.dumps({"billing": "provisioned", "ledger_table": "metering-prod-ledger-2"})
+    stage = synthesised("prod", overrides=overrides)
+    targets = stage.resources("data", "AWS::ApplicationAutoScaling::ScalableTarget")
+    common = {"ServiceNamespace": "dynamodb", "ResourceId": "table/metering-prod-ledger-2", "MinCapacity": 200}
+    assert [each["Properties"] for each in targets.values()] == [
+        {**common, "ScalableDimension": f"dynamodb:table:{kind}CapacityUnits", "MaxCapacity": 4_000}
+        for kind in ("Read", "Write")
+    ]
+    policies = stage.resources("data", "AWS::ApplicationAutoScaling::ScalingPolicy")
+    assert [each["Properties"]["ScalingTargetId"]["Ref"] for each in policies.values()] == [*targets]
+    tracking = [each["Properties"]["TargetTrackingScalingPolicyConfiguration"] for each in policies.values()]
+    assert [
+        (each["TargetValue"], each["PredefinedMetricSpecification"]["PredefinedMetricType"]) for each in tracking
+    ] == [(70, "DynamoDBReadCapacityUtilization"), (70, "DynamoDBWriteCapacityUtilization")]
+    on_demand = synthesised("prod", overrides='{"ledger_table": "metering-prod-ledger-2"}')
+    assert not on_demand.resources("data", "AWS::ApplicationAutoScaling::ScalableTarget")
+
+
 @pytest.mark.parametrize("stage", STAGE_NAMES)
 def test_only_the_ledger_forgets_and_only_by_its_own_attribute(stage: str) -> None:
     synth = synthesised(stage)

@@ -10,9 +10,10 @@ import pytest
 from aws_cdk.assertions import Template
 
 import metering.adapters.aws
+from infra.app import check
 from infra.assembly import templates
 from infra.locked import requirement
-from infra.stacks.rollout import _ACTIONS, _OPT_IN_ACTION
+from infra.stacks.rollout import _ACTIONS, _OPT_IN_ACTION, BILLING_ACTIONS
 from metering.adapters.aws.probe import ROLES
 from metering.fleet.stage import StageConfig
 from tests import ROOT
@@ -147,7 +148,24 @@ def test_it_may_enable_regions_only_if_the_settings_say_so(template: Resources) 
 def test_the_operator_guide_lists_what_a_deployment_may_call() -> None:
     """The project runs the same CDK command as people do, so both need the same permissions."""
     guide = (ROOT / "docs" / "operator-guide.md").read_text()
-    for action in (*_ACTIONS, _OPT_IN_ACTION):
+    for action in (*_ACTIONS, _OPT_IN_ACTION, *BILLING_ACTIONS):
         service, name = action.split(":")
         [row] = [line for line in guide.splitlines() if line.startswith(f"| {service} | ")]
         assert f"`{name}`" in row
+
+
+def test_it_changes_the_billing_of_the_stages_tables_only_if_the_ledger_is_provisioned(template: Resources) -> None:
+    app, stacks = app_of(StageConfig.load("prod", {"rollout_project": True, "billing": "provisioned"}))
+    check(app)
+    app.synth()
+    assert stacks.rollout is not None
+    [statement] = [
+        statement
+        for policy in Template.from_stack(stacks.rollout).to_json()["Resources"].values()
+        if policy["Type"] == "AWS::IAM::Policy"
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"]
+        if "dynamodb:UpdateTable" in statement["Action"]
+    ]
+    assert statement["Action"] == list(BILLING_ACTIONS)
+    assert json.dumps(statement["Resource"]).endswith(':table/metering-prod-*"]]}')
+    assert "dynamodb:UpdateTable" not in json.dumps(template)

@@ -109,6 +109,13 @@ class Here:
         self.kind_names = KindNames(world.items)
         self.ingest, self.dead_letters, events, dead = (MemoryQueue(world.clock) for _ in range(4))
         self.onramp = SimpleNamespace(events=events, dead=dead) if log_sources else None
+        self.billing: list[str] = []
+
+    @contextmanager
+    def on_demand(self, _say: object) -> Iterator[None]:
+        self.billing.append("on demand")
+        yield
+        self.billing.append("as before")
 
     def caller(self) -> str:
         return CALLER

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, cast
 
 from metering.adapters.aws import alerts, cloudwatch, published_settings, queues, session, stacks
+from metering.adapters.aws.capacity import LedgerCapacity
 from metering.adapters.aws.cloudformation import CloudFormationStacks
 from metering.adapters.aws.errors import translated
 from metering.adapters.aws.items import DynamoDbItemStore
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
 
+    from metering.fleet.stage import StageConfig
     from metering.operations import logged_errors
     from metering.settings import GivenSettings, StageSettings
 
@@ -84,12 +86,19 @@ class DeployedRegions:
         }
         for function in self._resource_ids(region, "AWS::Lambda::Function"):
             _let_run(clients, function, reserved=reserved.get(function))
+        given = self.given(region)
+        config = None if given is None else config_of(self._stage, given, {})
         if api := self._api_function(region):
-            given = self.given(region)
-            config = None if given is None else config_of(self._stage, given, {})
             _let_run(clients, api, reserved=None if config is None else config.api_concurrency)
-        # It comes last: each message that a stopped function is given counts as received.
+        # Each message that a stopped function is given counts as received, so functions start before the intake.
         self.set_intake(region, enabled=True)
+        if config is not None and config.ledger_scales:
+            # A stopped rebuild may have left the ledger on demand, and its unchanged template would keep it so.
+            self.bill(region, self._resources(region).ledger_table, config)
+
+    def bill(self, region: str, ledger: str, config: StageConfig) -> None:
+        """Give a table the billing mode of a ledger with these settings."""
+        LedgerCapacity(self._clients_of(region).dynamodb, config.ledger_scales).bill(ledger)
 
     def _api_function(self, region: str) -> str | None:
         """Name of the API's function; None without an API."""

@@ -235,6 +235,11 @@ class AwsFacts:
             raise bench.CannotAskError("this endpoint does not say what a table takes at once")
         return units
 
+    def provisioned_writes_per_s(self, table: Table) -> int:
+        with asking():
+            described = self._clients.dynamodb.describe_table(TableName=self._tables[table])["Table"]
+        return described.get("ProvisionedThroughput", {}).get("WriteCapacityUnits", 0)
+
     def table_quota_per_s(self) -> int:
         with asking():
             answer = self._clients.service_quotas.get_service_quota(

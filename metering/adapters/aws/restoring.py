@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
+from metering.adapters.aws.capacity import MISSING, described
 from metering.adapters.aws.cloudformation import CloudFormationStacks
 from metering.adapters.aws.demands import NOTHING, Demands
 from metering.adapters.aws.errors import error_code, is_denied, is_unknown_call, translated
@@ -40,13 +41,12 @@ _POLL_S = 2
 _UPDATE_LIMIT_S = 10 * MINUTE_S
 # Longest and default recovery period of point-in-time recovery (DynamoDB API reference).
 _RECOVERY_DAYS = 35
-_MISSING = frozenset({"ResourceNotFoundException", "TableNotFoundException"})
 _EXISTS = frozenset({"ResourceInUseException", "TableAlreadyExistsException"})
 _NO_RESTORE = frozenset(
     {
         "InvalidRestoreTimeException",
         "PointInTimeRecoveryUnavailableException",
-        *_MISSING,
+        *MISSING,
         "ContinuousBackupsUnavailable",
     }
 )
@@ -123,7 +123,7 @@ class DynamoDbTables:
             with translated("dynamodb.DescribeContinuousBackups"):
                 answer = self._dynamodb.describe_continuous_backups(TableName=name)
         except ClientError as error:
-            if error_code(error) in _MISSING:
+            if error_code(error) in MISSING:
                 return None
             raise
         found = answer["ContinuousBackupsDescription"].get("PointInTimeRecoveryDescription", {})
@@ -235,7 +235,7 @@ class DynamoDbTables:
                 self._dynamodb.delete_table(TableName=name)
         except ClientError as error:
             # A table that is being deleted is in use.
-            if error_code(error) not in {*_MISSING, *_EXISTS}:
+            if error_code(error) not in {*MISSING, *_EXISTS}:
                 raise
 
     @property
@@ -243,7 +243,7 @@ class DynamoDbTables:
         return self._clients.dynamodb
 
     def _described(self, name: str) -> TableDescriptionTypeDef | None:
-        return _described(self._dynamodb, name)
+        return described(self._dynamodb, name)
 
     def _wait(self, name: str) -> None:
         for _ in range(_UPDATE_LIMIT_S // _POLL_S):
@@ -314,16 +314,6 @@ class DynamoDbTables:
         raise UnavailableError("dynamodb.BatchWriteItem", f"{len(left)} items stay unprocessed", may_have_applied=True)
 
 
-def _described(client: DynamoDBClient, name: str) -> TableDescriptionTypeDef | None:
-    try:
-        with translated("dynamodb.DescribeTable"):
-            return client.describe_table(TableName=name)["Table"]
-    except ClientError as error:
-        if error_code(error) in _MISSING:
-            return None
-        raise
-
-
 def _is_format(item: dict[str, AttributeValueTypeDef]) -> bool:
     return item["pk"].get("S") == FORMAT_KEY.pk and item["sk"].get("S") == FORMAT_KEY.sk
 
@@ -361,7 +351,7 @@ class RegionFence:
 
         Emulators accept a resource policy of a table, but do not enforce it, so they get both.
         """
-        found = _described(self._clients.dynamodb, table)
+        found = described(self._clients.dynamodb, table)
         if found is None:
             return f"table {table} does not exist"
         statement = {"Sid": "MeteringRestoreFence", "Effect": "Deny", "Action": _WRITES, "Resource": found["TableArn"]}
@@ -376,7 +366,7 @@ class RegionFence:
 
     def is_denied(self, table: str) -> bool:
         """Whether a write of the caller is refused, or each role of a function has the policy against it."""
-        found = _described(self._clients.dynamodb, table)
+        found = described(self._clients.dynamodb, table)
         if found is None or self._is_refused(table):
             return True
         return all(self._is_denied_to(role, found["TableArn"]) for role in self._roles())

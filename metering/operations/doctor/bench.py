@@ -152,6 +152,9 @@ class Facts(Protocol):
     def writes_per_s(self, table: Table) -> int:
         """Write units a second that the table accepts without scaling (warm throughput)."""
 
+    def provisioned_writes_per_s(self, table: Table) -> int:
+        """Write units a second that are provisioned for the table; 0 if it is on demand."""
+
     def table_quota_per_s(self) -> int:
         """Account quota of write units per second for one table."""
 
@@ -271,6 +274,7 @@ class Bench:
         ingest: The ingest queue, with permission to send the service's own batches.
         emulated: Whether the endpoint is an emulator's: its gaps say nothing about AWS.
         needed_writes_per_s: Write units per second that each table should accept without scaling.
+        ledger_scales: Least and greatest provisioned write units per second of the ledger; None if it is on demand.
         needed_executions: Concurrent executions that functions without a reservation may use at a time.
         project_wanted: Whether the stage's settings ask for a CodeBuild project that builds regions.
         engine: Analytics engine; None for a stage without analytics.
@@ -288,6 +292,7 @@ class Bench:
     ingest: Queue
     emulated: bool
     needed_writes_per_s: Mapping[Table, int]
+    ledger_scales: tuple[int, int] | None
     needed_executions: int
     project_wanted: bool
     logs: Callable[[], FunctionLogs]

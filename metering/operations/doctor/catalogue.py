@@ -286,8 +286,18 @@ def _judged(error: TransactionCanceledError, tries: int) -> Observation:
 
 
 def warm(bench: Bench) -> Observation:
-    """Compare the tables' warm throughput with the stage's setting."""
+    """Compare the tables' warm throughput, or the ledger's provisioned one, with the stage's settings."""
     found = {table: bench.facts.writes_per_s(table) for table in _TABLES}
+    provisioned, scales = bench.facts.provisioned_writes_per_s(Table.LEDGER), bench.ledger_scales
+    if bool(provisioned) != bool(scales):
+        is_so, should = ("provisioned", "on demand") if provisioned else ("on demand", "provisioned")
+        advice = "A rebuild that runs keeps it on demand. If none does, deploy the stage again."
+        return differs(f"the ledger is {is_so}, and the stage says {should}", advice)
+    if scales is not None:
+        if not scales[0] <= provisioned <= scales[1]:
+            saw = f"ledger {provisioned:,} provisioned write units a second; it says {scales[0]:,} to {scales[1]:,}"
+            return differs(saw, "Auto scaling does not hold the table, or people changed it. Deploy the stage again.")
+        found[Table.LEDGER] = bench.needed_writes_per_s[Table.LEDGER]
     saw = ", ".join(f"{table.value} {found[table]:,}" for table in _TABLES) + " write units a second"
     short = [table for table in _TABLES if found[table] < bench.needed_writes_per_s[table]]
     if short:

@@ -102,6 +102,7 @@ def test_a_rebuild_names_the_figure_that_it_repaired_to_people_to_programs_and_i
     assert document["repaired"] == 1
     [repair] = document["repairs"]
     assert (repair["bytes_before"], repair["bytes_after"]) == (str(after.bytes - 3), str(after.bytes))
+    assert session.here.billing == ["on demand", "as before"]
     [deed] = session.trail()
     assert said in deed.result
     assert deed.subject == "--from 2026-11 --to 2026-12"
@@ -157,6 +158,7 @@ def test_a_reason_that_does_not_exist_is_refused_with_the_nearest_and_all_others
 def test_the_audit_shows_the_newest_deed_first_or_one_command_or_family(capsys: pytest.CaptureFixture[str]) -> None:
     session = OperatorSession(October().world)
     periods.rebuild_markers(session)
+    assert session.here.billing == ["on demand", "as before"]
     periods.period_close(session, MONTH)
     capsys.readouterr()
     for what, shown in ((None, ["period close", "rebuild markers"]), ("period", ["period close"]), ("dlq", [])):

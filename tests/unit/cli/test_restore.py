@@ -107,6 +107,7 @@ def test_a_restore_says_its_plan_deploys_the_region_and_names_what_is_undecided(
     assert document["undecided_ids"] == ["edge-7"]
     assert document["late_files"] == 1
     assert stage.deployed == [REGION]
+    assert stage.world.aside == [OLD]
     assert stage.asked["options"].given == [f"ledger_table={NEW}"]
     assert stage.asked["restores"] == REGION
     [deed] = stage.trail()

@@ -21,8 +21,11 @@ from referencing import Registry, Resource
 from load_tests.costs import SCENARIO_NAMES, TARGET_BATCHES_PER_DAY, measure
 from metering.audit.verification import SentBatch, SentBatches, Verification
 from metering.cli.commands.developer.demo import BATCHES, RECORDS_PER_BATCH, demo_traffic, show_proof
+from metering.cli.commands.platform.deploy import standing_usd
+from metering.fleet.stage import StageConfig
 from metering.intake.batches import DecodedBatch, RefusedBatch
 from metering.intake.reader import RecordBatchReader
+from metering.operations.own_costs import break_even_batches, break_even_use
 from metering.stores.queues import Delivery
 from metering.usage.totals import Total
 from tests import ROOT
@@ -249,6 +252,7 @@ def test_schema_and_reader_agree_on_several_changes(
 # The output in the README is real.
 
 README = (ROOT / "README.md").read_text()
+GUIDE = (ROOT / "docs/operator-guide.md").read_text()
 REGION = "us-east-1"
 
 
@@ -360,4 +364,17 @@ def test_a_day_in_all_is_the_sum_of_its_lines_and_what_readme_and_guide_say() ->
         assert abs(sum(usd[place] for usd in lines.values()) - total) <= Decimal("0.02")
     said = round(whole[2])
     assert f"about [{said} USD a day](docs/scale.md#what-a-day-costs) in all" in README
-    assert f"about {said} with storage and all jobs" in (ROOT / "docs/operator-guide.md").read_text()
+    assert f"about {said} with storage and all jobs" in GUIDE
+
+
+def test_what_an_idle_region_costs_is_what_the_plan_of_a_deployment_computes() -> None:
+    alone, with_api = (Decimal(standing_usd(StageConfig.load("prod", {"api": api}))) for api in (False, True))
+    assert f"An idle region costs about USD {alone} a month" in GUIDE
+    assert f"An HTTP API costs USD {with_api - alone} more." in GUIDE
+
+
+def test_the_break_even_of_provisioned_billing_is_that_of_the_least_capacity() -> None:
+    config = StageConfig.load("prod")
+    least = (config.ledger_min_reads_per_s, config.ledger_min_writes_per_s)
+    assert f"From about {break_even_batches(*least) / 1e6:.1f} million batches a day" in GUIDE
+    assert f"costs {1 / break_even_use():.1f} times less than\non demand" in GUIDE

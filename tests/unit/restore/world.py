@@ -204,6 +204,7 @@ class World:
         self.emulated = False
         self.drop_identity: DropIdentity = "etag"
         self.said: list[str] = []
+        self.aside: list[str] = []
 
     def _call(self, name: str) -> None:
         self.calls += 1
@@ -296,6 +297,9 @@ class Parts:
 
     def who(self) -> str:
         return ADA
+
+    def set_aside(self, table: str) -> None:
+        self.world.aside.append(table)
 
     def ledger(self, claim: Claim) -> MemoryLedger:
         return MemoryLedger(self.world, claim)

@@ -218,11 +218,12 @@ def rebuild_usage(
     """
     now_s = int(time.time())
     from_s, to_s = time_range(start, end, default_s=(0, now_s + DAY_S), now_s=now_s, whole_hours=True)
-    rebuilder = session.region().jobs.rebuilder
+    region = session.region()
+    rebuilder = region.jobs.rebuilder
     consequence = "Usage totals that differ from the rows become those of the rows. The totals of closed months stay."
     span = " ".join(([f"--from {start}"] if start else []) + ([f"--to {end}"] if end else []))
     with session.deed(what="rebuild usage", subject=span, consequence=consequence) as done:
-        with _hours() as tell:
+        with region.on_demand(say), _hours() as tell:
             result = rebuilder.usage(from_s=from_s, to_s=to_s, tell=tell)
         done.result = _repaired(result)
     session.write(_rebuilt_answer(result))
@@ -323,10 +324,12 @@ def rebuild_markers(session: Session) -> None:
 
     Without content hash, later batches under the id are compared by their totals alone.
     """
-    rebuilder = session.region().jobs.rebuilder
+    region = session.region()
+    rebuilder = region.jobs.rebuilder
     consequence = "Batches that have rows and no marker get one. A later copy of such a batch is then not counted."
     with session.deed(what="rebuild markers", subject="", consequence=consequence) as done:
-        result = rebuilder.markers()
+        with region.on_demand(say):
+            result = rebuilder.markers()
         whole = f", {result.whole} with content hash" if result.rebuilt else ""
         done.result = f"{result.rebuilt} of {result.batches} batches got their marker back{whole}"
     table: RowType[MarkerRebuild] = RowType(

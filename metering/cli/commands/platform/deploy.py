@@ -17,7 +17,14 @@ from metering.errors import FormatTooNewError, FormatTooOldError
 from metering.fleet.ports import LAST_SILENT_VERSION, Direction, own_release
 from metering.fleet.regions import ROLLUP_EVERY_MIN, Phase, RegionState
 from metering.fleet.survey import Surveyed, deployed_regions, to_deploy
-from metering.operations.own_costs import Tick, project_month_usd, standing_month_usd
+from metering.operations.own_costs import (
+    Tick,
+    break_even_batches,
+    break_even_use,
+    project_month_usd,
+    provisioned_day_usd,
+    standing_month_usd,
+)
 from metering.reports.answer import KEEP, ROOMY, Answer, ListedRows, copied, flag, integer
 
 if TYPE_CHECKING:
@@ -100,6 +107,18 @@ def _time_and_cost(fleet: Fleet, surveyed: Sequence[Surveyed], waves: int) -> It
         return
     yield f"  time: {time}"
     yield f"  cost: {'as now' if all(each.runs for each in surveyed) else cost}; {rest}"
+    yield f"  ledger: {_billing(fleet.config)}"
+
+
+def _billing(config: stage.StageConfig) -> str:
+    """The ledger's billing, and where the other one begins to be cheaper."""
+    least, most = zip(config.reads_per_s, config.writes_per_s, strict=True)
+    batches = f"{break_even_batches(*least) / 1e6:.1f} million batches a day"
+    use = f"{break_even_use():.0%} of capacity in use"
+    if config.ledger_scales is None:
+        return f"on demand; billing = provisioned is cheaper above {batches} ({use})"
+    usd = f"USD {provisioned_day_usd(*least):.2f} to {provisioned_day_usd(*most):.2f} a day by load"
+    return f"provisioned, {usd}; on demand is cheaper below {batches} ({use})"
 
 
 def _minutes(fleet: Fleet, surveyed: Surveyed) -> dict[str, int]:

@@ -133,6 +133,7 @@ def restore(
                 claim, say=_say_step, tell=lambda what, count, of: move(description=what, completed=count, total=of)
             ).run()
         states = _deploy(fleet, region)
+        parts.set_aside(claim.old_table)
         found = _Restored(claim=claim, outcome=outcome, late_files=len(parts.ledger(claim).late_files()))
         done.result, done.failed = (
             f"{_told(found)} {ended(states)}",

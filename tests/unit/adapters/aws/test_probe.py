@@ -14,7 +14,7 @@ from botocore.stub import Stubber
 from metering.adapters.aws.probe import ROLES, AwsAccount, RegionProbe, answers, has_account_api
 from metering.errors import OperationFailedError
 from metering.fleet.regions import ALONE_FUNCTIONS, Answered, reserved_executions
-from metering.fleet.stage import StageConfig, peak_writes_per_s
+from metering.fleet.stage import StageConfig
 from metering.fleet.steps import OPTIONAL_PARTS
 from tests.unit.adapters.aws import stubs
 
@@ -63,7 +63,7 @@ def probe_of(
 def test_a_table_must_take_the_peak_of_the_stage_and_not_what_a_new_one_takes(quota: int, answered: Answered) -> None:
     """The quota applies to each on-demand table; the account's quota covers only provisioned throughput."""
     stage = StageConfig.load("prod", {"ledger_warm_writes_per_s": 14_000, "usage_warm_writes_per_s": 6_000})
-    probe = probe_of(200, writes_per_s=peak_writes_per_s(*stage.warm_tables.values()), table_writes=quota)
+    probe = probe_of(200, writes_per_s=max(stage.table_peaks.values()), table_writes=quota)
     [finding] = [f for f in probe.preflight("us-east-1", []) if f.check == "quota DynamoDB write units a table"]
     assert (finding.answered, finding.detail) == (answered, f"{quota}, needed 14000")
 

@@ -89,6 +89,8 @@ class World:
     listing: Callable[[tuple[str, ...]], Pages] = lambda keys: Pages(keys=keys, pages=3, empty=2)
     warm: int = 12_000
     needed: int = 4_000
+    provisioned: int = 0
+    scales: tuple[int, int] | None = None
     quota: int = 40_000
     starts: dict[str, int] = field(default_factory=lambda: {"watch": 2_100})
     regions: list[BuiltRegion] = field(
@@ -148,6 +150,7 @@ class World:
             ingest=Ingest(self),
             emulated=self.emulated,
             needed_writes_per_s=dict.fromkeys(Table, self.needed),
+            ledger_scales=self.scales,
             needed_executions=22,
             project_wanted=self.project_wanted,
             logs=lambda: Logs(self.logged),
@@ -256,6 +259,9 @@ class Parts:
 
     def writes_per_s(self, _table: Table) -> int:
         return self.world.warm
+
+    def provisioned_writes_per_s(self, _table: Table) -> int:
+        return self.world.provisioned
 
     def table_quota_per_s(self) -> int:
         return self.world.quota

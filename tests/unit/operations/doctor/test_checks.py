@@ -180,6 +180,11 @@ DIFFERENT: list[tuple[str, Callable[[], World], str]] = [
     ("throttle", lambda: World(slow_table=refusing(TransactionCanceledError([None]))), "no reason"),
     ("throttle", lambda: World(slow_table=refusing(SLOW)), "Slow"),
     ("warm-tables", lambda: World(needed=14_000), "asks for ledger 14,000, usage 14,000"),
+    ("warm-tables", lambda: World(provisioned=400), "the ledger is provisioned, and the stage says on demand"),
+    ("warm-tables", lambda: World(scales=(200, 4_000)), "the ledger is on demand, and the stage says provisioned"),
+    ("warm-tables", lambda: World(provisioned=150, scales=(200, 4_000)), "150 provisioned write units"),
+    ("warm-tables", lambda: World(provisioned=4_001, scales=(200, 4_000)), "it says 200 to 4,000"),
+    ("warm-tables", lambda: World(provisioned=300, scales=(200, 4_000), needed=14_000), "asks for usage 14,000"),
     ("table-quota", lambda: World(needed=40_001), "needed 40,001"),
     ("missing-key", lambda: World(compactor="403"), "403 to the compactor"),
     ("mapping-fill", lambda: World(fill=10), "60 messages/s for 5 s: 10.0 batches a commit in the last 2 s, as by 30"),
@@ -373,3 +378,8 @@ def test_names_are_distinct_and_questions_are_questions() -> None:
     assert len(set(NAMES)) == len(NAMES) == 29
     assert all(check.question.endswith("?") for check in CHECKS)
     assert HOUR % 3600 == 0
+
+
+def test_a_provisioned_ledger_within_its_limits_takes_what_auto_scaling_gives_it() -> None:
+    world = World(provisioned=450, scales=(200, 4_000), warm=4_000)
+    assert queues.warm(world.bench()).verdict is Verdict.OK

@@ -118,6 +118,11 @@ def test_a_table_takes_what_it_says_and_nothing_is_made_up() -> None:
         assert facts.writes_per_s(Table.USAGE) == 12_000
         with pytest.raises(CannotAskError, match="does not say"):
             facts.writes_per_s(Table.USAGE)
+        units = {"ReadCapacityUnits": 200, "WriteCapacityUnits": 450}
+        stubs.add_response("describe_table", {"Table": {"ProvisionedThroughput": units}})
+        stubs.add_response("describe_table", {"Table": {}})
+        assert facts.provisioned_writes_per_s(Table.LEDGER) == 450
+        assert facts.provisioned_writes_per_s(Table.LEDGER) == 0
 
 
 def test_restore_points_are_those_of_the_ledger() -> None:
