@@ -157,7 +157,7 @@ class _Clock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Day:
-    """What became of a day.
+    """Outcome of a simulated day.
 
     Attributes:
         batches, accepted, dead: Sent batches, accepted ones, and dead letters.

@@ -47,7 +47,7 @@ class LedgerCapacity:
     def bill(self, table: str) -> None:
         """Give a table the billing mode of the stage. A missing table, or one with that mode, stays as it is.
 
-        Capacity begins at its greatest, so the change throttles nobody; auto scaling lowers it within half an hour.
+        Capacity begins at its greatest, so the change throttles no call; auto scaling lowers it within half an hour.
 
         Raises:
             OperationFailedError: AWS refuses the change, or it takes more than ten minutes.
