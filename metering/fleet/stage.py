@@ -590,6 +590,8 @@ def _incoming_objects(config: StageConfig) -> str | None:
 def _drop_identity(config: StageConfig) -> str | None:
     if config.drop_identity == "etag" or config.emulated:
         return None
+    if not config.kms_key_arn:
+        return "drop_identity checksum is for a stage with kms_key_arn: elsewhere an ETag identifies an object's bytes"
     if not config.versioned:
         return (
             "drop_identity checksum needs versioned: of an object that was deleted since its announcement, only a "

@@ -10,6 +10,7 @@ from metering.settings import Settings
 from metering.stores.objects import PREFIXES
 from tests.infra.support.calls import USAGE_TABLE
 from tests.infra.support.models import holds, listed
+from tests.infra.support.organisation import KEY
 from tests.infra.support.synthesis import STAGE_NAMES, Synthesised, synthesised
 
 READS = {"dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query"}
@@ -420,10 +421,13 @@ def test_each_function_has_a_log_group_that_forgets(stage: str) -> None:
         assert group["Properties"]["RetentionInDays"] == synth.config.log_retention_days
 
 
+_BY_CHECKSUM = json.dumps({"drop_identity": "checksum", "kms_key_arn": KEY})
+
+
 def test_who_looks_for_lost_objects_by_checksum_may_read_what_s3_tells_it_of() -> None:
     by_etag, by_checksum = (
         Grants(synthesised("prod", overrides=overrides), "pipeline", "ReconcilerRole")
-        for overrides in ("{}", json.dumps({"drop_identity": "checksum"}))
+        for overrides in ("{}", _BY_CHECKSUM)
     )
     assert "drop/" not in by_etag.prefixes("s3:GetObject")
     assert by_checksum.prefixes("s3:GetObject") == by_etag.prefixes("s3:GetObject") | {"drop/"}
@@ -431,7 +435,7 @@ def test_who_looks_for_lost_objects_by_checksum_may_read_what_s3_tells_it_of() -
 
 
 def test_functions_learn_the_identity_only_where_it_is_not_that_of_every_earlier_stage() -> None:
-    for overrides, told in (("{}", None), (json.dumps({"drop_identity": "checksum"}), "checksum")):
+    for overrides, told in (("{}", None), (_BY_CHECKSUM, "checksum")):
         functions = synthesised("prod", overrides=overrides).resources("pipeline", "AWS::Lambda::Function")
         found = {
             each["Properties"]["Environment"]["Variables"].get("METERING_DROP_IDENTITY") for each in functions.values()

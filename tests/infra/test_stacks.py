@@ -18,6 +18,7 @@ from metering.fleet.stage import StageConfig
 from metering.settings import STANDARD_BYTES, Policy, Settings, StageSettings
 from metering.units import DAY_S
 from tests.infra.snapshots import ORGANISED, WITH_API, path_of, reviewed, snapshot_of
+from tests.infra.support.organisation import KEY
 from tests.infra.support.synthesis import PARTS, RELEASE, STAGE_NAMES, Synthesised, synthesised
 
 CONTRACT_OUTPUTS = {
@@ -483,6 +484,11 @@ def test_an_assets_hash_is_masked() -> None:
     assert "<asset>" in snapshot_of(synthesised("local"))
 
 
-def test_a_checksum_as_identity_needs_versions() -> None:
-    with pytest.raises(SettingsError, match="drop_identity checksum needs versioned"):
-        StageConfig.load("prod", {"drop_identity": "checksum", "versioned": False})
+@pytest.mark.parametrize(("given", "words"), [
+    ({"kms_key_arn": KEY, "versioned": False}, "drop_identity checksum needs versioned"),
+    ({}, "drop_identity checksum is for a stage with kms_key_arn"),
+])  # fmt: skip
+def test_a_checksum_as_identity_needs_a_key_and_versions(given: dict[str, object], words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        StageConfig.load("prod", {"drop_identity": "checksum", **given})
+    StageConfig.load("prod", {"drop_identity": "checksum", "kms_key_arn": KEY})

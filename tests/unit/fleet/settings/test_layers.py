@@ -325,7 +325,12 @@ def test_data_that_loses_its_protection_is_said() -> None:
     assert "would delete the data" in str(setup.settings(unset=("stateful_retained",)).change(HOME))
 
 
-@pytest.mark.parametrize("options", [{"emulated": True}, {"rollout.home": "eu-west-1"}, {"drop_identity": "checksum"}])
+KEY = "arn:aws:kms:us-east-1:123456789012:key/01234567-89ab-cdef-0123-456789abcdef"
+
+
+@pytest.mark.parametrize(
+    "options", [{"emulated": True}, {"rollout.home": "eu-west-1"}, {"drop_identity": "checksum", "kms_key_arn": KEY}]
+)
 def test_what_would_leave_resources_without_an_owner_is_refused(options: dict[str, object]) -> None:
     with pytest.raises(SettingsError, match="cannot be changed while stage prod is deployed"):
         Setup().settings(options).change(HOME)
