@@ -569,7 +569,7 @@ JOBS: dict[str, Job] = {
                 says="four hours, and a week's numbers of batches",
                 prepare=_in(_whole, prepare_totals),
                 run=_in(_whole, scan_after_a_week),
-                sizes=HOUR_OF_FULL_FILES,
+                sizes=AS_NEEDED,
                 besides_mib=CELLS_MIB,
             ),
         ),
