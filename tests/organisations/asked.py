@@ -150,13 +150,16 @@ def _role_arn(name: str, role: Mapping[str, Any]) -> str:
 
 
 def _grants(synth: Synthesised) -> Iterator[Request]:
-    """Each action that a role of the stage is granted: its boundary must allow it."""
+    """Each action that a role of the stage is granted: its boundary must allow it.
+
+    The calls themselves are those of commands, so a grant to make something stands for a call with the stage's tags.
+    """
     for part in synth.templates:
         for name, policy in synth.policies(part).items():
             for statement in policy["Properties"]["PolicyDocument"]["Statement"]:
                 if statement["Effect"] == "Allow":
                     for action in listed(statement["Action"]):
-                        yield Request(source=f"{part}/{name}", action=action, context={"aws:RequestedRegion": REGION})
+                        yield Request(source=f"{part}/{name}", action=action, context=_tag_keys(synth.config.tags))
 
 
 # What commands ask: their own code runs, up to the answers of AWS, which are made up here.
