@@ -55,7 +55,7 @@ class RecordBatchReader:
     objects: ObjectStore
     bucket: str
     limits: ReadLimits
-    drop_identity: DropIdentity = "etag"
+    drop_identity: DropIdentity
 
     def read(self, delivery: Delivery, *, admission: Admission, allowance: Allowance) -> BatchReading:
         """Decode one delivery.

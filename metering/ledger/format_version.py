@@ -225,9 +225,7 @@ def stored_format(items: ItemStore) -> int:
     return FORMAT_VERSION if found is None or found.number == RESTORED_FORMAT else found.number
 
 
-def remember_format(
-    items: ItemStore, *, written_by: str, usage_generation: int, drop_identity: DropIdentity = "etag"
-) -> None:
+def remember_format(items: ItemStore, *, written_by: str, usage_generation: int, drop_identity: DropIdentity) -> None:
     """Check the ledger's format before writing; write the format into a new ledger.
 
     Raises:

@@ -85,9 +85,9 @@ class Sender:
     queue: queues.Queue
     objects: ObjectStore
     bucket: str
+    drop_identity: DropIdentity
     threads: int = 8
     rate_per_s: float | None = None
-    drop_identity: DropIdentity = "etag"
 
     def send(self, shipments: Iterable[Shipment], sent: Callable[[Sequence[SentBatch]], None]) -> int:
         """Send all shipments; returns their number. `sent` is called for each group, in order, from this thread.

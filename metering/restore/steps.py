@@ -256,7 +256,7 @@ class Restorer:
     fence: Fence
     ledger: NewLedger
     clock: Clock
-    drop_identity: DropIdentity = "etag"
+    drop_identity: DropIdentity
     say: Callable[[str], None] = lambda _text: None
     tell: Tell = lambda _what, _done, _of: None
 

@@ -84,7 +84,12 @@ class World(MemoryRegion):
     def __init__(self, *, now_s: int = NOW_S, **settings: int) -> None:
         super().__init__(now_s=now_s, settings=stage_settings(**settings), seed=7)
         # The function writes the ledger's format at its start, so a scan of the ledger returns that item.
-        remember_format(self.items, written_by=package_version(), usage_generation=self.settings.usage_generation)
+        remember_format(
+            self.items,
+            written_by=package_version(),
+            usage_generation=self.settings.usage_generation,
+            drop_identity="etag",
+        )
         self.jobs = self.make_jobs()
         self.aggregator = self.parts().worker()
         self._sent = 0

@@ -81,7 +81,9 @@ class Desk:
 
     def __init__(self, limits: ReadLimits | None = None, *, versioned: bool = False) -> None:
         self.objects = MemoryObjectStore(ManualClock(SENT_AT_S * 1000), versioned=versioned)
-        self.reader = RecordBatchReader(objects=self.objects, bucket=BUCKET, limits=limits or LIMITS)
+        self.reader = RecordBatchReader(
+            objects=self.objects, bucket=BUCKET, limits=limits or LIMITS, drop_identity="etag"
+        )
 
     sent_at_ms = SENT_AT_S * 1000
 

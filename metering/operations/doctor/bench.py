@@ -301,8 +301,8 @@ class Bench:
     lake: LakeHours
     engine: Engine | None
     asking: Callable[[], AbstractContextManager[None]]
+    drop_identity: DropIdentity
     effort: Effort = Effort()
-    drop_identity: DropIdentity = "etag"
 
     @property
     def now_s(self) -> int:

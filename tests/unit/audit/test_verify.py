@@ -66,7 +66,7 @@ class Region(MemoryRegion):
 
     def send(self, shipments: list[Shipment]) -> None:
         """Send shipments as a replay does; for objects in drop/, send S3's event notifications."""
-        sender = Sender(queue=self.ingest, objects=self.objects, bucket=BUCKET, threads=1)
+        sender = Sender(queue=self.ingest, objects=self.objects, bucket=BUCKET, threads=1, drop_identity="etag")
         sender.send(shipments, self.lines.extend)
         self.ingest.send_many([self._announcement(each) for each in shipments if each.upload and not each.body])
 

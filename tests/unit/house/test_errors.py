@@ -27,6 +27,7 @@ from metering.client.connection import SumsDifferError
 from metering.errors import MeteringError
 from metering.fleet.regions import Answered, Finding, RegionState
 from metering.fleet.steps import PreflightFailedError
+from metering.lake.view import RowsGoneError
 from metering.ledger.runs import OutOfTimeError as ChainOutOfTimeError
 from metering.ledger.runs import RunOverError
 from metering.onramps.context.description import DescriptionError
@@ -106,6 +107,7 @@ EXAMPLES: list[MeteringError] = [
     WrongUsageError("--limit 0"),
     DeploymentError("deploy", "It failed.", stack="metering-prod-data", operated=True),
     BundleTooLargeError(300, 225),
+    RowsGoneError("Rows before 2026-10-01T00:00:00Z are not kept.", "Ask from then on."),
 ]
 
 

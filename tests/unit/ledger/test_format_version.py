@@ -41,7 +41,7 @@ from metering.stores.writes import Check, Delete, Exists, ItemStore, Key, Put, T
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.items import MemoryItemStore
 
-NEWER = LedgerFormat(number=RESTORED_FORMAT + 1, written_by="0.2.0", usage_generation=2)
+NEWER = LedgerFormat(number=RESTORED_FORMAT + 1, written_by="0.2.0", usage_generation=2, drop_identity="etag")
 
 
 def ledger(found: LedgerFormat | None = None) -> tuple[MemoryItemStore, list[str]]:
@@ -66,15 +66,17 @@ def test_a_ledger_that_does_not_say_its_format_is_new_and_asking_writes_nothing(
 
 def test_the_first_writer_makes_the_format_known_and_those_after_it_write_nothing() -> None:
     items, calls = ledger()
-    remember_format(items, written_by="0.1.0", usage_generation=2)
-    remember_format(items, written_by="0.1.1", usage_generation=2)
+    remember_format(items, written_by="0.1.0", usage_generation=2, drop_identity="etag")
+    remember_format(items, written_by="0.1.1", usage_generation=2, drop_identity="etag")
     check_format(items)
-    assert remembered(items) == LedgerFormat(number=FORMAT_VERSION, written_by="0.1.0", usage_generation=2)
+    assert remembered(items) == LedgerFormat(
+        number=FORMAT_VERSION, written_by="0.1.0", usage_generation=2, drop_identity="etag"
+    )
     assert calls == ["items.get", "items.put", "items.get", "items.get"]
 
 
 def _remember(items: ItemStore) -> None:
-    remember_format(items, written_by="0.1.0", usage_generation=2)
+    remember_format(items, written_by="0.1.0", usage_generation=2, drop_identity="etag")
 
 
 @pytest.mark.parametrize("opening", [check_format, _remember])
@@ -141,13 +143,13 @@ class Racing(MemoryItemStore):
 
 
 def test_of_two_first_writers_the_later_one_goes_by_what_is_there() -> None:
-    same = LedgerFormat(number=FORMAT_VERSION, written_by="0.1.1", usage_generation=2)
+    same = LedgerFormat(number=FORMAT_VERSION, written_by="0.1.1", usage_generation=2, drop_identity="etag")
     items = Racing(same)
-    remember_format(items, written_by="0.1.0", usage_generation=2)
+    remember_format(items, written_by="0.1.0", usage_generation=2, drop_identity="etag")
     assert remembered(items) == same
     items = Racing(NEWER)
     with pytest.raises(FormatTooNewError):
-        remember_format(items, written_by="0.1.0", usage_generation=2)
+        remember_format(items, written_by="0.1.0", usage_generation=2, drop_identity="etag")
     assert remembered(items) == NEWER
 
 
@@ -166,7 +168,7 @@ def test_a_ledger_without_an_answer_is_not_taken_for_one_without_a_format() -> N
     items, _ = ledger()
     items.on_call = throttled
     with pytest.raises(UnavailableError):
-        remember_format(items, written_by="0.1.0", usage_generation=2)
+        remember_format(items, written_by="0.1.0", usage_generation=2, drop_identity="etag")
     assert remembered(items) is None
 
 
@@ -188,7 +190,7 @@ def test_whoever_opens_the_tables_asks_for_the_format() -> None:
 
 
 def test_a_long_lived_reader_asks_once_a_minute_and_refuses_a_ledger_that_was_restored() -> None:
-    first = LedgerFormat(number=FORMAT_VERSION, written_by="0.2.0", usage_generation=2)
+    first = LedgerFormat(number=FORMAT_VERSION, written_by="0.2.0", usage_generation=2, drop_identity="etag")
     items, calls = ledger(first)
     clock = ManualClock(1_000)
     watched = WatchedLedger(items, clock, check_format(items))
