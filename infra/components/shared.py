@@ -9,13 +9,38 @@ from aws_cdk import Acknowledgment, CfnOutput, RemovalPolicy, Stack, Validations
 from metering.fleet.ports import REHEARSAL_OUTPUT
 
 if TYPE_CHECKING:
+    from aws_cdk import Environment, IStackSynthesizer
     from aws_cdk import aws_iam as iam
-    from constructs import IConstruct
+    from constructs import Construct, IConstruct
 
     from metering.fleet.ports import Release
     from metering.fleet.stage import StageConfig
 
 _PACK = "AwsSolutions"
+
+
+class RegionStack(Stack):
+    """A stack of a region, named by its construct id."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        description: str,
+        *,
+        synthesizer: IStackSynthesizer,
+        env: Environment | None,
+        termination_protection: bool | None = None,
+    ) -> None:
+        super().__init__(
+            scope,
+            construct_id,
+            stack_name=construct_id,
+            description=description,
+            synthesizer=synthesizer,
+            env=env,
+            termination_protection=termination_protection,
+        )
 
 
 def acknowledge(construct: IConstruct, rule: str, reason: str) -> None:

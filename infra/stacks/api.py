@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aws_cdk import CfnOutput, Environment, IStackSynthesizer, Stack
+from aws_cdk import CfnOutput, Environment, IStackSynthesizer
 from aws_cdk import aws_lambda as lambda_
 
 from infra.components.api.http_api import HttpFront, UrlFront
 from infra.components.functions import FunctionSpec, LogReaders, MeteringFunction, function_settings
+from infra.components.shared import RegionStack
 from metering.ledger.notes.access import LARGE_KEY
 from metering.settings import as_environment
 from metering.stores.objects import (
@@ -51,7 +52,7 @@ READABLE = (
 )
 
 
-class ApiStack(Stack):
+class ApiStack(RegionStack):
     """HTTP API of a region. The function may only read data and write its own log."""
 
     def __init__(
@@ -65,14 +66,7 @@ class ApiStack(Stack):
         synthesizer: IStackSynthesizer,
         env: Environment | None = None,
     ) -> None:
-        super().__init__(
-            scope,
-            construct_id,
-            stack_name=construct_id,
-            description="Metering HTTP API",
-            synthesizer=synthesizer,
-            env=env,
-        )
+        super().__init__(scope, construct_id, "Metering HTTP API", synthesizer=synthesizer, env=env)
         self.function = MeteringFunction(
             self,
             "Api",

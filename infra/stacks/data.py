@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aws_cdk import CfnOutput, Environment, IStackSynthesizer, Stack
+from aws_cdk import CfnOutput, Environment, IStackSynthesizer
 
 from infra.components.analytics import LakeCatalog
 from infra.components.bucket import DataBucket
 from infra.components.queues import IngestQueue
 from infra.components.roles import AccessRoles
 from infra.components.settings import PublishedSettings
+from infra.components.shared import RegionStack
 from infra.components.tables import ledger_table, usage_table
 from infra.components.topics import AlertTopics
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from metering.settings import GivenSettings
 
 
-class DataStack(Stack):
+class DataStack(RegionStack):
     """Durable state of a region, and the roles that may use it."""
 
     def __init__(
@@ -39,8 +40,7 @@ class DataStack(Stack):
         super().__init__(
             scope,
             construct_id,
-            stack_name=construct_id,
-            description="Metering data stores",
+            "Metering data stores",
             synthesizer=synthesizer,
             env=env,
             termination_protection=config.stateful_retained,

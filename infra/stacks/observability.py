@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aws_cdk import Stack
-
 from infra.components.alarms import MeteringAlarm, MetricPlace, PageState
 from infra.components.dashboards import Dashboards
+from infra.components.shared import RegionStack
 from metering.metric_names import API_FAILED_PERMILLE, API_READS, API_SLOW_PERMILLE, API_UNAUTHORIZED, NAMESPACE
 from metering.operations.alarms import ALARMS, API_ORIGIN, BILL_ORIGIN, LOG_ORIGINS, WATCH_NAMESPACE, AlarmSpec, Figure
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from metering.fleet.stage import StageConfig
 
 
-class ObservabilityStack(Stack):
+class ObservabilityStack(RegionStack):
     """Alarms and dashboards of a region."""
 
     def __init__(
@@ -36,14 +35,7 @@ class ObservabilityStack(Stack):
         synthesizer: IStackSynthesizer,
         env: Environment | None = None,
     ) -> None:
-        super().__init__(
-            scope,
-            construct_id,
-            stack_name=construct_id,
-            description="Metering alarms and dashboards",
-            synthesizer=synthesizer,
-            env=env,
-        )
+        super().__init__(scope, construct_id, "Metering alarms and dashboards", synthesizer=synthesizer, env=env)
         self.alarms = [
             MeteringAlarm(self, _construct_id(spec.name), config=config, spec=spec, topics=data.topics, place=place)
             for spec in ALARMS

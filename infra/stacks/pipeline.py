@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aws_cdk import Aws, CfnOutput, Environment, IStackSynthesizer, Stack
+from aws_cdk import Aws, CfnOutput, Environment, IStackSynthesizer
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 
@@ -12,7 +12,7 @@ from infra.components.doctor import DoctorGrants
 from infra.components.functions import FunctionSpec, LogReaders, MeteringFunction, function_settings
 from infra.components.log_buckets import grant_read_bills
 from infra.components.log_sources import LogSources
-from infra.components.shared import acknowledge_wildcard
+from infra.components.shared import RegionStack, acknowledge_wildcard
 from metering.billing.bill_export import encode_exports
 from metering.fleet.regions import ROLLUP_EVERY_MIN
 from metering.intake.senders import encode_services
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 _ROLLUP_TIMEOUT_S = 3 * MINUTE_S
 
 
-class PipelineStack(Stack):
+class PipelineStack(RegionStack):
     """Functions of a region.
 
     To add a function, create its folder below `lambdas/`. Then add an entry to `specs` and its grants to `_GRANTS`.
@@ -69,14 +69,7 @@ class PipelineStack(Stack):
         synthesizer: IStackSynthesizer,
         env: Environment | None = None,
     ) -> None:
-        super().__init__(
-            scope,
-            construct_id,
-            stack_name=construct_id,
-            description="Metering functions",
-            synthesizer=synthesizer,
-            env=env,
-        )
+        super().__init__(scope, construct_id, "Metering functions", synthesizer=synthesizer, env=env)
         self._data = data
         environment = {**data.function_environment(), **function_settings(config)}
         self.functions: dict[str, MeteringFunction] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aws_cdk import Aws, CfnOutput, Duration, IgnoreMode, RemovalPolicy, Stack
+from aws_cdk import Aws, CfnOutput, Duration, IgnoreMode, RemovalPolicy
 from aws_cdk import aws_codebuild as codebuild
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
@@ -16,7 +16,7 @@ from aws_cdk import aws_s3_assets as assets
 
 from infra.components.alarms import MeteringAlarm, MetricPlace
 from infra.components.organisation import customer_key
-from infra.components.shared import acknowledge
+from infra.components.shared import RegionStack, acknowledge
 from metering.errors import OperationFailedError
 from metering.operations.alarms import ALARMS
 from metering.stores.objects import NOTES_PREFIX
@@ -102,7 +102,7 @@ _WHY_WILDCARDS = (
 )
 
 
-class RolloutStack(Stack):
+class RolloutStack(RegionStack):
     """A scheduled rollout that deploys the stage to each new AWS region without a manual command."""
 
     def __init__(
@@ -115,14 +115,7 @@ class RolloutStack(Stack):
         synthesizer: IStackSynthesizer,
         env: Environment | None = None,
     ) -> None:
-        super().__init__(
-            scope,
-            construct_id,
-            stack_name=construct_id,
-            description="Metering rollout to new regions",
-            synthesizer=synthesizer,
-            env=env,
-        )
+        super().__init__(scope, construct_id, "Metering rollout to new regions", synthesizer=synthesizer, env=env)
         project = self._project(config, data)
         events.Rule(
             self,
