@@ -21,15 +21,13 @@ from pydantic import (
 )
 
 from metering.errors import SettingsError
+from metering.stores.objects import DropIdentity
 from metering.units import DAY_S, MIB
 
 _PREFIX = "METERING_"
 
 PEOPLE_PATH = "/people"
 """Path of the HTTP API below which people who signed in ask what others ask with a token."""
-
-DropIdentity = Literal["etag", "checksum"]
-"""What the batch id of an object below `drop/` is derived from, beside bucket and key (docs/contract/producers.md)."""
 
 
 def as_environment(values: Mapping[str, object]) -> dict[str, str]:

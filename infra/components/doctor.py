@@ -14,8 +14,9 @@ from infra.components.shared import acknowledge
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from infra.components.bucket import DataBucket
     from infra.components.functions import MeteringFunction
-    from infra.stacks.data import DataStack
+    from infra.components.tables import MeteringTable
     from metering.fleet.stage import StageConfig
 
 _QUEUES = (*CONSUME, "sqs:SendMessage", "sqs:CreateQueue", "sqs:DeleteQueue", "sqs:TagQueue")
@@ -32,10 +33,18 @@ class DoctorGrants(Construct):
     """
 
     def __init__(
-        self, scope: Construct, construct_id: str, *, config: StageConfig, data: DataStack, compactor: MeteringFunction
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        config: StageConfig,
+        operator: iam.IRole,
+        tables: Sequence[MeteringTable],
+        data: DataBucket,
+        compactor: MeteringFunction,
     ) -> None:
         super().__init__(scope, construct_id)
-        tables = [data.ledger.table.table_arn, data.usage.table.table_arn]
+        arns = [each.table.table_arn for each in tables]
         every = config.stack_name("*")
         bootstrap = f"parameter/cdk-bootstrap/{config.bootstrap.qualifier}/version"
         grants: dict[str, tuple[Sequence[str], Sequence[str]]] = {
@@ -45,15 +54,15 @@ class DoctorGrants(Construct):
             "Quota": (["servicequotas:GetServiceQuota"], [_arn("servicequotas", "dynamodb/L-AB614373")]),
             "Templates": (["cloudformation:GetTemplate"], [_arn("cloudformation", f"stack/{every}/*")]),
             "Bootstrap": (["ssm:GetParameter"], [_arn("ssm", bootstrap)]),
-            "Tables": (["dynamodb:DescribeContinuousBackups", "dynamodb:DescribeTimeToLive"], tables),
-            "Bucket": (["s3:GetBucketVersioning", "s3:GetLifecycleConfiguration"], [data.data.bucket.bucket_arn]),
+            "Tables": (["dynamodb:DescribeContinuousBackups", "dynamodb:DescribeTimeToLive"], arns),
+            "Bucket": (["s3:GetBucketVersioning", "s3:GetLifecycleConfiguration"], [data.bucket.bucket_arn]),
             "Alarms": (["cloudwatch:DescribeAlarmHistory"], [_arn("cloudwatch", f"alarm:metering-{config.stage}-*")]),
         }
         policy = iam.ManagedPolicy(
             self,
             "Policy",
             description="Lets the operator of metering run the quick checks of the doctor.",
-            roles=[data.roles.operator],
+            roles=[operator],
             statements=[
                 iam.PolicyStatement(sid=sid, actions=list(actions), resources=list(resources))
                 for sid, (actions, resources) in grants.items()

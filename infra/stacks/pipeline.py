@@ -97,7 +97,15 @@ class PipelineStack(RegionStack):
             self._judge_senders()
         logged = [*self.functions.values(), *(self.log_sources.functions if self.log_sources is not None else ())]
         LogReaders(self, "LogReaders", config=config, functions=logged, role=data.roles.operator)
-        DoctorGrants(self, "Doctor", config=config, data=data, compactor=self.functions["compactor"])
+        DoctorGrants(
+            self,
+            "Doctor",
+            config=config,
+            operator=data.roles.operator,
+            tables=(data.ledger, data.usage),
+            data=data.data,
+            compactor=self.functions["compactor"],
+        )
         # A deployment may stop between two stacks. Commands refuse to work unless this hash equals that of the data
         # stack. Version 0.1.0 compares this hash; later versions the next one, which no changed subscription affects.
         CfnOutput(self, "SettingsSha256", value=data.settings.sha256)

@@ -43,8 +43,7 @@ from metering.intake.work import Problem, ReadLimits, Reason, Work, problem, ref
 
 if TYPE_CHECKING:
     from metering.intake.admission import Admission
-    from metering.settings import DropIdentity
-    from metering.stores.objects import ObjectStore
+    from metering.stores.objects import DropIdentity, ObjectStore
     from metering.stores.queues import Delivery
 
 

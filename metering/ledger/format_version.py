@@ -21,8 +21,8 @@ from metering.errors import (
     GenerationError,
     OperationFailedError,
 )
-from metering.settings import DropIdentity
 from metering.stores import codec
+from metering.stores.objects import DropIdentity
 from metering.stores.writes import Absent, AllOf, Condition, Equals, ItemStore, Key, Put, Table
 
 if TYPE_CHECKING:

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from metering.restore.ports import Fence, LedgerTables, NewLedger, Tell
-    from metering.settings import DropIdentity
     from metering.stores.clock import Clock
+    from metering.stores.objects import DropIdentity
 
 _POLL_S = 10
 # A new policy of a table or role is in force after some seconds.

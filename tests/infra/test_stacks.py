@@ -254,7 +254,9 @@ def test_readers_and_operators_may_read_that_parameter_and_nobody_may_change_it(
             for statement in policy["Properties"]["PolicyDocument"]["Statement"]:
                 actions = statement["Action"]
                 actions = [actions] if isinstance(actions, str) else actions
-                if any(action.startswith("ssm:") for action in actions):
+                # The doctor asks for the version of the bootstrap, which is no setting.
+                bootstrap = "cdk-bootstrap" in json.dumps(statement["Resource"])
+                if any(action.startswith("ssm:") for action in actions) and not bootstrap:
                     [role] = policy["Properties"]["Roles"]
                     found[role["Ref"].rstrip("0123456789ABCDEF")] = (actions, json.dumps(statement["Resource"]))
     assert set(found) == {"RolesReader", "RolesOperator"}

@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from metering.operations.logged_errors import FunctionLogs
-    from metering.settings import DropIdentity
     from metering.stores.clock import Clock
-    from metering.stores.objects import ObjectStore
+    from metering.stores.objects import DropIdentity, ObjectStore
     from metering.stores.queues import Queue
     from metering.stores.writes import ItemStore, Table, Value
     from metering.usage.totals import Total

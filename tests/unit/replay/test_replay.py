@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from metering.settings import DropIdentity
+    from metering.stores.objects import DropIdentity
     from metering.usage.totals import Total, UsageKey
 
 BASE_S = 1_795_525_200

@@ -38,8 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from metering.ledger.markers import Marker
-    from metering.settings import DropIdentity
-    from metering.stores.objects import ObjectStore
+    from metering.stores.objects import DropIdentity, ObjectStore
     from metering.stores.queues import ReceivedMessage
 
 NOW_MS = 1_795_000_000_000
