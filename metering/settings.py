@@ -21,8 +21,8 @@ from pydantic import (
 )
 
 from metering.errors import SettingsError
-from metering.stores.objects import DropIdentity
 from metering.units import DAY_S, MIB
+from metering.version import DropIdentity
 
 _PREFIX = "METERING_"
 

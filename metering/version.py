@@ -1,7 +1,11 @@
 """The package's version from `pyproject.toml`, its commit, and the version of its contract."""
 
+from typing import Literal
+
 # Of docs/contract.md.
 CONTRACT_VERSION = 1
+DropIdentity = Literal["etag", "checksum"]
+"""What the batch id of an object below `drop/` is derived from, beside bucket and key (docs/contract/producers.md)."""
 # Name of this package in package indexes. The import name and the command are `metering`.
 DISTRIBUTION = "transfer-metering"
 

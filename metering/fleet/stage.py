@@ -26,8 +26,8 @@ from metering.fleet.settings.words import InWords, problems_of, shown, unknown
 from metering.intake.admission import shortest_marker_life_s
 from metering.operations.runbooks import CONSOLE_HOSTS, DEFAULT_PARTITION
 from metering.settings import GivenSettings, Policy, QueueSettings, StageSettings
-from metering.stores.objects import DropIdentity
 from metering.units import DAY_S, HOUR_S, MIB, MINUTE_S
+from metering.version import DropIdentity
 
 
 class RolloutRules(BaseModel):

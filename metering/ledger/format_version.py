@@ -22,8 +22,8 @@ from metering.errors import (
     OperationFailedError,
 )
 from metering.stores import codec
-from metering.stores.objects import DropIdentity
 from metering.stores.writes import Absent, AllOf, Condition, Equals, ItemStore, Key, Put, Table
+from metering.version import DropIdentity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from metering.ledger import commits
-from metering.operations.alarms import ALARMS, API_ORIGIN, LOG_FIGURES, LOG_ORIGINS, Figure
+from metering.operations.alarms import ALARMS, API_ORIGIN, BILL_ORIGIN, LOG_FIGURES, LOG_ORIGINS, Figure
 from metering.stores import writes
 from metering.stores.objects import (
     LAKE_PREFIX,
@@ -301,19 +301,29 @@ class Tick:
 
 
 def standing_month_usd(
-    ticks: Collection[Tick], *, composite_alarms: int, log_sources: bool = False, api: bool = False
+    ticks: Collection[Tick],
+    *,
+    composite_alarms: int,
+    log_sources: bool = False,
+    bill_exports: bool = False,
+    api: bool = False,
 ) -> Decimal:
     """Monthly cost in USD of one idle region at list prices of us-east-1, rounded to cents.
 
-    The cost includes the alarms and figures of log sources only with `log_sources`, and those of an HTTP API only with
-    `api`.
+    The cost includes the alarms and figures of log sources, of AWS's own bill and of an HTTP API only if the stage has
+    these.
     """
-    left_out = {*(() if log_sources else LOG_ORIGINS), *(() if api else (API_ORIGIN,))}
+    left_out = {
+        *(() if log_sources else LOG_ORIGINS),
+        *(() if bill_exports else (BILL_ORIGIN,)),
+        *(() if api else (API_ORIGIN,)),
+    }
+    figures = len(Figure) - (not log_sources) * len(LOG_FIGURES) - (not bill_exports)
     things = {
         "alarm": sum(spec.origin not in left_out for spec in ALARMS),
         "composite alarm": composite_alarms,
         "dashboard": _DASHBOARDS,
-        "custom metric": len(Figure) - (not log_sources) * len(LOG_FIGURES) + _COUNTERS + api * _API_COUNTERS,
+        "custom metric": figures + _COUNTERS + api * _API_COUNTERS,
         "customer managed key": 1,
     }
     fixed = sum((STANDING_USD[name] * count for name, count in things.items()), Decimal(0))

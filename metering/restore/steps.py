@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from metering.restore.ports import Fence, LedgerTables, NewLedger, Tell
     from metering.stores.clock import Clock
-    from metering.stores.objects import DropIdentity
+    from metering.version import DropIdentity
 
 _POLL_S = 10
 # A new policy of a table or role is in force after some seconds.

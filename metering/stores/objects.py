@@ -7,7 +7,7 @@ import hashlib
 import io
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 from urllib.parse import quote
 
 from metering.hours import date_of, hour_label, parse_hour
@@ -158,8 +158,6 @@ class Ranges(io.RawIOBase):
 # Producers put objects below these prefixes: objects that messages point to, and objects that an S3 event announces.
 INGEST_PREFIX = "ingest/"
 DROP_PREFIX = "drop/"
-# What the batch id of an object below `drop/` is derived from, beside bucket and key (docs/contract/producers.md).
-DropIdentity = Literal["etag", "checksum"]
 # Refused records that are resent.
 RETRY_PREFIX = "ingest/retry/"
 # Records that an on-ramp made from a log file. Messages point to them.

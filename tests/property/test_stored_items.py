@@ -191,7 +191,7 @@ KINDS = (
     kind("held message", HeldMessage, noted_s=HOURS, unread="expires_at"),
     kind("alias", Alias),
     kind(
-        "format", LedgerFormat, optional="generation state restorer", number=st.just(2),
+        "format", LedgerFormat, optional="generation state restorer drop_identity", number=st.just(2),
         usage_generation=st.integers(1, 99),
     ),
     kind("used shards", UsedShards, number=st.integers(1, 64)),

@@ -106,6 +106,7 @@ def test_the_notebook_is_of_the_form_that_tools_read() -> None:
 _BLOCK = re.compile(r"^```python\n(.+?)^```", re.MULTILINE | re.DOTALL)
 _CALLED: dict[str, Callable[..., object]] = {
     "metering.connect": metering.connect, "metering.Producer": Producer, "producer.send": Producer.send,
+    "producer.add": Producer.add, "producer.flush": Producer.flush,
     "connection.usage": Connection.usage, "connection.cost": Connection.cost, "connection.trace": Connection.trace,
     "connection.query": Connection.query,
 }  # fmt: skip

@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from metering.stores.objects import DropIdentity
     from metering.usage.totals import Total, UsageKey
+    from metering.version import DropIdentity
 
 BASE_S = 1_795_525_200
 

@@ -20,7 +20,7 @@ from tests.support.memory.items import MemoryItemStore
 from tests.support.memory.objects import MemoryObjectStore
 
 if TYPE_CHECKING:
-    from metering.stores.objects import DropIdentity
+    from metering.version import DropIdentity
 
 NOW_S = 1_796_022_000
 T_S = NOW_S - 6 * HOUR_S

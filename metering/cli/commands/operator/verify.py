@@ -94,14 +94,15 @@ def verify(
     wait_s = parse_duration(wait, "--wait") if wait else 0
     if resume is not None and asks_for_all(session):
         raise WrongUsageError("--resume has a scan of one region.", "Name the region.")
-    say_what_is_kept(connections(session), from_s)
     if asks_for_all(session):
+        say_what_is_kept(connections(session), from_s)
         results = _verified(connections(session), manifest or [], wait_s, (from_s, to_s))
         session.write(verifications_answer(results))
         for name, result in results.items():
             explain(result, region=name)
     else:
         sent = _read_manifests(manifest or [], {session.region_name}).get(session.region_name)
+        say_what_is_kept([session.region()], from_s)
         verifier = build_verifier(session.region())
         wait_until_settled(verifier, wait_s, rollup=rollup_of(session.region()))
         asked = None if start is None and end is None else (from_s, to_s)

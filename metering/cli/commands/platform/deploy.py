@@ -175,7 +175,8 @@ def standing_usd(config: stage.StageConfig) -> str:
     """Monthly cost of an idle region, in USD."""
     alarms, logs = int(config.composite_alarms), bool(config.log_sources)
     ticks = _ticks(config).values()
-    return str(standing_month_usd(ticks, composite_alarms=alarms, log_sources=logs, api=config.api))
+    bills = bool(config.bill_exports)
+    return str(standing_month_usd(ticks, composite_alarms=alarms, log_sources=logs, bill_exports=bills, api=config.api))
 
 
 def _ticks(config: stage.StageConfig) -> dict[str, Tick]:

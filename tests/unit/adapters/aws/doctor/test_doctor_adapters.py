@@ -354,7 +354,7 @@ def test_the_mapping_of_the_template_and_that_of_lambda_read_alike(lambda_: Stub
         SimpleNamespace(lambda_=lambda_[0], cloudformation=cloudformation), functions={"Aggregator": "aggregator-1"}
     )
     made = {
-        "State": "Enabled", "BatchSize": 95, "MaximumBatchingWindowInSeconds": 5,
+        "State": "Enabled", "BatchSize": 95, "MaximumBatchingWindowInSeconds": 15,
         "ScalingConfig": {"MaximumConcurrency": 20}, "FunctionResponseTypes": ["ReportBatchItemFailures"],
     }  # fmt: skip
     provisioned = {**made, "State": "Disabled", "ProvisionedPollerConfig": {"MaximumPollers": 4}}
