@@ -18,7 +18,8 @@ from metering.intake.messages import BatchMessage, ObjectRecords
 from metering.intake.work import Reason, refusal
 
 if TYPE_CHECKING:
-    from metering.stores.objects import DropIdentity, ObjectStore
+    from metering.stores.objects import ObjectStore
+    from metering.version import DropIdentity
 
 
 def checksum_batch_id(bucket: str, key: str, *, size_bytes: int, crc64nvme: str) -> str:

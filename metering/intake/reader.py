@@ -43,8 +43,9 @@ from metering.intake.work import Problem, ReadLimits, Reason, Work, problem, ref
 
 if TYPE_CHECKING:
     from metering.intake.admission import Admission
-    from metering.stores.objects import DropIdentity, ObjectStore
+    from metering.stores.objects import ObjectStore
     from metering.stores.queues import Delivery
+    from metering.version import DropIdentity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

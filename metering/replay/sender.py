@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from metering.audit.verification import SentBatch
     from metering.replay.synthesis import Shipment, Upload
     from metering.stores import queues
-    from metering.stores.objects import DropIdentity, ObjectStore
+    from metering.stores.objects import ObjectStore
+    from metering.version import DropIdentity
 
 # SendMessageBatch accepts 10 messages of 1 MiB in total.
 _GROUP_MESSAGES = 10

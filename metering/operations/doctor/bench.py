@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
     from metering.operations.logged_errors import FunctionLogs
     from metering.stores.clock import Clock
-    from metering.stores.objects import DropIdentity, ObjectStore
+    from metering.stores.objects import ObjectStore
     from metering.stores.queues import Queue
     from metering.stores.writes import ItemStore, Table, Value
     from metering.usage.totals import Total
+    from metering.version import DropIdentity
 
 
 class CannotAskError(EarlyEndError):

@@ -38,8 +38,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from metering.ledger.markers import Marker
-    from metering.stores.objects import DropIdentity, ObjectStore
+    from metering.stores.objects import ObjectStore
     from metering.stores.queues import ReceivedMessage
+    from metering.version import DropIdentity
 
 NOW_MS = 1_795_000_000_000
 HOUR = NOW_MS // 1000 - NOW_MS // 1000 % HOUR_S
