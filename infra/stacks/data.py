@@ -95,6 +95,8 @@ class DataStack(RegionStack):
         }
         if self.catalog is not None:
             outputs |= {"LakeDatabaseName": self.catalog.database_name, "WorkGroupName": self.catalog.workgroup.name}
+        if config.drop_identity != "etag":
+            outputs["DropIdentity"] = config.drop_identity
         for name, value in outputs.items():
             CfnOutput(self, name, value=value)
         if self._before is not None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from metering.fleet import ports
     from metering.fleet.regions import RegionState
     from metering.lake.view import LakeView
+    from metering.version import DropIdentity
 
 
 class ResourceNames(Protocol):
@@ -54,6 +55,8 @@ class ResourceNames(Protocol):
     def page_topic_arn(self) -> str: ...
     @property
     def ticket_topic_arn(self) -> str: ...
+    @property
+    def drop_identity(self) -> DropIdentity: ...
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import pytest
 from metering.adapters.aws.runtime import SystemClock
 from metering.cli.commands.developer.demo_costs import meter_log
 from metering.cli.commands.developer.demo_stage import Demo
+from metering.intake.dropped import DropIds
 from metering.units import HOUR_S
 from tests.networks.world import NetworkWorld
 from tests.support.memory.queues import MemoryQueue
@@ -25,6 +26,7 @@ def demo() -> Iterator[Demo]:
     region = SimpleNamespace(
         objects=world.objects, items=world.items, ingest=world.queue, dead_letters=MemoryQueue(world.clock),
         clock=SystemClock(), names=SimpleNamespace(data_bucket="data"), settings=world.settings, view=world.jobs.view,
+        jobs=SimpleNamespace(drop_ids=DropIds(objects=world.objects, bucket="data", identity="etag")),
         onramp=None, emulated=False,
     )  # fmt: skip
 

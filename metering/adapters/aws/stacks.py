@@ -14,6 +14,7 @@ from metering.fleet.ports import RegionStacks
 
 if TYPE_CHECKING:
     from metering.adapters.aws.session import Clients
+    from metering.version import DropIdentity
 
 # Stack output -> field of `RegionResources`.
 _OUTPUTS = {
@@ -28,6 +29,8 @@ _OUTPUTS = {
 
 
 _GENERATION = "UsageGeneration"
+# Only of a stage whose identity is not that of every earlier stage.
+_DROP_IDENTITY = "DropIdentity"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +39,7 @@ class RegionResources:
 
     Attributes:
         usage_generation: Generation of the usage table. Stacks of release 0.1.0 lack this output.
+        drop_identity: Whoever sends may read it, which is not so of the settings.
     """
 
     stage: str
@@ -47,6 +51,7 @@ class RegionResources:
     page_topic_arn: str
     ticket_topic_arn: str
     usage_generation: int
+    drop_identity: DropIdentity
 
 
 def stack_outputs(clients: Clients, stage: str) -> RegionResources:
@@ -65,6 +70,7 @@ def stack_outputs(clients: Clients, stage: str) -> RegionResources:
         stage=stage,
         **{field: outputs[output] for output, field in _OUTPUTS.items()},
         usage_generation=int(outputs.get(_GENERATION, "1")),
+        drop_identity="checksum" if outputs.get(_DROP_IDENTITY) == "checksum" else "etag",
     )
 
 

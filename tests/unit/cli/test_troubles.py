@@ -384,13 +384,12 @@ def test_the_program_is_stopped_without_a_traceback_while_it_waits_for_an_answer
 
 def sending(queue: MemoryQueue, clock: ManualClock) -> RegionConnection:
     """The attributes of a region connection that a replay needs."""
-    names = SimpleNamespace(data_bucket="bucket")
+    names = SimpleNamespace(data_bucket="bucket", drop_identity="etag")
     region = SimpleNamespace(
         region="us-east-1",
         ingest=queue,
         objects=MemoryObjectStore(clock),
         names=names,
-        settings=SimpleNamespace(drop_identity="etag"),
     )
     return cast("RegionConnection", region)
 

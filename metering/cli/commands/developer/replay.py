@@ -349,7 +349,7 @@ def send_traffic(
         bucket=bucket,
         threads=threads,
         rate_per_s=rate,
-        drop_identity=region.settings.drop_identity,
+        drop_identity=region.names.drop_identity,
     )
     with bar("sending", total=traffic.messages, remaining=True) as move:
 

@@ -358,6 +358,7 @@ RESOURCES = RegionResources(
     page_topic_arn="",
     ticket_topic_arn="",
     usage_generation=2,
+    drop_identity="etag",
 )
 OWN = LedgerFormat(number=FORMAT_VERSION, written_by="0.2.0", usage_generation=2)
 
