@@ -211,9 +211,12 @@ class ChangeSets:
                 clients.s3.put_object(Bucket=bucket, Key=key, Body=body, ExpectedBucketOwner=owner)
 
     def _change(
-        self, clients: Clients, stack: str, request: Mapping[str, object], *, protected: bool
+        self, clients: Clients, stack: str, request: Mapping[str, object], *, protected: bool | None = None
     ) -> Mapping[str, str]:
-        """Create a change set and execute it, unless it changes nothing; returns the stack's outputs."""
+        """Create a change set and execute it, unless it changes nothing; returns the stack's outputs.
+
+        If `protected` is None, the stack's protection against deletion stays as it is.
+        """
         client, stacks = clients.cloudformation, CloudFormationStacks(lambda _: clients)
         there = stacks.describe(self._place.region, stack)
         name = f"metering-{time.time_ns():x}"
@@ -228,13 +231,13 @@ class ChangeSets:
             )
             changes = self._changes(client, stack, name)
             if changes is not None:
-                seen = {} if new else {event["EventId"]: event for event in _newest_events(client, stack)}
+                seen = set() if new else {event["EventId"] for event in _newest_events(client, stack)}
                 client.execute_change_set(StackName=stack, ChangeSetName=name)
-                self._follow(client, stack, total=changes, seen={*seen})
+                self._follow(client, stack, total=changes, seen=seen)
         done = stacks.last_failure(self._place.region, stack)
         if done is None or (changes is not None and done.status not in _GOOD):
             raise OperationFailedError(f"{stack} is {done.status}: {done.why}" if done else f"{stack} is gone.")
-        if not new or protected:
+        if protected is not None and (protected or not new):
             _protect(client, stack, protected=protected)
         return done.outputs
 
@@ -270,25 +273,48 @@ class ChangeSets:
             self._pause(_POLL_S)
 
     def _bootstrap(self, asked: argparse.Namespace) -> None:
-        """Deploy the CDK's bootstrap, unless a version that the assembly's stacks can use is there."""
+        """Deploy the CDK's bootstrap, unless a version that the assembly's stacks can use is there.
+
+        As the CLI does, keep each parameter of an older bootstrap that no option names, such as the accounts that it
+        trusts.
+        """
         needed = max(
             int(stack.text("requiresBootstrapStackVersion") or 0) for stack in stacks_of(self._assembly).values()
         )
         if self._bootstrap_version(asked.qualifier) >= needed:
             return
-        policies = asked.cloudformation_execution_policies or [_ADMINISTRATOR.format(partition=self._place.partition)]
+        stack, stacks = asked.toolkit_stack_name, CloudFormationStacks(lambda _: self._clients)
+        there = stacks.describe(self._place.region, stack)
+        if there is not None and there.unusable:
+            stacks.remove(self._place.region, stack)
+            there = None
         values = {
             "Qualifier": asked.qualifier,
-            "CloudFormationExecutionPolicies": ",".join(policies),
+            "CloudFormationExecutionPolicies": ",".join(asked.cloudformation_execution_policies),
             "FileAssetsBucketKmsKeyId": asked.bootstrap_kms_key_id,
             "InputPermissionsBoundary": asked.custom_permissions_boundary,
         }
-        parameters: list[ParameterTypeDef] = [
-            {"ParameterKey": name, "ParameterValue": value} for name, value in values.items()
-        ]
+        if there is None:
+            administrator = _ADMINISTRATOR.format(partition=self._place.partition)
+            values["CloudFormationExecutionPolicies"] = values["CloudFormationExecutionPolicies"] or administrator
+            values["FileAssetsBucketKmsKeyId"] = values["FileAssetsBucketKmsKeyId"] or _OWN_KEY
+        stated = {name: value for name, value in values.items() if value}
         template = (self._assembly.parent / BOOTSTRAP_TEMPLATE).read_text()
-        request = {"TemplateBody": template, "Parameters": parameters}
-        self._change(self._clients, asked.toolkit_stack_name, request, protected=False)
+        kept = self._parameters(stack, template) - stated.keys() if there is not None else ()
+        parameters: list[ParameterTypeDef] = [
+            {"ParameterKey": name, "ParameterValue": value} for name, value in stated.items()
+        ]
+        parameters += [{"ParameterKey": name, "UsePreviousValue": True} for name in sorted(kept)]
+        self._change(self._clients, stack, {"TemplateBody": template, "Parameters": parameters})
+
+    def _parameters(self, stack: str, template: str) -> set[str]:
+        """Parameters of a template that its deployed stack has, too."""
+        client = self._clients.cloudformation
+        with translated("cloudformation.ValidateTemplate"), _explained(stack):
+            known = client.validate_template(TemplateBody=template).get("Parameters", [])
+            deployed = client.describe_stacks(StackName=stack)["Stacks"][0].get("Parameters", [])
+        names = ({each.get("ParameterKey", "") for each in some} for some in (known, deployed))
+        return set.intersection(*names)
 
     def _bootstrap_version(self, qualifier: str) -> int:
         try:
@@ -348,5 +374,5 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--toolkit-stack-name", default=TOOLKIT_STACK)
     parser.add_argument("--cloudformation-execution-policies", action="append", default=[])
     parser.add_argument("--custom-permissions-boundary", default="")
-    parser.add_argument("--bootstrap-kms-key-id", default=_OWN_KEY)
+    parser.add_argument("--bootstrap-kms-key-id", default="")
     return parser

@@ -27,6 +27,9 @@ class Cloud:
     def __init__(self, *, side_by_side: int = 1) -> None:
         self.requests: dict[str, dict[str, Any]] = {}
         self.done: list[str] = []
+        self.status = "UPDATE_COMPLETE"
+        self.parameters: tuple[str, ...] = ()
+        self.exceptions = SimpleNamespace(ParameterNotFound=KeyError)
         self.protected: dict[str, bool] = {}
         self._together = Barrier(side_by_side)
         self.meta = SimpleNamespace(endpoint_url="https://s3.eu-west-1.amazonaws.com")
@@ -49,7 +52,18 @@ class Cloud:
     def describe_stacks(self, *, StackName: str) -> Mapping[str, Any]:  # noqa: N803 - as the SDK
         if StackName not in self.done:
             raise refused("ValidationError", f"{StackName} does not exist")
-        return {"Stacks": [{"StackStatus": "UPDATE_COMPLETE", "Outputs": []}]}
+        parameters = [{"ParameterKey": name} for name in self.parameters]
+        return {"Stacks": [{"StackStatus": self.status, "Outputs": [], "Parameters": parameters}]}
+
+    def validate_template(self, *, TemplateBody: str) -> Mapping[str, Any]:  # noqa: N803 - as the SDK
+        return {"Parameters": [{"ParameterKey": name} for name in TemplateBody.split()]}
+
+    def get_parameter(self, **_request: str) -> Mapping[str, Any]:
+        return {"Parameter": {"Value": "5"}}
+
+    def delete_stack(self, *, StackName: str) -> None:  # noqa: N803 - as the SDK
+        self.done.remove(StackName)
+        self.status = "UPDATE_COMPLETE"
 
     def create_change_set(self, **request: Any) -> None:
         self.requests[request["StackName"]] = request
@@ -131,3 +145,41 @@ def test_a_role_that_may_not_be_assumed_is_named(tmp_path: Path) -> None:
     folder = assembly(tmp_path, {"data": {"assumeRoleArn": "arn:${AWS::Partition}:iam::1:role/cdk-deploy"}})
     with pytest.raises(OperationFailedError, match="user/me may not assume arn:aws-cn:iam::1:role/cdk-deploy"):
         deploy(Cloud(), folder, "data")
+
+
+def bootstrapped(cloud: Cloud, folder: Path, *arguments: str) -> dict[str, str]:
+    """Parameters with which a bootstrap that is too old is deployed; `kept` for those that stay."""
+    place = assembly(folder / "data", {"data": {"requiresBootstrapStackVersion": 6}})
+    (folder / "bootstrap.yaml").write_text("Qualifier CloudFormationExecutionPolicies TrustedAccounts NewOne")
+    tool = ChangeSets(assembly=place, clients=cloud.clients, progress=lambda _: None, pause=lambda _: None)
+    tool.run("bootstrap", *arguments)
+    return {
+        each["ParameterKey"]: each.get("ParameterValue", "kept") for each in cloud.requests["CDKToolkit"]["Parameters"]
+    }
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "data").mkdir()
+    return tmp_path
+
+
+def test_an_older_bootstrap_keeps_what_no_option_names_and_its_protection(folder: Path) -> None:
+    cloud = Cloud()
+    cloud.done, cloud.parameters = (
+        ["CDKToolkit"],
+        ("Qualifier", "CloudFormationExecutionPolicies", "TrustedAccounts", "Gone"),
+    )
+    kept = {"CloudFormationExecutionPolicies": "kept", "TrustedAccounts": "kept"}
+    assert bootstrapped(cloud, folder) == {"Qualifier": "hnb659fds", **kept}
+    assert cloud.protected == {}
+    stated = bootstrapped(cloud, folder, "--cloudformation-execution-policies=arn:aws:iam::1:policy/own")
+    assert stated["CloudFormationExecutionPolicies"] == "arn:aws:iam::1:policy/own"
+
+
+def test_a_new_bootstrap_is_that_of_the_cli_and_one_that_failed_is_deleted_first(folder: Path) -> None:
+    cloud = Cloud()
+    cloud.done, cloud.status = ["CDKToolkit"], "ROLLBACK_COMPLETE"
+    made = bootstrapped(cloud, folder)
+    assert made["CloudFormationExecutionPolicies"] == "arn:aws-cn:iam::aws:policy/AdministratorAccess"
+    assert cloud.requests["CDKToolkit"]["ChangeSetType"] == "CREATE"
