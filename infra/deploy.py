@@ -105,8 +105,13 @@ class Deployer:
 
     def _exports_before(self, config: StageConfig) -> dict[str, str]:
         """Deployed exports of what the settings replace: a table by one of another name, the topics' key by another."""
-        named = {r"Ledger\d*Table": config.ledger_table, r"Usage\d*Table": config.usage_table}
-        replaced = [word for word, name in {**named, "TopicsKey": config.kms_key_arn}.items() if name]
+        named = {
+            r"Ledger\d*Table": config.ledger_table,
+            r"Usage\d*Table": config.usage_table,
+            # On an emulator, the topics keep their own key.
+            "TopicsKey": "" if config.emulated else config.kms_key_arn,
+        }
+        replaced = [word for word, name in named.items() if name]
         if not replaced:
             return {}
         stacks = CloudFormationStacks(lambda _: self._clients())

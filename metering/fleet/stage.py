@@ -15,11 +15,13 @@ from metering.errors import SettingsError
 from metering.fleet.settings import organisation
 from metering.fleet.settings.bases import STAGES, flat, nested
 from metering.fleet.settings.log_sources import (
+    MOST_BYTES,
     ApiGroup,
     BillExportSetting,
     ChatChannel,
     LogSource,
     Subscription,
+    problems_of_exports,
     problems_together,
 )
 from metering.fleet.settings.words import InWords, problems_of, shown, unknown
@@ -132,8 +134,6 @@ ApiFront = Literal["http", "url"]
 
 # An HTTP API times out after 30 s (API Gateway quotas), and the function should answer before that.
 API_TIMEOUT_MAX_S = 29
-# A function's environment may have 4 KB (Lambda quotas), and other variables use 1.5 KB of it.
-MOST_SIGN_IN_BYTES = 2_000
 REGION_MARK = "{region}"
 """Stands for the region's name in `api_domain` and `replicate_to`: two regions must not share either."""
 
@@ -657,8 +657,8 @@ def _people(config: StageConfig) -> str | None:
         return "api_issuer, api_audience and api_groups belong together: who issues, for whom, and what its groups see"
     if any(people) and config.api_front == "url":
         return "api_issuer needs api_front http: the URL of a function has no authorizer"
-    if len(config.sign_in) > MOST_SIGN_IN_BYTES:
-        return f"api_groups take {len(config.sign_in)} bytes of a function's environment; {MOST_SIGN_IN_BYTES} are left"
+    if len(config.sign_in) > MOST_BYTES:
+        return f"api_groups take {len(config.sign_in)} bytes of a function's environment; {MOST_BYTES} are left"
     return None
 
 
@@ -712,6 +712,20 @@ def _capacity(config: StageConfig) -> str | None:
     return "; ".join(wrong) or None
 
 
+def _bill_exports(config: StageConfig) -> str | None:
+    return "; ".join(problems_of_exports(config.bill_exports)) or None
+
+
+def _bootstrap(config: StageConfig) -> str | None:
+    rules, usual = config.bootstrap, BootstrapRules.model_validate({})
+    if rules.mode == "never" or rules.qualifier == usual.qualifier or rules.toolkit_stack != usual.toolkit_stack:
+        return None
+    return (
+        f"bootstrap.qualifier {rules.qualifier} needs bootstrap.toolkit_stack, too: a deployment would change "
+        f"{usual.toolkit_stack}, which every other CDK app of the account uses"
+    )
+
+
 def _account_ids(config: StageConfig) -> str | None:
     wrong = [account for account in config.trusted_accounts if not (len(account) == 12 and account.isdigit())]
     return f"trusted_accounts are not account ids: {', '.join(wrong)}" if wrong else None
@@ -720,5 +734,5 @@ def _account_ids(config: StageConfig) -> str | None:
 _RULES: tuple[Callable[[StageConfig], str | None], ...] = (
     *(_visibility, _marker_life, _source_life, _dead_letters, _incoming_objects, _batch_window, _warm_tables),
     *(_drop_identity, _lake_classes, _tunable_names, _policy, _protection, _account_ids, _log_sources, _chat, _api),
-    *(_capacity, _people, _scan, _copies, _networks, _foreign_producers),
+    *(_capacity, _people, _scan, _copies, _networks, _foreign_producers, _bill_exports, _bootstrap),
 )

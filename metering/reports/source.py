@@ -277,7 +277,8 @@ class ReportSource:
         from_s, to_s = query.from_s, query.booked_before_s(now_s=now_s)
         while from_s < to_s and month_of(from_s) in frozen:
             from_s = month_bounds_s(month_of(from_s))[1]
-        hours = self.view.hours(from_s=from_s, to_s=to_s) if from_s < to_s else []
+        # From 0 on, the view would leave out hours whose rows are gone.
+        hours = self.view.hours(from_s=max(from_s, 1), to_s=to_s) if from_s < to_s else []
         return (hour_s for hour_s in hours if month_of(hour_s) not in frozen)
 
     def _frozen(self, months: Iterable[str], *, manifest: bool = True) -> dict[str, FrozenMonth]:
@@ -293,7 +294,8 @@ class ReportSource:
     def _months(self, query: UsageQuery, now_s: int) -> list[str]:
         """Months in which the query can match usage: none before the lake's first hour, and none in the future."""
         months = [month for month in query.months(now_s=now_s) if month <= month_of(now_s + DAY_S)]
-        if len(months) <= _FEW_MONTHS:
+        # If rows are gone, no row tells where usage begins.
+        if len(months) <= _FEW_MONTHS or self.view.kept(0):
             return months
         first_s, first = self.view.first_hour_s(), first_closed_month(self.objects)
         known = [*([] if first_s is None else [month_of(first_s)]), *([first] if first else [])]

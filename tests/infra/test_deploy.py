@@ -418,7 +418,7 @@ def test_a_bootstrap_that_others_make_is_refused_if_it_is_too_old(monkeypatch: p
 
 
 def test_the_stacks_need_the_version_that_is_asked_for_and_name_the_qualifier() -> None:
-    config = StageConfig.load("prod", {"bootstrap": {"qualifier": "acme"}})
+    config = StageConfig.load("prod", {"bootstrap": {"qualifier": "acme", "toolkit_stack": "acme-cdk"}})
     manifest = Path(app_of(config)[0].synth().directory, "manifest.json").read_text()
     artifacts = json.loads(manifest)["artifacts"].values()
     needed = [

@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from metering.billing.bill_export import BillExport
+from metering.billing.bill_export import BillExport, encode_exports
 from metering.errors import OperationFailedError
 from metering.fleet.settings import bases
 from metering.fleet.settings.words import InWords, shown
@@ -170,6 +170,19 @@ def problems_together(found: Sequence[LogSource], *, stage: str) -> Iterator[str
     yield from _too_many(found)
     for one, other in combinations(found, 2):
         yield from _beside(one, other)
+
+
+def problems_of_exports(found: Sequence[BillExportSetting]) -> Iterator[str]:
+    """Yield problems that concern several exports of AWS's own bill."""
+    places = [(each.bucket, each.prefix.rstrip("/")) for each in found]
+    for bucket, prefix in sorted({place for place in places if places.count(place) > 1}):
+        yield f"bill_exports has s3://{bucket}/{prefix} twice: an export is compared once"
+    size = len(encode_exports(each.plain() for each in found))
+    if size > MOST_BYTES:
+        yield (
+            f"bill_exports have {size:,} bytes as the biller gets them, and there is room for {MOST_BYTES:,}: leave "
+            "accounts out, which compares those of the bill that are metered"
+        )
 
 
 def _too_many(found: Sequence[LogSource]) -> Iterator[str]:

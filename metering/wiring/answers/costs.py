@@ -208,7 +208,8 @@ def _check_partitions(query: CostQuery, partitions: int, accounts: int, most: in
 
 def _first_month(regions: Sequence[lake.ReadableRegion], query: CostQuery, now_s: int) -> str:
     asked = query.usage.from_s
-    if len(list(query.usage.months(now_s=now_s))) <= _FEW_MONTHS:
+    # If rows are gone, no row tells where usage begins.
+    if len(list(query.usage.months(now_s=now_s))) <= _FEW_MONTHS or any(region.view.kept(0) for region in regions):
         return month_of(asked)
     known = [first_s for region in regions if (first_s := region.view.first_hour_s()) is not None]
     return month_of(max(asked, min(known, default=now_s)))

@@ -81,11 +81,20 @@ def test_a_closed_month_and_an_account_report_as_before() -> None:
         assert after.total(asked) == before.total(asked) != {}
 
 
+def test_an_account_has_all_its_usage_in_a_range_of_many_months_too() -> None:
+    """No row of these months is left that would tell where usage begins."""
+    before, after = Aged(expired=False, closed=False), Aged(closed=False)
+    year = query(JANUARY[0] - 90 * DAY_S, JANUARY[0] + 365 * DAY_S, account=ACCOUNT)
+    assert len(list(year.months(now_s=after.now_s))) > 12
+    assert after.total(year) == before.total(year) != {}
+
+
 @pytest.mark.parametrize("asked", [
+    query(0, FEBRUARY[1]),
     query(*FEBRUARY),
     query(JANUARY[0], FEBRUARY[1]),
     query(*JANUARY, details=("resource_id",)),
-], ids=["an open month", "with a closed one", "detail"])  # fmt: skip
+], ids=["since ever", "an open month", "with a closed one", "detail"])  # fmt: skip
 def test_what_would_be_less_than_it_was_is_refused(asked: UsageQuery) -> None:
     assert Aged(expired=False).total(asked)
     with pytest.raises(RowsGoneError):

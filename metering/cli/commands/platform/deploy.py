@@ -139,7 +139,7 @@ def acting(fleet: Fleet) -> Iterator[str]:
     config, ports, home = fleet.config, fleet.ports, fleet.home
     ticks = _ticks(config).items()
     jobs = ", ".join(f"{name} each {tick.every_min} min (USD {tick.month_usd:.2f})" for name, tick in ticks)
-    yield f"schedules in each region, with their cost a month: {jobs}"
+    yield f"schedules in each region, with their idle cost a month: {jobs}"
     for each in config.subscriptions:
         yield f"each {each.severity} goes to {each.protocol} {each.endpoint}"
     for channel in config.chat:
@@ -255,6 +255,10 @@ def deploy(
     always deployed first. The command resumes where an earlier run stopped. If a stage meant for AWS is deployed to an
     emulator, this is only a rehearsal.
     """
+    if assembly is not None and make_assembly is not None:
+        raise failures.WrongUsageError(
+            "--assembly is deployed, and --make-assembly is made from the settings.", "Give one of them."
+        )
     options = stages.SettingsOptions.of(settings, unset, settings_file)
     fleet = deploying_fleet(
         session, options=options, no_pager=no_pager, verbose=verbose, names_home=False, assembly=assembly,
@@ -267,6 +271,8 @@ def deploy(
     with stages.settings_explained():
         surveyed = [fleet.survey(name, phases.get(name)) for name in names]
     if make_assembly is not None:
+        if not names:
+            raise failures.CommandFailedError("There is no region to make an assembly for.", "Name one with --region.")
         _make_assembly(fleet, names, make_assembly)
         return
     for line in plan_lines(fleet, surveyed, len(planned.waves)) if surveyed else ["There is no region to deploy to."]:

@@ -164,6 +164,18 @@ def test_a_wrong_value_is_told_in_words(options: dict[str, object], words: str) 
     assert words in problems(Asked(stage="prod", options=options))
 
 
+_EXPORT = {"bucket": "acme-billing", "region": "us-east-1", "prefix": "exports/metering", "format": "cur2"}
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ({"bill_exports": [_EXPORT, {**_EXPORT, "prefix": "exports/metering/"}]}, "s3://acme-billing/exports/metering tw"),
+    ({"bill_exports": [{**_EXPORT, "accounts": [f"{n:012}" for n in range(200)]}]}, "there is room for 2,000"),
+    ({"bootstrap.qualifier": "acme"}, "bootstrap.qualifier acme needs bootstrap.toolkit_stack, too"),
+])  # fmt: skip
+def test_values_that_do_not_go_together_are_refused(options: dict[str, object], words: str) -> None:
+    assert words in "\n".join(problems(Asked(stage="prod", options=options)))
+
+
 @pytest.mark.parametrize(("protocol", "endpoint", "word"), [
     ("email", "nobody", "is not a mailbox"),
     ("https", "http://example.com", "begins with https://"),
