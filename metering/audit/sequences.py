@@ -111,13 +111,14 @@ class SeenSequences:
         )._bounded()
 
     def filled(self, sequences: Iterable[int]) -> SeenSequences:
-        """Add numbers that only fill gaps. Further ones are left to the next whole pass."""
+        """Add numbers that only fill gaps. Others, and those that make too many gaps, are left to a whole pass."""
         late = sorted(sequences)
-        return replace(self, gaps=tuple(part for gap in self.gaps for part in _without(gap, late)))
+        gaps = tuple(part for gap in self.gaps for part in _without(gap, late))
+        return self if len(gaps) > GAPS_KEPT else replace(self, gaps=gaps)
 
-    def begun_anew(self, sequences: Mapping[int, int]) -> SeenSequences:
-        """Start at the smallest of the numbers. No effect without numbers, or if a number was already seen."""
-        return replace(self, last=min(sequences) - 1) if sequences and self.last == -1 else self
+    def begun_anew(self, first: int | None) -> SeenSequences:
+        """Start at the smallest number. No effect without one, or if a number was already seen."""
+        return replace(self, last=first - 1) if first is not None and self.last == -1 else self
 
     def accepting(self, first: int, last: int) -> SeenSequences:
         """No longer treat the numbers from `first` to `last`, inclusive, as missing."""
@@ -241,11 +242,13 @@ class SourceSightings:
     Args:
         known: Numbers seen by earlier scans.
         since_ms: Time (epoch milliseconds) up to which earlier scans have seen all verdicts.
+        forgotten_ms: Numbers whose verdicts are not later than this time are left out.
     """
 
-    def __init__(self, known: SeenSequences | None = None, since_ms: int = 0) -> None:
+    def __init__(self, known: SeenSequences | None = None, since_ms: int = 0, forgotten_ms: int = 0) -> None:
         self._known = known
         self._since_ms = since_ms
+        self._forgotten_ms = forgotten_ms
         self._numbers = _Integers()
         self._moments = _Integers()
         self._pages: dict[int, _Page] = {}
@@ -268,6 +271,8 @@ class SourceSightings:
 
     def add(self, sequence: int, decided_at_ms: int) -> None:
         """Note a batch."""
+        if decided_at_ms <= self._forgotten_ms:
+            return
         self.newest_ms = max(self.newest_ms, decided_at_ms)
         if self._known is None or decided_at_ms >= self._since_ms or not self._known.has(sequence):
             self._take(sequence, decided_at_ms)
@@ -305,7 +310,7 @@ class SourceSightings:
 
     def anew(self) -> SourceSightings:
         """Return empty sightings that exclude the same numbers of earlier scans."""
-        return SourceSightings(self._known, self._since_ms)
+        return SourceSightings(self._known, self._since_ms, self._forgotten_ms)
 
     def merge(self, other: SourceSightings) -> None:
         """Add the numbers of another scan."""
@@ -316,12 +321,15 @@ class SourceSightings:
         self.newest_ms = max(self.newest_ms, other.newest_ms)
 
     def after(self, moment_ms: int) -> SourceSightings:
-        """Sightings of numbers whose verdicts came after a given time, and of those in a page with such numbers."""
+        """Sightings of numbers whose verdicts came after a given time.
+
+        A page with earlier ones, too, is left out: a gap that is none can be accepted, and a hidden one is never found.
+        """
         if not moment_ms:
             return self
         left = SourceSightings()
         left.newest_ms = max((page.last_ms for page in self._pages.values() if page.last_ms > moment_ms), default=0)
-        left._pages = {number: replace(page) for number, page in self._pages.items() if page.last_ms > moment_ms}
+        left._pages = {number: replace(page) for number, page in self._pages.items() if page.first_ms > moment_ms}
         for sequence, decided_ms in zip(self._numbers, self._moments, strict=True):
             if decided_ms > moment_ms:
                 left.add(sequence, decided_ms)

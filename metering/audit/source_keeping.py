@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from metering.audit.sequences import SOURCES_KEPT, Gap, MarkerSurvey, SeenSequences, SourceSightings
 from metering.errors import LedgerCorruptError, MeteringError
@@ -28,7 +28,7 @@ from metering.stores.writes import Item, ItemStore, Put, Table, Value, read_note
 from metering.units import HOUR_S, MINUTE_S
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from metering.stores.clock import Clock
 
@@ -160,11 +160,11 @@ class SourceKeeper:
         A file lacks refused batches, which have numbers, too. So only a whole pass finds new gaps and new sources.
 
         Returns:
-            As `honour`; None without a batch of a source.
+            As `honour`; None if no source is known.
         """
-        if not survey.sources:
-            return self.honour()
         known = self.figures()
+        if not survey.sources and not known.sources:
+            return self.honour()
         tally = _Tally(unkept=known.unkept, names=list(known.names))
         return (self._pass(survey.sources, tally, scanned_ms=known.scanned_ms, whole=False),)
 
@@ -246,19 +246,27 @@ class SourceKeeper:
             memory = SourceMemory() if before is None else SourceMemory.from_item(before)
             memory = self._now(memory, found, rulings, whole=whole)
             state = memory.state(source_id, noticed_by_ms=noticed_by_ms)
+            silent_s = seen_by_s - self.silence_s - (0 if whole else self._slack_s)
             if state.is_live(self.clock.now_ms() // 1000, self.life_s):
-                tally.add(state, memory.seen, noticed_by_ms=noticed_by_ms, silent_s=seen_by_s - self.silence_s)
+                tally.add(state, memory.seen, noticed_by_ms=noticed_by_ms, silent_s=silent_s)
             after = memory.to_item(state, life_s=self.life_s)
+            if before is not None and not whole and _differ_in_little(before, after, slack_s=self._slack_s):
+                return
             if after != before and (before is not None or memory.last_seen_s):
                 self.items.put(Put(table=Table.LEDGER, item=after))
         except MeteringError:
             tally.miss(source_id)
 
+    @property
+    def _slack_s(self) -> int:
+        """Time by which a record of when a source was last seen may lag in quick passes, which saves writes."""
+        return self.silence_s // 12
+
     def _now(
         self, memory: SourceMemory, found: SourceSightings | None, rulings: list[Ruling], *, whole: bool
     ) -> SourceMemory:
         """Record of a source after applying new sightings (None without a scan in this pass) and all rulings."""
-        forgotten_ms = max((r.at_ms for r in rulings if r.kind is RulingKind.FORGET), default=0)
+        forgotten_ms = _forgotten_ms(rulings)
         if forgotten_ms > memory.forgotten_ms:
             memory = SourceMemory(forgotten_ms=forgotten_ms, ruled_ms=forgotten_ms)
         seen, last_seen_s = memory.seen, memory.last_seen_s
@@ -269,7 +277,8 @@ class SourceKeeper:
                 seen = seen.filled(number for number, _ in found.in_order())
             else:
                 accepted_ms = max((r.at_ms for r in accepted if r.numbers is None), default=0)
-                seen = seen.begun_anew(found.sequences) if memory.forgotten_ms else seen
+                if memory.forgotten_ms:
+                    seen = seen.begun_anew(next((number for number, _ in found.in_order()), None))
                 seen = seen.plus_ordered(
                     found.in_order(),
                     now_ms=self.clock.now_ms(),
@@ -292,28 +301,45 @@ class SourceKeeper:
         )
 
     def _rulings(self) -> dict[str, list[Ruling]]:
-        now_s = self.clock.now_ms() // 1000
-        found: dict[str, list[Ruling]] = {}
-        for item in islice(self.items.query(Table.LEDGER, RULING_PK), _RULINGS_READ):
-            ruling = Ruling.from_item(item)
-            if ruling.expires_at > now_s:
-                found.setdefault(ruling.source_id, []).append(ruling)
-        return found
+        return rulings_of(self.items, since_s=self.clock.now_ms() // 1000)
+
+
+def _differ_in_little(before: Item, after: Mapping[str, Value], *, slack_s: int) -> bool:
+    """Whether a record differs only by a source that was seen less than the slack later."""
+    moved = {name: before.get(name) for name in ("last_seen_s", "expires_at")}
+    seen_s = cast("int", after["last_seen_s"]) - cast("int", before.get("last_seen_s", 0))
+    return {**after, **moved} == before and seen_s < slack_s
 
 
 def sources_known(items: ItemStore) -> dict[str, SourceSightings]:
-    """Empty sightings of the known sources, which exclude the numbers of earlier scans."""
+    """Empty sightings of the known sources, without the numbers of earlier scans and forgotten ones."""
     figures = read_note(items, SOURCES_KEY, SourceFigures.from_item) or SourceFigures()
     since_ms = figures.scanned_ms - HOUR_S * 1_000
-    return {
-        source_id_of(source): SourceSightings(_seen_of(source), since_ms)
-        for source in islice(items.query(Table.LEDGER, SOURCE_PK), SOURCES_KEPT)
-    }
+    rulings = rulings_of(items, since_s=0)
+    found: dict[str, SourceSightings] = {}
+    for item in islice(items.query(Table.LEDGER, SOURCE_PK), SOURCES_KEPT):
+        source_id = source_id_of(item)
+        forgotten_ms = _forgotten_ms(rulings.get(source_id, []))
+        try:
+            memory = SourceMemory.from_item(item)
+        except LedgerCorruptError:
+            # The scan keeps all numbers, and `SourceKeeper` reports the source.
+            found[source_id] = SourceSightings(forgotten_ms=forgotten_ms)
+            continue
+        seen = None if forgotten_ms > memory.forgotten_ms else memory.seen
+        found[source_id] = SourceSightings(seen, since_ms, max(forgotten_ms, memory.forgotten_ms))
+    return found
 
 
-def _seen_of(item: Item) -> SeenSequences | None:
-    """Numbers of earlier scans; None if unreadable: a scan then keeps all, and `SourceKeeper` reports the source."""
-    try:
-        return SourceMemory.from_item(item).seen
-    except LedgerCorruptError:
-        return None
+def rulings_of(items: ItemStore, *, since_s: int) -> dict[str, list[Ruling]]:
+    """Rulings on sources that have not expired at a time, epoch seconds."""
+    found: dict[str, list[Ruling]] = {}
+    for item in islice(items.query(Table.LEDGER, RULING_PK), _RULINGS_READ):
+        ruling = Ruling.from_item(item)
+        if ruling.expires_at > since_s:
+            found.setdefault(ruling.source_id, []).append(ruling)
+    return found
+
+
+def _forgotten_ms(rulings: Iterable[Ruling]) -> int:
+    return max((ruling.at_ms for ruling in rulings if ruling.kind is RulingKind.FORGET), default=0)

@@ -1,4 +1,4 @@
-"""Compares an export of AWS's own bill with the day sums, once for each content of the export.
+"""Compares an export of AWS's own bill with the day sums: each content of the export, and again if the day sums changed.
 
 AWS Data Exports writes the data files of a billing month first and the month's manifest last, and rewrites both each
 day. The manifest's ETag therefore identifies the content. If a file changes while it is read, the next run starts
@@ -12,6 +12,7 @@ import re
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from metering.errors import (
@@ -48,6 +49,8 @@ _MOST_MANIFESTS = 20_000
 _MOST_MANIFEST_BYTES = 4 * 1024 * 1024
 # AWS completes the lines of a day within two days.
 _SETTLES_S = 2 * DAY_S
+# Late records change day sums at any hour, and a comparison reads the whole export.
+_SUMS_AGAIN_S = 20 * HOUR_S
 # Time that a run keeps for the comparison and the note.
 _RESERVE_MS = 2 * MINUTE_S * 1_000
 _MOST_DIFFERENCES = 20
@@ -135,7 +138,10 @@ class BillCheck:
     clock: Clock
 
     def run(self, deadline: Deadline) -> BillCheckState:
-        """Compare each month whose content is new, the older one first, and store the result of each.
+        """Compare each month that is new or changed, the older one first, and store the result of each.
+
+        A month is compared if the export's content or the comparison's settings are new; at most once a day if only
+        the day sums changed; and at each run after AWS refused a read.
 
         Raises:
             UnavailableError: A call failed; the next run finishes the work.
@@ -146,16 +152,17 @@ class BillCheck:
         except _Stopped as end:
             return self._store(replace(known, state=end.state, why=end.why))
         known = replace(known, months={month: each for month, each in known.months.items() if month in manifests})
+        regions, left_out = self.regions()
         for month, manifest in manifests.items():
-            content = (
-                f"{manifest.etag} {self.export.format} {' '.join((*self.export.tolerance, *self.export.accounts))}"
-            )
+            content = self._content(month, manifest, regions)
             before = known.months.get(month)
-            if before is not None and before.content == content:
+            if before is not None and self._is_current(before, content):
                 known = replace(known, state=before.state, why=before.why)
                 continue
             try:
-                found = self._compared(month, manifest, content, deadline)
+                if left_out:
+                    raise _Stopped(BillState.WAITING, f"No day sums of {', '.join(left_out)} can be read.")
+                found = self._compared(month, manifest, content, regions, deadline)
             except _Stopped as end:
                 found = ComparedMonth(content=content, state=end.state, at_s=self._now_s(), why=end.why)
             if found.state is BillState.WAITING:
@@ -211,10 +218,26 @@ class BillCheck:
             )
         return {month: newest[month] for month in sorted(newest)}
 
-    def _compared(self, month: str, manifest: ObjectInfo, content: str, deadline: Deadline) -> ComparedMonth:
-        regions, left_out = self.regions()
-        if left_out:
-            raise _Stopped(BillState.WAITING, f"No day sums of {', '.join(left_out)} can be read.")
+    def _content(self, month: str, manifest: ObjectInfo, regions: Sequence[ReadRegion]) -> str:
+        """Identity of what is compared: the export's content, the settings and, last, the whole days of the sums."""
+        from_s, to_s = month_bounds_s(month)
+        sums = sha256()
+        for region in regions:
+            whole_s = region.last_whole_day()
+            for day_s, key in sorted(region.index.days.items()):
+                if from_s <= day_s < to_s and whole_s is not None and day_s <= whole_s:
+                    sums.update(f"{region.region} {day_s} {key}\n".encode())
+        settings = " ".join((self.export.format, *self.export.tolerance, *self.export.accounts))
+        return f"{manifest.etag} {settings} {sums.hexdigest()}"
+
+    def _is_current(self, before: ComparedMonth, content: str) -> bool:
+        if before.state is BillState.REFUSED or before.content.rpartition(" ")[0] != content.rpartition(" ")[0]:
+            return False
+        return before.content == content or self._now_s() < before.at_s + _SUMS_AGAIN_S
+
+    def _compared(
+        self, month: str, manifest: ObjectInfo, content: str, regions: Sequence[ReadRegion], deadline: Deadline
+    ) -> ComparedMonth:
         bill = self._bill(month, manifest, deadline)
         days = self._days(month, bill, regions)
         metered = _metered(regions, month, days)

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 FILE = "journal.sqlite"
 # A journal with records that wait for a batch is of another form, because earlier releases do not know such records.
 _PLAIN_FORM, _FILLING_FORM = "1", "2"
+# The keys of this many batches are kept, whatever a clock says.
+_KEPT_BATCHES = 200
 # If another process holds the journal for longer than this, the journal counts as taken.
 _WAIT_S = 1.0
 # Maximum number of batches read at once, which is the number of messages per SendMessageBatch and limits memory.
@@ -236,12 +238,15 @@ class Journal:
             self._database.executemany("DELETE FROM unsent WHERE sequence = ?", [(each.sequence,) for each in batches])
 
     def forget_keys(self, *, before_s: int) -> int:
-        """Delete keys that were journalled before this time and sent completely; return the number of deleted keys."""
+        """Delete keys that were journalled before this time and sent completely; return the number of deleted keys.
+
+        Those of the newest batches stay, whatever a clock says: a key of `add` that comes again would count twice.
+        """
         with self._explained(), self._transaction():
             return self._database.execute(
-                "DELETE FROM keys WHERE at_s < ? AND first + batches <="
-                " COALESCE((SELECT MIN(sequence) FROM unsent), ?)",
-                (before_s, self.next_sequence),
+                "DELETE FROM keys WHERE at_s < ?1 AND first + batches <="
+                " MIN(COALESCE((SELECT MIN(sequence) FROM unsent), ?2), ?2)",
+                (before_s, self.next_sequence - _KEPT_BATCHES),
             ).rowcount
 
     @property

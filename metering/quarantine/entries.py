@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Literal
 
 from metering.errors import ObjectMissingError, OperationFailedError, UnavailableError
 from metering.intake import messages, senders, work
-from metering.ledger.markers import Conflict, Marker, is_conflict, is_marker, marker_key, partition_of_batch
+from metering.ledger.markers import (
+    Conflict,
+    Marker,
+    conflict_key,
+    is_conflict,
+    is_marker,
+    marker_key,
+    partition_of_batch,
+)
 from metering.ledger.retries import RetryNote, aliases_of, is_retry_note
 from metering.quarantine import documents, retries
 from metering.stores.clock import Clock, side_by_side
@@ -313,7 +321,7 @@ class QuarantineEntries:
         if not batch.batch_id:
             return ()
         found: list[str] = []
-        if batch.kind == "refused" and self._is_accepted(batch.batch_id):
+        if batch.kind == "refused" and self._is_accepted(batch.batch_id) and not self._is_conflict(batch):
             found.append(batch.batch_id)
         # Found by content, whatever the new id; or by id, because unreadable content has another hash.
         new_id = retries.content_retry_id(batch.batch_id, batch.content_hash)
@@ -323,6 +331,10 @@ class QuarantineEntries:
         if not found and batch.reason == documents.UNVERIFIED and self._is_accepted(new_id):
             found.append(new_id)
         return tuple(found)
+
+    def _is_conflict(self, batch: documents.QuarantinedBatch) -> bool:
+        """Whether refused content came again after other content was accepted under its id."""
+        return self.items.get(Table.LEDGER, conflict_key(batch.batch_id, batch.content_hash)) is not None
 
     def _partial(self, info: ObjectInfo, body: bytes) -> list[Entry]:
         refused: dict[str, list[RefusedRecord]] = {}

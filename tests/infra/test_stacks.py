@@ -338,6 +338,12 @@ def test_what_does_not_fit_is_refused_by_name(stage: str, field: str, value: obj
         StageConfig.load(stage, {field: value})
 
 
+def test_rows_of_hours_that_are_still_metered_are_there() -> None:
+    given = {"admission_window_s": 269 * DAY_S, "lake_retention_days": 270}
+    with pytest.raises(SettingsError, match="two days above the admission window"):
+        StageConfig.load("prod", given)
+
+
 def test_every_problem_is_named_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
         StageConfig.load("prod", {"visibility_s": 1, "marker_life_s": DAY_S, "incoming_retention_days": 1})

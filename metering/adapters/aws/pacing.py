@@ -11,7 +11,10 @@ import threading
 import time
 from typing import TYPE_CHECKING, Protocol, cast
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from metering.adapters.aws.capacity import described
+from metering.errors import MeteringError
 from metering.units import MINUTE_S
 
 if TYPE_CHECKING:
@@ -106,7 +109,11 @@ class LedgerPace:
         if self._asked_s is not None and now_s < self._asked_s + _AGAIN_S:
             return
         self._asked_s = now_s
-        found = (described(self._client, self._table) or {}).get("ProvisionedThroughput", {})
+        try:
+            found = (described(self._client, self._table) or {}).get("ProvisionedThroughput", {})
+        except (MeteringError, ClientError, BotoCoreError):
+            # The call that is paced is worth more than its pace, which stays as it was.
+            return
         self._rates = (
             READ_SHARE * found.get("ReadCapacityUnits", 0),
             WRITE_SHARE * found.get("WriteCapacityUnits", 0),

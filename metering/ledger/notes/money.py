@@ -148,7 +148,7 @@ class ComparedMonth:
     """Result for one content of a month of an export.
 
     Attributes:
-        content: Identity of the content: the manifest's ETag, and the settings of the comparison.
+        content: Identity of what was compared: the manifest's ETag, the comparison's settings, a hash of the day sums.
         at_s: Time of the comparison, epoch seconds.
         from_day, to_day: First compared day, and the day after the last one; empty if nothing was compared.
         beyond: Rows that differ by more than the stage tolerates.

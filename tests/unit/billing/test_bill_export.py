@@ -177,6 +177,17 @@ def test_a_content_is_compared_once_and_a_rewritten_one_again(world: World) -> N
     assert world.run().months[MONTH].beyond == 0
 
 
+def test_usage_that_comes_late_is_compared_a_day_later_with_the_same_content(world: World) -> None:
+    late = {key: world.region.metered.pop(key) for key in [(WHO, FIRST_S + 2 * DAY_S), (WHO, FIRST_S + 7 * DAY_S)]}
+    world.deliver(world.lines())
+    assert world.run().months[MONTH].beyond == 2
+    world.region.metered |= late
+    world.clock.advance_s(19 * 3_600)
+    assert world.run().months[MONTH].beyond == 2
+    world.clock.advance_s(2 * 3_600)
+    assert world.run().months[MONTH].beyond == 0
+
+
 def test_of_executions_beside_each_other_the_newest_counts(world: World) -> None:
     for name, lines in (("b", world.lines()), ("a", [*world.lines(), Line(WHO, OUT, FIRST_S, "9")])):
         world.deliver(lines, manifest=f"{ROOT_KEY}metadata/billing_period={MONTH}/{name}/metering-Manifest.json")
@@ -300,7 +311,6 @@ def test_a_read_that_s3_denies_is_refused_and_one_that_fails_ends_the_run(world:
     world.bucket.on_call = fail(UnavailableError("s3.GetObject", "AccessDenied: a", may_have_applied=False))
     found = world.run()
     assert (found.state, "AccessDenied: a cannot be read" in found.why) == (BillState.REFUSED, True)
-    world.export = replace(EXPORT, tolerance=("0",))
     for error in (ThrottledError("s3.GetObject", "SlowDown", may_have_applied=False), UnavailableError("s3.X", "503")):
         world.bucket.on_call = fail(error)
         with pytest.raises(UnavailableError):

@@ -74,6 +74,23 @@ def test_the_records_of_a_batch_have_at_most_200_kb_or_are_one_that_is_larger(me
     assert meter.metered() == expected([each for some in records.values() for each in some])
 
 
+def test_a_clock_that_jumps_lets_no_key_of_the_newest_batches_count_twice(meter: Meter, tmp_path: Path) -> None:
+    behind_s = 10_000 * DAY_S
+    meter.world.clock.advance_s(-behind_s)
+    with meter.producer(tmp_path) as producer:
+        producer.add(short_of(1, 5), key="event-1")
+        producer.flush()
+    meter.world.clock.advance_s(behind_s)
+    for _ in range(2):
+        with meter.producer(tmp_path) as producer:
+            producer.add(short_of(1, 5), key="event-1")
+            producer.add(short_of(2, 5), key="event-2")
+            producer.flush()
+    assert sizes(meter) == [5, 5]
+    meter.deliver()
+    assert meter.metered() == expected([*short_of(1, 5), *short_of(2, 5)])
+
+
 def test_a_key_of_more_records_than_a_batch_fills_several(meter: Meter, tmp_path: Path) -> None:
     with meter.producer(tmp_path) as producer:
         producer.add(records_of(1, 10), key="a")

@@ -277,6 +277,16 @@ def test_a_refused_batch_that_was_sent_again_and_metered_says_so(setup: Setup) -
     assert [entry.became for entry in setup.entries.entries()] == ["metered as edge-1"]
 
 
+def test_content_refused_before_other_content_was_accepted_under_its_id_is_not_metered_as_it(setup: Setup) -> None:
+    batch = setup.whole("edge-1", '{"batch_id": "edge-1", "records": []}')
+    setup.write(partly_metered("edge-1", "accepted", ""))
+    assert setup.entries.find("edge-1")[0].retried_as == ("edge-1",)
+    setup.write(conflict_of("edge-1", content_hash=batch.content_hash, quarantine_key=batch.key, records=3))
+    [entry] = setup.entries.find("edge-1")
+    assert entry.retried_as == ()
+    assert "metered as" not in entry.became
+
+
 def test_a_conflict_says_in_what_it_differs_from_what_is_metered_under_its_id(setup: Setup) -> None:
     setup.whole("edge-1", '{"batch_id": "edge-1", "records": [{"bytes": 100}, {"bytes": 23}]}', conflict=True)
     setup.write(

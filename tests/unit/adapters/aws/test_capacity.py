@@ -221,6 +221,20 @@ def test_the_capacity_is_asked_again_after_a_minute(stub: Stubbed) -> None:
     assert now.slept == []
 
 
+def test_a_capacity_that_cannot_be_asked_again_stays_as_it_was(stub: Stubbed) -> None:
+    client, stubber, now = paced(stub, reads=100)
+    answer = {"ConsumedCapacity": {"TableName": "ledger", "CapacityUnits": 80.0}}
+    key = {"pk": {"S": "a"}, "sk": {"S": "b"}}
+    stubber.add_response("get_item", answer)
+    client.get_item(TableName="ledger", Key=key)
+    now.s += 61
+    stubber.add_client_error("describe_table", "ThrottlingException")
+    for _ in range(2):
+        stubber.add_response("get_item", answer, {"TableName": "ledger", "Key": key, "ReturnConsumedCapacity": "TOTAL"})
+        client.get_item(TableName="ledger", Key=key)
+    assert now.slept == pytest.approx([80 / (READ_SHARE * 100)])
+
+
 def test_jobs_that_need_more_make_auto_scaling_provision_more_and_leave_commits_their_capacity() -> None:
     target = TARGET_PERCENT / 100
     assert target < READ_SHARE < 1
