@@ -20,6 +20,7 @@ import pytest
 
 from metering.errors import OperationFailedError, UnavailableError
 from metering.intake.work import MAX_RECORDS
+from metering.producer import journal
 from metering.producer.batches import BATCH_BYTES, JournalError, KeyReusedError, NotSentError, RecordsRefusedError
 from metering.producer.producer import Outlet, Place, Producer
 from metering.units import DAY_S, MIB
@@ -353,8 +354,11 @@ def test_a_journal_of_a_newer_release_is_left_alone(meter: Meter, tmp_path: Path
         meter.producer(tmp_path)
 
 
-def test_keys_are_forgotten_when_they_are_of_no_use_any_more(meter: Meter, tmp_path: Path) -> None:
+def test_keys_are_forgotten_when_they_are_of_no_use_any_more(
+    meter: Meter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Records of old keys are too old to be admitted, and a journal must not grow forever. Unsent batches stay."""
+    monkeypatch.setattr(journal, "_KEPT_BATCHES", 1)
     with meter.producer(tmp_path) as producer:
         producer.send(records_of(1, 1), key="old")
     meter.queue.on_call = outage = Outage()
