@@ -1,4 +1,4 @@
-"""Compares an export of AWS's own bill with the day sums: each content of the export, and again if the day sums changed.
+"""Compares an export of AWS's own bill with the day sums, once for each content of the export and of the sums.
 
 AWS Data Exports writes the data files of a billing month first and the month's manifest last, and rewrites both each
 day. The manifest's ETag therefore identifies the content. If a file changes while it is read, the next run starts
@@ -153,6 +153,9 @@ class BillCheck:
             return self._store(replace(known, state=end.state, why=end.why))
         known = replace(known, months={month: each for month, each in known.months.items() if month in manifests})
         regions, left_out = self.regions()
+        if left_out:
+            why = f"No day sums of {', '.join(left_out)} can be read."
+            return self._store(replace(known, state=BillState.WAITING, why=why))
         for month, manifest in manifests.items():
             content = self._content(month, manifest, regions)
             before = known.months.get(month)
@@ -160,8 +163,6 @@ class BillCheck:
                 known = replace(known, state=before.state, why=before.why)
                 continue
             try:
-                if left_out:
-                    raise _Stopped(BillState.WAITING, f"No day sums of {', '.join(left_out)} can be read.")
                 found = self._compared(month, manifest, content, regions, deadline)
             except _Stopped as end:
                 found = ComparedMonth(content=content, state=end.state, at_s=self._now_s(), why=end.why)
