@@ -117,7 +117,7 @@ class SeenSequences:
         return self if len(gaps) > GAPS_KEPT else replace(self, gaps=gaps)
 
     def begun_anew(self, first: int | None) -> SeenSequences:
-        """Start at the smallest number. No effect without one, or if a number was already seen."""
+        """Start at the smallest number, unless it is None or a number was already seen."""
         return replace(self, last=first - 1) if first is not None and self.last == -1 else self
 
     def accepting(self, first: int, last: int) -> SeenSequences:
@@ -242,7 +242,7 @@ class SourceSightings:
     Args:
         known: Numbers seen by earlier scans.
         since_ms: Time (epoch milliseconds) up to which earlier scans have seen all verdicts.
-        forgotten_ms: Numbers whose verdicts are not later than this time are left out.
+        forgotten_ms: Numbers are left out up to this verdict time.
     """
 
     def __init__(self, known: SeenSequences | None = None, since_ms: int = 0, forgotten_ms: int = 0) -> None:
@@ -323,7 +323,7 @@ class SourceSightings:
     def after(self, moment_ms: int) -> SourceSightings:
         """Sightings of numbers whose verdicts came after a given time.
 
-        A page with earlier ones, too, is left out: a gap that is none can be accepted, and a hidden one is never found.
+        A page with earlier ones, too, is left out. People can accept a false gap; a hidden one is lost.
         """
         if not moment_ms:
             return self

@@ -160,7 +160,7 @@ class SourceKeeper:
         A file lacks refused batches, which have numbers, too. So only a whole pass finds new gaps and new sources.
 
         Returns:
-            As `honour`; None if no source is known.
+            As `honour`; None without a source.
         """
         known = self.figures()
         if not survey.sources and not known.sources:
@@ -332,7 +332,7 @@ def sources_known(items: ItemStore) -> dict[str, SourceSightings]:
 
 
 def rulings_of(items: ItemStore, *, since_s: int) -> dict[str, list[Ruling]]:
-    """Rulings on sources that have not expired at a time, epoch seconds."""
+    """Rulings on sources that still stand at a time, epoch seconds."""
     found: dict[str, list[Ruling]] = {}
     for item in islice(items.query(Table.LEDGER, RULING_PK), _RULINGS_READ):
         ruling = Ruling.from_item(item)

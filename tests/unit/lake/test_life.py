@@ -82,7 +82,7 @@ def test_a_closed_month_and_an_account_report_as_before() -> None:
 
 
 def test_an_account_has_all_its_usage_in_a_range_of_many_months_too() -> None:
-    """No row of these months is left that would tell where usage begins."""
+    """No row is left of these months to say where usage begins."""
     before, after = Aged(expired=False, closed=False), Aged(closed=False)
     year = query(JANUARY[0] - 90 * DAY_S, JANUARY[0] + 365 * DAY_S, account=ACCOUNT)
     assert len(list(year.months(now_s=after.now_s))) > 12

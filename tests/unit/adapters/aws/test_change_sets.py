@@ -148,7 +148,7 @@ def test_a_role_that_may_not_be_assumed_is_named(tmp_path: Path) -> None:
 
 
 def bootstrapped(cloud: Cloud, folder: Path, *arguments: str) -> dict[str, str]:
-    """Parameters with which a bootstrap that is too old is deployed; `kept` for those that stay."""
+    """Parameters of the deployment of an old bootstrap; `kept` for those that stay."""
     place = assembly(folder / "data", {"data": {"requiresBootstrapStackVersion": 6}})
     (folder / "bootstrap.yaml").write_text("Qualifier CloudFormationExecutionPolicies TrustedAccounts NewOne")
     tool = ChangeSets(assembly=place, clients=cloud.clients, progress=lambda _: None, pause=lambda _: None)
