@@ -358,7 +358,7 @@ def test_keys_are_forgotten_when_they_are_of_no_use_any_more(
     meter: Meter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Records of old keys are too old to be admitted, and a journal must not grow forever. Unsent batches stay."""
-    monkeypatch.setattr(journal, "_KEPT_BATCHES", 1)
+    monkeypatch.setattr(journal, "_KEPT_BATCHES", 0)
     with meter.producer(tmp_path) as producer:
         producer.send(records_of(1, 1), key="old")
     meter.queue.on_call = outage = Outage()

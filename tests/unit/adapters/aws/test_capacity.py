@@ -159,10 +159,11 @@ class Now:
     def __init__(self) -> None:
         self.s = 1_000.0
         self.slept: list[float] = []
+        self.hurry = 1.0
 
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
-        self.s += seconds
+        self.s += seconds * self.hurry
 
 
 def paced(stub: Stubbed, *, reads: int = 0, writes: int = 0) -> tuple[Any, Any, Now]:
@@ -208,6 +209,28 @@ def test_another_table_and_a_table_on_demand_are_not_paced(stub: Stubbed) -> Non
     assert now.slept == []
 
 
+def test_a_call_on_another_table_does_not_wait_for_the_ledger(stub: Stubbed) -> None:
+    client, stubber, now = paced(stub, reads=10)
+    consumed = {"ConsumedCapacity": {"TableName": "ledger", "CapacityUnits": 400.0}}
+    stubber.add_response("scan", {"Items": [], **consumed})
+    stubber.add_response("scan", {"Items": []}, {"TableName": "usage"})
+    for table in ("ledger", "usage"):
+        client.scan(TableName=table)
+    assert now.slept == []
+
+
+def test_threads_that_call_at_once_take_the_share_together(stub: Stubbed) -> None:
+    client, stubber, now = paced(stub, reads=1_000)
+    consumed = {"ConsumedCapacity": {"TableName": "ledger", "CapacityUnits": 400.0}}
+    for _ in range(3):
+        stubber.add_response("scan", {"Items": [], **consumed})
+    # A call that another thread began before is counted when this one has waited for a half of its time.
+    now.hurry = 0.5
+    for _ in range(3):
+        client.scan(TableName="ledger")
+    assert now.slept == pytest.approx([400 / (READ_SHARE * 1_000) * times for times in (1, 1.5)])
+
+
 def test_the_capacity_is_asked_again_after_a_minute(stub: Stubbed) -> None:
     client, stubber, now = paced(stub, reads=100)
     answer = {"ConsumedCapacity": {"TableName": "ledger", "CapacityUnits": 80.0}}
@@ -221,14 +244,15 @@ def test_the_capacity_is_asked_again_after_a_minute(stub: Stubbed) -> None:
     assert now.slept == []
 
 
-def test_a_capacity_that_cannot_be_asked_again_stays_as_it_was(stub: Stubbed) -> None:
+@pytest.mark.parametrize("code", ["ThrottlingException", "AccessDeniedException"])
+def test_a_capacity_that_cannot_be_asked_again_stays_as_it_was(stub: Stubbed, code: str) -> None:
     client, stubber, now = paced(stub, reads=100)
     answer = {"ConsumedCapacity": {"TableName": "ledger", "CapacityUnits": 80.0}}
     key = {"pk": {"S": "a"}, "sk": {"S": "b"}}
     stubber.add_response("get_item", answer)
     client.get_item(TableName="ledger", Key=key)
     now.s += 61
-    stubber.add_client_error("describe_table", "ThrottlingException")
+    stubber.add_client_error("describe_table", code)
     for _ in range(2):
         stubber.add_response("get_item", answer, {"TableName": "ledger", "Key": key, "ReturnConsumedCapacity": "TOTAL"})
         client.get_item(TableName="ledger", Key=key)
