@@ -13,7 +13,8 @@ from metering.wiring.region import JobParts
 
 
 def _jobs(parts: JobParts, metrics: Metrics) -> LakeJobs:
-    return lake_jobs(parts, metrics, threads=scans_at_once(emulated=parts.clients.access.custom_endpoint))
+    threads = scans_at_once(emulated=parts.clients.access.custom_endpoint)
+    return lake_jobs(parts, metrics, threads=threads, eventual=parts.eventual_items)
 
 
 dependencies = starting("reconciler", JobParts, _jobs)

@@ -181,7 +181,9 @@ class WireRegion:
 
     clients: Clients
     policy: Mapping[str, int] = field(default_factory=dict)
-    cpu_s: dict[str, float] = field(default_factory=lambda: {"aggregator": 0.0, "roll-up": 0.0, "jobs": 0.0})
+    cpu_s: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys(("aggregator", "roll-up", "jobs", "claims"), 0.0)
+    )
 
     def __post_init__(self) -> None:
         name = f"load-{uuid.uuid4().hex[:12]}"
@@ -226,7 +228,7 @@ class WireRegion:
 
     def claim(self, usages: Iterable[Mapping[UsageKey, Total]]) -> Kinds:
         """Assign numbers to all kinds of some usage, as after the first hours of an account's life."""
-        with self._timed("jobs"):
+        with self._timed("claims"):
             accounts = claim(self.jobs.rollup.numbers, usages)
         return Kinds(
             accounts=len(accounts),

@@ -97,6 +97,10 @@ class Figures:
             threads=threads,
         )
 
+    def over(self, items: ItemStore) -> Figures:
+        """These figures, with markers and usage read from `items`."""
+        return replace(self, items=items, usage=UsageReading(items, self.usage.names))
+
     def may_lack_markers(self, hour_s: int) -> bool:
         """Whether markers of the hour may have expired."""
         return may_have_expired(hour_s, self.marker_life_s, self.clock.now_ms() // 1000)

@@ -27,7 +27,7 @@ from metering.ledger.notes.checks import CANARY_PREFIX
 from metering.ledger.notes.reconciliation import WORK_LIST_KEY, Backlog, Suspects, WorkList
 from metering.ledger.runs import Contradictions, Run, lake_chain, newest_done, run_key
 from metering.stores import clock
-from metering.stores.writes import Put, Table, read_note
+from metering.stores.writes import ItemStore, Put, Table, read_note
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.usage.totals import ZERO, Total, UsageKey, add_totals
 
@@ -159,14 +159,21 @@ class IncrementalCheck:
 
     Attributes:
         reserve_ms: Minimum remaining time to start the comparison of an hour or file.
+        eventual: The tables, with eventually consistent reads, for first looks at half the price (P37).
     """
 
     reconciler: Reconciler
     reserve_ms: int = 120_000
+    eventual: ItemStore | None = None
 
     @property
     def figures(self) -> Figures:
         return self.reconciler.figures
+
+    @property
+    def first_figures(self) -> Figures:
+        """Figures for first looks, which are over if all are equal."""
+        return self.figures if self.eventual is None else self.figures.over(self.eventual)
 
     def run(self, deadline: clock.Deadline) -> IncrementalResult:
         """Add the hours and files published since the last pass to the list, and compare as many as time allows.
@@ -267,12 +274,15 @@ class IncrementalCheck:
         """Compare a file's rows with the markers of their batches, and with the totals beside the file."""
         wrong: list[Difference] = []
         sizes: list[tuple[int, int]] = []
-        expired, figures = self.figures.may_lack_markers(file.hour_s), self.figures
+        figures, first = self.figures, self.first_figures
+        expired = figures.may_lack_markers(file.hour_s)
 
         def compare(groups: Iterator[tuple[Group, Total]]) -> None:
             while part := batches_of(dict(islice(groups, _MARKERS_AT_ONCE))):
                 # All rows of a batch in an hour are in one file, because they belong to one commit.
-                marked = figures.marked(file.hour_s, part, contradictions, survey)
+                marked = first.marked(file.hour_s, part, contradictions, survey)
+                if again := [name for name, _, _ in differing(marked, part)] if first is not figures else []:
+                    marked |= figures.marked(file.hour_s, again, contradictions, survey)
                 wrong.extend(MarkedRows(marked=marked, rows=part).differences(file.hour_s))
                 real = [total.records for name, total in part.items() if not name.startswith(CANARY_PREFIX)]
                 sizes.append((len(real), sum(real)))
@@ -300,7 +310,7 @@ class IncrementalCheck:
     def _usage(self, work: WorkList, times: _Times) -> tuple[dict[int, HourCheck], list[HourCheck]]:
         """Compare hours within the time limit; return each hour's last result, and the confirmed differences."""
         newest, oldest = self._days(work.hours)
-        days = AccountDays(figures=self.figures)
+        days = AccountDays(figures=self.first_figures)
         looked: dict[int, HourCheck] = {}
         for day in times.both_ends(newest, oldest):
             looked |= days.look(day)

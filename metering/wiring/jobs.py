@@ -37,6 +37,7 @@ class LakeJobs:
 
     Attributes:
         threads: Number of a job's parallel calls. If there are several threads, stores must be thread-safe.
+        eventual: The tables of `items`, with eventually consistent reads, for first looks of the quick pass.
     """
 
     items: writes.ItemStore
@@ -47,6 +48,7 @@ class LakeJobs:
     alerts: Alerts
     settings: Settings
     threads: int = 1
+    eventual: writes.ItemStore | None = None
 
     @cached_property
     def view(self) -> LakeView:
@@ -187,7 +189,7 @@ class LakeJobs:
     def reconcile_tick(self) -> reconciler_tick.ReconcileTick:
         return reconciler_tick.ReconcileTick(
             reconciler=self.reconciler,
-            checker=incremental.IncrementalCheck(reconciler=self.reconciler),
+            checker=incremental.IncrementalCheck(reconciler=self.reconciler, eventual=self.eventual),
             state=self.reconciler_state,
             clock=self.clock,
             window_s=self.settings.window_s,
@@ -235,8 +237,10 @@ class LakeJobs:
         return Retrier(clock=self.clock, entropy=self.entropy, attempts=self.settings.attempts)
 
 
-def lake_jobs(ports: ServicePorts, metrics: Metrics, *, threads: int = 1) -> LakeJobs:
-    """Build the lake's jobs of a region; `threads` as in `LakeJobs`."""
+def lake_jobs(
+    ports: ServicePorts, metrics: Metrics, *, threads: int = 1, eventual: writes.ItemStore | None = None
+) -> LakeJobs:
+    """Build the lake's jobs of a region; `threads` and `eventual` as in `LakeJobs`."""
     return LakeJobs(
         items=ports.items,
         objects=ports.objects,
@@ -246,4 +250,5 @@ def lake_jobs(ports: ServicePorts, metrics: Metrics, *, threads: int = 1) -> Lak
         alerts=ports.alerts,
         settings=ports.settings,
         threads=threads,
+        eventual=eventual,
     )

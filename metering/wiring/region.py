@@ -95,6 +95,11 @@ class RegionPorts:
         items = open_ledger(self.clients, self.names, lambda tables: opened.append(self._open(tables)))
         return WatchedLedger(items, self.clock, opened[0]) if self.WATCHES else items
 
+    @cached_property
+    def eventual_items(self) -> ItemStore:
+        """The tables of `items`, which checks their format, with eventually consistent reads."""
+        return unwritten_ledger(self.clients, self.names, consistent=False)
+
     def _open(self, items: ItemStore) -> LedgerFormat | None:
         return check_format(items, usage_generation=self.names.usage_generation)
 
@@ -152,9 +157,10 @@ def open_ledger(clients: Clients, names: ResourceNames, check: Callable[[ItemSto
     )
 
 
-def unwritten_ledger(clients: Clients, names: ResourceNames) -> DynamoDbItemStore:
+def unwritten_ledger(clients: Clients, names: ResourceNames, *, consistent: bool = True) -> DynamoDbItemStore:
     """The two tables without a check and without lines in S3, for a restore: it puts what the lines say."""
-    return DynamoDbItemStore(clients.dynamodb, {Table.LEDGER: names.ledger_table, Table.USAGE: names.usage_table})
+    tables = {Table.LEDGER: names.ledger_table, Table.USAGE: names.usage_table}
+    return DynamoDbItemStore(clients.dynamodb, tables, consistent=consistent)
 
 
 class Named(Protocol):

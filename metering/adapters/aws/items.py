@@ -367,16 +367,24 @@ class DynamoDbItemStore:
     """`ItemStore` over the ledger and usage tables of a region."""
 
     def __init__(
-        self, client: DynamoDBClient, tables: Mapping[Table, str], *, sleep: Callable[[float], None] = time.sleep
+        self,
+        client: DynamoDBClient,
+        tables: Mapping[Table, str],
+        *,
+        consistent: bool = True,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         decode_items_fast(client)
         self._client = client
         self._tables = dict(tables)
+        self._consistent = consistent
         self._sleep = sleep
 
     def get(self, table: Table, key: Key) -> Item | None:
         with translated("dynamodb.GetItem"):
-            answer = self._client.get_item(TableName=self._tables[table], Key=key_attributes(key), ConsistentRead=True)
+            answer = self._client.get_item(
+                TableName=self._tables[table], Key=key_attributes(key), ConsistentRead=self._consistent
+            )
         return item_or_none(answer.get("Item"))
 
     def get_many(self, table: Table, keys: Sequence[Key]) -> dict[Key, Item]:
@@ -393,7 +401,9 @@ class DynamoDbItemStore:
         wanted: Sequence[Mapping[str, AttributeValueTypeDef]] = [key_attributes(key) for key in keys]
         for attempt in range(_BATCH_ROUNDS):
             with translated("dynamodb.BatchGetItem"):
-                answer = self._client.batch_get_item(RequestItems={name: {"Keys": wanted, "ConsistentRead": True}})
+                answer = self._client.batch_get_item(
+                    RequestItems={name: {"Keys": wanted, "ConsistentRead": self._consistent}}
+                )
             yield from answer["Responses"].get(name, [])
             left = answer.get("UnprocessedKeys", {}).get(name)
             if left is None:
@@ -411,7 +421,7 @@ class DynamoDbItemStore:
             return
         request: QueryInputTypeDef = {
             "TableName": self._tables[table],
-            "ConsistentRead": True,
+            "ConsistentRead": self._consistent,
             "ScanIndexForward": not descending,
             "KeyConditions": _key_conditions(pk, sk_from, sk_to),
         }
@@ -424,7 +434,7 @@ class DynamoDbItemStore:
                 yield item
 
     def scan(self, table: Table, *, part: int = 0, parts: int = 1, prefixes: Sequence[str] = ()) -> Iterator[Item]:
-        request: ScanInputTypeDef = {"TableName": self._tables[table], "ConsistentRead": True}
+        request: ScanInputTypeDef = {"TableName": self._tables[table], "ConsistentRead": self._consistent}
         if parts > 1:
             request |= {"Segment": part, "TotalSegments": parts}
         if prefixes:

@@ -322,7 +322,7 @@ def verifier(process: Process, ingest: MemoryQueue) -> Verifier:
 
 
 def run_checker(process: Process, *, shards: int) -> IncrementalCheck:
-    return IncrementalCheck(reconciler=reconciler(process, shards=shards))
+    return IncrementalCheck(reconciler=reconciler(process, shards=shards), eventual=process.eventual)
 
 
 def rebuilder(process: Process, world_settings: Settings, *, shards: int) -> Rebuilder:

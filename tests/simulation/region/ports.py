@@ -7,7 +7,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from metering.errors import MeteringError, ThrottledError, TransactionCanceledError, UnavailableError
-from metering.stores.writes import Check
+from metering.stores.writes import Check, Key
 from tests.simulation.region.faults import READ_FAULTS, TRANSACTION_FAULTS, WRITE_FAULTS, Fault
 from tests.simulation.region.scheduler import KilledError
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from metering.stores.objects import ObjectInfo
-    from metering.stores.writes import Action, Delete, Item, Key, Put, Table, Update
+    from metering.stores.writes import Action, Delete, Item, Put, Table, Update
     from tests.simulation.region.world import World
     from tests.support.memory.items import MemoryItemStore
     from tests.support.memory.objects import MemoryObjectStore
@@ -50,6 +50,7 @@ class Process:
         self._store = world.items
         self._chance = world.latency.random
         self.items = ProcessItems(self, world.items)
+        self.eventual = EventualItems(self, world.items)
         self.objects = ProcessObjects(self, world.objects)
 
     def now_ms(self) -> int:
@@ -179,6 +180,7 @@ class ProcessItems:
         self._store = store
         self._watch = process.world.watch
         self._landing = process.world.landing
+        self._past = process.world.past
 
     def get(self, table: Table, key: Key) -> Item | None:
         return self._process.read("items.get", partial(self._get, table, key))
@@ -204,6 +206,7 @@ class ProcessItems:
 
     def put(self, action: Put) -> None:
         def apply() -> None:
+            self._past.keep(action)
             self._store.put(action)
             self._landing.written(action)
             self._watch.written(action)
@@ -212,6 +215,7 @@ class ProcessItems:
 
     def update(self, action: Update) -> Item:
         def apply() -> Item:
+            self._past.keep(action)
             item = self._store.update(action)
             self._landing.written(action)
             self._watch.written(action)
@@ -221,6 +225,7 @@ class ProcessItems:
 
     def delete(self, action: Delete) -> None:
         def apply() -> None:
+            self._past.keep(action)
             self._store.delete(action)
             self._landing.written(action)
             self._watch.written(action)
@@ -229,6 +234,7 @@ class ProcessItems:
 
     def transact(self, actions: Sequence[Action]) -> None:
         def apply() -> None:
+            self._past.keep(*actions)
             with self._landing.of(actions):
                 self._store.transact(actions)
             for action in actions:
@@ -250,6 +256,21 @@ class ProcessItems:
             if item is None:
                 return
             yield item
+
+
+class EventualItems(ProcessItems):
+    """The tables as eventually consistent reads see them: items of the last seconds may have their version before."""
+
+    def query(
+        self, table: Table, pk: str, *, sk_from: str = "", sk_to: str = "\U0010ffff", descending: bool = False
+    ) -> Iterator[Item]:
+        for item in super().query(table, pk, sk_from=sk_from, sk_to=sk_to, descending=descending):
+            seen = self._process.world.past.item(table, Key(str(item["pk"]), str(item["sk"])), item)
+            if seen is not None:
+                yield seen
+
+    def _get(self, table: Table, key: Key) -> Item | None:
+        return self._process.world.past.item(table, key, super()._get(table, key))
 
 
 class ProcessObjects:

@@ -6,6 +6,7 @@ import random
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
+from zlib import crc32
 
 from metering.intake.senders import judged_sender, statement
 from metering.ledger.format_version import RESTORED_FORMAT, LedgerFormat
@@ -120,6 +121,32 @@ class Landing:
             and self._store.peek(table, key) is None
         ]
         return sorted(keys, reverse=descending)
+
+
+# Eventually consistent reads are usually behind by less than a second.
+_EVENTUAL_MS = 5_000
+
+
+class Past:
+    """Versions of items before their last write, for eventually consistent reads."""
+
+    def __init__(self, store: MemoryItemStore, scheduler: Scheduler) -> None:
+        self._store = store
+        self._scheduler = scheduler
+        self._before: dict[tuple[Table, Key], _Before] = {}
+
+    def keep(self, *actions: Action) -> None:
+        """Remember the items that actions are about to write."""
+        until_ms = self._scheduler.now_ms + _EVENTUAL_MS
+        for each in actions:
+            self._before[each.table, each.key] = _Before(self._store.peek(each.table, each.key), until_ms)
+
+    def item(self, table: Table, key: Key, item: Item | None) -> Item | None:
+        """The version that an eventually consistent read returns; `item` is the newest."""
+        before, now_ms = self._before.get((table, key)), self._scheduler.now_ms
+        if before is None or before.until_ms <= now_ms or crc32(f"{key}{now_ms}".encode()) % 2:
+            return item
+        return before.item
 
 
 VISIBILITY_MS = 7 * MINUTE_MS
@@ -295,6 +322,7 @@ class World(MemoryStores):
         self.senders.register(self.items)
         self.watch = Watch(self)
         self.landing = Landing(self.items, self.scheduler, random.Random(f"landing {seed}"))
+        self.past = Past(self.items, self.scheduler)
         self.listen: Callable[[Process], None] | None = None
         self.processes: list[Process] = []
 
@@ -326,6 +354,7 @@ class World(MemoryStores):
         self.items = self.items.restored(backup)
         self.watch = self.watch.of_next_ledger()
         self.landing = Landing(self.items, self.scheduler, random.Random(f"landing {generation}"))
+        self.past = Past(self.items, self.scheduler)
         own = LedgerFormat(
             number=RESTORED_FORMAT, written_by="test", usage_generation=2, generation=generation, state="adopting"
         )

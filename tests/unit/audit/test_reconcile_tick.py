@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from metering.audit import incremental
 from metering.audit.census_state import CensusState
-from metering.audit.incremental import IncrementalResult
+from metering.audit.incremental import IncrementalCheck, IncrementalResult
 from metering.audit.reconciler import ReconciliationResult
 from metering.audit.reconciler_tick import TickResult
 from metering.audit.settling import ScanTooLongError
@@ -22,6 +23,7 @@ from metering.stores.queues import Delivery
 from metering.stores.writes import Item, Put, Table, Update, Value
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from tests.support.lake_world import HOUR, NOW_S, World, dying, record
+from tests.support.memory.items import MemoryItemStore
 from tests.support.usage_items import change, elsewhere, usage_of
 
 OLD_HOUR = HOUR - 20 * DAY_S
@@ -155,6 +157,50 @@ def test_usage_that_differs_is_told_until_it_is_repaired() -> None:
     spoil(world, OLD_HOUR, -1)
     assert quick(world).different == ()
     assert not work_list(world).hours
+
+
+# First looks read with eventual consistency (P37).
+
+
+def looked(world: World, eventual: MemoryItemStore) -> IncrementalResult:
+    check = IncrementalCheck(reconciler=world.jobs.reconciler, eventual=eventual)
+    return check.run(world.deadline(900))
+
+
+def test_figures_that_are_equal_need_no_consistent_read() -> None:
+    world = published(HOUR, OLD_HOUR)
+    results: list[IncrementalResult] = []
+    eventual = deepcopy(world.items)
+    calls = calls_of(world, lambda: results.append(looked(world, eventual)))
+    assert (results[0].hours, results[0].files, results[0].left, results[0].batches) == (2, 2, 0, 4)
+    again = published(HOUR, OLD_HOUR)
+    whole = calls_of(again, lambda: quick(again))
+    # The markers of two files; on two days the newest done run, and an account's usage.
+    assert whole.count("items.get_many") - calls.count("items.get_many") == 2
+    assert whole.count("items.query") - calls.count("items.query") == 4
+
+
+def test_tables_that_lag_behind_make_nothing_differ_and_leave_nothing() -> None:
+    world = published(HOUR)
+    lagging = deepcopy(world.items)
+    world.send([record(9, start_s=HOUR)], [record(4, account="210987654321", start_s=HOUR)], source="edge")
+    world.compact_all()
+    result = looked(world, lagging)
+    assert (result.different, result.left, result.batches, set(result.survey.sources)) == ((), 0, 4, {"edge"})
+    assert not world.alerts.sent
+
+
+def test_what_differs_at_a_first_look_is_told_only_if_a_consistent_one_says_so() -> None:
+    world = published(HOUR)
+    wrong = deepcopy(world.items)
+    change(wrong, next(iter(usage_of(wrong))), 3)
+    wrong.remove(Table.LEDGER, marker_key("batch-1"))
+    assert (looked(world, wrong).different, work_list(world).files, work_list(world).hours) == ((), {}, {})
+    world = published(HOUR)
+    spoil(world, HOUR)
+    world.items.remove(Table.LEDGER, marker_key("batch-1"))
+    found = looked(world, deepcopy(world.items)).different
+    assert [each.between for check in found for each in check.differences] == ["markers/rows", "usage/rows"]
 
 
 @pytest.fixture

@@ -83,12 +83,12 @@ def test_a_day_is_the_units_of_the_run_times_the_target() -> None:
 
 def test_a_day_has_the_jobs_that_prove_watch_and_bill() -> None:
     costs = day_costs(RUN)
-    # One read unit per marker, for 12 million markers (docs/decisions/0013-reconciliation.md).
-    assert costs[f"DynamoDB reads: quick pass, markers of each new file{ESTIMATED}"] == pytest.approx(1.5)
+    # Half a read unit per marker, for 12 million markers (P37).
+    assert costs[f"DynamoDB reads: quick pass, markers of each new file{ESTIMATED}"] == pytest.approx(0.75)
     large = Stored(items=RUN.stored.items, bytes={**RUN.stored.bytes, "B#": 5_000_000})
     assert day_costs(replace(RUN, stored=large))[
         f"DynamoDB reads: quick pass, markers of each new file{ESTIMATED}"
-    ] == pytest.approx(3.0)
+    ] == pytest.approx(1.5)
     # Two GB for 13,200 s, with a sixth of a scan; 24 biller runs in 230 GB-seconds (docs/decisions/0033-budgets.md).
     busy = costs[f"Lambda: reconciler, and the pass over orphans{ESTIMATED}"]
     assert busy == pytest.approx(2 * (11_524 + 9_906 / 6 + 25.2) * 0.0000133334)

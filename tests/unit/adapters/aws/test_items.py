@@ -192,6 +192,22 @@ def test_unprocessed_keys_are_asked_for_again(store: DynamoDbItemStore, dynamodb
     assert len(waits) == 1
 
 
+def test_every_read_of_an_eventually_consistent_store_says_so(dynamodb: Stubbed) -> None:
+    store = DynamoDbItemStore(dynamodb[0], TABLES, consistent=False)
+    asked: list[Any] = []
+    for call in ("GetItem", "BatchGetItem", "Query", "Scan"):
+        dynamodb[0].meta.events.register(f"provide-client-params.*.{call}", lambda params, **_: asked.append(params))
+    dynamodb[1].add_response("get_item", {})
+    dynamodb[1].add_response("batch_get_item", {"Responses": {}})
+    for call in ("query", "scan"):
+        dynamodb[1].add_response(call, {"Items": []})
+    assert store.get(Table.LEDGER, Key("a", "b")) is None
+    assert store.get_many(Table.LEDGER, [Key("a", "b")]) == {}
+    assert [*store.query(Table.LEDGER, "a"), *store.scan(Table.LEDGER)] == []
+    asked[1] = asked[1]["RequestItems"]["the-ledger"]
+    assert [each["ConsistentRead"] for each in asked] == [False] * 4
+
+
 def test_keys_that_are_never_processed_are_unavailable_and_not_absent(
     store: DynamoDbItemStore, dynamodb: Stubbed, waits: list[float]
 ) -> None:
