@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
     from metering.api.parts import ApiParts
+    from metering.api.people import SignIn
 
 PAGE = "index.html"
 SCRIPT = "page.js"
@@ -45,12 +46,13 @@ MEDIA_TYPES: Mapping[str, str] = {
 """Media type by the ending of a file's name. A file of no such ending is not served."""
 
 # The policy allows no inline code, no other origins, no frames, and no text that becomes markup or code.
+CONNECT = "connect-src 'self'"
 CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'none'",
         "script-src 'self'",
         "style-src 'self'",
-        "connect-src 'self'",
+        CONNECT,
         "img-src 'self' data:",
         "base-uri 'none'",
         "form-action 'none'",
@@ -100,8 +102,8 @@ class StaticFile:
             compressed=gzip.compress(content, compresslevel=9, mtime=0),
         )
 
-    def response(self, request: Request, *, cache_control: str) -> Response:
-        headers = {**HEADERS, "Cache-Control": cache_control}
+    def response(self, request: Request, *, cache_control: str, **more: str) -> Response:
+        headers = {**HEADERS, "Cache-Control": cache_control, **more}
         content = self.content
         if "gzip" in request.headers.get("accept-encoding", ""):
             content, headers["Content-Encoding"] = self.compressed, "gzip"
@@ -143,7 +145,9 @@ def router(parts: ApiParts) -> APIRouter:
     @routes.api_route("/", methods=["GET", "HEAD"])
     def page(request: Request) -> Response:
         """The page."""
-        return _page(parts, _offered(request)).response(request, cache_control="no-cache")
+        people = parts.people if parts.people is not None and parts.people.client else None
+        more = {} if people is None else {"Content-Security-Policy": policy_with(people)}
+        return _page(parts, people, _offered(request)).response(request, cache_control="no-cache", **more)
 
     @routes.api_route("/static/{version}/{name:path}", methods=["GET", "HEAD"])
     def static(request: Request, version: str, name: str) -> Response:
@@ -156,21 +160,27 @@ def router(parts: ApiParts) -> APIRouter:
     return routes
 
 
-def _page(parts: ApiParts, offered: str) -> StaticFile:
+def policy_with(people: SignIn) -> str:
+    """The policy of a page with sign-in. Two addresses of the provider are added."""
+    return CONTENT_SECURITY_POLICY.replace(CONNECT, " ".join((CONNECT, people.discovery, people.token_endpoint)))
+
+
+def _page(parts: ApiParts, people: SignIn | None, offered: str) -> StaticFile:
     regions = ",".join(region.region for region in parts.regions)
     stages = ",".join(dict.fromkeys(region.stage for region in parts.regions))
-    return _filled(regions, stages, offered)
+    return _filled(regions, stages, offered, "" if people is None else people.client_text())
 
 
 @cache
-def _filled(regions: str, stages: str, offered: str) -> StaticFile:
+def _filled(regions: str, stages: str, offered: str, sign_in: str) -> StaticFile:
     """The page, filled with the values of this server."""
     text = static_files()[PAGE].content.decode()
     where = f"{regions.count(',') + 1} regions" if "," in regions else regions
     values = {"DIGEST": digest(), "REGIONS": regions, "WHERE": where, "STAGE": stages, "OFFERED": offered}
+    values["SIGNIN"] = sign_in
     for name, value in values.items():
         text = text.replace(f"@{name}@", html.escape(value))
-    return StaticFile.of(PAGE, text.encode())
+    return StaticFile.of(PAGE, text.replace(' data-sign-in=""', "").encode())
 
 
 def _offered(request: Request) -> str:

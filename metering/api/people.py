@@ -49,12 +49,18 @@ class SignIn:
     Attributes:
         claim: Name of the claim with the person's groups.
         groups: In order of precedence: of a person's groups, the first of these counts.
+        client: Client id of the explorer page at the provider; empty if the page only takes tokens.
+        token_endpoint: Where the page exchanges a code for a token.
+        scopes: What the page asks the provider for.
     """
 
     issuer: str
     audience: str
     claim: str
     groups: tuple[GroupGrant, ...]
+    client: str = ""
+    token_endpoint: str = ""
+    scopes: str = ""
 
     @classmethod
     def from_text(cls, text: str) -> Self:
@@ -68,6 +74,16 @@ class SignIn:
 
     def text(self) -> str:
         return json.dumps(asdict(self), separators=(",", ":"), sort_keys=True)
+
+    @property
+    def discovery(self) -> str:
+        """Address of the provider's own description (OpenID Connect Discovery 1.0, 4)."""
+        return f"{self.issuer.removesuffix('/')}/.well-known/openid-configuration"
+
+    def client_text(self) -> str:
+        """Public values of the provider for the explorer page, as JSON."""
+        names = ("issuer", "audience", "client", "token_endpoint", "scopes", "discovery")
+        return json.dumps({name: getattr(self, name) for name in names})
 
     def grant_of(self, event: Event, authorization: Sequence[str], *, now_s: int) -> Grant:
         """Rights of a person whose request came by the people's route.

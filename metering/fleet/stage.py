@@ -258,6 +258,17 @@ class StageConfig(BaseModel):
     api_groups_claim: str = Field(
         "groups", pattern=r"^[A-Za-z0-9._:/-]{1,128}$", description="Claim that has a person's groups."
     )
+    api_client_id: str = Field(
+        "", pattern=r"^[!-~]{0,256}$", description="The explorer page's own id at the provider; empty: no button."
+    )
+    api_token_endpoint: Annotated[str, InWords("the token_endpoint of the provider's openid-configuration")] = Field(
+        "",
+        pattern=r"^(https://[A-Za-z0-9._/-]{4,256})?$",
+        description="Where the page exchanges a code for a token; the only other address that it may reach.",
+    )
+    api_scopes: str = Field(
+        "openid", pattern=r"^openid( [!#-\[\]-~]{1,128}){0,16}$", description="What the page asks the provider for."
+    )
     api_groups: tuple[ApiGroup, ...] = Field((), description="What people see by their groups; the first one counts.")
 
     admission_window_s: int = Field(35 * DAY_S, ge=DAY_S, description="Greatest age of a record that is metered.")
@@ -473,6 +484,9 @@ class StageConfig(BaseModel):
             return ""
         groups = [each.model_dump() for each in self.api_groups]
         values = {"issuer": self.api_issuer, "audience": self.api_audience, "claim": self.api_groups_claim}
+        if self.api_client_id:
+            client = {"client": self.api_client_id, "token_endpoint": self.api_token_endpoint}
+            values |= {**client, "scopes": self.api_scopes}
         return json.dumps({**values, "groups": groups}, separators=(",", ":"), sort_keys=True)
 
     @property
@@ -660,6 +674,13 @@ def _people(config: StageConfig) -> str | None:
     people = bool(config.api_issuer), bool(config.api_audience), bool(config.api_groups)
     if any(people) and not all(people):
         return "api_issuer, api_audience and api_groups belong together: who issues, for whom, and what its groups see"
+    if config.api_client_id and not config.api_issuer:
+        return "api_client_id needs api_issuer: it is the id of the explorer page at that provider"
+    if bool(config.api_client_id) != bool(config.api_token_endpoint):
+        return (
+            "api_client_id and api_token_endpoint belong together: the page reaches no other address, so write "
+            f"token_endpoint of {config.api_issuer or 'the issuer'}/.well-known/openid-configuration"
+        )
     if any(people) and config.api_front == "url":
         return "api_issuer needs api_front http: the URL of a function has no authorizer"
     if len(config.sign_in) > MOST_BYTES:

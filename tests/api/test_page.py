@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import html
 import http.client
+import json
 import os
 import re
 import shutil
@@ -28,6 +30,7 @@ from metering.api.page import (
     script,
     static_files,
 )
+from metering.api.people import GroupGrant, SignIn
 from metering.api.serving import HostCheck, LocalServer
 from tests.api.world import ApiWorld, WorldRegion
 from tests.support.lake_world import World
@@ -35,6 +38,7 @@ from tests.support.lake_world import World
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import httpx
     from starlette.types import Message, Receive, Scope, Send
 
 ROOT = Path(__file__).parents[2]
@@ -90,6 +94,48 @@ def test_the_policy_lets_in_nothing_inline_and_nothing_of_others(api: ApiWorld) 
     assert response.headers["x-content-type-options"] == "nosniff"
     assert response.headers["referrer-policy"] == "no-referrer"
     assert not re.search(r"<style|\sstyle=|<script>|\son[a-z]+=|javascript:", response.text)
+
+
+PEOPLE = SignIn(
+    issuer="https://login.example.com/tenant/",
+    audience="metering",
+    claim="groups",
+    groups=(GroupGrant(group="secret-plans", role="analyst", accounts=None),),
+    client="explorer",
+    token_endpoint="https://oauth.example.net/token",
+    scopes="openid groups",
+)
+
+
+def with_people(api: ApiWorld, people: SignIn | None) -> httpx.Response:
+    own = ApiWorld(api.world)
+    own.parts = replace(own.parts, people=people)
+    return own.get("/", None)
+
+
+def test_a_page_where_people_sign_in_knows_its_client_and_reaches_the_two_documents_of_the_provider_alone(
+    api: ApiWorld,
+) -> None:
+    response = with_people(api, PEOPLE)
+    discovery = "https://login.example.com/tenant/.well-known/openid-configuration"
+    assert response.headers["content-security-policy"] == CONTENT_SECURITY_POLICY.replace(
+        "connect-src 'self'", f"connect-src 'self' {discovery} https://oauth.example.net/token"
+    )
+    found = re.search(r' data-sign-in="([^"]*)"', response.text)
+    assert found is not None
+    told = json.loads(html.unescape(found[1]))
+    assert told == {
+        "issuer": "https://login.example.com/tenant/", "discovery": discovery, "client": "explorer",
+        "audience": "metering", "token_endpoint": "https://oauth.example.net/token", "scopes": "openid groups",
+    }  # fmt: skip
+    assert "secret-plans" not in response.text
+
+
+def test_a_page_without_a_client_is_the_one_for_tokens_byte_by_byte(api: ApiWorld) -> None:
+    plain, tokens_only = api.get("/", None), with_people(api, replace(PEOPLE, client=""))
+    assert "data-sign-in" not in plain.text
+    assert (plain.content, plain.headers) == (tokens_only.content, tokens_only.headers)
+    assert plain.headers["content-security-policy"] == CONTENT_SECURITY_POLICY
 
 
 def test_every_file_of_the_page_is_there_and_may_be_kept_for_ever(api: ApiWorld) -> None:

@@ -28,7 +28,7 @@ from tests.support.lake_world import HOUR, NOW_S, World, record
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fastapi import FastAPI
+    from starlette.types import ASGIApp
 
 # Flows of the test data: account, service, from, to, gigabytes in a typical hour.
 _FLOWS = (
@@ -90,7 +90,7 @@ def _batch(hour_s: int, chance: random.Random) -> list[dict[str, str | int]]:
 
 
 @contextmanager
-def serving(app: FastAPI) -> Iterator[str]:
+def serving(app: ASGIApp) -> Iterator[str]:
     """Serve an application on a free port of 127.0.0.1, and return its address."""
     config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", lifespan="off", ws="none")
     server = uvicorn.Server(config)

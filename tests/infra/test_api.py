@@ -266,6 +266,16 @@ def test_people_come_by_a_route_with_the_authorizer_and_tokens_by_the_one_withou
     told = SignIn.from_text(function["Properties"]["Environment"]["Variables"]["METERING_SIGN_IN"])
     assert (told.issuer, told.audience, told.claim) == ("https://login.example.com/tenant", "metering", "groups")
     assert told.groups == (GroupGrant(group="finops", role="analyst", accounts=None),)
+    assert told.client == ""
+
+
+def test_the_function_is_told_the_client_of_the_page() -> None:
+    client = {"api_client_id": "explorer", "api_token_endpoint": "https://login.example.com/token"}
+    stage = synthesised("prod", overrides=json.dumps({**PEOPLE, **client, "api_scopes": "openid groups"}))
+    [function] = stage.resources("api", "AWS::Lambda::Function").values()
+    told = SignIn.from_text(function["Properties"]["Environment"]["Variables"]["METERING_SIGN_IN"])
+    assert (told.client, told.token_endpoint) == ("explorer", "https://login.example.com/token")
+    assert (told.scopes, told.audience) == ("openid groups", "metering")
 
 
 def test_a_stage_without_a_provider_has_no_such_route() -> None:
@@ -281,6 +291,11 @@ def test_a_stage_without_a_provider_has_no_such_route() -> None:
     ({"api_groups": [{"group": "a", "role": "customer"}]}, "names no account"),
     ({"api_groups": [{"group": "a", "role": "analyst", "accounts": []}]}, "names no account"),
     ({"api_groups": [{"group": "a", "role": "analyst", "accounts": ["12"]}]}, "accounts"),
+    ({"api_client_id": "explorer"}, "write token_endpoint of https://login.example.com/tenant/.well-known/openid-conf"),
+    ({"api_token_endpoint": "https://login.example.com/token"}, "api_client_id and api_token_endpoint belong together"),
+    ({"api_client_id": "x", "api_token_endpoint": "https://a.example.com/token; script-src *"}, "api_token_endpoint"),
+    ({"api_client_id": "x", "api_issuer": "", "api_audience": "", "api_groups": []}, "api_client_id needs api_issuer"),
+    ({"api_scopes": "profile"}, "api_scopes"),
     ({"api_groups": [{"group": f"{n:099}", "role": "analyst"} for n in range(20)]}, "bytes of a function"),
 ])  # fmt: skip
 def test_a_provider_without_groups_or_with_wrong_ones_is_refused(changes: dict[str, object], words: str) -> None:

@@ -34,6 +34,11 @@ export function token() {
   return sessionStorage.getItem(KEY);
 }
 
+/** Whether a token is what an identity provider gives a person: it has three parts. */
+export function isOfPerson() {
+  return token()?.split(".").length === 3;
+}
+
 export function setToken(text) {
   if (text) sessionStorage.setItem(KEY, text);
   else sessionStorage.removeItem(KEY);
@@ -89,8 +94,8 @@ async function sent(url, signal, tries = MOST_TRIES) {
   const headers = token() ? { Authorization: `Bearer ${token()}` } : {};
   let response;
   try {
-    // What an identity provider gives a person has three parts; the API has a route of its own for it.
-    const place = token().split(".").length === 3 ? url.replace("/v1/", "/people/v1/") : url;
+    // The API has a route of its own for people.
+    const place = isOfPerson() ? url.replace("/v1/", "/people/v1/") : url;
     response = await fetch(place, { headers, signal: AbortSignal.any(limits), redirect: "error" });
   } catch (failure) {
     if (signal?.aborted) throw failure;

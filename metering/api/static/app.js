@@ -1,8 +1,9 @@
 // The page: from its address to a view, and back.
 
-import { knownRole, Problem, setToken, takeToken, token } from "./api.js";
+import { isOfPerson, knownRole, Problem, setToken, takeToken, token } from "./api.js";
 import { announce, clear, go, h } from "./dom.js";
 import { completeness, failure, loading, signIn } from "./messages.js";
+import { finish, goToProvider, takeAnswer } from "./sign_in.js";
 import { parsed, written } from "./state.js";
 import { twins } from "./twins.js";
 import { batch, hour } from "./views/batch.js";
@@ -26,6 +27,7 @@ const VIEWS = {
 
 const main = document.getElementById("main");
 const place = { regions: document.body.dataset.regions, stage: document.body.dataset.stage };
+const provider = JSON.parse(document.body.dataset.signIn ?? "null");
 const offered = (document.body.dataset.offered ?? "").split(" ");
 let running = null;
 
@@ -84,9 +86,23 @@ async function show({ focus = true } = {}) {
 }
 
 function refused(problem) {
+  // The gateway refuses what is over without a word.
+  const why = isOfPerson()
+    ? "Your sign-in has ended, or is not for this service. Sign in again. If that does not help, ask whoever runs it."
+    : `${problem.detail} Tokens end after their time, or when they are revoked.`;
   setToken("");
   tabs(parsed(location.search));
-  askForToken(`${problem.detail} Tokens end after their time, or when they are revoked.`);
+  askForToken(why);
+}
+
+async function comeBack(answer) {
+  clear(main, loading());
+  try {
+    await finish(answer, provider);
+  } catch (problem) {
+    return askForToken(problem.message);
+  }
+  show();
 }
 
 function askForToken(why) {
@@ -100,6 +116,10 @@ function askForToken(why) {
         show();
       },
       place,
+      provider && {
+        host: new URL(provider.issuer).host,
+        go: () => goToProvider(provider).catch((problem) => askForToken(problem.message)),
+      },
     ),
   );
 }
@@ -161,4 +181,6 @@ addEventListener("hashchange", () => {
 });
 
 takeToken();
-show({ focus: false });
+const answer = provider && takeAnswer();
+if (answer) comeBack(answer);
+else show({ focus: false });

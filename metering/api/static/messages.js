@@ -6,6 +6,9 @@ import { grouped } from "./figures.js";
 import { readable, seconds } from "./times.js";
 
 const CURRENT = "current";
+const TOKEN = "What you may see depends on a token. It stays in this tab, and goes when you close it.";
+const SIGN_IN = "What you may see depends on your groups. Whoever has a token opens the page with it.";
+const PASTED = "What your organisation's sign-in gave you works here, too, if this stage has one.";
 // Asked again as it is, such a request is refused again.
 const UNCHANGED = new Set([400, 403, 404]);
 
@@ -127,8 +130,8 @@ export function sharedTiers() {
   return h("p", { class: "hint", id: "shared-tiers" }, text);
 }
 
-/** Asks for a token. `why` says why the one that was there is not enough. */
-export function signIn(why, onToken, place) {
+/** Asks for a token, or to sign in at a provider. `why` says why the token that was there is not enough. */
+export function signIn(why, onToken, place, provider) {
   const field = h("input", {
     id: "token",
     type: "password",
@@ -150,10 +153,13 @@ export function signIn(why, onToken, place) {
         onToken(field.value.trim());
       },
     },
-    h("h1", { tabindex: "-1", id: "title" }, "A token, please"),
-    h("p", {}, why || "What you may see depends on a token. It stays in this tab, and goes when you close it."),
+    h("h1", { tabindex: "-1", id: "title" }, provider ? "Sign in" : "A token, please"),
+    h("p", { role: provider && why ? "alert" : null }, why || (provider ? SIGN_IN : TOKEN)),
+    provider
+      ? h("button", { type: "button", class: "primary", onclick: provider.go }, `Sign in at ${provider.host}`)
+      : null,
     h("label", { for: "token" }, "Token"),
-    h("div", { class: "joined" }, field, h("button", { type: "submit", class: "primary" }, "Open")),
+    h("div", { class: "joined" }, field, h("button", { type: "submit", class: provider ? null : "primary" }, "Open")),
     h(
       "div",
       { class: "help", id: "token-help" },
@@ -161,7 +167,7 @@ export function signIn(why, onToken, place) {
       commandOf(made),
       h("p", {}, "With access to the AWS account, none is needed. This opens the page with its own:"),
       commandOf(served),
-      h("p", {}, "What your organisation's sign-in gave you works here, too, if this stage has one."),
+      provider ? null : h("p", {}, PASTED),
     ),
   );
 }
