@@ -1,7 +1,6 @@
 """A fake identity provider (OpenID Connect) on 127.0.0.1, and API Gateway's JWT authorizer before the API.
 
-The provider admits one person without asking. It keeps to the standard as strictly as a real one: a code counts once,
-for the client, redirect address and PKCE challenge that it was made for.
+The provider admits one person at once. A code counts once, for its client, redirect address and PKCE challenge.
 """
 
 from __future__ import annotations
@@ -43,16 +42,16 @@ def _part(value: bytes) -> str:
 
 @dataclass(kw_only=True)
 class Provider:
-    """The provider, and what it does wrong on purpose. Mutable.
+    """The provider, with faults that tests ask for. Mutable.
 
     Attributes:
         origin: Origin of the one page that may read its answers.
         audience: Audience of access tokens.
-        life_s: Life of tokens; negative makes tokens that are over.
+        life_s: Life of tokens, also negative.
         said: Words that replace those of the answer in the address; None removes one.
         claims: Claims that replace those of tokens.
         described: Words that replace those of the description of the provider.
-        opaque: Whether access tokens are no JWT.
+        opaque: Whether access tokens are random text.
         asked: Bodies of requests to the token endpoint.
     """
 
