@@ -101,10 +101,11 @@ class Restores:
             OperationFailedError: Another restore is under way, or AWS cannot restore to that time.
         """
         newest = self.newest()
-        if newest is not None and newest.request == request and not self.claims.ended(newest, FINISH):
-            return newest
-        if newest is not None and not self.is_complete(newest):
-            raise self.claims.under_way(newest)
+        if newest is not None and not self._is_lost(newest):
+            if newest.request == request and not self.claims.ended(newest, FINISH):
+                return newest
+            if not self.is_complete(newest):
+                raise self.claims.under_way(newest)
         self._check(request)
         generation = 1 + max(self._generation(self.in_use.ledger), 1 if newest is None else newest.generation)
         kept, number = self.has_kinds(), self.in_use.usage_generation
@@ -129,6 +130,10 @@ class Restores:
     def is_complete(self, claim: Claim) -> bool:
         """Whether the new ledger is open and deployed."""
         return self.in_use.ledger == claim.new_table and self.is_open(claim)
+
+    def _is_lost(self, claim: Claim) -> bool:
+        """Whether the ledger of a claim was opened and its table is gone since, so that only another restore helps."""
+        return self.claims.ended(claim, Step.OPEN) is not None and not self.tables.exists(claim.new_table)
 
     def begun(self, claim: Claim) -> str:
         """The next step of a claim that is stored; empty for a claim that is not."""

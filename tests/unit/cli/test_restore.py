@@ -235,6 +235,24 @@ def test_the_old_ledger_is_dropped_after_late_files_are_withdrawn(
     assert json.loads(capsys.readouterr().out)["rows"] == []
 
 
+def test_a_restore_after_a_lost_restored_ledger_finishes_both(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage = Stage(monkeypatch)
+    stage.world.restore()
+    stage.world.deploy()
+    del stage.world.tables.items[NEW]
+    stage.world.restore(Request(kind="nothing"))
+    stage.world.deploy()
+    restore.finish(stage.session)
+    assert json.loads(capsys.readouterr().out)["rows"] == [
+        {"generation": 2, "dropped_table": OLD, "withdrawn_files": 0},
+        {"generation": 3, "dropped_table": NEW, "withdrawn_files": 1},
+    ]
+    assert stage.session.trail()[0].result == f"{OLD}, {NEW} dropped, 1 lake file withdrawn"
+    assert stage.world.restores.unfinished() == []
+
+
 def test_further_processes_assist_a_restore_from_nothing_only_while_it_adopts(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

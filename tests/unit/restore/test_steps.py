@@ -252,6 +252,21 @@ def test_the_same_request_again_is_the_same_restore_until_that_is_finished() -> 
     assert (next_.generation, next_.old_table, next_.new_table) == (3, NEW, "metering-dev-ledger-3")
 
 
+@pytest.mark.parametrize("deployed", [True, False])
+@pytest.mark.parametrize("first", [TIME, NOTHING])
+def test_a_restored_ledger_whose_table_is_gone_is_restored_from_nothing(first: Request, *, deployed: bool) -> None:
+    world = World()
+    world.restore(first)
+    if deployed:
+        world.deploy()
+    del world.tables.items[NEW]
+    claim = world.claim(NOTHING)
+    assert (claim.generation, claim.new_table) == (3, "metering-dev-ledger-3")
+    assert world.claim(NOTHING, BEN) == claim
+    with pytest.raises(OperationFailedError, match="with --from-nothing was begun"):
+        world.claim(TIME)
+
+
 def test_a_ledger_whose_claims_are_lost_still_gets_the_next_generation() -> None:
     world = World()
     world.restore()

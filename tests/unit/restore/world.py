@@ -169,10 +169,12 @@ class MemoryLedger:
         self.items.update(Update(table=Table.LEDGER, key=FORMAT_KEY, set={"state": "open"}))
 
     def late_files(self) -> list[str]:
+        # Files are late that the items of this ledger do not name.
+        assert ledger_format(self.items) is not None
         return self.world.late
 
     def withdraw(self) -> list[str]:
-        late, self.world.late = self.world.late, []
+        late, self.world.late = self.late_files(), []
         return late
 
     def _check(self) -> None:

@@ -379,8 +379,10 @@ def finish(session: Session, dry_run: DryRunOption = False) -> None:
     """
     parts = _parts(session)
     unfinished = parts.restores.unfinished()
-    late = {claim.generation: len(parts.ledger(claim).late_files()) for claim in unfinished}
-    rows = [(each.generation, each.old_table, late[each.generation]) for each in unfinished]
+    # The newest lift is above the earlier ones, and the tables of earlier restores may be gone.
+    newest = [parts.ledger(claim) for claim in unfinished[-1:]]
+    late = {unfinished[-1].generation: len(each.late_files()) for each in newest}
+    rows = [(each.generation, each.old_table, late.get(each.generation, 0)) for each in unfinished]
     answer = _FINISHED.answer(rows, empty="No restore is to be finished.")
     if not unfinished or dry_run:
         session.write(answer)
@@ -391,9 +393,8 @@ def finish(session: Session, dry_run: DryRunOption = False) -> None:
         "restore points: the ledger cannot be restored to a time before its own restore any more."
     )
     with session.deed(what="restore finish", subject=tables, consequence=consequence, typed=session.stage) as done:
-        moved = 0
+        moved = sum(len(each.withdraw()) for each in newest)
         for claim in unfinished:
-            moved += len(parts.ledger(claim).withdraw())
             parts.restores.finish(claim, parts.who())
         done.result = f"{tables} dropped, {counted(moved, 'lake file')} withdrawn"
     session.write(answer)
