@@ -158,9 +158,10 @@ matrix: $(STAMP) ## Every fault at every call of every job, in memory and on Min
 	@$(PY) -m tests.simulation.matrix
 	@METERING_EVERY_CALL=1 $(PYTEST) -q -n $(JOBS) tests/integration -k troubles
 
-drills: $(STAMP) ## Long drills on MiniStack: killed builds, removal, every runbook to its end, upgrade, prod whole, uninstall, a hostile token
+drills: BATCHES = 2000
+drills: $(STAMP) ## Long drills on MiniStack: killed builds, removal, every runbook to its end, upgrade, prod whole, uninstall, a hostile token, a restore (BATCHES=20000)
 	@# Each file has an emulator of its own; the runbooks, which mostly wait, run beside all others.
-	@$(PYTEST) -v -n $(JOBS) --dist loadfile tests/e2e -m drill
+	@METERING_DRILL_BATCHES=$(BATCHES) $(PYTEST) -v -n $(JOBS) --dist loadfile tests/e2e -m drill
 
 long: $(STAMP) ## Tests that are long and rarely red: memory and files over weeks, faults of log files on MiniStack, 5,000 requests in two worlds; all cases
 	@METERING_ALL_CASES=1 $(PYTEST) -q -n $(JOBS) tests/unit tests/property tests/api tests/cli tests/infra tests/integration -m "long or cases or examples"

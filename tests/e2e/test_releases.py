@@ -16,20 +16,29 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
+import duckdb
 import pytest
 
 from infra.bundle import find_uv
-from metering.adapters.aws.session import Access, Clients
+from metering.adapters.aws.items import DynamoDbItemStore
+from metering.adapters.aws.stacks import stack_outputs
 from metering.fleet.ports import order
 from metering.hours import hour_of, month_bounds_s, rfc3339
 from metering.ledger.format_version import FORMAT_VERSION
+from metering.ledger.markers import Marker, is_marker
+from metering.ledger.notes.checks import CANARY_ACCOUNT_ID, CANARY_PREFIX
+from metering.stores.writes import Table
 from metering.units import DAY_S, HOUR_S
 from metering.version import DISTRIBUTION, package_version
 from tests import ROOT
 from tests.e2e.conftest import plain_environment
-from tests.support.emulated import running_emulator
+from tests.support.emulated import clients_of, running_emulator
+
+if TYPE_CHECKING:
+    from metering.adapters.aws.session import Clients
 
 HOME = "us-east-1"
 # When a function is replaced, MiniStack kills its running invocations. Here, their messages are visible again in 20 s.
@@ -82,14 +91,61 @@ class Checkout:
         assert found["passed"], found
         assert (found["lost"], found["doubled"]) == ([], [])
 
+    @property
+    def clients(self) -> Clients:
+        return clients_of(self.endpoint)
+
+    def accepted(self, table: str = "") -> dict[str, Marker]:
+        """Markers of accepted batches by id, without the canary's; of the ledger in use, or of a copy."""
+        clients = self.clients
+        items = DynamoDbItemStore(clients.dynamodb, {Table.LEDGER: table or stack_outputs(clients, STAGE).ledger_table})
+        found = (Marker.from_item(item) for item in items.scan(Table.LEDGER) if is_marker(item))
+        return {
+            each.batch_id: each
+            for each in found
+            if each.verdict == "accepted" and not each.batch_id.startswith(CANARY_PREFIX)
+        }
+
+    def views(self, manifests: Sequence[Path], *, beside: int) -> dict[str, int]:
+        """Bytes of what was accepted, by five counts that know nothing of each other; call it once all is compacted.
+
+        Args:
+            manifests: The sender's count.
+            beside: Bytes that were sent without a manifest.
+        """
+        now_s = int(time.time())
+        times = ("--from", rfc3339(hour_of(now_s) - 35 * DAY_S), "--to", rfc3339(hour_of(now_s) + HOUR_S))
+        named = [word for manifest in manifests for word in ("--manifest", str(manifest))]
+        usage = self.ask("report", "usage", *times, "--group-by", "usage_type")["rows"]
+        [queried] = self.ask("query", "SELECT sum(bytes) AS bytes FROM transfers")["rows"]
+        return {
+            "sender": int(self.ask("verify", *named)["promised"]["bytes"]) + beside,
+            "markers": sum(total.bytes for marker in self.accepted().values() for total in marker.hours.values()),
+            "usage": sum(int(row["bytes"]) for row in usage),
+            "rows": int(queried["bytes"]),
+            "lake prefix": self._lake_prefix(),
+        }
+
+    def _lake_prefix(self) -> int:
+        """Bytes of all rows below `lake/`, as an engine that knows no ledger counts them, without the canary's."""
+        s3, bucket = self.clients.s3, stack_outputs(self.clients, STAGE).data_bucket
+        with TemporaryDirectory() as folder:
+            for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="lake/"):
+                for each in page.get("Contents", []):
+                    body = s3.get_object(Bucket=bucket, Key=each["Key"])["Body"].read()
+                    Path(folder, each["Key"].replace("/", "_")).write_bytes(body)
+            rows = duckdb.read_parquet(f"{folder}/*.parquet").filter(f"account_id <> '{CANARY_ACCOUNT_ID}'")
+            [(total,)] = rows.sum("bytes").fetchall()
+        return int(total)
+
     def total(self) -> int:
         now_s = int(time.time())
         times = ("--from", rfc3339(hour_of(now_s) - 48 * HOUR_S), "--to", rfc3339(hour_of(now_s) + HOUR_S))
         return sum(int(row["bytes"]) for row in self.ask("report", "usage", "--account", ACCOUNT, *times)["rows"])
 
 
-def finished(process: subprocess.Popen[str], *, code: int = 0) -> str:
-    out, err = process.communicate(timeout=400)
+def finished(process: subprocess.Popen[str], *, code: int = 0, limit_s: int = 400) -> str:
+    out, err = process.communicate(timeout=limit_s)
     assert process.returncode == code, f"{process.args!r}: exit {process.returncode}\n{out}\n{err}"
     return out
 
@@ -141,7 +197,7 @@ def batch(batch_id: str, records: Sequence[dict[str, str | int]]) -> str:
 
 def send(endpoint: str, queue: str, *messages: str) -> None:
     """Send messages to a queue of the stage: `IngestQueue` or `IngestDeadLetters`."""
-    clients = Clients(Access(region=HOME, endpoint_url=endpoint, access_key=("test", "test")))
+    clients = clients_of(endpoint)
     [url] = [u for u in clients.sqs.list_queues()["QueueUrls"] if f"{STAGE}-data-{queue}" in u]
     for message in messages:
         clients.sqs.send_message(QueueUrl=url, MessageBody=message)
@@ -228,6 +284,8 @@ def test_totals_stay_equal_through_an_upgrade_a_rollback_and_an_upgrade_beside_t
     new.run("compact")
     assert new.ask("reconcile", "--deep")["different"] == 0
     assert new.total() == sum(SIZES)
+    seen = new.views([first, second, third, fourth], beside=sum(SIZES) + (LAST_MONTH if month else 0))
+    assert len(set(seen.values())) == 1, seen
     keeps(new, month)
     [row] = new.ask("region", "status")["rows"]
     assert row["version"] == package_version()
