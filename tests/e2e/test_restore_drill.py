@@ -33,6 +33,7 @@ from metering.stores.objects import LEDGER_PREFIX, restore_key
 from metering.units import HOUR_S
 from metering.version import package_version
 from tests import ROOT
+from tests.e2e.conftest import wait_for
 from tests.e2e.test_releases import (
     ACCOUNT,
     HOME,
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.emulator, pytest.mark.drill]
 
 BATCHES = int(os.environ.get("METERING_DRILL_BATCHES", "2000"))
-# Faster than the emulator meters them on two cores, but no long queue, which the emulator searches for each receive.
+# About what the emulator meters on two cores: it searches a long queue for each receive.
 RATE = 120
 KILLS = 20
 # At most so many kills hit one step before the deployment, so that others hit each step.
@@ -73,6 +74,12 @@ class Stage(Checkout):
     def traffic(self, manifest: Path, batches: int, *, seed: int, rate: int = RATE) -> subprocess.Popen[str]:
         sent = ("--batches", str(batches), "--records-per-batch", "10", "--seed", str(seed), "--rate", str(rate))
         return self.start("replay", "--scenario", "mixed", *sent, "--manifest", str(manifest))
+
+    def metered(self, sent: Sent, batches: int, *, seed: int) -> None:
+        """Send traffic, and wait until the queue is empty."""
+        with timed(f"{batches} batches"):
+            finished(self.traffic(sent.manifest(), batches, seed=seed), limit_s=LIMIT_S)
+            wait_for("empty queue", lambda: not self.waiting(), limit_s=LIMIT_S)
 
     def accounts(self) -> dict[str, int]:
         """Bytes of this month by account, as the biller counts them."""
@@ -229,9 +236,8 @@ def test_a_restored_ledger_has_everything_that_was_accepted(stage: Stage, tmp_pa
     sent.pager = subscribed(stage)
     send(stage.endpoint, "IngestQueue", batch("own", [record(OWN, int(time.time()) - HOUR_S)]))
     sent.month = send_last_month(stage.endpoint)
-    with timed(f"{BATCHES} batches"):
-        finished(stage.traffic(sent.manifest(), BATCHES, seed=1), limit_s=LIMIT_S)
-        stage.proves(*sent.manifests)
+    stage.metered(sent, BATCHES, seed=1)
+    stage.proves(*sent.manifests)
     stage.run("budget", "set", BUDGET, "--account", ACCOUNT, "--amount", "100 GB", "--threshold", "actual 100%")
     kept, revoked = (stage.ask("token", "create", "--role", "analyst", "--label", each) for each in ("kept", "revoked"))
     sent.tokens = (kept["token"], revoked["token"])
@@ -244,12 +250,11 @@ def test_a_restored_ledger_has_everything_that_was_accepted(stage: Stage, tmp_pa
         tables.copy(resources.ledger_table, COPY)
 
     # What the copy lacks: a seventh of the batches, a closed month with its invoice, a revoked token, an alert.
-    with timed(f"{BATCHES // 6} batches"):
-        finished(stage.traffic(sent.manifest(), BATCHES // 8, seed=2), limit_s=LIMIT_S)
-        stage.run("compact")
-        # These are in staging only.
-        finished(stage.traffic(sent.manifest(), BATCHES // 24, seed=3), limit_s=LIMIT_S)
-        stage.proves(*sent.manifests)
+    stage.metered(sent, BATCHES // 8, seed=2)
+    stage.run("compact")
+    # These are in staging only.
+    stage.metered(sent, BATCHES // 24, seed=3)
+    stage.proves(*sent.manifests)
     stage.run("token", "revoke", revoked["token_id"], "--yes")
     stage.run("budget", "set", BUDGET, "--account", ACCOUNT, "--amount", "1 GB", "--threshold", "actual 100%", "--yes")
     if sent.month:
