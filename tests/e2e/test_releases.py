@@ -97,7 +97,7 @@ class Checkout:
         return cached_clients(self.endpoint)
 
     def accepted(self, table: str = "") -> dict[str, Marker]:
-        """Markers of accepted batches by id, without the canary's; of the ledger in use, or of a copy."""
+        """Markers of accepted batches by id; of the ledger in use, or of a copy. The canary's are left out."""
         # Item stores change how their client decodes items.
         dynamodb, name = clients_of(self.endpoint).dynamodb, table or stack_outputs(self.clients, STAGE).ledger_table
         items = DynamoDbItemStore(dynamodb, {Table.LEDGER: name})
@@ -109,7 +109,7 @@ class Checkout:
         }
 
     def views(self, manifests: Sequence[Path], *, beside: int) -> dict[str, int]:
-        """Bytes of what was accepted, by five counts that know nothing of each other; call it once all is compacted.
+        """Bytes of all accepted batches by five independent counts. Call it once all is compacted.
 
         Args:
             manifests: The sender's count.
@@ -129,7 +129,7 @@ class Checkout:
         }
 
     def _lake_prefix(self) -> int:
-        """Bytes of all rows below `lake/`, as an engine that knows no ledger counts them, without the canary's."""
+        """Bytes of all rows below `lake/` by plain DuckDB, the canary's left out."""
         s3, bucket = self.clients.s3, stack_outputs(self.clients, STAGE).data_bucket
         with TemporaryDirectory() as folder:
             for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="lake/"):

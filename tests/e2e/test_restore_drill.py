@@ -93,7 +93,7 @@ class Stage(Checkout):
         }
 
     def step(self, generation: int) -> str:
-        """The next step of the restore that makes the ledger of a generation."""
+        """The next step of the restore of a generation."""
         bucket = stack_outputs(self.clients, STAGE).data_bucket
         found = self.clients.s3.list_objects_v2(Bucket=bucket, Prefix=LEDGER_PREFIX).get("Contents", [])
         keys = {each["Key"] for each in found}
@@ -119,12 +119,12 @@ class Stage(Checkout):
 
 @dataclass(slots=True, kw_only=True)
 class Sent:
-    """What was sent to the stage, and what people did there.
+    """Traffic of the stage, and the people around it.
 
     Attributes:
-        month: The closed month; empty if none can be closed today.
-        tokens: A token that is in force, and one that is revoked.
-        pager: URL of a queue that gets what is published to the stage's topics.
+        month: The closed month; empty if last month cannot be closed today.
+        tokens: A valid token, and a revoked one.
+        pager: URL of a queue with the messages of the stage's topics.
         heard: Alerts that the pager got, by period and threshold of the budget.
     """
 
@@ -154,7 +154,7 @@ def stage() -> Iterator[Stage]:
 
 
 def subscribed(stage: Stage) -> str:
-    """URL of a queue that gets what is published to both topics."""
+    """URL of a queue that is subscribed to both topics."""
     clients, resources = stage.clients, stack_outputs(stage.clients, STAGE)
     url = clients.sqs.create_queue(QueueName="pager")["QueueUrl"]
     arn = clients.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
@@ -285,7 +285,7 @@ def test_a_restored_ledger_has_everything_that_was_accepted(stage: Stage, tmp_pa
 
 
 def people_see(stage: Stage) -> dict[str, object]:
-    """An account, and its budget with what is counted and was sent."""
+    """An account, and its budget with its state."""
     account = {row["account_id"]: row for row in stage.ask("accounts")["rows"]}[ACCOUNT]
     [budget] = stage.ask("budget", "list")["rows"]
     [check] = stage.ask("budget", "check", BUDGET)["rows"]
