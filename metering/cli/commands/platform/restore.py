@@ -380,20 +380,20 @@ def finish(session: Session, dry_run: DryRunOption = False) -> None:
     parts = _parts(session)
     unfinished = parts.restores.unfinished()
     # The newest lift is above the earlier ones, and the tables of earlier restores may be gone.
-    newest = [parts.ledger(claim) for claim in unfinished[-1:]]
-    late = {unfinished[-1].generation: len(each.late_files()) for each in newest}
-    rows = [(each.generation, each.old_table, late.get(each.generation, 0)) for each in unfinished]
+    newest = parts.ledger(unfinished[-1]) if unfinished else None
+    late = len(newest.late_files()) if newest else 0
+    rows = [(each.generation, each.old_table, late if each is unfinished[-1] else 0) for each in unfinished]
     answer = _FINISHED.answer(rows, empty="No restore is to be finished.")
-    if not unfinished or dry_run:
+    if newest is None or dry_run:
         session.write(answer)
         return
     tables = ", ".join(each.old_table for each in unfinished)
     consequence = (
-        f"{counted(sum(late.values()), 'late lake file')} are moved to withdrawn/. Table {tables} is dropped, with its "
+        f"{counted(late, 'late lake file')} are moved to withdrawn/. Table {tables} is dropped, with its "
         "restore points: the ledger cannot be restored to a time before its own restore any more."
     )
     with session.deed(what="restore finish", subject=tables, consequence=consequence, typed=session.stage) as done:
-        moved = sum(len(each.withdraw()) for each in newest)
+        moved = len(newest.withdraw())
         for claim in unfinished:
             parts.restores.finish(claim, parts.who())
         done.result = f"{tables} dropped, {counted(moved, 'lake file')} withdrawn"
