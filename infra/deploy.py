@@ -152,7 +152,7 @@ class Deployer:
         found = bootstrap_version(self._clients(), rules.qualifier)
         if found is None or found >= BOOTSTRAP_VERSION:
             return
-        arguments = bootstrap_arguments(rules)
+        arguments = bootstrap_arguments(rules, self.config().tags)
         if rules.mode == "never":
             raise OperationFailedError(
                 f"The bootstrap {rules.qualifier} in {self._region} has version {found}, and {BOOTSTRAP_VERSION} is "
@@ -304,7 +304,7 @@ class Deployer:
             raise DeploymentError(error.step, reason, stack=error.stack, operated=True) from error
 
 
-def bootstrap_arguments(rules: BootstrapRules) -> list[str]:
+def bootstrap_arguments(rules: BootstrapRules, tags: Mapping[str, str]) -> list[str]:
     """Arguments of `cdk bootstrap` for these settings."""
     given = {"custom-permissions-boundary": rules.boundary, "bootstrap-kms-key-id": rules.kms}
     return [
@@ -312,6 +312,7 @@ def bootstrap_arguments(rules: BootstrapRules) -> list[str]:
         f"--toolkit-stack-name={rules.toolkit_stack}",
         *(f"--cloudformation-execution-policies={arn}" for arn in rules.policies),
         *(f"--{name}={value}" for name, value in given.items() if value),
+        *(f"--tags={name}={value}" for name, value in tags.items()),
     ]
 
 

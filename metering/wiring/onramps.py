@@ -105,7 +105,7 @@ def build_context_keeper(parts: OnrampParts) -> ContextKeeper:
         regions=[region for source in sources for region in (source.context_regions or (source.region,))],
         role_arns=[arn for source in sources for arn in source.context_role_arns],
         buckets={source.bucket: source.region for source in sources},
-        ip_ranges=partial(_ip_ranges, parts.objects, emulated=parts.clients.access.custom_endpoint),
+        ip_ranges=partial(ip_ranges, parts.objects, emulated=parts.clients.access.custom_endpoint),
     )
     return ContextKeeper(contexts=parts.contexts, describe=inventory.describe, clock=parts.clock)
 
@@ -125,7 +125,7 @@ def build_coverage_look(parts: OnrampParts) -> Callable[[], Mapping[str, int]]:
 IP_RANGES_KEY = f"{CONTEXT_PREFIX}ip-ranges.json"
 
 
-def _ip_ranges(objects: ObjectStore, *, emulated: bool) -> Mapping[str, object]:
+def ip_ranges(objects: ObjectStore, *, emulated: bool) -> Mapping[str, object]:
     """AWS's list of address ranges, from the bucket or its publisher.
 
     Offline emulators have none, so public peers are unclassified.

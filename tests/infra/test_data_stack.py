@@ -21,6 +21,7 @@ from metering.lake.parquet.hour_rows import LAKE_SCHEMA
 from metering.lake.parquet.usage_files import USAGE_SCHEMA
 from metering.units import DAY_S, KIB, MIB
 from tests.infra.support.models import Place, fate_of, holds, listed
+from tests.infra.support.organisation import KEY
 from tests.infra.support.synthesis import STAGE_NAMES, app_of, synthesised
 from tests.support.lake_world import ACCOUNT, NOW_S, World, record
 
@@ -647,6 +648,15 @@ def test_what_the_previous_pipeline_imports_of_the_replaced_tables_stays_as_it_i
     assert exports_of(after, "Ledger", "Usage2") == {
         name: {"Value": f"value of {name}", "Export": each["Export"]} for name, each in exports.items()
     }
+
+
+def test_what_the_previous_stacks_import_of_the_topics_key_stays_when_the_stage_gets_a_key_of_its_own() -> None:
+    before, pipeline = templates()
+    name, export = next((n, each) for n, each in before["Outputs"].items() if "TopicsKey" in n)
+    assert export["Export"]["Name"] in json.dumps(pipeline)
+    after, later = templates(kms_key_arn=KEY, exports_before={name: "arn:of:the:old:key"})
+    assert after["Outputs"][name] == {"Value": "arn:of:the:old:key", "Export": export["Export"]}
+    assert export["Export"]["Name"] not in json.dumps(later)
 
 
 def test_an_export_that_the_template_makes_itself_is_not_made_twice() -> None:

@@ -356,13 +356,15 @@ def test_what_has_nothing_to_protect_is_deployed_in_one_step(
         {"ExportsOutputRefLedgerTable1", "ExportsOutputFnGetAttLedgerTable1Arn2"},
     ),
     ({"usage_table": "metering-dev-usage-2"}, {"ExportsOutputRefUsage2Table3", "ExportsOutputRefUsageTable4"}),
+    ({"kms_key_arn": "arn:aws:kms:{region}:123456789012:key/mrk-1"}, {"ExportsOutputFnGetAttTopicsKey64CE8550Arn"}),
 ])  # fmt: skip
-def test_exports_of_tables_that_are_replaced_are_taken_over_from_the_deployed_stack(
+def test_exports_of_tables_and_of_a_key_that_are_replaced_are_taken_over_from_the_deployed_stack(
     monkeypatch: pytest.MonkeyPatch, given: dict[str, JsonValue], kept: set[str]
 ) -> None:
     names = (
         *("ExportsOutputRefLedgerTable1", "ExportsOutputFnGetAttLedgerTable1Arn2", "ExportsOutputRefUsage2Table3"),
         *("ExportsOutputRefUsageTable4", "ExportsOutputFnGetAttDataBucketArn", "LedgerTableName"),
+        *("ExportsOutputFnGetAttTopicsKey64CE8550Arn", "ExportsOutputRefTopicsPage1"),
     )
     status = StackStatus(
         name="metering-dev-data", status="UPDATE_COMPLETE", outputs={name: f"={name}" for name in names}
@@ -389,6 +391,9 @@ OWN_ARGUMENTS = [
 ]  # fmt: skip
 
 
+TAGGED: dict[str, JsonValue] = {**OWN, "tags": {"cost-centre": "4711"}}
+
+
 def bootstrapped(monkeypatch: pytest.MonkeyPatch, found: int | None, given: dict[str, JsonValue]) -> list[list[str]]:
     """Arguments of each `cdk bootstrap` in a region whose bootstrap has the version `found`."""
     calls: list[list[str]] = []
@@ -407,6 +412,10 @@ def test_a_region_is_bootstrapped_only_if_its_bootstrap_is_missing_or_too_old(
     monkeypatch: pytest.MonkeyPatch, found: int | None, made: bool
 ) -> None:
     assert bootstrapped(monkeypatch, found, OWN) == ([OWN_ARGUMENTS] if made else [])
+
+
+def test_a_bootstrap_has_the_tags_that_an_organisation_demands_of_every_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert bootstrapped(monkeypatch, 0, TAGGED) == [[*OWN_ARGUMENTS, "--tags=cost-centre=4711"]]
 
 
 def test_a_bootstrap_that_others_make_is_refused_if_it_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:

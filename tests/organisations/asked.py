@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
+from infra.deploy import bootstrap_arguments
+from metering.adapters.aws import probe
+from metering.adapters.aws.change_sets import BOOTSTRAP_TEMPLATE, ChangeSets
+from metering.adapters.aws.cloudformation import CloudFormationStacks
 from metering.adapters.aws.demands import Demands
 from metering.adapters.aws.doctor import AwsScratch
 from metering.adapters.aws.objects import S3ObjectStore
@@ -16,6 +23,7 @@ from metering.adapters.aws.restoring import DynamoDbTables
 from metering.adapters.aws.session import Access, Clients
 from metering.stores.objects import crc64nvme
 from tests.infra.support.models import listed, place_of
+from tests.infra.support.synthesis import app_of
 from tests.organisations.policies import ACCOUNT, REGION, tags_of
 
 if TYPE_CHECKING:
@@ -165,13 +173,25 @@ def _grants(synth: Synthesised) -> Iterator[Request]:
 # What commands ask: their own code runs, up to the answers of AWS, which are made up here.
 
 
+_ACCESS = Access(region=REGION, access_key=("test", "test"))
+
+
 class Recorder(Clients):
     """Clients that note each call with its arguments, and answer it without a network."""
 
-    def __init__(self, source: str, answers: Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]]) -> None:
-        super().__init__(Access(region=REGION, access_key=("test", "test")))
-        self.requests: list[Request] = []
+    def __init__(
+        self,
+        source: str,
+        answers: Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]],
+        access: Access = _ACCESS,
+        requests: list[Request] | None = None,
+    ) -> None:
+        super().__init__(access)
+        self.requests: list[Request] = [] if requests is None else requests
         self._source, self._answers = source, answers
+
+    def with_access(self, access: Access) -> Recorder:
+        return Recorder(self._source, self._answers, access, self.requests)
 
     def _make(self, service: str) -> object:
         client = cast("Any", super()._make(service))
@@ -182,14 +202,15 @@ class Recorder(Clients):
     def _note(self, *, params: Mapping[str, Any], model: Any, **_others: object) -> None:
         signed = model.service_model.signing_name
         prefix = {"monitoring": "cloudwatch"}.get(signed, signed)
-        self.requests.append(
-            Request(
-                source=self._source,
-                action=f"{prefix}:{_ACTIONS.get(model.name, model.name)}",
-                resource=_named_by(params),
-                context=_keys_of(params),
+        context = {**_keys_of(params), "aws:RequestedRegion": self.access.region}
+        name = _ACTIONS.get(model.name, model.name)
+        named = _named_by(params)
+        self.requests.append(Request(source=self._source, action=f"{prefix}:{name}", resource=named, context=context))
+        if "RoleARN" in params:
+            # CloudFormation works with that role, so the caller passes it.
+            self.requests.append(
+                Request(source=self._source, action="iam:PassRole", resource=params["RoleARN"], context=context)
             )
-        )
         self._last = params
 
     def _answer(self, *, model: Any, **_others: object) -> tuple[object, Mapping[str, Any]]:
@@ -199,12 +220,19 @@ class Recorder(Clients):
 
 
 # Calls whose permission has another name.
-_ACTIONS = {"CreateMultipartUpload": "PutObject", "HeadObject": "GetObject", "UploadPart": "PutObject"}
+_ACTIONS = {
+    "CreateMultipartUpload": "PutObject",
+    "HeadObject": "GetObject",
+    "ListObjectsV2": "ListBucket",
+    "UploadPart": "PutObject",
+}
 
 
 def _named_by(params: Mapping[str, Any]) -> str:
     if "RoleName" in params:
         return f"arn:aws:iam::{ACCOUNT}:role{params.get('Path', '/')}{params['RoleName']}"
+    if "RoleArn" in params:
+        return str(params["RoleArn"])
     return f"arn:aws:s3:::{params['Bucket']}/{params['Key']}" if "Key" in params else "*"
 
 
@@ -239,15 +267,45 @@ def _table(params: Mapping[str, Any]) -> Mapping[str, Any]:
     return {"Error": {"Code": "ResourceNotFoundException", "Message": "none"}}
 
 
+class _Stacks:
+    """CloudFormation before a first deployment. An executed change set makes its stack. Mutable."""
+
+    def __init__(self) -> None:
+        self._made: set[str] = set()
+
+    def execute(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
+        self._made.add(params["StackName"])
+        return {}
+
+    def describe(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
+        name = params["StackName"]
+        if name not in self._made:
+            return {"Error": {"Code": "ValidationError", "Message": f"{name} does not exist"}}
+        return {"Stacks": [{"StackName": name, "StackStatus": "CREATE_COMPLETE"}]}
+
+    def answers(self) -> dict[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]]:
+        return {"ExecuteChangeSet": self.execute, "DescribeStacks": self.describe}
+
+
 _SCRATCH = "metering-doctor"
 _TABLE = {"TableStatus": "ACTIVE", "TableArn": f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/new"}
+_KEYS = {"AccessKeyId": "test", "SecretAccessKey": "test", "SessionToken": "test"}
 _ANSWERS: dict[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]] = {
+    "AssumeRole": lambda _: {"Credentials": _KEYS},
+    "DescribeChangeSet": lambda _: {"Status": "CREATE_COMPLETE", "Changes": []},
+    "DescribeRouteTables": lambda _: {"RouteTables": []},
+    "DescribeSecurityGroups": lambda _: {"SecurityGroups": [{"VpcId": "vpc-1"}]},
+    "DescribeStackEvents": lambda _: {"StackEvents": []},
+    "DescribeSubnets": lambda _: {"Subnets": [{"VpcId": "vpc-1"}]},
+    "DescribeVpcEndpoints": lambda _: {"VpcEndpoints": []},
+    "GetParameter": lambda _: {"Error": {"Code": "ParameterNotFound", "Message": "none"}},
     "CreateQueue": _queue,
     "CreateRole": _role,
     "CreateTable": lambda _: {"TableDescription": _TABLE},
     "DescribeTable": _table,
     "GetCallerIdentity": lambda _: {"Arn": f"arn:aws:sts::{ACCOUNT}:assumed-role/deployer/me", "Account": ACCOUNT},
     "GetQueueAttributes": lambda _: {"Attributes": {"QueueArn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:scratch"}},
+    "GetQueueUrl": _queue,
     "GetRole": _role,
     "PutObject": lambda _: {"ETag": '"0"'},
     "Subscribe": lambda _: {"SubscriptionArn": "arn:subscription"},
@@ -257,7 +315,7 @@ WORKLOAD = "arn:aws:iam::444455556666:role/edge"
 
 def _of_commands(config: StageConfig) -> Iterator[Request]:
     for source, run in _COMMANDS.items():
-        clients = Recorder(source, _ANSWERS)
+        clients = Recorder(source, {**_ANSWERS, **_Stacks().answers()})
         run(clients, config)
         yield from _with_role(clients.requests)
 
@@ -303,8 +361,45 @@ def _objects(clients: Clients, config: StageConfig) -> None:
     store.upload("drop/edge/1.ndjson", b"{}", crc64nvme=checksum)
 
 
+def _deploy(clients: Clients, config: StageConfig) -> None:
+    """Make the calls of `metering deploy --assembly` in a region, step by step."""
+    app, _ = app_of(config, region=REGION, account=ACCOUNT)
+    with tempfile.TemporaryDirectory() as place:
+        _deploy_assembly(clients, config, Path(shutil.move(app.synth().directory, place)))
+
+
+def _deploy_assembly(clients: Clients, config: StageConfig, assembly: Path) -> None:
+    for folder in [each for each in assembly.glob("asset.*") if each.is_dir()]:
+        # An artefact has archives in place of folders.
+        shutil.rmtree(folder)
+        folder.touch()
+    stacks = CloudFormationStacks(lambda _: clients)
+    stacks.describe(REGION, config.stack_name("data"))
+    (assembly.parent / BOOTSTRAP_TEMPLATE).write_text("{}")
+    tool = ChangeSets(assembly=assembly, clients=clients, progress=lambda _: None, pause=lambda _: None)
+    tool.run("bootstrap", *bootstrap_arguments(config.bootstrap, config.tags))
+    types = sorted({each["Type"] for stack in assembly.glob("*.template.json") for each in _resources_of(stack)})
+    looking = probe.RegionProbe(
+        lambda _: clients,
+        reserved=1,
+        api_concurrency=config.api_concurrency,
+        writes_per_s=1,
+        qualifier=config.bootstrap.qualifier,
+        subscribers=lambda _: [("sqs", f"arn:aws:sqs:{REGION}:{ACCOUNT}:alerts")],
+        networks=lambda _: next(iter(config.vpc), None),
+    )
+    looking.preflight(REGION, types, {"sqs": ["aggregator"]})
+    tool.run("deploy", "--all")
+
+
+def _resources_of(template: Path) -> Iterable[Mapping[str, Any]]:
+    found: Mapping[str, Mapping[str, Any]] = json.loads(template.read_text())["Resources"]
+    return found.values()
+
+
 _QUEUE = f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/ingest"
 _COMMANDS: dict[str, Callable[[Clients, StageConfig], None]] = {
+    "metering deploy": _deploy,
     "metering producers add": _producer,
     "metering doctor": _doctor,
     "metering restore": _restore,

@@ -63,6 +63,10 @@ BREACHES: Mapping[str, Mapping[str, Seed]] = {
         "an alarm of the doctor without a tag": _request("doctor", "cloudwatch:PutMetricAlarm", _without(_TAG)),
         "a table of a restore without a tag": _request("restore", "dynamodb:CreateTable", _without(_TAG)),
         "a role of a producer without a tag": _request("producers", "iam:CreateRole", _without(_TAG)),
+        "a stack of a deployment without a tag": _request("deploy", "cloudformation:CreateChangeSet", _without(_TAG)),
+        "an asset that goes to another region": _request(
+            "deploy", "s3:PutObject", lambda r: replace(r, context={**r.context, "aws:RequestedRegion": "eu-west-1"})
+        ),
         "a call in another region": _request(
             "Ingest", "sqs:CreateQueue", lambda r: replace(r, context={**r.context, "aws:RequestedRegion": "eu-west-1"})
         ),
@@ -80,6 +84,9 @@ BREACHES: Mapping[str, Mapping[str, Seed]] = {
         "a role of a producer without it": _request("producers", "iam:CreateRole", _without(_BOUNDARY)),
         "a role outside of the path": _request(
             "Reader", "iam:CreateRole", lambda r: replace(r, resource=r.resource.replace("/metering/", "/"))
+        ),
+        "a deployment that works as another role": _request(
+            "deploy", "iam:PassRole", lambda r: replace(r, resource="arn:aws:iam::123456789012:role/Admin")
         ),
         "a policy outside of the path": _asks("iam:CreatePolicy", resource="arn:aws:iam::123456789012:policy/Overflow"),
         "a grant beyond it": _grants("iam:CreateUser"),
@@ -99,6 +106,9 @@ BREACHES: Mapping[str, Mapping[str, Seed]] = {
             lambda p: p["WorkGroupConfiguration"]["ResultConfiguration"]["EncryptionConfiguration"].pop("KmsKey"),
         ),
         "a key of the stage's own": _asks("kms:CreateKey"),
+        "an asset that asks for AES256": _request(
+            "deploy", "s3:PutObject", lambda r: replace(r, context={"s3:x-amz-server-side-encryption": "AES256"})
+        ),
         "an object that asks for AES256": _request(
             "replay", "s3:PutObject", lambda r: replace(r, context={"s3:x-amz-server-side-encryption": "AES256"})
         ),

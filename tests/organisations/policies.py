@@ -23,6 +23,7 @@ TAGGED = (
     "acm:RequestCertificate",
     "apigateway:POST",
     "athena:CreateWorkGroup",
+    "cloudformation:CreateChangeSet",
     "cloudwatch:PutCompositeAlarm",
     "cloudwatch:PutMetricAlarm",
     "codebuild:CreateProject",
@@ -126,8 +127,15 @@ BOUNDED = Organisation(
         _deny(("iam:DeleteRolePermissionsBoundary", "iam:CreateUser", "iam:CreateAccessKey")),
         {
             "Effect": "Deny",
-            "Action": [*_ROLE_CHANGES, "iam:CreatePolicy", "iam:PassRole"],
+            "Action": [*_ROLE_CHANGES, "iam:CreatePolicy"],
             "NotResource": [f"arn:aws:iam::*:{kind}{PATH}*" for kind in ("role", "policy")],
+            "Condition": {},
+        },
+        {
+            "Effect": "Deny",
+            "Action": ["iam:PassRole"],
+            # The platform team's bootstrap has a role that CloudFormation works with.
+            "NotResource": [f"arn:aws:iam::*:role{PATH}*", "arn:aws:iam::*:role/cdk-*-cfn-exec-role-*"],
             "Condition": {},
         },
     ),

@@ -25,7 +25,7 @@ from metering.errors import OperationFailedError
 from metering.fleet.ports import TOOLKIT_STACK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from mypy_boto3_cloudformation import CloudFormationClient
     from mypy_boto3_cloudformation.type_defs import ParameterTypeDef, RollbackConfigurationTypeDef
@@ -275,8 +275,7 @@ class ChangeSets:
     def _bootstrap(self, asked: argparse.Namespace) -> None:
         """Deploy the CDK's bootstrap, unless a version that the assembly's stacks can use is there.
 
-        As the CLI does, keep each parameter of an older bootstrap that no option names, such as the accounts that it
-        trusts.
+        Parameters and tags of an older bootstrap stay if no option names them, such as the accounts that it trusts.
         """
         needed = max(
             int(stack.text("requiresBootstrapStackVersion") or 0) for stack in stacks_of(self._assembly).values()
@@ -300,21 +299,24 @@ class ChangeSets:
             values["FileAssetsBucketKmsKeyId"] = values["FileAssetsBucketKmsKeyId"] or _OWN_KEY
         stated = {name: value for name, value in values.items() if value}
         template = (self._assembly.parent / BOOTSTRAP_TEMPLATE).read_text()
-        kept = self._parameters(stack, template) - stated.keys() if there is not None else ()
+        kept, tags = self._kept(stack, template) if there is not None else ((), {})
         parameters: list[ParameterTypeDef] = [
             {"ParameterKey": name, "ParameterValue": value} for name, value in stated.items()
         ]
-        parameters += [{"ParameterKey": name, "UsePreviousValue": True} for name in sorted(kept)]
-        self._change(self._clients, stack, {"TemplateBody": template, "Parameters": parameters})
+        names = sorted({*kept} - stated.keys())
+        parameters += [{"ParameterKey": name, "UsePreviousValue": True} for name in names]
+        tags = {**tags, **dict(each.split("=", 1) for each in asked.tags)}
+        listed = [{"Key": name, "Value": value} for name, value in tags.items()]
+        self._change(self._clients, stack, {"TemplateBody": template, "Parameters": parameters, "Tags": listed})
 
-    def _parameters(self, stack: str, template: str) -> set[str]:
-        """Parameters of a template that its deployed stack has, too."""
+    def _kept(self, stack: str, template: str) -> tuple[Collection[str], dict[str, str]]:
+        """Parameters of a template that its deployed stack has, too, and the tags of that stack."""
         client = self._clients.cloudformation
         with translated("cloudformation.ValidateTemplate"), _explained(stack):
             known = client.validate_template(TemplateBody=template).get("Parameters", [])
-            deployed = client.describe_stacks(StackName=stack)["Stacks"][0].get("Parameters", [])
-        names = ({each.get("ParameterKey", "") for each in some} for some in (known, deployed))
-        return set.intersection(*names)
+            [found] = client.describe_stacks(StackName=stack)["Stacks"]
+        both = ({each.get("ParameterKey", "") for each in some} for some in (known, found.get("Parameters", [])))
+        return set.intersection(*both), {each["Key"]: each["Value"] for each in found.get("Tags", [])}
 
     def _bootstrap_version(self, qualifier: str) -> int:
         try:
@@ -375,4 +377,5 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cloudformation-execution-policies", action="append", default=[])
     parser.add_argument("--custom-permissions-boundary", default="")
     parser.add_argument("--bootstrap-kms-key-id", default="")
+    parser.add_argument("--tags", action="append", default=[])
     return parser

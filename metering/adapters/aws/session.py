@@ -174,6 +174,10 @@ class Clients:
         other._session = self._session
         return other
 
+    def with_access(self, access: Access) -> Clients:
+        """Clients with other credentials, or of another region."""
+        return Clients(access)
+
     def client(self, service: str) -> object:
         """Client of any service, by its SDK name; the properties return typed clients."""
         with self._lock:
@@ -326,12 +330,12 @@ def assumed(clients: Clients, role_arn: str) -> Clients:
         answer = clients.sts.assume_role(RoleArn=role_arn, RoleSessionName=_SESSION_NAME)
     credentials = answer["Credentials"]
     key = (credentials["AccessKeyId"], credentials["SecretAccessKey"])
-    return Clients(replace(clients.access, access_key=key, session_token=credentials["SessionToken"]))
+    return clients.with_access(replace(clients.access, access_key=key, session_token=credentials["SessionToken"]))
 
 
 def in_region(clients: Clients, region: str) -> Clients:
     """Clients with the same credentials in another region."""
-    return clients if clients.access.region == region else Clients(replace(clients.access, region=region))
+    return clients if clients.access.region == region else clients.with_access(replace(clients.access, region=region))
 
 
 def account_of(clients: Clients) -> str:

@@ -29,6 +29,7 @@ class Cloud:
         self.done: list[str] = []
         self.status = "UPDATE_COMPLETE"
         self.parameters: tuple[str, ...] = ()
+        self.tags: dict[str, str] = {}
         self.exceptions = SimpleNamespace(ParameterNotFound=KeyError)
         self.protected: dict[str, bool] = {}
         self._together = Barrier(side_by_side)
@@ -53,7 +54,8 @@ class Cloud:
         if StackName not in self.done:
             raise refused("ValidationError", f"{StackName} does not exist")
         parameters = [{"ParameterKey": name} for name in self.parameters]
-        return {"Stacks": [{"StackStatus": self.status, "Outputs": [], "Parameters": parameters}]}
+        tags = [{"Key": name, "Value": value} for name, value in self.tags.items()]
+        return {"Stacks": [{"StackStatus": self.status, "Outputs": [], "Parameters": parameters, "Tags": tags}]}
 
     def validate_template(self, *, TemplateBody: str) -> Mapping[str, Any]:  # noqa: N803 - as the SDK
         return {"Parameters": [{"ParameterKey": name} for name in TemplateBody.split()]}
@@ -162,6 +164,17 @@ def bootstrapped(cloud: Cloud, folder: Path, *arguments: str) -> dict[str, str]:
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "data").mkdir()
     return tmp_path
+
+
+def test_a_bootstrap_gets_the_tags_of_the_stage_and_keeps_those_that_it_has(folder: Path) -> None:
+    cloud = Cloud()
+    bootstrapped(cloud, folder, "--tags=cost-centre=4711", "--tags=note=a=b")
+    new = [{"Key": "cost-centre", "Value": "4711"}, {"Key": "note", "Value": "a=b"}]
+    assert cloud.requests["CDKToolkit"]["Tags"] == new
+    cloud.tags = {"owner": "platform", "note": "old"}
+    bootstrapped(cloud, folder, "--tags=note=new")
+    kept = [{"Key": "owner", "Value": "platform"}, {"Key": "note", "Value": "new"}]
+    assert cloud.requests["CDKToolkit"]["Tags"] == kept
 
 
 def test_an_older_bootstrap_keeps_what_no_option_names_and_its_protection(folder: Path) -> None:
