@@ -11,7 +11,7 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from infra.components.organisation import READS, WRITES, customer_key, grant_key
-from infra.components.shared import acknowledge, acknowledge_wildcard, removal_policy, written
+from infra.components.shared import NIST, acknowledge, acknowledge_wildcard, removal_policy, written
 from metering.fleet.stage import REGION_MARK
 from metering.stores.objects import (
     ATHENA_RESULTS_PREFIX,
@@ -80,12 +80,12 @@ class DataBucket(Construct):
             replication_rules=self._copies(config) or None,
             removal_policy=removal_policy(config),
         )
-        acknowledge(
-            self.bucket,
-            "S1",
+        no_logs = (
             "Server access logs would cost more than the objects that they describe. The ledger records the sender of "
-            "each batch, and an account that needs access logs can switch on CloudTrail data events.",
+            "each batch, and an account that needs access logs can switch on CloudTrail data events."
         )
+        acknowledge(self.bucket, "S1", no_logs)
+        acknowledge(self.bucket, "S3BucketLoggingEnabled", no_logs, pack=NIST)
         Validations.of(self.bucket).acknowledge(
             Acknowledgment(
                 id="CloudFormation-Validate::W9003", reason="CloudFormation accepts the size as a number as well."

@@ -15,7 +15,7 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from infra.components.organisation import customer_key
-from infra.components.shared import acknowledge, acknowledge_wildcard, removal_policy
+from infra.components.shared import NIST, acknowledge, acknowledge_wildcard, removal_policy
 from infra.endpoints import INTERFACES
 from metering.fleet.regions import executions_of
 from metering.metric_names import NAMESPACE
@@ -149,6 +149,21 @@ class MeteringFunction(Construct):
             "The runtime is the newest in the project's range of Python versions, so that tests and functions can run "
             "the same interpreter. It changes when that range changes.",
         )
+        acknowledge(
+            self.function,
+            "LambdaDLQ",
+            "Lambda sends only asynchronous events to a function's dead letters. Ticks are the only ones, and the next "
+            "tick does the work of a failed one. Queues have dead letters of their own.",
+            pack=NIST,
+        )
+        if spec.at_once is None:
+            acknowledge(
+                self.function,
+                "LambdaConcurrency",
+                "Its queue or its schedule bounds how many run at once, and a reservation would take executions from "
+                "the account.",
+                pack=NIST,
+            )
 
     def _join(self, network: Network) -> None:
         """Run the function in subnets. Lambda makes and deletes the network interfaces, with the function's role."""

@@ -5,16 +5,30 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aws_cdk import App, CustomResourceProvider, CustomResourceProviderRuntime, Stack
+from aws_cdk import (
+    App,
+    CustomResourceProvider,
+    CustomResourceProviderRuntime,
+    DefaultStackSynthesizer,
+    Stack,
+    Validations,
+)
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_s3 as s3
+from aws_cdk import aws_sns as sns
+from aws_cdk import aws_sqs as sqs
 from aws_cdk.assertions import Template
+from cdk_nag import NIST80053R5Checks
 
-from infra.app import check
+from infra.app import check, new_app
 from infra.components.organisation import comply
+from infra.components.shared import RegionStack
 from infra.endpoints import called_services
 from metering.errors import SettingsError
 from metering.fleet.stage import StageConfig
 from tests.infra.support.models import holds, listed, place_of
-from tests.infra.support.organisation import BOUNDARY, KEY, NETWORK, PATH, SETTINGS, TAGS
+from tests.infra.support.organisation import BOUNDARY, EVERYTHING, KEY, NETWORK, PATH, SETTINGS, TAGS
 from tests.infra.support.synthesis import Synthesised, app_of, synthesised
 from tests.infra.test_policies import _ROLES, heard
 
@@ -216,10 +230,42 @@ def test_an_emulator_has_neither_the_key_nor_the_network_nor_the_organization() 
         assert absent not in text
 
 
-def test_every_finding_is_acknowledged_in_an_organisation() -> None:
-    app, _ = app_of(StageConfig.load("prod", SETTINGS))
+def with_nist(app: App) -> App:
     check(app)
-    app.synth()
+    Validations.of(app).add_plugins(NIST80053R5Checks(app))
+    return app
+
+
+def test_every_finding_is_acknowledged_in_an_organisation_those_of_nist_800_53_too() -> None:
+    app, _ = app_of(StageConfig.load("prod", EVERYTHING))
+    with_nist(app).synth()
+
+
+def test_what_is_seeded_is_found_although_a_stack_of_the_region_acknowledges_its_inline_policies(
+    tmp_path: Path,
+) -> None:
+    app = new_app(str(tmp_path))
+    stack = RegionStack(app, "seeded", "Seeded.", synthesizer=DefaultStackSynthesizer(), env=None)
+    s3.CfnBucket(stack, "Public")
+    sqs.Queue(stack, "InTheOpen", encryption=sqs.QueueEncryption.UNENCRYPTED)
+    sns.Topic(stack, "Plain")
+    logs.CfnLogGroup(stack, "Forever")
+    anything = iam.PolicyStatement(actions=["*"], resources=["*"])
+    iam.Role(stack, "Admin", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com")).add_to_policy(anything)
+    with pytest.raises(RuntimeError):
+        with_nist(app).synth()
+    packs = json.loads((tmp_path / "validation-report.json").read_text())["pluginReports"]
+    found = {
+        f"{each['constructPath'].split('/')[1]} {violation['ruleName'].rpartition('-')[2]}"
+        for pack in packs
+        for violation in pack["violations"]
+        for each in violation["violatingConstructs"]
+    }
+    assert found >= {
+        "Public S1", "Public S10", "Public S3BucketPublicReadProhibited", "Public S3DefaultEncryptionKMS",
+        "InTheOpen SQS2", "InTheOpen SQS4", "Plain SNS3", "Plain SNSEncryptedKMS",
+        "Forever CloudWatchLogGroupEncrypted", "Admin IAM5[Action::*]", "Admin IAMPolicyNoStatementsWithAdminAccess",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(("changes", "said"), [

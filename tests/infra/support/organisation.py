@@ -36,3 +36,37 @@ SETTINGS: dict[str, Any] = {
         }
     ],
 }
+
+# Everything else that adds resources, too.
+_CHANNEL = {"region": "us-east-1", "channel_id": "C012AB3CD"}
+_TEAM = {"team_id": "01234567-89ab-cdef-0123-456789abcdef", "tenant_id": "01234567-89ab-cdef-0123-456789abcdef"}
+_PAGER = "us-east-1:123456789012:pager"
+EVERYTHING: dict[str, Any] = {
+    **SETTINGS,
+    "rollout_project": True,
+    "rollout": {"opt_in": True},
+    "billing": "provisioned",
+    "tracing": True,
+    "producers": "registered",
+    "lake_retention_days": 800,
+    "bill_exports": [
+        {"bucket": "acme-billing", "region": "us-east-1", "prefix": "exports/metering", "format": "cur2"},
+    ],
+    "chat": [
+        {**_CHANNEL, "name": "oncall", "kind": "slack", "workspace_id": "T012AB3CD"},
+        {**_CHANNEL, **_TEAM, "name": "bills", "kind": "teams", "channel_id": "19%3aab6ef35e73e54b6c%40thread.tacv2"},
+    ],
+    "subscriptions": [
+        {"severity": "page", "protocol": "sqs", "endpoint": f"arn:aws:sqs:{_PAGER}"},
+        {
+            "severity": "page",
+            "protocol": "lambda",
+            "endpoint": f"arn:aws:lambda:{_PAGER.replace(':pager', ':function:pager')}",
+        },
+    ],
+    "api_domain": "usage.{region}.example.com",
+    "api_zone_id": "Z0123456789ABC",
+    "api_issuer": "https://login.example.com/tenant",
+    "api_audience": "metering",
+    "api_groups": [{"group": "finops", "role": "analyst"}],
+}
