@@ -29,7 +29,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help install demo clean dist check lint test proof e2e localstack networks validate-exports api-fuzz browser
 .PHONY: record check-long tools pythons mutants matrix drills long localstack-rest fuzz networks-long simulate soak load bench
-.PHONY: browser-fronts engines race size organisations
+.PHONY: browser-fronts engines lint-templates race size organisations
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@ / {print "\n" substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -185,6 +185,9 @@ fuzz: $(STAMP) ## Damaged messages and objects: ROUNDS=300000
 
 engines: $(STAMP) ## The lake in real Spark and in DuckDB's own reader: totals equal to the byte; Spark only where there is a Java
 	@$(PY) -m tests.engines
+
+lint-templates: $(STAMP) ## All templates, held against cfn-lint and checkov; seeded faults that they must find
+	@$(PY) -m tests.linters
 
 networks-long: $(STAMP) ## Larger networks, every two pieces of knowledge missing, and processes that are killed on MiniStack
 	@$(PY) -m tests.networks

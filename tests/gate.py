@@ -78,6 +78,8 @@ PLANS: dict[str, Plan] = {
             "networks-long": 120,
             # Includes installing Spark on a new machine, which takes a minute.
             "engines": 150,
+            # Includes installing cfn-lint and checkov, half a minute.
+            "lint-templates": 90,
             "simulate": 360,
             "soak": 660,
             # Counts, 100,000 batches at full speed, and three minutes at the target's rate.

@@ -75,7 +75,13 @@ SPARK = Tool(
     requirements=(_ENGINES / "build.txt", _ENGINES / "tools.txt"),
     sources=("pyspark",),
 )
-ALL = (*SUPPORTED, EXPORT_VALIDATORS)
+# Any Python that the package supports; each pins packages of its own.
+CFN_LINT, CHECKOV = (
+    Tool(name=name, python=">=3.11,<3.14", lock=(lock,), requirements=(lock,))
+    for name in ("cfn-lint", "checkov")
+    for lock in (ROOT / "tests" / "linters" / "lock" / f"{name}.txt",)
+)
+ALL = (*SUPPORTED, EXPORT_VALIDATORS, CFN_LINT, CHECKOV)
 
 
 def install(tool: Tool, *, tools: Path = TOOLS) -> bool:
@@ -100,6 +106,15 @@ def install(tool: Tool, *, tools: Path = TOOLS) -> bool:
         subprocess.run([find_uv(), *sync], cwd=ROOT, env=environ, check=True)
     (folder / ".installed").touch()
     return True
+
+
+def why_not(tool: Tool) -> str:
+    """Install a tool if it is missing; returns why it cannot be installed, or an empty text."""
+    try:
+        return "" if install(tool) else f"this machine has no Python {tool.python}"
+    except subprocess.CalledProcessError as error:
+        said = f"{' '.join(map(str, error.cmd[:4]))} … ended with {error.returncode}"
+        return f"the environment of {tool.name} cannot be made: {said}"
 
 
 def _install_requirements(tool: Tool, folder: Path, python: str) -> None:

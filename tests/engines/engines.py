@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 
 from tests.engines.replayed import Line, Sum, Totals
-from tests.tools import SPARK, install
+from tests.tools import SPARK, why_not
 
 _JOB = Path(__file__).with_name("spark_job.py")
 # Spark 4 runs on Java 17 and 21.
@@ -88,10 +88,7 @@ def why_no_spark(environ: Mapping[str, str] = os.environ) -> str:
     """Install Spark if it is missing; returns why it cannot be installed, or an empty text."""
     if find_java(environ) is None:
         return f"this machine has no Java {LEAST_JAVA} or newer"
-    try:
-        return "" if install(SPARK) else f"this machine has no Python {SPARK.python}"
-    except subprocess.CalledProcessError as error:
-        return f"its environment cannot be made: {' '.join(map(str, error.cmd[:4]))} … ended with {error.returncode}"
+    return why_not(SPARK)
 
 
 def _totals(rows: Sequence[Mapping[str, Any]]) -> Totals:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from tests.exports.make import made
-from tests.tools import EXPORT_VALIDATORS, install
+from tests.tools import EXPORT_VALIDATORS, Tool, why_not
 from tests.validators.mutants import WRONG_BUNDLES, WRONG_COSTS
 from tests.validators.tie_out import missing_line, real_bill, total, written
 from tests.validators.verdicts import MODEL, bundle, official
@@ -104,16 +103,6 @@ def _names(rules: frozenset[str]) -> str:
     return ", ".join(sorted(rules)[:4]) + (f" and {len(rules) - 4} more" if len(rules) > 4 else "")
 
 
-def why_not() -> str:
-    """Create the environment if it is missing; returns why it cannot be created, or an empty text."""
-    try:
-        if install(EXPORT_VALIDATORS):
-            return ""
-    except subprocess.CalledProcessError as error:
-        return f"their environment cannot be made: {' '.join(map(str, error.cmd[:4]))} … ended with {error.returncode}"
-    return f"this machine has no Python {EXPORT_VALIDATORS.python}, the last one for which NumPy 1.26 has wheels"
-
-
 def run(rows: int) -> int:
     """Make exports and check them; return 0 only if all results are as expected."""
     with TemporaryDirectory(prefix="metering-validators-") as temporary:
@@ -137,12 +126,17 @@ def report(judged: Iterable[Judged]) -> int:
     return int(not all(rights) or not rights)
 
 
-def main(arguments: Sequence[str], environ: Mapping[str, str] = os.environ, *, why: Callable[[], str] = why_not) -> int:
+def main(
+    arguments: Sequence[str],
+    environ: Mapping[str, str] = os.environ,
+    *,
+    why: Callable[[Tool], str] = why_not,
+) -> int:
     """Check exports of `--rows` rows, or print why the checks cannot run."""
     parser = argparse.ArgumentParser(prog="python -m tests.validators", description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000)
     rows: int = parser.parse_args(arguments).rows
-    if reason := why():
+    if reason := why(EXPORT_VALIDATORS):
         print(f"skipped: {reason}")
         return int(bool(environ.get("CI")))
     return run(rows)

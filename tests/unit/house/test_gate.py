@@ -24,7 +24,7 @@ from tests.equal.__main__ import differences, facts, judged
 from tests.exports.make import made
 from tests.gate import PLANS, Plan, main, make, run
 from tests.support.examples import examples
-from tests.tools import EXPORT_VALIDATORS, Tool, find_python
+from tests.tools import ALL, EXPORT_VALIDATORS, Tool, find_python
 from tests.validators.__main__ import Judged, report
 from tests.validators.__main__ import main as validate
 from tests.validators.mutants import WRONG_BUNDLES, WRONG_COSTS, WrongBundle, WrongCosts
@@ -274,7 +274,7 @@ def test_one_wrong_check_or_none_at_all_makes_it_red(capsys: pytest.CaptureFixtu
 
 
 def test_without_their_python_it_is_skipped_with_the_reason_and_red_on_ci(capsys: pytest.CaptureFixture[str]) -> None:
-    def no_python() -> str:
+    def no_python(_: Tool) -> str:
         return "this machine has no Python 3.12"
 
     assert validate([], {}, why=no_python) == 0
@@ -306,12 +306,12 @@ def test_a_python_that_a_version_manager_keeps_off_the_path_is_found_if_it_runs(
     assert find_python(tool, {"PYENV_ROOT": str(tmp_path)}) == str(python)
 
 
-def test_versions_of_the_validators_are_locked_with_hashes() -> None:
-    texts = {path.name: path.read_text() for path in EXPORT_VALIDATORS.requirements}
-    for text in texts.values():
-        names = re.findall(r"^(\S+)==", text, re.MULTILINE)
+def test_versions_of_tools_are_locked_with_hashes() -> None:
+    for path in (path for tool in ALL for path in tool.requirements):
+        names = re.findall(r"^(\S+)==", path.read_text(), re.MULTILINE)
         assert names
-        assert len(re.findall(r"--hash=sha256:[0-9a-f]{64}", text)) >= len(names)
+        assert len(re.findall(r"--hash=sha256:[0-9a-f]{64}", path.read_text())) >= len(names)
+    texts = {path.name: path.read_text() for path in EXPORT_VALIDATORS.requirements}
     assert "focus-validator==2.2.1 \\" in texts["tools.txt"]
     assert "focus-data-toolkit==0.14.1 \\" in texts["tools.txt"]
     assert re.search(r"^pyarrow==2[01]\.", texts["tools.txt"], re.MULTILINE)
