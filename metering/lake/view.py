@@ -79,7 +79,7 @@ class LakeLife:
     objects: ObjectStore
 
     def kept(self, from_s: int) -> int:
-        """Start of a range whose rows are all kept: `from_s` itself; for 0, the first hour of which all are.
+        """Start of a range whose rows are all kept: `from_s` itself; for 0, the first hour of which all are, for a day.
 
         A file is made after its hour began, so it lives at least as long as if it were made then.
 
@@ -95,7 +95,8 @@ class LakeLife:
                 "Totals by account, closed months and invoices are: name accounts, ask about a closed month without "
                 f"detail, or begin with {rfc3339(first_s)}.",
             )
-        return first_s
+        # A long read of everything takes up to a day, in which further hours pass.
+        return first_s + DAY_S
 
     def _has_deleted(self, first_s: int) -> bool:
         """Whether files can be that old. Plans of the lake's runs are never deleted, so the first one shows it."""

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 # Ledger format of a new ledger.
 FORMAT_VERSION = 2
-# Format of a restored ledger, the newest that this code reads and writes.
+# Format of a restored ledger, the newest that this code reads and writes. Releases before refuse it, so it is also that
+# of a ledger with another identity of dropped objects: those releases would count them again by their ETag.
 RESTORED_FORMAT = 3
 
 LedgerState = Literal["open", "adopting", "fenced"]
@@ -237,7 +238,7 @@ def remember_format(items: ItemStore, *, written_by: str, usage_generation: int,
     found = check_format(items, usage_generation=usage_generation)
     if found is None:
         found = LedgerFormat(
-            number=FORMAT_VERSION,
+            number=FORMAT_VERSION if drop_identity == "etag" else RESTORED_FORMAT,
             written_by=written_by,
             usage_generation=usage_generation,
             drop_identity=drop_identity,

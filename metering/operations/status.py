@@ -188,7 +188,9 @@ class StatusReader:
         usd = fewer / days * self.batch_usd if days else Decimal(0)
         saves = f"; {FULL_RECORDS:,} would save about {usd:,.2f} USD a day" if usd >= _CENT else ""
         return StatusLine(
-            what="batches", state=Standing.OK, value=f"{Decimal(records) / batches:,.0f} records a batch{saves}"
+            what="batches",
+            state=Standing.OK,
+            value=f"{Decimal(records) / batches:,.0f} records a batch in an hour{saves}",
         )
 
     def _watch(self, known: WatchFigures | None, now_s: int) -> StatusLine:

@@ -14,6 +14,8 @@ from typer.testing import CliRunner, Result
 from metering.cli.app import app
 from metering.cli.command import Session
 from metering.hours import rfc3339
+from metering.ledger.notes.money import BillCheckState, BillState, ComparedMonth
+from metering.stores.writes import Put, Table
 from metering.units import DAY_S, GIB, HOUR_S
 from tests.cli.lively import Lively
 from tests.support.bills import Line, quantity_of, write_bill
@@ -196,3 +198,17 @@ def test_a_file_that_is_no_bill_ends_with_1_and_a_sentence(tmp_path: Path) -> No
     assert (result.exit_code, result.stdout) == (1, "")
     assert "is no bill that is known" in result.stderr
     assert compared(tmp_path / "nowhere").exit_code == 1
+
+
+@pytest.mark.parametrize(("beyond", "code"), [(0, 0), (2, 1)])
+def test_without_files_the_last_comparison_is_shown_and_judged(region: Lively, beyond: int, code: int) -> None:
+    month = ComparedMonth(content="c", state=BillState.COMPARED, at_s=NOW_S, rows=9, beyond=beyond, why="So it is.")
+    state = BillCheckState(
+        export="acme-billing/exports", first_s=NOW_S, looked_s=NOW_S, compared_s=NOW_S, state=BillState.COMPARED,
+        months={"2026-11": month},
+    )  # fmt: skip
+    region.world.items.put(Put(table=Table.LEDGER, item=state.to_item()))
+    with patch("metering.cli.commands.finance.cost.billing_home", lambda _session: region):
+        result = compared()
+    assert result.exit_code == code
+    assert "acme-billing/exports" in result.stdout

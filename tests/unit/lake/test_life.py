@@ -68,7 +68,11 @@ def test_ranges_begin_where_all_rows_are_kept_or_are_refused_with_what_to_do() -
     world = Aged()
     first_s = -(-(world.now_s - LIFE_S) // HOUR_S) * HOUR_S
     view = world.jobs.view
-    assert (view.kept(0), view.kept(first_s)) == (first_s, first_s)
+    everything_s = view.kept(0)
+    assert (everything_s, view.kept(first_s)) == (first_s + DAY_S, first_s)
+    world.clock.advance_s(DAY_S - 1)
+    assert view.kept(everything_s) == everything_s
+    world.clock.advance_s(1 - DAY_S)
     for ask in (view.kept, lambda from_s: view.hours(from_s=from_s), lambda from_s: view.hour_usage(hour_of(from_s))):
         with pytest.raises(RowsGoneError, match="not kept any more \\(lake_retention_days 270\\)") as caught:
             ask(first_s - HOUR_S)

@@ -120,6 +120,9 @@ def test_a_ledger_keeps_the_identity_of_dropped_objects_for_ever() -> None:
     items = MemoryItemStore()
     remember_format(items, written_by="0.1.0", usage_generation=2, drop_identity="checksum")
     remember_format(items, written_by="0.1.1", usage_generation=2, drop_identity="checksum")
+    # A release that knows no checksums refuses the ledger; the others upgrade it as any other.
+    found = remembered(items)
+    assert (found and found.number, stored_format(items)) == (RESTORED_FORMAT, FORMAT_VERSION)
     with pytest.raises(GenerationError, match="by checksum, and etag is deployed"):
         _remember(items)
     items = MemoryItemStore()

@@ -180,9 +180,9 @@ def test_the_records_of_a_batch_are_told_with_what_fuller_batches_would_save(reg
     day = Decimal(NOW_S - day_s) / DAY_S
     region.put(replace(note, batches=int(12_000_000 * day), records=int(1_200_000_000 * day)))
     # Nine tenths of 12 million batches a day, at 2 USD a million.
-    assert region.line("batches").value == "100 records a batch; 1,000 would save about 21.60 USD a day"
+    assert region.line("batches").value == "100 records a batch in an hour; 1,000 would save about 21.60 USD a day"
     region.put(replace(note, batches_before=500, records_before=400_000, batches=100, records=200_000))
-    assert region.line("batches").value == "1,000 records a batch"
+    assert region.line("batches").value == "1,000 records a batch in an hour"
     region.put(replace(note, batches_before=500, records_before=400_000, day_s=day_s - 2 * DAY_S))
     assert region.line("batches").value == "not counted in the last two days"
 

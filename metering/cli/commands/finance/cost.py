@@ -250,7 +250,10 @@ def _show_last(session: Session) -> None:
     from metering.ledger.notes.money import bill_checks
     from metering.reports.bills import bill_checks_answer
 
-    session.write(bill_checks_answer(bill_checks(billing_home(session).items)))
+    checks = bill_checks(billing_home(session).items)
+    session.write(bill_checks_answer(checks))
+    if any(check.problems(int(time.time())) for check in checks):
+        raise typer.Exit(1)
 
 
 def _check(by: str, top: int | None) -> None:
