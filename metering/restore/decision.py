@@ -125,6 +125,10 @@ class Decision:
     staged: tuple[str, ...] = ()
     placed: frozenset[str] = frozenset()
     months: Mapping[str, PeriodState] = field(default_factory=dict)
+    _by_key: Mapping[str, AdoptedPlan] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_by_key", {plan.key: plan for plan in self.plans})
 
     def has(self, plan: AdoptedPlan, hour_s: int, index: int) -> bool:
         """Whether a file counted in the ledger that this restore made, as far as this restore knows.
@@ -134,7 +138,8 @@ class Decision:
         chain = lake_chain(plan.shard)
         if not self.known.get(chain, 0) < plan.number < self.lifts.get(chain, 0):
             return True
-        return any(each.key == plan.key and index in each.files.get(hour_s, ()) for each in self.plans)
+        adopted = self._by_key.get(plan.key)
+        return adopted is not None and index in adopted.files.get(hour_s, ())
 
     def encode(self) -> bytes:
         lines: list[dict[str, object]] = [

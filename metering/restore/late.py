@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
+from shutil import copyfileobj
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from metering.ledger.runs import lake_chain
@@ -42,7 +45,12 @@ class LateFiles:
         """Move the late files to `withdrawn/`; returns their keys. A killed call is repeated."""
         late = self.find()
         for key in late:
-            self.view.objects.put(withdrawn_key(key), self.view.objects.get(key), if_absent=True)
+            # A lake file may be larger than the memory.
+            with TemporaryDirectory(prefix="metering-late-") as scratch:
+                path = Path(scratch, "file")
+                with self.view.objects.open(key) as body, path.open("wb") as copy:
+                    copyfileobj(body, copy)
+                self.view.objects.put(withdrawn_key(key), path, if_absent=True)
             self.view.objects.delete([key])
         return late
 
