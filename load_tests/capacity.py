@@ -24,7 +24,7 @@ from metering.operations.own_costs import PROCESSING_USD, PROVISIONED_USD_HOUR
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from metering.commit.transaction import CommitBody
 
@@ -333,10 +333,15 @@ def simulated(
 
 
 def main() -> int:
-    """Print the table of docs/scale.md; returns 1 if a batch became a dead letter."""
+    """Print the table of docs/scale.md; returns 1 if a batch became a dead letter on a day as AWS describes it."""
     days = {name: simulated(*scenario) for name, scenario in SCENARIOS.items()}
     sys.stdout.write("\n".join(lines(days)) + "\n")
-    return 1 if any(day.dead for day in days.values()) else 0
+    return judged(days)
+
+
+def judged(days: Mapping[str, Day]) -> int:
+    """Exit code for these days. Those of a slower AWS only show what would then happen."""
+    return 1 if any(day.dead for name, day in days.items() if SCENARIOS[name][0] == Lags()) else 0
 
 
 def lines(days: dict[str, Day]) -> Iterator[str]:

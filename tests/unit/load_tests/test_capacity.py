@@ -1,10 +1,11 @@
 """A day with provisioned capacity is simulated as AWS documents auto scaling, and each thing that it shows can fail."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
-from load_tests.capacity import PROVISIONED, Curve, Day, Lags, Scaler, simulated
+from load_tests.capacity import PROVISIONED, SCENARIOS, Curve, Day, Lags, Scaler, judged, simulated
 from metering.fleet.stage import StageConfig
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 
@@ -46,6 +47,14 @@ def test_capacity_that_can_never_suffice_makes_dead_letters() -> None:
     limits = {"ledger_max_writes_per_s": 200, "max_concurrency": 8, "max_receives": 4}
     too_small = StageConfig.load("prod", {"billing": "provisioned", **limits})
     assert simulated(Lags(), curve, config=too_small, seconds=30 * MINUTE_S).dead > 0
+
+
+def test_dead_letters_of_a_day_as_aws_describes_it_fail_and_those_of_a_slower_one_are_shown() -> None:
+    good = simulated(Lags(), Curve(), seconds=MINUTE_S)
+    bad = replace(good, dead=1)
+    assert judged(dict.fromkeys(SCENARIOS, good)) == 0
+    assert judged({name: good if lags == Lags() else bad for name, (lags, _) in SCENARIOS.items()}) == 0
+    assert [judged({name: bad}) for name in SCENARIOS] == [1, 0, 0, 1]
 
 
 def test_a_price_is_that_of_the_units_and_half_used_capacity_costs_twice() -> None:
