@@ -109,7 +109,7 @@ _LISTED: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("deploy", "platform.deploy:deploy_app",
          "Deploy this version to a region: opt in, bootstrap, preflight, deploy, canary, bake."),
         ("upgrade", "platform.deploy:upgrade_app",
-         "Bring the regions where the stage is deployed to the version of this checkout, newer or older."),
+         "Bring the regions where the stage is deployed to the installed version, newer or older."),
         ("restore", "platform.restore:restore_app",
          "Bring a lost or damaged ledger back: to a point in time or from nothing, with every accepted batch."),
         ("uninstall", "platform.deploy:uninstall_app",

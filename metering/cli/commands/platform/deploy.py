@@ -368,7 +368,7 @@ _UPGRADES = ListedRows(
     copied("state", about="of its last deployment"),
     copied("deployed", priority=KEEP, about="version there"),
     integer("deployed_format", title="its format", priority=ROOMY, about="of the data there"),
-    copied("this", about="version of this checkout"),
+    copied("this", about="installed version"),
     integer("this_format", title="this format", priority=ROOMY, about="newest that it knows"),
     copied("way", priority=KEEP),
     copied("settings", about="against what the next deployment brings"),
@@ -388,7 +388,7 @@ def upgrade(
     without_home: stages.WithoutHomeOption = False,
     verbose: stages.VerboseOption = False,
 ) -> None:
-    """Bring the regions where the stage is deployed to the version of this checkout, newer or older.
+    """Bring the regions where the stage is deployed to the installed version, newer or older.
 
     Regions are upgraded wave by wave. The default is the home region; --region names another region, or all regions. A
     change to an older version is a rollback; it is refused if the older version does not support the data format. The

@@ -167,8 +167,8 @@ def _check_version(parts: RegionRestore) -> None:
     own = package_version()
     if parts.version != own:
         raise CommandFailedError(
-            f"Version {parts.version or 'unknown'} is deployed, and this checkout is version {own}.",
-            f"Restore from a checkout of the deployed version; or first: metering upgrade {parts.claims.place}",
+            f"Version {parts.version or 'unknown'} is deployed, and {own} is installed.",
+            f"Restore with the deployed version; or first: metering upgrade {parts.claims.place}",
         )
 
 
