@@ -108,8 +108,7 @@ class Deployer:
         named = {
             r"Ledger\d*Table": config.ledger_table,
             r"Usage\d*Table": config.usage_table,
-            # On an emulator, the topics keep their own key.
-            "TopicsKey": "" if config.emulated else config.kms_key_arn,
+            "TopicsKey": config.customer_key_arn,
         }
         replaced = [word for word, name in named.items() if name]
         if not replaced:

@@ -74,7 +74,7 @@ class LakeCatalog(Construct):
                 name=self.database_name, description="Metered data transfers, compacted into lake files."
             ),
         )
-        key = config.kms_key_arn if config.kms_key_arn and not config.emulated else None
+        key = config.customer_key_arn or None
         table = self._table("Transfers", self._files(config, TABLE, LAKE_PREFIX, COLUMNS))
         self._table("Totals", self._files(config, TOTALS, SUMMARIES_PREFIX, TOTALS_COLUMNS))
         self._table("UsageView", self._usage_view()).add_resource_dependency(table)

@@ -165,8 +165,8 @@ class DataBucket(Construct):
             "NoCustomerKeys": (both, {"Null": {f"{_ENCRYPTION}-customer-algorithm": "false"}}),
             "NoKmsKeys": (both, {"Null": {_ENCRYPTION: "false"}, "StringNotEquals": {_ENCRYPTION: "AES256"}}),
         }
-        if config.kms_key_arn and not config.emulated:
-            other_key = {"StringNotEquals": {f"{_ENCRYPTION}-aws-kms-key-id": config.kms_key_arn}}
+        if config.customer_key_arn:
+            other_key = {"StringNotEquals": {f"{_ENCRYPTION}-aws-kms-key-id": config.customer_key_arn}}
             foreign["NoKmsKeys"] = (by_etag, {"StringNotEquals": {_ENCRYPTION: "AES256"}})
             foreign["NoOtherKeys"] = (
                 tuple(p for p in both if p not in by_etag),

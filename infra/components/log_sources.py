@@ -82,7 +82,7 @@ class LogSources(Construct):
         """Send the events of new files below a source's prefix to the queue."""
         key: dict[str, list[object]] = {"key": [{"prefix": source.prefix}]} if source.prefix else {}
         detail: dict[str, object] = {"bucket": {"name": [source.bucket]}, **({"object": key} if key else {})}
-        encrypted = config.kms_key_arn and not config.emulated
+        encrypted = bool(config.customer_key_arn)
         name = source.name.title().replace("-", "")
         queue: sqs.IQueue = self.queue.queue
         if encrypted:

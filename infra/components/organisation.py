@@ -51,11 +51,15 @@ class _Path:
 
 def customer_key(scope: Construct, config: StageConfig) -> kms.IKey | None:
     """Key that the settings name; None if AWS's own keys are used, as on emulators, which do not have that key."""
-    if not config.kms_key_arn or config.emulated:
+    if not config.customer_key_arn:
         return None
     stack = Stack.of(scope)
     found = stack.node.try_find_child("CustomerKey")
-    return kms.Key.from_key_arn(stack, "CustomerKey", config.kms_key_arn) if found is None else cast("kms.IKey", found)
+    return (
+        kms.Key.from_key_arn(stack, "CustomerKey", config.customer_key_arn)
+        if found is None
+        else cast("kms.IKey", found)
+    )
 
 
 # Permissions on the key that a service uses on behalf of who calls it (developer guides of these services). S3 decrypts
@@ -75,12 +79,12 @@ TABLE_WRITES = (
 
 def grant_key(grantee: iam.IGrantable, config: StageConfig, service: str, actions: tuple[str, ...]) -> None:
     """Let `grantee` use the stage's key, but only through `service` (such as `sqs`) of this region."""
-    if not config.kms_key_arn or config.emulated:
+    if not config.customer_key_arn:
         return
     through = {"StringEquals": {"kms:ViaService": f"{service}.{Aws.REGION}.{Aws.URL_SUFFIX}"}}
     iam.Grant.add_to_principal(
         grantee=grantee,
         actions=list(actions),
-        resource_arns=[config.kms_key_arn],
+        resource_arns=[config.customer_key_arn],
         conditions=through,
     )

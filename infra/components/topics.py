@@ -71,7 +71,7 @@ class AlertTopics(Construct):
         """Let `grantee` publish alerts of both severities."""
         topics = [self.page.topic_arn, self.ticket.topic_arn]
         iam.Grant.add_to_principal(grantee=grantee, actions=["sns:Publish"], resource_arns=topics)
-        if self._config.kms_key_arn and not self._config.emulated:
+        if self._config.customer_key_arn:
             grant_key(grantee, self._config, "sns", WRITES)
             return
         iam.Grant.add_to_principal(grantee=grantee, actions=list(WRITES), resource_arns=[self._key.key_arn])

@@ -18,7 +18,7 @@ from infra.components.alarms import MeteringAlarm, MetricPlace
 from infra.components.organisation import customer_key
 from infra.components.shared import NIST, RegionStack, acknowledge
 from metering.errors import OperationFailedError
-from metering.operations.alarms import ALARMS
+from metering.operations.alarms import ALARMS, alarm_name
 from metering.stores.objects import NOTES_PREFIX
 
 if TYPE_CHECKING:
@@ -53,15 +53,10 @@ _ACTIONS = (
     "cloudformation:ValidateTemplate",
     "cloudwatch:DescribeAlarms",
     "cloudwatch:GetMetricStatistics",
-    "cloudwatch:SetAlarmState",
     "dynamodb:BatchGetItem",
     "dynamodb:GetItem",
     "dynamodb:PutItem",
     "dynamodb:Query",
-    "ec2:DescribeRouteTables",
-    "ec2:DescribeSecurityGroups",
-    "ec2:DescribeSubnets",
-    "ec2:DescribeVpcEndpoints",
     "events:EnableRule",
     "lambda:DeleteFunctionConcurrency",
     "iam:GetAccountSummary",
@@ -78,6 +73,15 @@ _ACTIONS = (
     "sqs:GetQueueUrl",
     "ssm:GetParameter",
 )
+# Only with networks (`vpc`), which preflight looks at.
+NETWORK_ACTIONS = (
+    "ec2:DescribeRouteTables",
+    "ec2:DescribeSecurityGroups",
+    "ec2:DescribeSubnets",
+    "ec2:DescribeVpcEndpoints",
+)
+# Only for alarms of the stage.
+ALARM_ACTION = "cloudwatch:SetAlarmState"
 # Only with the setting `rollout.opt_in`.
 _OPT_IN_ACTION = "account:EnableRegion"
 # Actions with which a deployment sets the billing mode of a provisioned ledger.
@@ -191,12 +195,17 @@ class RolloutStack(RegionStack):
         return project
 
     def _grant(self, project: codebuild.Project, config: StageConfig) -> None:
-        actions = [*_ACTIONS, *((_OPT_IN_ACTION,) if config.rollout.opt_in else ())]
+        networks = NETWORK_ACTIONS if config.vpc else ()
+        actions = [*_ACTIONS, *networks, *((_OPT_IN_ACTION,) if config.rollout.opt_in else ())]
         project.add_to_role_policy(iam.PolicyStatement(actions=actions, resources=["*"]))
+        alarms = f"arn:{{}}:cloudwatch:*:{{}}:alarm:{alarm_name(config.stage, '*')}"
+        project.add_to_role_policy(
+            iam.PolicyStatement(actions=[ALARM_ACTION], resources=[alarms.format(Aws.PARTITION, Aws.ACCOUNT_ID)])
+        )
         qualifier = config.bootstrap.qualifier
         roles = _ROLES.format(partition=Aws.PARTITION, account=Aws.ACCOUNT_ID, qualifier=qualifier)
         project.add_to_role_policy(iam.PolicyStatement(actions=["sts:AssumeRole"], resources=[roles]))
-        wide = ["Resource::*"]
+        wide = ["Resource::*", f"Resource::{alarms.format('<AWS::Partition>', '<AWS::AccountId>')}"]
         wide.append(
             f"Resource::{_ROLES.format(partition='<AWS::Partition>', account='<AWS::AccountId>', qualifier=qualifier)}"
         )

@@ -444,8 +444,12 @@ class StageConfig(BaseModel):
         """Configuration of one region, with its log sources, channels, network and key, and bills at home only.
 
         Raises:
-            SettingsError: The stage runs in networks, but lacks one there, or its key is in another region.
+            SettingsError: The stage runs in networks, but lacks one there, or its key is in another region. Or `region`
+                is empty, and settings belong to a region.
         """
+        placed = [name for name in ("vpc", "kms_key_arn", "chat", "log_sources") if getattr(self, name)]
+        if placed and not region:
+            raise SettingsError([f"{' and '.join(placed)} belong to a region: name it, by AWS_REGION or in an `env`"])
         here = {
             "log_sources": tuple(source for source in self.log_sources if source.region == region),
             "chat": tuple(channel for channel in self.chat if channel.region == region),
@@ -466,6 +470,11 @@ class StageConfig(BaseModel):
         return (
             self if all(getattr(self, name) == value for name, value in here.items()) else self.model_copy(update=here)
         )
+
+    @property
+    def customer_key_arn(self) -> str:
+        """Key of the account that encrypts the stage's data; empty for AWS's own keys, and on emulators."""
+        return "" if self.emulated else self.kms_key_arn
 
     @property
     def onramp_visibility_s(self) -> int:

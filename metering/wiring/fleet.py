@@ -357,7 +357,8 @@ class Fleet:
 
     def _held(self, region: str) -> int:
         """Executions that the deployed functions of a region reserve, by their settings."""
-        if self.ports.stacks.describe(region, RegionStacks.of(self.asked.stage).pipeline) is None:
+        names, describe = RegionStacks.of(self.asked.stage), self.ports.stacks.describe
+        if describe(region, names.pipeline) is None:
             return 0
         try:
             current = self.settings.current(region)
@@ -365,7 +366,9 @@ class Fleet:
             current = None
         # Of an unreadable deployment at least this is known.
         config = self.settings.of(region).config if current is None else current.config
-        return reserved_executions(shards=config.policy().shards) + (config.api_concurrency if config.api else 0)
+        # A region may be without the API that the settings want.
+        api = config.api_concurrency if describe(region, names.api) is not None else 0
+        return reserved_executions(shards=config.policy().shards) + api
 
     def _usage_before(self, region: str) -> int:
         """Generation of the usage table (the ledger's) that must be kept until a restore is done; 0 if none."""

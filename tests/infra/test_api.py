@@ -291,6 +291,7 @@ def test_a_stage_without_a_provider_has_no_such_route() -> None:
     ({"api_groups": [{"group": "a", "role": "customer"}]}, "names no account"),
     ({"api_groups": [{"group": "a", "role": "analyst", "accounts": []}]}, "names no account"),
     ({"api_groups": [{"group": "a", "role": "analyst", "accounts": ["12"]}]}, "accounts"),
+    ({"api_groups": [{"group": "a", "role": "customer", "accounts": ["123456789012"] * 101}]}, "at most 100"),
     ({"api_client_id": "explorer"}, "write token_endpoint of https://login.example.com/tenant/.well-known/openid-conf"),
     ({"api_token_endpoint": "https://login.example.com/token"}, "api_client_id and api_token_endpoint belong together"),
     ({"api_client_id": "x", "api_token_endpoint": "https://a.example.com/token; script-src *"}, "api_token_endpoint"),

@@ -14,6 +14,7 @@ from aws_cdk import App, Environment
 from infra.region import MeteringRegion
 from metering.errors import SettingsError
 from tests import ROOT
+from tests.infra.support.organisation import SETTINGS
 from tests.infra.support.synthesis import synthesised
 
 PARTS = ("data", "pipeline", "observability")
@@ -41,6 +42,12 @@ def test_the_example_of_the_guide_makes_the_stacks_that_commands_look_for(tmp_pa
         assert counted == Counter(each["Type"] for each in synthesised("prod").templates[part]["Resources"].values())
     [mapping] = [each for each in made["pipeline"].values() if each["Type"] == "AWS::Lambda::EventSourceMapping"]
     assert mapping["Properties"]["ScalingConfig"] == {"MaximumConcurrency": 40}
+
+
+@pytest.mark.parametrize("name", ["vpc", "kms_key_arn", "log_sources"])
+def test_settings_of_a_region_need_one(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"{name} belong to a region: name it, by AWS_REGION or in an `env`"):
+        MeteringRegion(App(), "Metering", stage="prod", settings={name: SETTINGS[name]})
 
 
 def test_wrong_settings_are_named_before_anything_is_synthesised() -> None:

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aws_cdk.assertions import Template
@@ -13,10 +14,11 @@ import metering.adapters.aws
 from infra.app import check
 from infra.assembly import templates
 from infra.locked import requirement
-from infra.stacks.rollout import _ACTIONS, _OPT_IN_ACTION, BILLING_ACTIONS
+from infra.stacks.rollout import _ACTIONS, _OPT_IN_ACTION, ALARM_ACTION, BILLING_ACTIONS, NETWORK_ACTIONS
 from metering.adapters.aws.probe import ROLES
 from metering.fleet.stage import StageConfig
 from tests import ROOT
+from tests.infra.support.organisation import NETWORK
 from tests.infra.support.synthesis import STAGE_NAMES, app_of, synthesised
 
 Resources = dict[str, dict[str, dict[str, object]]]
@@ -145,10 +147,28 @@ def test_it_may_enable_regions_only_if_the_settings_say_so(template: Resources) 
     assert "account:EnableRegion" in permitted(dict(Template.from_stack(stacks.rollout).to_json()))
 
 
+def test_it_looks_at_networks_only_if_the_stage_has_some_and_sets_alarms_of_the_stage_alone() -> None:
+    def statements(**settings: object) -> list[dict[str, Any]]:
+        app, stacks = app_of(StageConfig.load("prod", {"rollout_project": True, **settings}))
+        check(app)
+        app.synth()
+        assert stacks.rollout is not None
+        made = Template.from_stack(stacks.rollout).to_json()["Resources"].values()
+        policies = [each["Properties"]["PolicyDocument"] for each in made if each["Type"] == "AWS::IAM::Policy"]
+        return [statement for policy in policies for statement in policy["Statement"]]
+
+    plain = statements()
+    assert "ec2:" not in json.dumps(plain)
+    assert set(NETWORK_ACTIONS) <= {action for each in statements(vpc=[NETWORK]) for action in each["Action"]}
+    [alarms] = [each for each in plain if ALARM_ACTION in each["Action"]]
+    assert alarms["Action"] == ALARM_ACTION
+    assert json.dumps(alarms["Resource"]).endswith(':alarm:metering-prod-*"]]}')
+
+
 def test_the_operator_guide_lists_what_a_deployment_may_call() -> None:
     """The project runs the same CDK command as people do, so both need the same permissions."""
     guide = (ROOT / "docs" / "operator-guide.md").read_text()
-    for action in (*_ACTIONS, _OPT_IN_ACTION, *BILLING_ACTIONS):
+    for action in (*_ACTIONS, *NETWORK_ACTIONS, ALARM_ACTION, _OPT_IN_ACTION, *BILLING_ACTIONS):
         service, name = action.split(":")
         [row] = [line for line in guide.splitlines() if line.startswith(f"| {service} | ")]
         assert f"`{name}`" in row

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]  # comes without types
 
-from infra.stacks.rollout import _ACTIONS
+from infra.stacks.rollout import _ACTIONS, ALARM_ACTION, NETWORK_ACTIONS
 from metering.adapters.aws.session import Access, Clients
 from tests import ROOT
 from tests.support.emulated import running_emulator
@@ -16,11 +16,9 @@ from tests.support.emulated import running_emulator
 CI = ROOT / "docs" / "ci"
 REGION = "us-east-1"
 # Questions about the network, which only a stage with a network of its own asks.
-NETWORK = {
-    "ec2:DescribeRouteTables", "ec2:DescribeSecurityGroups", "ec2:DescribeSubnets", "ec2:DescribeVpcEndpoints",
-}  # fmt: skip
+NETWORK = {*NETWORK_ACTIONS}
 # Beside what the project calls itself: the roles of the bootstrap, and notes about regions and deeds.
-BESIDE = {"sts:AssumeRole", "s3:PutObject"} | NETWORK
+BESIDE = {"sts:AssumeRole", "s3:PutObject", ALARM_ACTION} | NETWORK
 # Calls without a resource, or with one whose name AWS makes (Service Authorization Reference).
 ANYWHERE = NETWORK | {
     "cloudwatch:GetMetricStatistics", "iam:GetAccountSummary", "lambda:GetAccountSettings",

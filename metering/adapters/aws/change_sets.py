@@ -21,6 +21,7 @@ from botocore.exceptions import ClientError
 from metering.adapters.aws.cloudformation import CloudFormationStacks
 from metering.adapters.aws.errors import error_code, is_denied, is_unknown_call, translated
 from metering.adapters.aws.session import assumed, caller_arn
+from metering.adapters.aws.stacks import made_bootstrap
 from metering.errors import OperationFailedError
 from metering.fleet.ports import TOOLKIT_STACK
 
@@ -234,8 +235,9 @@ class ChangeSets:
                 seen = set() if new else {event["EventId"] for event in _newest_events(client, stack)}
                 client.execute_change_set(StackName=stack, ChangeSetName=name)
                 self._follow(client, stack, total=changes, seen=seen)
-        done = stacks.last_failure(self._place.region, stack)
+        done = stacks.describe(self._place.region, stack)
         if done is None or (changes is not None and done.status not in _GOOD):
+            done = done and stacks.last_failure(self._place.region, stack)
             raise OperationFailedError(f"{stack} is {done.status}: {done.why}" if done else f"{stack} is gone.")
         if protected is not None and (protected or not new):
             _protect(client, stack, protected=protected)
@@ -280,8 +282,9 @@ class ChangeSets:
         needed = max(
             int(stack.text("requiresBootstrapStackVersion") or 0) for stack in stacks_of(self._assembly).values()
         )
-        if self._bootstrap_version(asked.qualifier) >= needed:
-            return
+        with translated("ssm.GetParameter"):
+            if made_bootstrap(self._clients, asked.qualifier) >= needed:
+                return
         stack, stacks = asked.toolkit_stack_name, CloudFormationStacks(lambda _: self._clients)
         there = stacks.describe(self._place.region, stack)
         if there is not None and there.unusable:
@@ -317,14 +320,6 @@ class ChangeSets:
             [found] = client.describe_stacks(StackName=stack)["Stacks"]
         both = ({each.get("ParameterKey", "") for each in some} for some in (known, found.get("Parameters", [])))
         return set.intersection(*both), {each["Key"]: each["Value"] for each in found.get("Tags", [])}
-
-    def _bootstrap_version(self, qualifier: str) -> int:
-        try:
-            with translated("ssm.GetParameter"):
-                name = f"/cdk-bootstrap/{qualifier}/version"
-                return int(self._clients.ssm.get_parameter(Name=name)["Parameter"]["Value"])
-        except self._clients.ssm.exceptions.ParameterNotFound:
-            return 0
 
     def _destroy(self, asked: argparse.Namespace) -> None:
         for name in reversed(_in_order(stacks_of(self._assembly))):

@@ -329,11 +329,7 @@ class AwsFacts:
 
     def bootstrap_version(self) -> int | None:
         with asking():
-            try:
-                answer = self._clients.ssm.get_parameter(Name=f"/cdk-bootstrap/{self._qualifier}/version")
-            except self._clients.ssm.exceptions.ParameterNotFound:
-                return None
-        return int(answer["Parameter"]["Value"])
+            return stacks.made_bootstrap(self._clients, self._qualifier) or None
 
     def expiry_attribute(self, table: Table) -> str:
         with asking():

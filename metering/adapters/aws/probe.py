@@ -13,6 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from metering.adapters.aws.errors import error_code, is_denied, is_unknown_call, translated
 from metering.adapters.aws.networks import network_findings
+from metering.adapters.aws.stacks import made_bootstrap
 from metering.errors import OperationFailedError
 from metering.fleet.regions import Answered, Finding, ListedRegion
 from metering.metric_names import NAMESPACE
@@ -207,14 +208,11 @@ def bootstrap_version(clients: Clients, qualifier: str) -> int | None:
     """
     try:
         with translated("ssm.GetParameter"):
-            found = clients.ssm.get_parameter(Name=f"/cdk-bootstrap/{qualifier}/version")
+            return made_bootstrap(clients, qualifier)
     except ClientError as error:
-        if error_code(error) == "ParameterNotFound":
-            return 0
         if not is_denied(error):
             raise
         return None
-    return int(found["Parameter"].get("Value", "0"))
 
 
 def _bootstrap(clients: Clients, qualifier: str) -> Finding:

@@ -105,3 +105,14 @@ def functions_outputs(clients: Clients, stage: str) -> dict[str, str]:
     with suppress(SettingsError):
         found |= read_outputs(clients, names.api)
     return found
+
+
+def made_bootstrap(clients: Clients, qualifier: str) -> int:
+    """Version of the CDK's bootstrap in a region; 0 without a bootstrap. Raises the SDK's errors."""
+    try:
+        found = clients.ssm.get_parameter(Name=f"/cdk-bootstrap/{qualifier}/version")
+    except ClientError as error:
+        if errors.error_code(error) == "ParameterNotFound":
+            return 0
+        raise
+    return int(found["Parameter"]["Value"])

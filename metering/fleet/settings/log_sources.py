@@ -26,6 +26,7 @@ from metering.fleet.settings.words import InWords, shown
 from metering.onramps import sources
 from metering.onramps.bill import tolerance_of
 from metering.onramps.sources import DEFAULT_KINDS, SOURCE_KINDS
+from metering.operations.access import MAX_ACCOUNTS
 from metering.operations.alarms import Severity
 
 NAMED: Final = "named"
@@ -271,7 +272,8 @@ class ApiGroup(BaseModel):
     )
     role: Literal["customer", "analyst", "operator"] = Field(description="Role, as a token has one.")
     accounts: tuple[Annotated[str, Field(pattern=_ACCOUNT)], ...] | None = Field(
-        None, description="Accounts that it sees; without it all, which a customer may not have."
+        None,
+        description="Accounts that it sees, at most 100; without it all, which a customer may not have.",
     )
     costs: bool = Field(
         default=False, description="Also costs whose tiers are shared with accounts that it cannot see."
@@ -281,6 +283,8 @@ class ApiGroup(BaseModel):
     def _has_accounts(self) -> ApiGroup:
         if self.accounts == () or (self.role == "customer" and self.accounts is None):
             raise ValueError("it names no account: list the accounts of a customer; leave accounts out for all")
+        if len(self.accounts or ()) > MAX_ACCOUNTS:
+            raise ValueError(f"it names {len(self.accounts or ())} accounts: at most {MAX_ACCOUNTS}, as a token")
         return self
 
 

@@ -30,7 +30,7 @@ class Cloud:
         self.status = "UPDATE_COMPLETE"
         self.parameters: tuple[str, ...] = ()
         self.tags: dict[str, str] = {}
-        self.exceptions = SimpleNamespace(ParameterNotFound=KeyError)
+        self.pages = 0
         self.protected: dict[str, bool] = {}
         self._together = Barrier(side_by_side)
         self.meta = SimpleNamespace(endpoint_url="https://s3.eu-west-1.amazonaws.com")
@@ -82,6 +82,7 @@ class Cloud:
         return {"StackEvents": []}
 
     def get_paginator(self, _name: str) -> Any:
+        self.pages += 1
         return SimpleNamespace(paginate=lambda **_: [{"StackEvents": []}])
 
     def update_termination_protection(self, *, EnableTerminationProtection: bool, StackName: str) -> None:  # noqa: N803 - as the SDK
@@ -133,6 +134,12 @@ def test_a_stack_has_its_tags_role_protection_and_template(tmp_path: Path) -> No
     assert cloud.protected == {"data": True}
     deploy(cloud, tmp_path, "--all")
     assert cloud.requests["data"]["ChangeSetType"] == "UPDATE"
+    # Only a failure is looked for in all events.
+    assert cloud.pages == 0
+    cloud.status = "UPDATE_ROLLBACK_COMPLETE"
+    with pytest.raises(OperationFailedError, match="data is UPDATE_ROLLBACK_COMPLETE"):
+        deploy(cloud, tmp_path, "--all")
+    assert cloud.pages > 0
 
 
 def test_stacks_that_do_not_need_each_other_are_deployed_side_by_side_after_those_that_they_need(

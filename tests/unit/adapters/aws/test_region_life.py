@@ -31,6 +31,8 @@ from metering.errors import (
     UnavailableError,
 )
 from metering.fleet.ports import Release, StackResource
+from metering.fleet.settings.layers import Asked
+from metering.fleet.stage import StageConfig
 from metering.ledger.format_version import FORMAT_VERSION, RESTORED_FORMAT, LedgerFormat
 from metering.settings import GivenSettings
 from metering.stores.writes import ItemStore, Put, Table
@@ -606,3 +608,17 @@ def test_no_other_module_knows_the_codes_of_a_missing_call() -> None:
     codes = re.compile(r'"(InvalidAction|NotImplemented|UnknownOperation(Exception)?|InternalFailure|501)"')
     found = [path.name for path in sorted(ADAPTERS.rglob("*.py")) if codes.search(path.read_text())]
     assert found == ["errors.py"]
+
+
+@pytest.mark.parametrize(("made", "held"), [
+    ((), 0), (("pipeline",), 4), (("pipeline", "api"), 14), (("api",), 0)
+])  # fmt: skip
+def test_executions_are_held_by_what_a_region_has_and_not_by_an_api_that_it_is_without(
+    made: tuple[str, ...], held: int
+) -> None:
+    config = StageConfig.load("prod", {"api": True})
+    names = {f"metering-prod-{part}" for part in made}
+    stacks = SimpleNamespace(describe=lambda _region, name: name if name in names else None)
+    settings = SimpleNamespace(current=lambda _region: SimpleNamespace(config=config))
+    parts = {"asked": Asked(stage="prod"), "ports": SimpleNamespace(stacks=stacks), "settings": settings}
+    assert Fleet._held(cast("Fleet", SimpleNamespace(**parts)), "eu-west-1") == held
