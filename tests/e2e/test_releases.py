@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -146,8 +146,8 @@ class Checkout:
         return sum(int(row["bytes"]) for row in self.ask("report", "usage", "--account", ACCOUNT, *times)["rows"])
 
 
-# New clients take a fifth of a second.
-cached_clients = cache(clients_of)
+# New clients take a fifth of a second. The emulator does one thing after the other, so a call may wait for a restore.
+cached_clients = cache(partial(clients_of, attempts=12))
 
 
 def finished(process: subprocess.Popen[str], *, code: int = 0, limit_s: int = 400) -> str:

@@ -48,6 +48,7 @@ _READ_TIMEOUT_S = 25
 # Long enough for a 100-item transaction or a 16 MiB part, and short enough for several attempts in a 60 s invocation.
 # An invoked function may need more time to respond.
 _READ_TIMEOUTS_S = {"dynamodb": 8, "s3": 10, "lambda": 120}
+_EMULATED_TIMEOUTS_S = {"lambda": 120}
 # User agent of clients that make many calls.
 _USER_AGENT = f"Botocore/{botocore.__version__} Python/{platform.python_version()}"
 # Total attempts, including the first (botocore's `total_max_attempts`).
@@ -120,7 +121,10 @@ def sdk_config(access: Access, service: str, *, attempts: int = _ATTEMPTS) -> Co
     return Config(
         region_name=access.region,
         connect_timeout=_CONNECT_TIMEOUT_S,
-        read_timeout=_READ_TIMEOUTS_S.get(service, _READ_TIMEOUT_S),
+        # An emulator processes one call at a time, so a call waits for all before it.
+        read_timeout=(_EMULATED_TIMEOUTS_S if access.custom_endpoint else _READ_TIMEOUTS_S).get(
+            service, _READ_TIMEOUT_S
+        ),
         retries={"mode": "standard", "total_max_attempts": attempts},
         max_pool_connections=_CONNECTIONS,
         # The SDK would build its own user agent twice per call, which takes a tenth of the CPU time of an update.

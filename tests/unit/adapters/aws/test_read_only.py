@@ -140,6 +140,13 @@ def test_no_client_waits_without_end(service: str) -> None:
 
 
 @pytest.mark.parametrize("service", ["dynamodb", "s3"])
+def test_a_call_of_an_emulator_may_wait_for_those_before_it(service: str) -> None:
+    emulated = Access(region="us-east-1", endpoint_url="http://127.0.0.1:4566")
+    configs: list[Any] = [sdk_config(access, service) for access in (Access(region="us-east-1"), emulated)]
+    assert 2 * configs[0].read_timeout < configs[1].read_timeout <= 30
+
+
+@pytest.mark.parametrize("service", ["dynamodb", "s3"])
 def test_a_client_says_whose_it_is(service: str) -> None:
     config: Any = sdk_config(Access(region="us-east-1"), service)
     client = boto3.client(service, config=config)  # type: ignore[call-overload]  # it knows services by literal names
