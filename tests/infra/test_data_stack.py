@@ -65,6 +65,7 @@ BACKFILL = json.dumps(
         "admission_window_s": 400 * DAY_S,
         "marker_life_s": 416 * DAY_S,
         "incoming_retention_days": 431,
+        "lake_retention_days": 500,
         "tunables.source_life_s": 417 * DAY_S,
     }
 )
