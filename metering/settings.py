@@ -59,7 +59,7 @@ class Policy(BaseModel):
     rollup_every_s: int = Field(
         ge=0,
         description="Least time between two runs of a shard's roll-up. From 60 s on, in whole minutes, the function "
-        "ends between runs: at the target, 60 s save about 3 USD a day with 500 accounts, and 8 with 10,000.",
+        "ends between runs: at the target, 60 s save about 3 USD a day with 500 accounts, and 5 with 10,000.",
     )
     rollup_commits: int = Field(ge=1, description="Most waiting commits that one run of the roll-up takes.")
     rollup_blocks: int = Field(
