@@ -68,7 +68,8 @@ PLANS: dict[str, Plan] = {
             "pythons": 480,
             "mutants": 3_000,
             "matrix": 300,
-            "drills": 1_380,
+            # A restore waits four minutes for the functions of before, and the drill restores twice.
+            "drills": 2_400,
             "long": 90,
             "browser-fronts": 180,
             "localstack": 120,
@@ -88,7 +89,7 @@ PLANS: dict[str, Plan] = {
             "scale": 1_200,
             "bench": 660,
         },
-        promise_s=188 * 60,
+        promise_s=205 * 60,
     ),
 }
 # A part fails if it takes this multiple of its share; below that, the excess is only reported. Two machines of one kind
