@@ -172,6 +172,19 @@ class Figures:
                     marked[marker.batch_id] = marker.hours[hour_s]
         return marked
 
+    def with_markers(
+        self,
+        hour_s: int,
+        rows: Mapping[str, Total],
+        known: Mapping[str, Total],
+        contradictions: runs.Contradictions,
+        survey: MarkerSurvey | None = None,
+    ) -> MarkedRows:
+        """Rows of an hour, with markers that were read before. Those that differ from the rows are read again."""
+        again = [batch_id for batch_id, total in rows.items() if known.get(batch_id) != total]
+        found = self.marked(hour_s, again, contradictions, survey) if again else {}
+        return MarkedRows(marked={**known, **found}, rows=rows)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HourCheck:

@@ -15,7 +15,7 @@ from heapq import merge
 from itertools import groupby, islice, takewhile
 from typing import TYPE_CHECKING, TypeVar
 
-from metering.audit.hour_check import Figures, HourCheck, HourComparison, MarkedRows
+from metering.audit.hour_check import Figures, HourCheck, HourComparison
 from metering.audit.sequences import MarkerSurvey
 from metering.audit.settling import AccountHour, Fingerprint, HourUsage, differing, fingerprint, read_accounts
 from metering.audit.verification import MAX_DIFFERENCES, Difference
@@ -280,10 +280,10 @@ class IncrementalCheck:
         def compare(groups: Iterator[tuple[Group, Total]]) -> None:
             while part := batches_of(dict(islice(groups, _MARKERS_AT_ONCE))):
                 # All rows of a batch in an hour are in one file, because they belong to one commit.
-                marked = first.marked(file.hour_s, part, contradictions, survey)
-                if again := [name for name, _, _ in differing(marked, part)] if first is not figures else []:
-                    marked |= figures.marked(file.hour_s, again, contradictions, survey)
-                wrong.extend(MarkedRows(marked=marked, rows=part).differences(file.hour_s))
+                # A marker that no first look can read is contradictory only if a consistent read says so.
+                looked = first.marked(file.hour_s, part, Contradictions(), survey)
+                found = figures.with_markers(file.hour_s, part, looked, contradictions, survey)
+                wrong.extend(found.differences(file.hour_s))
                 real = [total.records for name, total in part.items() if not name.startswith(CANARY_PREFIX)]
                 sizes.append((len(real), sum(real)))
 

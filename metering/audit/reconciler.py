@@ -443,8 +443,7 @@ class Reconciler:
     def _by_batch(self, hour_s: int, marked: Mapping[str, Total], *, only: Callable[[str], bool]) -> MarkedRows:
         """Compare markers that were read earlier with the current rows. The markers of newer batches are looked up."""
         rows = self.figures.batches(hour_s, only=only)
-        since = [batch_id for batch_id, total in rows.items() if marked.get(batch_id) != total]
-        return MarkedRows(marked={**marked, **self._marked(hour_s, since)}, rows=rows)
+        return self.figures.with_markers(hour_s, rows, marked, Contradictions())
 
     def _marked(self, hour_s: int, batch_ids: Iterable[str]) -> dict[str, Total]:
         return self.figures.marked(hour_s, batch_ids, Contradictions())

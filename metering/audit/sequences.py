@@ -258,13 +258,8 @@ class SourceSightings:
     def __len__(self) -> int:
         return len(self._numbers) + sum(page.bits.bit_count() for page in self._pages.values())
 
-    @property
-    def sequences(self) -> dict[int, int]:
-        """Time of the verdict on each number, epoch milliseconds."""
-        return dict(self.in_order())
-
     def in_order(self) -> Iterator[tuple[int, int]]:
-        """Each number, in ascending order, with the time of its verdict."""
+        """Each number, in ascending order, with the time of its verdict, epoch milliseconds."""
         listed = sorted(zip(self._numbers, self._moments, strict=True))
         paged = ((each, page.first_ms) for at, page in sorted(self._pages.items()) for each in page.numbers(at))
         return merge(listed, paged)

@@ -633,12 +633,10 @@ def _batch_window(config: StageConfig) -> str | None:
 def _lake_classes(config: StageConfig) -> str | None:
     if config.lake_archive_days < config.lake_infrequent_days + 30:
         return "lake_archive_days must be 30 days after lake_infrequent_days: IA bills 30 days at least"
-    if config.lake_retention_days is not None and config.lake_retention_days < config.lake_archive_days + 90:
+    kept_days = config.lake_retention_days
+    if kept_days is not None and kept_days < config.lake_archive_days + 90:
         return "lake_retention_days must be 90 days after lake_archive_days: Glacier IR bills 90 days at least"
-    if (
-        config.lake_retention_days is not None
-        and config.lake_retention_days * DAY_S < config.admission_window_s + 2 * DAY_S
-    ):
+    if kept_days is not None and kept_days * DAY_S < config.admission_window_s + 2 * DAY_S:
         return "lake_retention_days must be two days above the admission window: rows of metered hours must be there"
     return None
 

@@ -158,7 +158,7 @@ def open_ledger(clients: Clients, names: ResourceNames, check: Callable[[ItemSto
 
 
 def unwritten_ledger(clients: Clients, names: ResourceNames, *, consistent: bool = True) -> DynamoDbItemStore:
-    """The two tables without a check and without lines in S3, for a restore: it puts what the lines say."""
+    """The two tables without a check and without lines in S3: for a restore, which puts these lines, and for reads."""
     tables = {Table.LEDGER: names.ledger_table, Table.USAGE: names.usage_table}
     return DynamoDbItemStore(clients.dynamodb, tables, consistent=consistent)
 

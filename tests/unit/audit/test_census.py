@@ -214,8 +214,8 @@ def test_a_scan_that_was_saved_after_any_part_goes_on_to_the_same_figures(world:
     checks = [Findings(each, world.jobs.figures.may_lack_markers).checks() for each in (whole, state)]
     assert checks[0] == checks[1]
     assert not any(doubt for _, doubt in checks[0].values())
-    assert {source_id: seen.sequences for source_id, seen in whole.survey.sources.items()} == {
-        source_id: seen.sequences for source_id, seen in state.survey.sources.items()
+    assert {source_id: dict(seen.in_order()) for source_id, seen in whole.survey.sources.items()} == {
+        source_id: dict(seen.in_order()) for source_id, seen in state.survey.sources.items()
     }
 
 

@@ -286,7 +286,7 @@ def test_a_survey_of_a_part_leaves_out_what_the_whole_survey_does() -> None:
         part.add(marker_of("b", source_id="s", sequence=sequence, decided_at_ms=at_ms))
     assert len(part.sources["s"]) == 2
     whole.merge(part)
-    assert whole.sources["s"].sequences == {9: 4_500, 10: 6_000}
+    assert dict(whole.sources["s"].in_order()) == {9: 4_500, 10: 6_000}
     assert whole.sources["s"].newest_ms == 6_000
 
 
@@ -306,13 +306,13 @@ def test_numbers_and_their_moments_are_kept_exactly_however_far_apart(numbers: l
     for place, number in enumerate(numbers):
         seen.add(number, 1_795_000_000_000 - place * 40 * DAY_S * 1_000)
     kept = {number: 1_795_000_000_000 - place * 40 * DAY_S * 1_000 for place, number in enumerate(numbers)}
-    assert seen.sequences == kept
+    assert dict(seen.in_order()) == kept
     again = SourceSightings()
     again.add_saved(*seen.saved())
-    assert (again.sequences, again.newest_ms, len(again)) == (kept, seen.newest_ms, len(numbers))
+    assert (dict(again.in_order()), again.newest_ms, len(again)) == (kept, seen.newest_ms, len(numbers))
     both = SourceSightings()
     both.merge(again)
-    assert both.sequences == kept
+    assert dict(both.in_order()) == kept
 
 
 def test_numbers_of_a_day_take_six_bytes_each() -> None:

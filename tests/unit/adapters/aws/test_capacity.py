@@ -231,31 +231,33 @@ def test_threads_that_call_at_once_take_the_share_together(stub: Stubbed) -> Non
     assert now.slept == pytest.approx([400 / (READ_SHARE * 1_000) * times for times in (1, 1.5)])
 
 
-def test_the_capacity_is_asked_again_after_a_minute(stub: Stubbed) -> None:
+READ = {"ConsumedCapacity": {"TableName": "ledger", "CapacityUnits": 80.0}}
+OF_READ = {"TableName": "ledger", "Key": {"pk": {"S": "a"}, "sk": {"S": "b"}}}
+
+
+def read_a_minute_ago(stub: Stubbed) -> tuple[Any, Any, Now]:
     client, stubber, now = paced(stub, reads=100)
-    answer = {"ConsumedCapacity": {"TableName": "ledger", "CapacityUnits": 80.0}}
-    key = {"pk": {"S": "a"}, "sk": {"S": "b"}}
-    stubber.add_response("get_item", answer)
-    client.get_item(TableName="ledger", Key=key)
+    stubber.add_response("get_item", READ)
+    client.get_item(**OF_READ)
     now.s += 61
+    return client, stubber, now
+
+
+def test_the_capacity_is_asked_again_after_a_minute(stub: Stubbed) -> None:
+    client, stubber, now = read_a_minute_ago(stub)
     stubber.add_response("describe_table", described(ON_DEMAND))
-    stubber.add_response("get_item", {}, {"TableName": "ledger", "Key": key})
-    client.get_item(TableName="ledger", Key=key)
+    stubber.add_response("get_item", {}, OF_READ)
+    client.get_item(**OF_READ)
     assert now.slept == []
 
 
 @pytest.mark.parametrize("code", ["ThrottlingException", "AccessDeniedException"])
 def test_a_capacity_that_cannot_be_asked_again_stays_as_it_was(stub: Stubbed, code: str) -> None:
-    client, stubber, now = paced(stub, reads=100)
-    answer = {"ConsumedCapacity": {"TableName": "ledger", "CapacityUnits": 80.0}}
-    key = {"pk": {"S": "a"}, "sk": {"S": "b"}}
-    stubber.add_response("get_item", answer)
-    client.get_item(TableName="ledger", Key=key)
-    now.s += 61
+    client, stubber, now = read_a_minute_ago(stub)
     stubber.add_client_error("describe_table", code)
     for _ in range(2):
-        stubber.add_response("get_item", answer, {"TableName": "ledger", "Key": key, "ReturnConsumedCapacity": "TOTAL"})
-        client.get_item(TableName="ledger", Key=key)
+        stubber.add_response("get_item", READ, {**OF_READ, "ReturnConsumedCapacity": "TOTAL"})
+        client.get_item(**OF_READ)
     assert now.slept == pytest.approx([80 / (READ_SHARE * 100)])
 
 
