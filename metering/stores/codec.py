@@ -293,13 +293,16 @@ class Form(NamedTuple):
     entry: Callable[[Fields, str], object] | None = None
 
 
-class Added(NamedTuple):
+# Not NamedTuples, which are equal to each other: `Annotated[…]` is cached by equality.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Added:
     """Value that a field has in items of earlier releases, which lack the field."""
 
     value: object
 
 
-class Unwritten(NamedTuple):
+@dataclasses.dataclass(frozen=True, slots=True)
+class Unwritten:
     """The one value of a field that is not written: an absent field has this value."""
 
     value: object
