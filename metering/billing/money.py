@@ -13,6 +13,7 @@ from zero, also for negative numbers, so that a line and its reversal cancel out
 """
 
 import re
+from decimal import ROUND_HALF_UP, Decimal
 
 from metering.units import GIB
 
@@ -24,6 +25,7 @@ _EXACT_A_CENT = EXACT_A_USD // 100
 _GB_BITS = GIB.bit_length() - 1
 _HALF_GB = GIB // 2
 _HALF_UNITS = UNITS_A_USD // 2
+_CENT = Decimal("0.01")
 _PRICE = re.compile(r"[0-9]{1,12}(\.[0-9]{1,10})?")
 
 
@@ -71,6 +73,14 @@ def usd_text(units: int, *, decimals: int = DECIMALS) -> str:
     sign, size = ("-", -units) if units < 0 else ("", units)
     whole, part = divmod(size, 10**decimals)
     return f"{sign}{whole}.{part:0{decimals}d}" if decimals else f"{sign}{whole}"
+
+
+def cents_text(usd: Decimal) -> str:
+    """An amount for people in cents, rounded half up; `<0.01` is more than nothing."""
+    cents = usd.quantize(_CENT, ROUND_HALF_UP)
+    if usd and not cents:
+        return f"<{_CENT}" if usd > 0 else f">-{_CENT}"
+    return f"{cents:,f}"
 
 
 def exact_text(exact: int) -> str:

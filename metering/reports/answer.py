@@ -44,6 +44,7 @@ class Column:
             rightmost column first. `KEEP` never goes.
         sized: Print a size such as `19.4 PB` beside the exact number of bytes. By default, only for the kind `bytes`.
         about: Explanation, shown if a row is printed vertically.
+        cents: Print an amount of money in cents, unless the table is wide.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Column:
     priority: int = USUAL
     sized: bool | None = None
     about: str = ""
+    cents: bool = False
 
     @property
     def heading(self) -> str:
@@ -151,6 +153,7 @@ class Form:
     kind: Kind = "text"
     text: TextForm = "short"
     sized: bool | None = None
+    cents: bool = False
 
     def __call__(
         self,
@@ -160,7 +163,7 @@ class Form:
         title: str = "",
         about: str = "",
     ) -> tuple[Field[T], ...]:
-        form = Column(name="", kind=self.kind, text=self.text, sized=self.sized)
+        form = Column(name="", kind=self.kind, text=self.text, sized=self.sized, cents=self.cents)
         form = replace(form, priority=priority, title=title, about=about)
         return tuple(Field(replace(form, name=name), of or attrgetter(name)) for name in names)
 
@@ -168,6 +171,7 @@ class Form:
 short, copied, prose, number = Form(), Form(text="copied"), Form(text="prose"), Form(text="number")
 integer, ordinal, flag = Form(kind="integer"), Form(kind="integer", text="copied"), Form(kind="flag")
 sized, exact, money, timed = Form(kind="bytes"), Form(kind="bytes", sized=False), Form(kind="money"), Form(kind="time")
+cents = Form(kind="money", cents=True)
 
 
 class Beside(TypedDict, total=False):

@@ -47,15 +47,29 @@ def _texts(thresholds: Iterable[Threshold]) -> list[str]:
     return [each.text for each in thresholds]
 
 
-_BUDGETS: answer.RowType[Budget] = answer.RowType(
-    _about(lambda it: it, lambda it: it.period),
-    answer.prose("thresholds", of=lambda it: _texts(it.thresholds)),
-    answer.short("severity", priority=answer.ROOMY),
+def _rules(budget: Callable[[T], Budget]) -> answer.Fields[T]:
+    return (
+        *answer.prose("thresholds", of=lambda it: _texts(budget(it).thresholds)),
+        *answer.short("severity", of=lambda it: budget(it).severity, priority=answer.ROOMY),
+    )
+
+
+_BUDGETS: answer.RowType[Budget] = answer.RowType(_about(lambda it: it, lambda it: it.period), _rules(lambda it: it))
+_SPENT: answer.Fields[Standing] = (
+    *answer.number("actual", of=lambda it: _amount(it.budget, it.actual), priority=answer.KEEP, title="spent"),
+    *answer.number(
+        "used_percent",
+        of=lambda it: _percent(it.actual, it.budget.amount.value),
+        priority=answer.KEEP,
+        title="used %",
+    ),
+)
+_LISTED: answer.RowType[Standing] = answer.RowType(
+    _about(lambda it: it.budget, lambda it: it.budget.period), _SPENT, _rules(lambda it: it.budget)
 )
 _STANDINGS: answer.Fields[Standing] = (
     *_about(lambda it: it.budget, lambda it: it.period.name),
-    *answer.number("actual", of=lambda it: _amount(it.budget, it.actual), priority=answer.KEEP),
-    *answer.number("used_percent", of=lambda it: _percent(it.actual, it.budget.amount.value), title="used %"),
+    *_SPENT,
     *_of_forecast("forecast", lambda it: it.value),
     *_of_forecast("forecast_low", lambda it: it.low, title="10 %", priority=answer.ROOMY),
     *_of_forecast("forecast_high", lambda it: it.high, title="90 %", priority=answer.ROOMY),
@@ -124,14 +138,22 @@ def number_text(value: int, unit: Unit) -> str:
     return str(value) if unit == "bytes" else usd_text(rounded(value))
 
 
-def budgets_answer(budgets: Sequence[Budget], reach: Reach | None = None) -> answer.Answer:
-    """All budgets and, if requested, the completeness of the usage with which budgets are compared."""
-    return _BUDGETS.answer(
-        budgets,
-        meta={} if reach is None else reach_document(reach),
+_NONE = "No budget is set. To set one: metering budget set --help"
+
+
+def budgets_answer(budgets: Sequence[Budget]) -> answer.Answer:
+    """Budgets as they are set."""
+    return _BUDGETS.answer(budgets, title="Budgets", empty=_NONE)
+
+
+def budget_list_answer(standings: Sequence[Standing], counted: Counted) -> answer.Answer:
+    """All budgets, each with what is spent in its period so far, and how complete that count is."""
+    return _LISTED.answer(
+        standings,
+        meta=counted.meta(),  # type: ignore[arg-type]  # texts and lists of texts
         title="Budgets",
-        empty="No budget is set. To set one: metering budget set --help",
-        footer=() if reach is None or not budgets else tuple(reach_lines(reach)),
+        empty=_NONE,
+        footer=counted.footer() if standings else (),
     )
 
 
@@ -157,7 +179,7 @@ def standings_answer(standings: Sequence[Standing], alerts: Sequence[StoredAlert
         standings,
         meta=counted.meta(),  # type: ignore[arg-type]  # texts and lists of texts
         title="Budgets",
-        empty="No budget is set. To set one: metering budget set --help",
+        empty=_NONE,
         footer=(*counted.footer(), *said),
     )
 

@@ -43,7 +43,7 @@ def costs_here(session: Session, query: CostQuery, *, prices: str | None, exact:
     from metering.wiring.answers.costs import costs_of
     from metering.wiring.answers.usage import measured_completeness
 
-    book = _book_of(prices)
+    book = book_of(prices)
     home = billing_home(session)
     regions = _all_answering(session, home, query)
     complete = measured_completeness(regions)
@@ -79,7 +79,7 @@ def explanation_of(session: Session, asked: Mapping[str, str], *, prices: str | 
         start=asked["hour"], end="", filters={name: [text] for name, text in asked.items() if text and name != "hour"}
     )
     query = parameters.hour_query(now_s=now_s)
-    book = _book_of(prices)
+    book = book_of(prices)
     home = billing_home(session)
     billing = _billing(session, home, _all_answering(session, home, query))
     with rating(billing, query, book=book, now_s=now_s, exact=True, progress=_bar) as parts:
@@ -98,7 +98,7 @@ def one_region(session: Session) -> str | None:
     return None if session.named_region == connecting.ALL_REGIONS else session.named_region
 
 
-def _book_of(prices: str | None) -> source.BookName:
+def book_of(prices: str | None) -> source.BookName:
     """The price book of `--prices`: `aws-list`, `aws-list@3`."""
     from metering.wiring.answers.costs import book_named
 
@@ -165,8 +165,8 @@ def budget_named(store: budget.BudgetStore, name: str) -> budget.Budget:
     return found
 
 
-def judged(session: Session, home: RegionConnection, name: str | None) -> Judged:
-    """State of all budgets, or of one named budget.
+def judged(session: Session, home: RegionConnection, name: str | None, *, forecast: bool = True) -> Judged:
+    """State of all budgets, or of one named budget; forecasts take a moment.
 
     Raises:
         CommandFailedError: The budget does not exist.
@@ -183,7 +183,7 @@ def judged(session: Session, home: RegionConnection, name: str | None) -> Judged
     now_s = int(time.time())
     through_s = months.through_s
     evaluation = Evaluation(months=months, through_s=through_s or now_s)
-    standings = [evaluation.standing(each, period_at(each, now_s), forecast=True) for each in budgets]
+    standings = [evaluation.standing(each, period_at(each, now_s), forecast=forecast) for each in budgets]
     since = min((each.period.month for each in standings), default="")
     alerts = AlertBook(items=home.items, alerts=home.alerts, clock=home.clock).known(since) if standings else iter(())
     return Judged(

@@ -20,7 +20,7 @@ from rich.cells import cell_len, chop_cells, set_cell_size
 from rich.markdown import Markdown
 from rich.text import Text
 
-from metering.billing.money import half_up, usd_text
+from metering.billing.money import cents_text, half_up, usd_text
 from metering.hours import rfc3339
 from metering.reports.answer import KEEP, USUAL, Answer, Cell, Column, printable
 from metering.units import SIZE_BASE, size_text
@@ -59,14 +59,14 @@ class Line:
     style: Style = ""
 
 
-def cell_text(column: Column, value: Cell) -> str:
-    """Format a value for people: digits are grouped, and terminal control characters are escaped."""
+def cell_text(column: Column, value: Cell, *, exactly: bool = True) -> str:
+    """Format a value for people: digits are grouped, control characters are escaped, and costs are cents or exact."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Decimal):
-        return f"{value:,f}"
+        return f"{value:,f}" if exactly or not column.cents else cents_text(value)
     if isinstance(value, int):
         # A number that serves as a name, such as a process id, is printed for copying; a count is printed for reading.
         return str(value) if column.text == "copied" else f"{value:,}"
@@ -202,13 +202,14 @@ def _heading_lines(heading: str, width: int) -> list[str]:
     return [line.replace("_ ", "_") for line in wrapped(_heading_words(heading), width)]
 
 
-def _fields_of(answer: Answer) -> list[Field]:
+def _fields_of(answer: Answer, width: int) -> list[Field]:
     # The rows are read only once, because a query's rows may be on disk.
     rows = list(answer.rows_and_others())
     fields: list[Field] = []
     for column in answer.columns:
         values = [row.get(column.name) for row in rows]
-        fields.append(Field(column=column, texts=[cell_text(column, value) for value in values]))
+        texts = [cell_text(column, value, exactly=width >= UNBOUNDED) for value in values]
+        fields.append(Field(column=column, texts=texts))
         if column.shows_size:
             fields.append(Field(column=column, texts=[_size_of(column, value) for value in values], is_size=True))
     return fields
@@ -269,7 +270,7 @@ def body_lines(answer: Answer, width: int) -> list[Line]:
     is_one_thing = answer.document is not None or len(answer.columns) > _MOST_COLUMNS_OF_A_ROW
     if len(answer.rows) == 1 and answer.others is None and is_one_thing:
         return [*_upright(answer.columns, answer.rows, width)]
-    fields = _fields_of(answer)
+    fields = _fields_of(answer, width)
     grid = _fitting(fields, width)
     if grid is None:
         return [*_upright(answer.columns, list(answer.rows_and_others()), width)]
@@ -333,7 +334,8 @@ def _upright(columns: Sequence[Column], rows: Sequence[Mapping[str, Cell]], widt
     for number, row in enumerate(rows):
         if number:
             yield Line(text="")
-        texts = [(column, cell_text(column, row.get(column.name)), row.get(column.name)) for column in columns]
+        values = [(column, row.get(column.name)) for column in columns]
+        texts = [(column, cell_text(column, value, exactly=width >= UNBOUNDED), value) for column, value in values]
         shown = [each for each in texts if each[1] or alone]
         start = max((cell_len(printable(column.heading)) for column, _, _ in shown), default=0) + len(_GAP)
         end = max((cell_len(text) for column, text, _ in shown if _stands_right(column)), default=0)

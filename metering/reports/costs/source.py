@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING
 
 from metering.billing.invoices import composing
 from metering.billing.invoices.inputs import BookPin, Inputs, Loaded, Rates
-from metering.billing.money import exact_text, quantity_of, rounded, usd_text
+from metering.billing.money import cents_text, exact_text, quantity_of, rounded, usd_text
 from metering.billing.rating.rater import Rater, positions
 from metering.billing.usage.months import FEW_ACCOUNTS, MonthUsage
 from metering.errors import ObjectMissingError, OperationFailedError
 from metering.hours import month_bounds_s, month_of
 from metering.reports import usage_rows
-from metering.reports.answer import KEEP, ROOMY, Answer, Json, RowType, exact, money, sized
+from metering.reports.answer import KEEP, ROOMY, Answer, Json, RowType, cents, exact, money, sized
 from metering.reports.costs.late import LateCosts, accounts_that_share, payers_asked
 from metering.reports.costs.rows import COST, CostQuery, CostRows, Entry, Figures, entries_of, rows_of, total_of
 from metering.reports.query import months_between
 from metering.reports.usage_answer import completeness_lines, head_document, query_document, rows_answer, title_of
-from metering.units import DAY_S, GIB, exact_and_size
+from metering.units import DAY_S, GIB, counted, exact_and_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -276,7 +276,7 @@ _FIGURES: RowType[Figures] = RowType(
     sized("bytes", priority=ROOMY),
     money("quantity_gb", of=lambda it: _decimal(quantity_of(it.bytes))),
     # An unknown cost is omitted, because it is not 0.
-    money(COST, of=lambda it: _decimal(rounded(it.exact)) if it.known else None, priority=KEEP),
+    cents(COST, of=lambda it: _decimal(rounded(it.exact)) if it.known else None, priority=KEEP),
     exact("unpriced_bytes", of=lambda it: it.unpriced),
     exact("unrated_bytes", of=lambda it: it.unrated, priority=ROOMY),
 )
@@ -293,10 +293,11 @@ _ORDER: Mapping[str, Callable[[Figures], int]] = {
 def _notes(query: CostQuery, costs: Costs, cut: usage_rows.Ranked[Figures], *, regions: Sequence[str]) -> Iterator[str]:
     total = costs.rows.total
     yield from usage_rows.cut_lines(len(cut.rows), cut.rows_total)
-    yield f"Total: {exact_text(total.exact)} USD exactly, for {exact_and_size(total.bytes)}."
-    yield from _rounding([row.total for row in cut.rows])
-    yield from _corrections(query, total)
+    yield f"Total: {cents_text(Decimal(exact_text(total.exact)))} USD, for {exact_and_size(total.bytes)}."
     yield from _without_price(costs, total)
+    yield from _corrections(query, total)
+    yield f"Exactly: {exact_text(total.exact)} USD. With all digits of each row: --wide, or --format json"
+    yield from _rounding([row.total for row in cut.rows])
     yield from _prices(costs)
     yield from _states(costs)
     yield from _kept(costs)
@@ -309,7 +310,7 @@ def _rounding(shown: Sequence[Figures]) -> Iterator[str]:
     difference = added * GIB - exact
     if difference:
         yield (
-            f"Costs are exact sums rounded half up to 10 decimals. As printed, the rows add up to {usd_text(added)}, "
+            f"The ten decimals of a row are rounded half up from its exact sum: they add up to {usd_text(added)}, "
             f"which is {exact_text(abs(difference))} USD too {'much' if difference > 0 else 'little'}."
         )
 
@@ -328,8 +329,9 @@ def _without_price(costs: Costs, total: Figures) -> Iterator[str]:
         named = [f"{usage_type} of {service}" for usage_type, service in sorted(costs.rows.unpriced)]
         more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
         yield (
-            f"Without a price, and not in the total: {exact_and_size(total.unpriced)} of {len(named)} usage "
-            f"types: {', '.join(named[:_NAMED])}{more}. To see them: {_check_of(costs)}"
+            f"Without a price, and not in the total: {exact_and_size(total.unpriced)}, of "
+            f"{exact_and_size(total.bytes)} in all. {counted(len(named), 'usage type has', 'usage types have')} none: "
+            f"{', '.join(named[:_NAMED])}{more}. To see them: {_check_of(costs)}"
         )
     if total.unrated:
         yield f"Not sold here by a rule of the price book, so without a cost: {exact_and_size(total.unrated)}."

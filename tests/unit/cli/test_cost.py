@@ -153,6 +153,20 @@ def test_usage_without_a_price_has_no_cost_and_fails_strict(costs: TwoRegions) -
     assert run("--account", ALONE, "--usage-type", OUT, "--strict").exit_code == 0
 
 
+def test_cents_come_first_then_what_has_no_price_then_all_digits(costs: TwoRegions) -> None:
+    costs.send(HOME, record(gb("5"), account=ALONE, to="eu-west-1"), record(gb("600") + 1, account=ALONE))
+    line = ("--account", ALONE, "--group-by", "usage_type,hour")
+    text = told(*line)
+    order = ["Total: 45.00 USD", "Without a price", "Exactly: 45.0000000000838", "ten decimals of a row"]
+    places = [text.index(words) for words in order]
+    assert places == sorted(places)
+    assert "5,368,709,120 bytes = 5.00 GB, of 649,613,803,521 bytes = 605 GB in all. 1 usage type has none" in text
+    assert "45.0000000001 " in text
+    narrow = " ".join(run(*line, "--format", "table").stdout.split())
+    assert "45.0000000001 " not in narrow
+    assert "600.0000000009 45.00 " in narrow
+
+
 def test_every_format_has_the_same_figures(costs: TwoRegions, tmp_path: Path) -> None:
     costs.send(HOME, record(gb("600") + 1, account=ALONE))
     line = ("--group-by", "account_id,hour")

@@ -423,6 +423,29 @@ def test_budgets_say_up_to_when_they_counted_and_what_is_accepted_and_not_counte
         assert "metering compact" in lines_of(*line)
 
 
+def test_the_list_of_budgets_says_what_is_spent_and_how_much_that_is_of_the_amount(budgeted: TwoRegions) -> None:
+    ask("budget", "set", "egress", "--payer", PAYER, "--amount", "90 USD")
+    ask("budget", "set", "home", "--payer", PAYER, "--in-region", HOME, "--amount", "1200 GB")
+    ask("budget", "update", "--region", "all")
+    document = ask("budget", "list")
+    rows = {row["budget"]: row for row in document["rows"]}
+    assert (rows["egress"]["actual"], rows["egress"]["used_percent"]) == ("72.0000000000", "80.0")
+    assert (rows["home"]["actual"], rows["home"]["used_percent"]) == (str(gb("600")), "50.0")
+    assert (rows["egress"]["period"], rows["egress"]["thresholds"].split(", ")[0]) == ("month", "actual 80%")
+    assert document["as_of"] == "2026-11-24T13:30:00Z"
+    assert "used %" in lines_of("budget", "list")
+    assert "Counted: what the compactor had published by 2026-11-24T13:30:00Z" in lines_of("budget", "list")
+
+
+def test_unusual_days_are_judged_by_the_book_that_is_named(budgeted: TwoRegions) -> None:
+    ask("budget", "update", "--region", "all")
+    assert ask("anomalies", "--prices", "sample")["prices"] == "sample 2"
+    assert ask("anomalies", "--prices", "sample@1")["prices"] == "sample 1"
+    assert ask("anomalies")["prices"] == "aws-list 1"
+    assert "There is no price book contract" in refused("anomalies", "--prices", "contract")
+    assert "is no price book" in refused("anomalies", "--prices", "@", code=2)
+
+
 def test_on_an_emulator_an_update_of_budgets_compacts_first(budgeted: TwoRegions) -> None:
     ask("budget", "set", "small", "--account", ALONE, "--amount", "10 GB", "--threshold", "actual 80%", "--new-account")
     pending(budgeted, gb("349"), account=ALONE)

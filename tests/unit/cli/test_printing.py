@@ -382,3 +382,12 @@ def test_a_file_needs_no_word_about_its_format(tmp_path: Path) -> None:
         result = CliRunner().invoke(app, line)
     assert result.exit_code == 0
     assert "This is JSON" not in result.stderr
+
+
+def test_a_cost_is_printed_in_cents_and_in_a_wide_table_with_all_digits() -> None:
+    columns = (Column(name="cost_usd", kind="money", cents=True), Column(name="tier"))
+    for usd, cents in (("1234.5650000000", "1,234.57"), ("0E-10", "0.00"), ("0.0049", "<0.01"), ("-0.001", ">-0.01")):
+        rows: list[dict[str, Cell]] = [{"cost_usd": Decimal(usd), "tier": "free"}]
+        narrow, wide = (answer_lines(Answer(columns=columns, rows=rows), 80, wide=wide) for wide in (False, True))
+        assert narrow[-1].text.split() == [cents, "free"]
+        assert wide[-1].text.split() == [f"{Decimal(usd):,f}", "free"]

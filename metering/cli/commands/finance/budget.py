@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from metering.cli import fleet
-from metering.cli.billing.costing import budget_named, how_far, is_home, judged, known_account
-from metering.cli.billing.home import billing_home, billing_regions, home_ground
+from metering.cli.billing.costing import book_of, budget_named, how_far, is_home, judged, known_account
+from metering.cli.billing.home import billing_home, billing_regions, home_ground, named_book
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.options import argument, family, option, switch
@@ -98,17 +98,14 @@ def set_(
 
 @command(budget, "list", reads=True, everywhere=True)
 def list_(session: Session) -> None:
-    """List every budget with scope, amount and thresholds, and the time up to which its usage is counted.
+    """List every budget with scope, amount and thresholds, and what is spent in its period so far, in per cent too.
 
-    The state of budgets is shown by: metering budget check
+    What is spent is counted as of the biller's last run. Forecasts and alerts are shown by: metering budget check
     """
-    from metering.reports.budgets import budgets_answer
-    from metering.wiring.answers.accounts import connected_reach
-    from metering.wiring.biller import build_budgets
+    from metering.reports.budgets import budget_list_answer
 
-    home = billing_home(session)
-    reach = connected_reach(billing_regions(session, home))
-    session.write(budgets_answer(build_budgets(home).list(), reach))
+    view = judged(session, billing_home(session), None, forecast=False)
+    session.write(budget_list_answer(view.standings, how_far(view)))
 
 
 @command(budget, "remove", reads=True, changes=True, everywhere=True)
@@ -206,7 +203,7 @@ _EXAMPLES = """Examples:
 
     metering anomalies --format table
 
-    metering anomalies --day 2026-11-24 --floor 100
+    metering anomalies --day 2026-11-24 --floor 100 --prices sample
 """
 
 
@@ -219,6 +216,10 @@ def anomalies(
     floor: Annotated[
         str, option("--floor", "USD", "Minimum cost, at list prices, of the bytes above the median.")
     ] = "10",
+    prices: Annotated[
+        str | None,
+        option("--prices", "BOOK[@N]", "Judge what is dear by this price book: sample, or an imported one."),
+    ] = None,
 ) -> None:
     """Show days on which an account used far more of a usage type than on that weekday in the eight weeks before.
 
@@ -230,15 +231,19 @@ def anomalies(
     from metering.reports.budgets import anomalies_answer
     from metering.wiring.answers.accounts import connected_reach
     from metering.wiring.biller import connected_months
+    from metering.wiring.billing import build_prices
 
     rules = _rules(deviations, percent, floor)
     home = billing_home(session)
     regions = billing_regions(session, home)
     months = connected_months(home, regions, ())
-    book = months.terms.book
+    asked = book_of(prices)
+    book = named_book(build_prices(home), asked.name, asked.version) if asked.named else months.terms.book
     if book is None:
         raise CommandFailedError(
-            "No price book was imported, so nobody can tell what is dear.", "Import one: metering prices import --help"
+            "No price book was imported, so nobody can tell what is dear.",
+            "Import one with `metering prices import FILE…`, or take the prices of a few real bill lines with "
+            "--prices sample.",
         )
     last_s = months.last_whole_day()
     days = [_day(day)] if day else [] if last_s is None else [last_s - back * DAY_S for back in range(6, -1, -1)]
