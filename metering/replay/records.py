@@ -16,7 +16,7 @@ from metering.usage.totals import Service, Total, UsageKey, UsageKind, UsageType
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 
 # Usage types are copied from the billing documentation, and not computed by `metering/usage/usage_types.py`: a replay
@@ -177,6 +177,26 @@ class RecordGenerator:
             for pair in rng.sample(range(pairs), min(self._keys, count, pairs))
         ]
         return Records(kinds, [self._row(rng, n % len(kinds)) for n in range(count)])
+
+    def steady(self, rng: random.Random, count: int, hour_s: int, size: Callable[[int, int], int]) -> Records:
+        """Make `count` records of an hour: each account in turn has each of the first flows, a twentieth up or down.
+
+        `size(account, flow)` has the expected bytes of a record, by the numbers of account and flow.
+        """
+        accounts = range(len(self._accounts))
+        pairs = [(account, flow) for flow in range(self._keys) for account in accounts][:count]
+        kinds = [Kind(self._accounts[account], FLOWS[flow], hour_s) for account, flow in pairs]
+        rows = []
+        for number in range(count):
+            key, turn = number % len(pairs), number // len(pairs)
+            share = len(range(key, count, len(pairs)))
+            bits = rng.getrandbits(16)
+            rows.append(
+                Row(
+                    key, turn % _RESOURCES, size(*pairs[key]) * rng.randint(950, 1_050) // 1_000 // share, bits % _SLOTS
+                )
+            )
+        return Records(kinds, rows)
 
     def _account(self, rng: random.Random) -> str:
         return self._accounts[bisect.bisect(self._weights, rng.random() * self._weights[-1])]

@@ -31,6 +31,26 @@ class Form(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Season:
+    """Steady traffic: each account sends each flow in each batch, by the time since the batch before, and the season.
+
+    The n-th account and the n-th flow have 1/n of the traffic of the first.
+
+    Attributes:
+        flows: Number of flows.
+        week: Weights of the days from Monday to Sunday.
+        bytes_a_weight: Bytes of the first account's first flow in an hour whose weights of hour and day are 1.
+        unusual_days_ago: Day on which the second account's first flow is `unusual_times` as much as usual.
+    """
+
+    flows: int
+    week: tuple[int, ...]
+    bytes_a_weight: int
+    unusual_days_ago: int
+    unusual_times: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
     """Shape of synthetic traffic. Shares are fractions of all messages, 0 to 1.
 
@@ -48,6 +68,7 @@ class Scenario:
         duplicates: Share of messages that are copies of earlier batches.
         conflicts: Share of messages with an earlier batch's id but other content.
         late: Share of batches of old records. Half of old batches are days old but admitted; the others are too late.
+        season: Steady traffic, one batch after the other in time, in place of random kinds, hours and bytes.
         malformed: Share of bad batches. Half of bad batches are refused as a whole; the others have some bad records.
     """
 
@@ -65,6 +86,7 @@ class Scenario:
     conflicts: float = 0.0
     late: float = 0.0
     malformed: float = 0.0
+    season: Season | None = None
 
 
 # At night, traffic is a tenth of daytime traffic, as in access networks.
@@ -78,6 +100,10 @@ SCENARIOS: dict[str, Scenario] = {
     "clean": Scenario(about="Inline batches without a fault."),
     "week": Scenario(about="Seven days, busy by day and quiet at night, for reports by day.",
         batches=2_000, records_per_batch=50, accounts=50, hours=7 * 24, busy=_DAY_AND_NIGHT, duplicates=0.02),
+    # An hour less than the 35 days in which records are admitted, and one for the time that a replay takes.
+    "month": Scenario(about="Five weeks with seasons and an unusual day, for forecasts, budgets and `anomalies`.",
+        batches=419, records_per_batch=48, accounts=8, hours=35 * 24 - 2, busy=_DAY_AND_NIGHT, season=Season(flows=6,
+        week=(9, 10, 10, 10, 9, 4, 3), bytes_a_weight=2**28, unusual_days_ago=3, unusual_times=6)),
     "load": Scenario(about="500 accounts; a batch touches up to 8 of them with 16 usage keys.",
         batches=10_000, accounts=500, accounts_per_batch=8, keys_per_batch=16, hours=1),
     "load-5": Scenario(about="As load, but with 5 usage keys a batch.",

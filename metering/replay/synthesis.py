@@ -20,7 +20,7 @@ import zstandard
 from metering.audit.verification import SentBatch, body_digest
 from metering.hours import hour_label
 from metering.replay.records import RecordGenerator, Records
-from metering.replay.scenarios import Form, Scenario
+from metering.replay.scenarios import Form, Scenario, Season
 
 SCHEMA = "metering.batch/1"
 
@@ -312,19 +312,21 @@ class Synthesis:
         self._generator = RecordGenerator(
             [account_id(seed, number) for number in range(scenario.accounts)],
             accounts_per_batch=scenario.accounts_per_batch,
-            keys_per_batch=scenario.keys_per_batch,
+            keys_per_batch=scenario.season.flows if scenario.season else scenario.keys_per_batch,
             mean_bits=scenario.mean_bits,
         )
         self._forms = list(scenario.forms)
         self._weights = list(scenario.forms.values())
         self._recent: deque[_Shipped] = deque(maxlen=_REMEMBERED)
         self._sequences = [0] * _SOURCES
+        self._batches = scenario.batches
         hours, busy = [base_hour_s - _HOUR_S * back for back in range(scenario.hours)], scenario.busy
         # Hours to draw from. A busy hour occurs several times in the list.
         self._hours = [hour_s for hour_s in hours for _ in range(busy[hour_s % _DAY_S // _HOUR_S] if busy else 1)]
 
     def shipments(self, batches: int) -> Iterator[Shipment]:
         """Make `batches` messages, copies and conflicts included."""
+        self._batches = batches
         for number in range(batches):
             yield self._next(random.Random(f"{self._seed}/{number}"), number)  # noqa: S311  # repeatable, no secret
 
@@ -345,7 +347,9 @@ class Synthesis:
         return self._good(rng, number, self._hours)
 
     def _good(self, rng: random.Random, number: int, hours: Sequence[int]) -> Shipment:
-        records = self._generator.draw(rng, self._scenario.records_per_batch, hours)
+        count, season = self._scenario.records_per_batch, self._scenario.season
+        steady = season if hours is self._hours else None
+        records = self._steady(rng, number, steady) if steady else self._generator.draw(rng, count, hours)
         form = rng.choices(self._forms, self._weights)[0]
         envelope = self._envelope(rng, number, sequenced=not form.dropped)
         sent = SentBatch(
@@ -357,6 +361,24 @@ class Synthesis:
         shipment = self._packed(envelope, records.texts, records, form, sent)
         self._recent.append(_Shipped(shipment=shipment, envelope=envelope, records=records))
         return shipment
+
+    def _steady(self, rng: random.Random, number: int, season: Season) -> Records:
+        """Records of the hours since the batch before, all in the last of these hours."""
+        scenario = self._scenario
+        before, last = (scenario.hours * place // self._batches for place in (number, number + 1))
+        first_s = self._base_hour_s - (scenario.hours - 1) * _HOUR_S
+        hours = [first_s + place * _HOUR_S for place in range(before, max(last, before + 1))]
+        # 1 January 1970 was a Thursday.
+        weight = sum(
+            scenario.busy[hour_s % _DAY_S // _HOUR_S] * season.week[(hour_s // _DAY_S + 3) % 7] for hour_s in hours
+        )
+        unusual = hours[-1] // _DAY_S == self._base_hour_s // _DAY_S - season.unusual_days_ago
+
+        def size(account: int, flow: int) -> int:
+            times = season.unusual_times if unusual and (account, flow) == (1, 0) else 1
+            return season.bytes_a_weight * weight * times // ((account + 1) * (flow + 1))
+
+        return self._generator.steady(rng, scenario.records_per_batch, hours[-1], size)
 
     def _conflict(self, rng: random.Random) -> Shipment:
         choice = self._recent[rng.randrange(len(self._recent))]

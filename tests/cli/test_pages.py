@@ -26,13 +26,18 @@ from typer.testing import CliRunner
 from metering.cli.app import app
 from metering.cli.commands.developer.demo_stage import NEXT
 from metering.fleet.settings.layers import Asked, planned
+from metering.ledger.notes.watch import Completeness
 from metering.operations.own_costs import STORAGE_USD_GB_MONTH
+from metering.replay.given import synthetic_traffic
+from metering.replay.scenarios import SCENARIOS
 from metering.replay.synthesis import _LATE_DAYS
 from metering.stores.queues import Delivery
+from metering.stores.writes import Put, Table
 from metering.units import GIB, HOUR_S
 from tests.cli.lively import NOW, REGION, Lively, LivelyAccount, LivelyFleet
 from tests.cli.record import _at_one_moment
 from tests.support.lake_world import record
+from tests.support.memory.frozen import merge
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "billing.md"
@@ -238,6 +243,64 @@ def test_what_the_demo_proposes_next_has_all_of_the_week_that_it_sends() -> None
     lines = [line for line in NEXT if "--last" in line]
     assert len(lines) == 2
     assert all("--last 8d" in line for line in lines)
+
+
+# The month of docs/getting-started.md: forecasts, budgets and unusual days of its scenario.
+
+_MONTH = START.partition("### A month with prices")[2].partition("\n## ")[0]
+
+
+def month_sent(region: Lively, batches: int) -> None:
+    """Meter the scenario `month` as `replay` sends it, and compare it with the manifest."""
+    scenario, world = SCENARIOS["month"], region.world
+    now_ms = world.clock.now_ms()
+    traffic = synthetic_traffic("month", scenario, batches, 1, now_ms // 1000, "bucket")
+    shipments = list(traffic.shipments)
+    for first in range(0, len(shipments), 10):
+        deliveries = [
+            Delivery(message_id=each.sent.batch_id, body=each.body, sent_at_ms=now_ms, receive_count=1, sender_id="me")
+            for each in shipments[first : first + 10]
+        ]
+        assert not world.aggregator.handle(deliveries, world.deadline()).retry
+    world.roll_up()
+    world.compact_all()
+    assert world.visible() == merge(each.sent.totals for each in shipments)
+    item = Completeness(through_s=world.clock.now_ms() // 1000).to_item()
+    world.items.put(Put(table=Table.LEDGER, item=item))
+
+
+def test_the_month_of_the_page_has_a_forecast_a_spent_budget_and_one_unusual_day(
+    region: Lively, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    # A third of the batches has the same bytes, in fewer hours.
+    month_sent(region, 140)
+    lines = re.findall(r"^metering (?!replay|verify).+$", _MONTH, re.MULTILINE)
+    told: dict[str, str] = {}
+    for line in lines:
+        command, _, target = line.partition(" > ")
+        if target:
+            Path(target).write_text(CliRunner().invoke(app, shlex.split(command)[1:]).stdout)
+        else:
+            told[command] = typed(command)
+    spent = {row["budget"]: row for row in _rows("budget", "list")}
+    assert float(spent["egress"]["used_percent"]) > 100
+    assert float(spent["bill"]["actual"]) > 100
+    assert "egress" in told["metering budget list"]
+    assert "Expected by the same day of the week" not in told["metering budget list"]
+    assert "A forecast is an estimate" in told["metering budget forecast bill"]
+    [row] = _rows("anomalies")
+    assert (row["day"], row["account_id"], row["usage_type"]) == (
+        "2026-11-21", "900100000001", "DataTransfer-Out-Bytes",
+    )  # fmt: skip
+    assert "900100000001" in told["metering anomalies"]
+    assert "Total: " in told["metering cost --group-by day"]
+
+
+def _rows(*words: str) -> list[dict[str, str]]:
+    told = CliRunner().invoke(app, ["--endpoint", "http://127.0.0.1:9", *words, "--format", "json"]).stdout
+    rows: list[dict[str, str]] = json.loads(told)["rows"]
+    return rows
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ from metering.audit.verification import (
     read_sent,
     sent_line,
 )
+from metering.billing.budgets.evaluation import is_unusual
 from metering.errors import UnavailableError
 from metering.intake.batches import DecodedBatch
 from metering.replay import sender as sender_module
@@ -35,7 +36,7 @@ from metering.replay.network import LogFile, SmallNetwork, replica
 from metering.replay.records import FLOWS, RecordGenerator, expected_totals, expected_usage_type
 from metering.replay.scenarios import SCENARIOS, Form
 from metering.replay.sender import Sender, SendingFailedError
-from metering.replay.synthesis import Shipment, Synthesis, Upload, replay_name
+from metering.replay.synthesis import Shipment, Synthesis, Upload, account_id, replay_name
 from tests.support.lake_world import record, record_dicts
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.frozen import merge
@@ -188,6 +189,27 @@ def test_the_digest_of_a_body_does_not_depend_on_how_json_is_written() -> None:
 
 def test_a_body_nested_deeper_than_python_reads_has_a_digest() -> None:
     assert len(body_digest("[" * 100_000)) == 64
+
+
+@pytest.mark.parametrize(("seed", "batches"), [(1, 419), (2, 419), (3, 250), (4, 900)])
+def test_a_month_is_steady_but_for_one_day_of_one_account(seed: int, batches: int) -> None:
+    """The rule of `metering anomalies` finds that day, and no other in the last week, whatever the seed."""
+    days: dict[tuple[str, str], Counter[int]] = {}
+    hours = set()
+    for each in shipments("month", batches, seed):
+        for key, total in each.sent.totals.items():
+            days.setdefault((key.account_id, key.usage_type), Counter())[key.hour_s // 86_400] += total.bytes
+            hours.add(key.hour_s)
+    assert BASE_S - 35 * 86_400 + 2 * 3_600 < min(hours) < BASE_S - 34 * 86_400
+    assert max(hours) == BASE_S
+    today = BASE_S // 86_400
+    unusual = [
+        (series, today - day)
+        for series, sums in days.items()
+        for day in range(today - 7, today)
+        if is_unusual(sums[day], [sums[day - 7 * week] for week in range(1, 5)])
+    ]
+    assert unusual == [((account_id(seed, 1), "DataTransfer-Out-Bytes"), 3)]
 
 
 def test_a_week_has_busy_days_and_quiet_nights_and_every_hour_can_be_admitted() -> None:
