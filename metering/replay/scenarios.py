@@ -101,7 +101,7 @@ SCENARIOS: dict[str, Scenario] = {
     "week": Scenario(about="Seven days, busy by day and quiet at night, for reports by day.",
         batches=2_000, records_per_batch=50, accounts=50, hours=7 * 24, busy=_DAY_AND_NIGHT, duplicates=0.02),
     # An hour less than the 35 days in which records are admitted, and one for the time that a replay takes.
-    "month": Scenario(about="Five weeks with seasons and an unusual day, for forecasts, budgets and `anomalies`.",
+    "month": Scenario(about="Five weeks, steady by weekday, with one unusual day, for forecasts.",
         batches=419, records_per_batch=48, accounts=8, hours=35 * 24 - 2, busy=_DAY_AND_NIGHT, season=Season(flows=6,
         week=(9, 10, 10, 10, 9, 4, 3), bytes_a_weight=2**28, unusual_days_ago=3, unusual_times=6)),
     "load": Scenario(about="500 accounts; a batch touches up to 8 of them with 16 usage keys.",
