@@ -30,6 +30,7 @@ from metering.stores.objects import (
     PRICES_PREFIX,
     QUARANTINE_PREFIX,
     RATED_PREFIX,
+    REPORTS_PREFIX,
     SUMMARIES_PREFIX,
     WITHDRAWN_PREFIX,
 )
@@ -47,6 +48,8 @@ TRANSITION_MIN_BYTES = 128 * KIB
 _SCRATCH_DAYS = 1
 # As long as a ledger can be restored (point-in-time recovery).
 _WITHDRAWN_DAYS = 35
+# A report of a month can be held against that of the year before.
+_REPORTS_DAYS = 400
 # Money, and the rows that prove it: each object is put once, and never replaced or deleted by the service.
 WRITE_ONCE = (CLOSED_PREFIX, INVOICES_PREFIX, LAKE_PREFIX, ORGANIZATION_PREFIX, PRICES_PREFIX)
 # What a region is restored from if its bucket is lost.
@@ -274,6 +277,7 @@ def _lifecycle_rules(config: StageConfig) -> list[s3.LifecycleRule]:
         s3.LifecycleRule(id="context", prefix=CONTEXT_PREFIX, expiration=_days(config.plan_life_days)),
         # The biller can recompute these objects from other data; forecasts look back half a year.
         s3.LifecycleRule(id="rated", prefix=RATED_PREFIX, expiration=_days(config.rated_retention_days)),
+        s3.LifecycleRule(id="reports", prefix=REPORTS_PREFIX, expiration=_days(_REPORTS_DAYS)),
         s3.LifecycleRule(
             id="lake-classes",
             prefix=LAKE_PREFIX,

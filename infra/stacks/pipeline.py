@@ -22,9 +22,11 @@ from metering.ledger.notes.money import ALERTS_PK, BILLER_KEY
 from metering.settings import as_environment
 from metering.stores.objects import (
     AUDIT_PREFIX,
+    CLOSED_PREFIX,
     CONTEXT_PREFIX,
     DROP_PREFIX,
     INGEST_PREFIX,
+    INVOICES_PREFIX,
     LAKE_PREFIX,
     LOG_PARTS_PREFIX,
     MARKERS_PREFIX,
@@ -33,6 +35,7 @@ from metering.stores.objects import (
     PRICES_PREFIX,
     QUARANTINE_PREFIX,
     RATED_PREFIX,
+    REPORTS_PREFIX,
     ROLLUP_PLANS_PREFIX,
     RUNS_PREFIX,
     STAGING_PREFIX,
@@ -285,8 +288,11 @@ def _grant_biller(function: MeteringFunction, data: DataStack) -> None:
     data.data.grant_read(
         role, RUNS_PREFIX, SUMMARIES_PREFIX, LAKE_PREFIX, RATED_PREFIX, PRICES_PREFIX, ORGANIZATION_PREFIX
     )
+    # Reports of saved questions are answered as the API answers: also from the usage table, staging and closed months.
+    data.usage.grant_look_up(role)
+    data.data.grant_read(role, STAGING_PREFIX, CLOSED_PREFIX, INVOICES_PREFIX, REPORTS_PREFIX)
     # Each alert of a budget is also put below `notes/`, so that a restored ledger does not give the alert again.
-    data.data.grant_write(role, RATED_PREFIX, notes_prefix(ALERTS_PK))
+    data.data.grant_write(role, RATED_PREFIX, REPORTS_PREFIX, notes_prefix(ALERTS_PK))
     data.data.grant_delete(role, RATED_PREFIX)
     data.topics.grant_publish(role)
 

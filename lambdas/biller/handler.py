@@ -1,4 +1,4 @@
-"""Adds new usage to the day sums and sends alerts for crossed budgets, once a tick."""
+"""Adds new usage to the day sums, sends alerts for crossed budgets and makes reports, once a tick."""
 
 from __future__ import annotations
 
@@ -50,4 +50,7 @@ def handle(context: LambdaContext, parts: Started[BillerWork]) -> dict[str, int 
     for check in parts.work.bills:
         found = check.run(deadline)
         parts.logger.info("bill looked at", extra={"export": found.export, "state": found.state, "why": found.why})
+    if parts.work.reports is not None:
+        run = parts.work.reports.run(deadline)
+        parts.logger.info("reports made", extra={"made": run.made, "refused": run.refused, "left": run.left})
     return answer

@@ -35,6 +35,8 @@ _LISTED: dict[str, tuple[tuple[str, str, str], ...]] = {
     ),
     "Look": (
         ("report", "analyst.report:report", "Totals of usage: who moved how many bytes from where to where."),
+        ("reports", "analyst.saved:reports",
+         "Reports that come by themselves: a question is kept, and answered each day, week or month."),
         ("trace", "analyst.report:trace_app",
          "Show what a number of a report is made of: its hours, batches and files, and three sums that must be equal."),
         ("batch", "operator.quarantine:batch", "One batch: its verdict, and everything that happened to it."),

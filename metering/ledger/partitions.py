@@ -20,6 +20,7 @@
 | `W#kinds`       | accounts with kinds of usage beyond the cap           | `usage/kinds`                     |
 | `W#budgets`     | budgets that people set: they never expire            | `notes/money`                     |
 | `W#budget-alerts`| alerts of budgets, one a period and threshold        | `notes/money`                     |
+| `W#reports`     | saved questions that reports are made of: never expire | `notes/saved`                   |
 | `W#producers`   | registered producers: they never expire               | `notes/access`                    |
 | `W#deed-<month>`| deeds of people, the audit trail: never expires       | `notes/deeds`                     |
 | `G`             | in the home region, the states of all regions         | `fleet/regions`                   |

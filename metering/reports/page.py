@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from html import escape
 from importlib import resources
 from typing import TYPE_CHECKING, NewType
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from metering.audit.freshness import Complete
     from metering.ledger.notes.reconciliation import Reconciliation
     from metering.reports import usage_rows
+    from metering.reports.answer import Answer, Cell
     from metering.reports.query import GroupColumn, UsageQuery
 
 
@@ -338,6 +340,23 @@ class UsagePage:
             )  # fmt: skip
             rows.append(tag("tr", tag("td", text(region)), tag("td", words(told[0])), *numbers(*told[1:])))
         return table(headings("region", "last reconciliation", "hours compared", "different", "waiting", left=2), rows)
+
+
+def answer_page(answer: Answer) -> str:
+    """An answer as a page: its table with all columns, and the lines below it."""
+    aligned = {"bytes", "whole", "integer", "money"}
+    columns = sorted(answer.columns, key=lambda column: column.kind in aligned)
+    left = sum(column.kind not in aligned for column in columns)
+    names = [column.heading for column in columns]
+
+    def row(cells: Mapping[str, Cell]) -> Markup:
+        texts = ["" if (cell := cells.get(column.name)) is None else cell for column in columns]
+        shown = [f"{cell:,}" if isinstance(cell, int | Decimal) else cell for cell in texts]
+        return tag("tr", *(tag("td", text(each)) for each in shown[:left]), *numbers(*shown[left:]))
+
+    body = table(headings(*names, left=left), map(row, answer.rows_and_others())) if answer.rows else None
+    parts = [tag("h1", words(answer.title)), body or tag("p", words(answer.empty))]
+    return html(answer.title, [*parts, *(tag("p", words(line)) for line in (*answer.footer, *answer.commands))])
 
 
 _PROOF = (

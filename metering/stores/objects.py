@@ -187,6 +187,8 @@ PRICES_PREFIX = "prices/"
 ORGANIZATION_PREFIX = "organization/"
 RATED_PREFIX = "rated/"
 INVOICES_PREFIX = "invoices/"
+# Reports of saved questions.
+REPORTS_PREFIX = "reports/"
 RATED_INDEX_PREFIX = "rated/index/"
 QUARANTINE_PREFIX = "quarantine/"
 # Staging objects with batches that a restore could not decide, by the ledger's generation.
@@ -221,6 +223,7 @@ PREFIXES = (
     PRICES_PREFIX,
     QUARANTINE_PREFIX,
     RATED_PREFIX,
+    REPORTS_PREFIX,
     RUNS_PREFIX,
     STAGING_PREFIX,
     SUMMARIES_PREFIX,
@@ -377,6 +380,16 @@ def rated_summaries_key(month: str) -> str:
 def positions_key(month: str, payer_id: str) -> str:
     """Key of a payer's positions in an open month."""
     return f"{RATED_PREFIX}{month}/positions/{payer_id}.json"
+
+
+def reports_prefix(name: str) -> str:
+    """Prefix of the reports of a saved question: `reports/egress/`."""
+    return f"{REPORTS_PREFIX}{name}/"
+
+
+def report_key(name: str, date: str, file: str) -> str:
+    """Key of an object of a report: `reports/egress/2026-11-30/…`."""
+    return f"{reports_prefix(name)}{date}/{file}"
 
 
 def invoices_prefix(month: str, payer_id: str = "") -> str:

@@ -21,12 +21,14 @@ from metering.fleet.regions import LedgerRegionStates
 from metering.lake.parquet.reader import ParquetLakeReader, ParquetTotals
 from metering.ledger.format_version import generations_of
 from metering.settings import BillerSettings
+from metering.wiring.answers.pages import report_maker
 from metering.wiring.region import FunctionParts, JobParts, RegionPorts, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from metering.billing.day_sums.index import DayIndex
+    from metering.reports.saved import ReportMaker
     from metering.stores.objects import ObjectStore
     from metering.stores.writes import ItemStore
     from metering.wiring import lake
@@ -43,10 +45,11 @@ class BillerParts(JobParts):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BillerWork:
-    """Jobs of the biller's function: the biller itself, and the comparisons with exports of AWS's own bill."""
+    """Jobs of the biller's function: the biller itself, comparisons with AWS's own bill, reports of saved questions."""
 
     biller: Biller
     bills: Sequence[BillCheck] = ()
+    reports: ReportMaker | None = None
 
 
 PRICE_BOOK = "aws-list"
@@ -106,7 +109,8 @@ def build_work(parts: BillerParts) -> BillerWork:
         )
         for export in exports
     ]
-    return BillerWork(biller=build_biller(parts), bills=bills)
+    maker = report_maker(parts, parts.alerts, bucket=parts.names.data_bucket)
+    return BillerWork(biller=build_biller(parts), bills=bills, reports=maker)
 
 
 def build_biller(parts: FunctionParts) -> Biller:

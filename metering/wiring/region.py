@@ -322,6 +322,23 @@ class FunctionParts(RegionPorts):
     def settings(self) -> Settings:
         return self.names
 
+    @property
+    def stage(self) -> str:
+        return self.names.stage
+
+    @cached_property
+    def view(self) -> LakeView:
+        """The lake. The lake's modules are imported on first use, because most requests read only the usage table."""
+        from metering.wiring.lake import lake_view
+
+        return lake_view(
+            self.items,
+            self.objects,
+            shards=self.settings.shards,
+            life_s=self.settings.lake_life_s,
+            clock=self.clock,
+        )
+
 
 @dataclass(frozen=True)
 class JobParts(FunctionParts):
@@ -354,20 +371,3 @@ class ReaderParts(FunctionParts):
     WATCHES = True
     reads = ApiSettings
     names: ApiSettings
-
-    @property
-    def stage(self) -> str:
-        return self.names.stage
-
-    @cached_property
-    def view(self) -> LakeView:
-        """The lake. The lake's modules are imported on first use, because most requests read only the usage table."""
-        from metering.wiring.lake import lake_view
-
-        return lake_view(
-            self.items,
-            self.objects,
-            shards=self.settings.shards,
-            life_s=self.settings.lake_life_s,
-            clock=self.clock,
-        )

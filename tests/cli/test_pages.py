@@ -33,7 +33,7 @@ from metering.replay.scenarios import SCENARIOS
 from metering.replay.synthesis import _LATE_DAYS
 from metering.stores.queues import Delivery
 from metering.stores.writes import Put, Table
-from metering.units import GIB, HOUR_S
+from metering.units import DAY_S, GIB, HOUR_S
 from tests.cli.lively import NOW, REGION, Lively, LivelyAccount, LivelyFleet
 from tests.cli.record import _at_one_moment
 from tests.support.lake_world import record
@@ -97,7 +97,7 @@ class Example:
     def type(self, line: str) -> str:
         """Run a command, expect exit 0, and return its stdout."""
         _, *words = shlex.split(line)
-        form = [] if "export" in words or "--format" in words else ["--format", "table"]
+        form = [] if {"export", "--format", "--as-file"} & {*words} else ["--format", "table"]
         result = CliRunner().invoke(app, ["--endpoint", "http://127.0.0.1:9", *words, *form])
         if result.exit_code:
             raise SystemExit(f"{line}: exit {result.exit_code}\n{result.output}\n{result.stderr}") from result.exception
@@ -276,13 +276,7 @@ def test_the_month_of_the_page_has_a_forecast_a_spent_budget_and_one_unusual_day
     # A third of the batches has the same bytes, in fewer hours.
     month_sent(region, 140)
     lines = re.findall(r"^metering (?!replay|verify).+$", _MONTH, re.MULTILINE)
-    told: dict[str, str] = {}
-    for line in lines:
-        command, _, target = line.partition(" > ")
-        if target:
-            Path(target).write_text(CliRunner().invoke(app, shlex.split(command)[1:]).stdout)
-        else:
-            told[command] = typed(command)
+    told = {line: typed(line) for line in lines}
     spent = {row["budget"]: row for row in _rows("budget", "list")}
     assert float(spent["egress"]["used_percent"]) > 100
     assert float(spent["bill"]["actual"]) > 100
@@ -301,6 +295,27 @@ def _rows(*words: str) -> list[dict[str, str]]:
     told = CliRunner().invoke(app, ["--endpoint", "http://127.0.0.1:9", *words, "--format", "json"]).stdout
     rows: list[dict[str, str]] = json.loads(told)["rows"]
     return rows
+
+
+# docs/saved-reports.md: its commands, in order.
+
+SAVED = (ROOT / "docs" / "saved-reports.md").read_text(encoding="utf-8")
+
+
+def test_the_page_about_saved_reports_makes_and_shows_them(
+    region: Lively, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    begin_s = region.world.clock.now_ms() // 1000 - 8 * DAY_S
+    region.world.send([record(5 * GIB, start_s=begin_s)])
+    region.world.items.put(Put(table=Table.LEDGER, item=Completeness(through_s=begin_s + 8 * DAY_S).to_item()))
+    lines = re.findall(r"^metering .+$", SAVED, re.MULTILINE)
+    told = [typed(line) for line in lines]
+    [at] = [place for place, line in enumerate(lines) if line == "metering reports list"]
+    assert told[at].count("made") == 2
+    assert "5.00 GB" in Path("accounts.html").read_text()
+    assert Path("accounts.csv").read_text().count("\n") == 2
+    assert "bill" not in told[-1]
 
 
 def main() -> None:

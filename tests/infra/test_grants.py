@@ -138,7 +138,7 @@ def test_the_compactor_alone_deletes_and_never_in_the_lake() -> None:
     ("Canary", ["W#canary"], set()),
     ("Reconciler", ["W#source", "W#reconcile", "W#worklist"], {"audit/"}),
     ("Watch", ["W#watch", "W#complete", "W#figures"], set()),
-    ("Biller", ["W#biller", "W#budget-alerts"], {"rated/", "notes/budget-alerts/"}),
+    ("Biller", ["W#biller", "W#budget-alerts"], {"rated/", "reports/", "notes/budget-alerts/"}),
 ])  # fmt: skip
 def test_who_only_looks_puts_its_own_notes_alone(stage: str, name: str, own: list[str], kept: set[str]) -> None:
     grants = Grants(synthesised(stage), "pipeline", f"{name}Role")
@@ -149,7 +149,7 @@ def test_who_only_looks_puts_its_own_notes_alone(stage: str, name: str, own: lis
     assert grants.everything() & WRITES == {"dynamodb:PutItem"}
     assert not grants.actions(USAGE_TABLE) & WRITES
     assert grants.prefixes("s3:PutObject") == kept
-    assert grants.prefixes("s3:DeleteObject") == kept - {"audit/", "notes/budget-alerts/"}
+    assert grants.prefixes("s3:DeleteObject") == kept - {"audit/", "notes/budget-alerts/", "reports/"}
 
 
 def test_who_writes_what_cannot_be_derived_also_puts_it_below_notes_and_nobody_deletes_it() -> None:
@@ -164,11 +164,14 @@ def test_who_writes_what_cannot_be_derived_also_puts_it_below_notes_and_nobody_d
 @pytest.mark.parametrize("stage", ["dev", "prod"])
 def test_the_biller_sets_no_budget_and_changes_no_price_payer_or_invoice(stage: str) -> None:
     grants = Grants(synthesised(stage), "pipeline", "BillerRole")
-    for pk in ("W#budgets", "W#watch", "W#deed-2026-11"):
+    for pk in ("W#budgets", "W#reports", "W#watch", "W#deed-2026-11"):
         assert not grants.may_write("dynamodb:PutItem", "LedgerTable", pk)
-    assert not grants.actions(USAGE_TABLE)
-    assert grants.prefixes("s3:GetObject") >= {"prices/", "organization/", "rated/", "summaries/", "runs/", "lake/"}
-    assert not grants.prefixes("s3:GetObject") & {"ingest/", "drop/", "quarantine/", "staging/", "invoices/"}
+    # It answers saved questions, and so reads what the API reads, except for quarantine.
+    assert grants.actions(USAGE_TABLE) == {"dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:Query"}
+    assert grants.prefixes("s3:GetObject") == {
+        "prices/", "organization/", "rated/", "summaries/", "runs/", "lake/", "staging/", "closed/", "invoices/",
+        "reports/",
+    }  # fmt: skip
     assert grants.may("sns:Publish", "TopicsPage")
     assert not grants.may("sns:Publish", "*")
 

@@ -11,12 +11,45 @@ _NOW = ("tests/unit/reports/test_now.py",)
 _ISSUING = ("tests/unit/billing/invoices/test_issuing.py",)
 _OFFERS = ("tests/unit/billing/prices/test_offer_files.py",)
 _COMPARE = ("tests/unit/onramps/test_compare.py", "tests/unit/cli/test_compare.py")
+_SAVED = ("tests/unit/reports/test_saved.py",)
 _BILLS = ("tests/unit/onramps/ingest/test_bills.py",)
 
 READERS = (
     *seeded("metering/reports/source.py", _NOW,
         ("H-D1 a report on accounts does not say what waits for the roll-up", "            lacks.add(apart)\n", ""),
         ("P28 a report as of now has what was rolled up alone", "if query.now:", "if query.now and query.top:")),
+    *seeded("metering/reports/saved.py", _SAVED,
+        ("saved: a report is made again at each run", "if last.sent or (", "if ("),
+        ("saved: a report is never made again",
+         "(last.question, last.date) != (question.digest, date)",
+         "last.question != question.digest"),
+        ("saved: a question that was mended has the answer of before",
+         "(last.question, last.date) != (question.digest, date)",
+         "last.date != date"),
+        ("saved: a second attempt's document replaces the first",
+         "work.key, document.to_json(), if_absent=True",
+         "work.key, document.to_json(), if_absent=False"),
+        ("saved: the message of a second attempt names what it made itself",
+         "        return ReportDocument.from_json(self.objects.get(work.key), work.key)\n\n    def _answered",
+         "        return document\n\n    def _answered"),
+        ("saved: nobody hears of a report", "        self._send(work.question, document)\n", ""),
+        ("saved: each attempt's message has an identity of its own",
+         '{question.digest}\\n{document.date}"',
+         '{question.digest}\\n{document.as_of}{id(document)}"'),
+        ("saved: one question without an answer keeps all others waiting",
+         "                failure = error\n                continue", "                raise error"),
+        ("saved: a question that kills its process is tried for ever",
+         "work.last.attempts >= MOST_ATTEMPTS", "not work.at_s"),
+        ("saved: a question that kills its process comes first each time",
+         "key=lambda each: (each.last.attempts, each",
+         "key=lambda each: (0, each"),
+        ("saved: a service without an answer counts as an attempt that was killed",
+         "                self._write(work.last)\n", ""),
+        ("saved: a report does not wait for what is not counted yet",
+         "through_s < at_s and now_s", "through_s < 0 and now_s"),
+        ("saved: a report waits for ever", "and now_s < at_s + PATIENCE_S", "and now_s"),
+        ("saved: a span of a report ends an hour late", "now_s=due_s - 1 if asked.last else due_s", "now_s=due_s"),
+        ("saved: a report has what came after its midnight", "to_s=min(query.to_s, due_s)", "to_s=query.to_s")),
     *seeded("metering/reports/usage_rows.py", _NOW,
         ("H-D1 what waits is told without the filters of the question",
          "            if not self._query.matches(key):\n                self._seen.note_beside(key)\n"

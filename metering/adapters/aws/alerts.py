@@ -92,12 +92,14 @@ class SnsAlerts:
         if self._chat:
             message = json.dumps({"default": message, "https": custom_notification(severity, subject, fields)})
             form["MessageStructure"] = "json"
+        # Subscribers may filter by these: a report of a saved question is no trouble.
+        said = {"severity": severity, **({"kind": str(fields["kind"])} if "kind" in fields else {})}
         with translated("sns.Publish"):
             self._client.publish(
                 TopicArn=self._topics[severity],
                 Subject=_plain(f"{severity}: {subject}"),
                 Message=message,
-                MessageAttributes={"severity": {"DataType": "String", "StringValue": severity}},
+                MessageAttributes={name: {"DataType": "String", "StringValue": value} for name, value in said.items()},
                 **form,
             )
 

@@ -30,6 +30,7 @@ WRITTEN_DOWN = (
     f"{NOTE}producers",
     f"{NOTE}budgets",
     f"{NOTE}budget-alerts",
+    f"{NOTE}reports",
     f"{NOTE}ruling",
     f"{NOTE}log-ruling",
     REGIONS,

@@ -325,7 +325,7 @@ READING = {
     "local env", "local outputs", "local status", "logs format", "logs list", "organization history",
     "organization show", "period list", "period show", "period verify", "prices check", "prices diff",
     "prices history", "prices override list", "prices show", "producers list", "restore show",
-    "producers show", "quarantine list", "quarantine show", "query",
+    "producers show", "reports list", "reports show", "quarantine list", "quarantine show", "query",
     "region plan", "region status", "report usage", "runbook", "serve", "settings diff", "settings fields",
     "settings show", "settings validate", "sources", "status", "storage report", "token list", "trace", "verify",
 }  # fmt: skip
@@ -335,6 +335,7 @@ UNASKED = {
     "reconcile": "the schedule does the same within minutes",
     "logs coverage": "the schedule does the same within minutes",
     "budget update": "the schedule does the same within the hour",
+    "reports make": "the schedule does the same within the hour",
     "restore assist": "adds to a restore that is under way",
     "demo": "starts an emulator of its own, and asks for no other",
     "local up": "an emulator of this machine",
@@ -354,7 +355,7 @@ WORDS = {
     "ALARM": "dead-letters", "PLACE": "s3://acme-logs/AWSLogs/", "LOG": "fl-0abc", "SLOTS": "all",
     "BILL…": str(BILL), "FILE…": str(BILL),
     "LOGS": str(SAMPLE), "CONTEXT": "newest", "INVOICE": "123456789012-2026-10-1",
-    "BUDGET": "egress", "[BUDGET]": "egress", "TOKEN": "5d41402abc4b2a76", "PRODUCER": "edge",
+    "REPORT": "egress", "BUDGET": "egress", "[BUDGET]": "egress", "TOKEN": "5d41402abc4b2a76", "PRODUCER": "edge",
 }  # fmt: skip
 # Options without which their command does nothing.
 OPTIONS = {
@@ -369,7 +370,7 @@ OPTIONS = {
     "prices override set": ("--payer", "999988887777", "--percent-off", "10", "--from", "2026-12"),
     "prices override remove": ("--payer", "999988887777", "--from", "2026-12"),
     "trace": ("--account", "123456789012"), "restore": ("--from-nothing",),
-    "token create": ("--role", "analyst"),
+    "token create": ("--role", "analyst"), "reports add": ("--every", "day"),
     "replay": ("--input", str(SAMPLE), "--shift-to-now"), "logs add": ("--accounts", "organization"),
 }  # fmt: skip
 

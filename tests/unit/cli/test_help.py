@@ -174,7 +174,7 @@ def completed(line: str, position: int) -> list[str]:
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
 @pytest.mark.parametrize(("line", "position", "offered"), [
-    ("metering re", 1, {"replay", "report", "reconcile", "rebuild", "region", "restore"}),
+    ("metering re", 1, {"replay", "report", "reports", "reconcile", "rebuild", "region", "restore"}),
     ("metering report us", 2, {"usage"}),
     ("metering report usage --acc", 3, {"--account"}),
     ("metering report usage --format c", 4, {"csv"}),

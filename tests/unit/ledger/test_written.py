@@ -15,7 +15,7 @@ from metering.billing.budgets.messages import AlertBook, alert_of
 from metering.errors import ObjectDamagedError, UnavailableError
 from metering.fleet.regions import LedgerRegionStates, RegionState
 from metering.ledger.commits import SHARDS_KEY
-from metering.ledger.notes import access, deeds, money
+from metering.ledger.notes import access, deeds, money, saved
 from metering.ledger.notes.log_sources import LOG_RULING_PK
 from metering.ledger.notes.reconciliation import RULING_PK
 from metering.ledger.notes.written import WRITTEN_DOWN, WritingDown, is_written_down, newest_lines
@@ -140,7 +140,10 @@ def test_a_line_that_is_none_is_named(stage: Stage, body: bytes) -> None:
 
 
 def test_the_partitions_are_those_of_the_items() -> None:
-    partitions = (access.TOKENS_PK, access.PRODUCERS_PK, money.BUDGETS_PK, money.ALERTS_PK, RULING_PK, LOG_RULING_PK)
+    partitions = (
+        access.TOKENS_PK, access.PRODUCERS_PK, money.BUDGETS_PK, money.ALERTS_PK, saved.QUESTIONS_PK, RULING_PK,
+        LOG_RULING_PK,
+    )  # fmt: skip
     assert (*partitions, REGIONS) == WRITTEN_DOWN
     assert is_written_down(deeds.deeds_pk(NOW_MS))
     assert not is_written_down(money.BILLER_KEY.pk)

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import shlex
 import time
-from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metering.audit.freshness import Complete, merged
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import asks_for_all, connections
 from metering.cli.options import LastOption, ZoneOption, family, option, switch
 from metering.cli.printing import output
-from metering.hours import month_of, rfc3339
+from metering.hours import month_of
 from metering.ledger.notes import checks
-from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
 from metering.reports import time_range, usage_answer, usage_rows
 from metering.reports.accounts import COLUMNS, AccountsParameters
-from metering.reports.page import MOST_ACCOUNTS, TOP_ACCOUNTS, UsagePage, figures_of, page_query
+from metering.reports.page import MOST_ACCOUNTS
 from metering.reports.query import (
     DETAIL_COLUMNS,
     FILTERS,
@@ -31,13 +27,13 @@ from metering.reports.query import (
     UsageParameters,
     UsageQuery,
 )
-from metering.reports.source import naming, report_entries, report_periods
-from metering.stores.writes import Table
+from metering.reports.source import naming
 from metering.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from metering.audit.freshness import Complete
     from metering.cli.printing.table import Chart
     from metering.wiring.answers.trace import Traced
     from metering.wiring.answers.usage import UsageFound
@@ -64,46 +60,17 @@ def check_page(session: Session, *, others: Mapping[str, object], top: int | Non
 
 def write_page(session: Session, query: UsageQuery, target: Path, *, now_s: int) -> None:
     """Write the HTML page of a query to a file, completely or not at all."""
-    from metering.wiring.reports import build_freshness, report_source
+    from metering.wiring.answers.pages import usage_page
+    from metering.wiring.reports import build_freshness
 
     regions = connections(session)
     complete: dict[str, Complete] = {}
-    reconciled: dict[str, Reconciliation | None] = {}
     for region in regions:
         with naming(region.region):
             complete[region.region] = build_freshness(region).answer()
-            item = region.items.get(Table.LEDGER, RECONCILIATION_KEY)
-            reconciled[region.region] = None if item is None else Reconciliation.from_item(item)
-    sources, asked = [report_source(region) for region in regions], page_query(query, now_s=now_s)
-    lacks = usage_rows.NotRolledUp(asked, usage_rows.Seen(asked))
-    page = UsagePage(
-        stage=session.stage,
-        query=query,
-        figures=figures_of(report_entries(sources, asked, now_s=now_s, lacks=lacks), asked, now_s=now_s),
-        lacks=lacks,
-        as_of_s=now_s,
-        complete=merged(complete),
-        by_region=complete,
-        reconciled=reconciled,
-        periods=report_periods(sources, query, now_s=now_s),
-        command=_command(session, query),
-        accounts=query.top or TOP_ACCOUNTS,
-    ).html().encode()  # fmt: skip
+    page = usage_page(regions, query, complete, now_s=now_s, place=session.region_name)
     output.write_whole(target, [page])
     say(f"Wrote {target}: a page of {-(-len(page) // _KB)} kB that needs no other file.")
-
-
-def _command(session: Session, query: UsageQuery) -> str:
-    """The command that prints the same total as the page."""
-    words = ["metering", "report", "usage", "--region", session.region_name, "--stage", session.stage]
-    words += ["--from", rfc3339(query.from_s), "--to", rfc3339(query.to_s)]
-    filters = {f"--{name.replace('_', '-')}": values for name, values in query.filters().items()}
-    for name, values in filters.items():
-        words += [word for value in sorted(values) for word in (name, value)]
-    words += ["--tz", str(query.zone)] if query.zone is not UTC else []
-    words += ["--with-corrections"] if query.with_corrections else []
-    words += ["--now"] if query.now else []
-    return shlex.join(words)
 
 
 report = family("Totals of usage: who moved how many bytes from where to where.")
