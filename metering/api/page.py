@@ -1,7 +1,8 @@
 """The explorer page: files of this package, served with headers that allow requests only to its own origin.
 
-There is no build step. Our own modules are served as one script, in the order of their imports, without comments and
-indentation. If the page had 20 script files, it would need 20 concurrent invocations and be a fifth larger.
+There is no build step. Our own modules are served as two scripts, in the order of their imports, without comments and
+indentation: what the first view needs, and what other views import later. If the page had 20 script files, it would
+need 20 concurrent invocations and be a fifth larger.
 
 All URLs of the page are relative, so it works below any path. Its files are served below a digest of all files and may
 be cached forever. The page itself contains this digest and is requested anew each time.
@@ -15,6 +16,7 @@ import html
 import json
 import posixpath
 import re
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -23,10 +25,11 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter, Request, Response
 
 from metering.api import parameters
-from metering.reports.query import FILTERS
+from metering.reports.query import COST_FILTERS
+from metering.wiring.answers.operators import KINDS, REASONS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from importlib.resources.abc import Traversable
 
     from metering.api.parts import ApiParts
@@ -34,7 +37,9 @@ if TYPE_CHECKING:
 
 PAGE = "index.html"
 SCRIPT = "page.js"
+LATER = "more.js"
 FILTERS_MODULE = "filters.js"
+REASONS_MODULE = "reasons.js"
 STYLE = "style.css"
 MEDIA_TYPES: Mapping[str, str] = {
     "html": "text/html; charset=utf-8",
@@ -73,13 +78,23 @@ HEADERS: Mapping[str, str] = {
 _FOR_EVER = "public, max-age=31536000, immutable"
 _API = "/v1/"
 _VENDOR = "vendor/"
+_VENDOR_STYLE = "vendor/uPlot.min.css"
 # Comments that fill whole lines.
 _COMMENT = re.compile(rb"^[ ]*(?://[^\n]*|/\*\*.*?\*/)\n", re.MULTILINE | re.DOTALL)
 # Matches `import { one, other } from "./there.js";`, also over several lines, and the keyword before an exported name.
 _IMPORT = re.compile(rb'^import \{([^}]*)\} from "([^"]+)";\n', re.MULTILINE)
 _EXPORT = re.compile(rb"^export (?:const|class|function|async function) (\w+)", re.MULTILINE)
 _EXPORT_WORD = re.compile(rb"^export ", re.MULTILINE)
+# Matches `import("./there.js")`, which loads the second script.
+_IMPORT_LATER = re.compile(rb'\bimport\("([^"]+)"\)')
 _INDENTATION = re.compile(rb"^ +", re.MULTILINE)
+# Names of a module's own scope.
+_NAMED = re.compile(rb"^(?:export )?(?:const|let|class|function|async function) (\w+)", re.MULTILINE)
+# Ends of lines that say nothing: no text of a module goes over several lines.
+_LINE_END = re.compile(rb"(?<=[,;{(\[])\n|\n(?=[})\]])")
+_BLANK = re.compile(rb"\n+")
+# Spaces of a style that only people need.
+_STYLE_SPACE = re.compile(rb"/\*.*?\*/|\n|(?<=[:,]) +| +(?=\{)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,18 +130,22 @@ def static_files() -> Mapping[str, StaticFile]:
     """Files of the page by their name below `static/`. The files are read at the first request, and cached."""
     found = dict(_read(files("metering.api") / "static"))
     modules = {name: found.pop(name) for name in list(found) if name.endswith(".js") and not name.startswith(_VENDOR)}
-    found[SCRIPT] = script({**modules, FILTERS_MODULE: filters_module()})
-    found[STYLE] = _INDENTATION.sub(b"", found[STYLE])
+    found[SCRIPT], found[LATER] = scripts({**modules, **made_modules()})
+    found[STYLE] = found.pop(_VENDOR_STYLE) + _STYLE_SPACE.sub(b"", _INDENTATION.sub(b"", found[STYLE]))
     return {name: StaticFile.of(name, content) for name, content in sorted(found.items())}
 
 
-def filters_module() -> bytes:
-    """The JavaScript module that declares the page's filters: labels, examples, and columns with their values."""
+def made_modules() -> Mapping[str, bytes]:
+    """JavaScript modules that are made of declarations: the page's filters, and the reasons and kinds of refusals."""
     declared = {
         name: {"label": each.label, "hint": each.hint, "all": each.all, "group": each.group}
-        for name, each in FILTERS.items()
+        for name, each in COST_FILTERS.items()
     }
-    return f"export const DECLARED = {json.dumps(declared, indent=2)};\n".encode()
+    kinds = f"export const REASONS = {json.dumps(REASONS)};\nexport const KINDS = {json.dumps(KINDS)};\n"
+    return {
+        FILTERS_MODULE: f"export const DECLARED = {json.dumps(declared, indent=2)};\n".encode(),
+        REASONS_MODULE: kinds.encode(),
+    }
 
 
 @cache
@@ -198,18 +217,22 @@ def _read(folder: Traversable, above: str = "") -> Iterator[tuple[str, bytes]]:
             yield name, each.read_bytes()
 
 
-def script(modules: Mapping[str, bytes], entry: str = "app.js") -> bytes:
-    """Modules as one script: each module becomes a function that takes its imports and returns its exports.
+def scripts(modules: Mapping[str, bytes], entry: str = "app.js") -> tuple[bytes, bytes]:
+    """Modules as two scripts. In each, all modules share one scope, so that nothing is written for its borders.
+
+    The first script has all that `entry` imports. The second has what `import("./there.js")` loads at its first call:
+    it gets the names that it needs from the first, and returns its own.
 
     Args:
         modules: By name. All imports and exports are by name, without default exports or renaming.
-        entry: The entry module; modules not reachable from it are left out.
+        entry: The entry module; modules that nothing imports are left out.
 
     Raises:
-        ValueError: Modules have a circular import, or import a module that does not exist.
+        ValueError: Modules have a circular import, import a module that does not exist, or share a name.
     """
     ended: dict[str, bytes] = {}
     begun: list[str] = []
+    later: list[str] = []
 
     def add(name: str) -> None:
         if name in ended:
@@ -217,25 +240,51 @@ def script(modules: Mapping[str, bytes], entry: str = "app.js") -> bytes:
         if name in begun or name not in modules:
             raise ValueError(f"{name} is imported in a circle, or is not there: {begun}")
         begun.append(name)
-        folder = posixpath.dirname(name)
+        later.extend(_target(name, each) for each in _IMPORT_LATER.findall(modules[name]))
         for _, target in _IMPORT.findall(modules[name]):
-            add(posixpath.normpath(posixpath.join(folder, target.decode())))
-        ended[name] = _wrapped(name, _slim(modules[name]))
+            add(_target(name, target))
+        ended[name] = modules[name]
 
     add(entry)
-    return b'(() => {\n"use strict";\nconst modules = {};\n' + b"".join(ended.values()) + b"})();\n"
+    first = list(ended.values())
+    for name in later:
+        add(name)
+    second = list(ended.values())[len(first) :]
+    shared = [name for name, count in Counter(_NAMED.findall(b"\n".join(ended.values()))).items() if count > 1]
+    if shared:
+        raise ValueError(f"several modules have these names: {b', '.join(shared).decode()}")
+    own = set(_EXPORT.findall(b"\n".join(second)))
+    given = b", ".join(sorted({name for code in second for name in _imported(code)} - own))
+    return (
+        b"(() => {\n" + _BEGINNING.replace(b"@GIVEN@", given) + _joined(first) + b"})();\n",
+        b"export function add({ " + given + b" }) {\n" + _joined(second)
+        + b"return { " + b", ".join(sorted(own)) + b" };\n}\n",
+    )  # fmt: skip
 
 
-def _wrapped(name: str, code: bytes) -> bytes:
-    folder = posixpath.dirname(name)
+_BEGINNING = b"""\
+"use strict";
+let more = null;
+const later = () => {
+more ??= import("./more.js").then((all) => all.add({ @GIVEN@ }));
+return more.catch((failure) => { more = null; throw failure; });
+};
+"""
 
-    def given(found: re.Match[bytes]) -> bytes:
-        target = posixpath.normpath(posixpath.join(folder, found[2].decode()))
-        return b"const {" + found[1] + b'} = modules["' + target.encode() + b'"];\n'
 
-    exported = b", ".join(_EXPORT.findall(code))
-    body = _EXPORT_WORD.sub(b"", _IMPORT.sub(given, code))
-    return b'modules["' + name.encode() + b'"] = (() => {\n' + body + b"return { " + exported + b" };\n})();\n"
+def _target(name: str, target: bytes) -> str:
+    return posixpath.normpath(posixpath.join(posixpath.dirname(name), target.decode()))
+
+
+def _imported(code: bytes) -> Iterator[bytes]:
+    for names, _ in _IMPORT.findall(code):
+        yield from (name.strip() for name in names.split(b",") if name.strip())
+
+
+def _joined(modules: Sequence[bytes]) -> bytes:
+    """Modules below each other, without imports, exports, and what only people need."""
+    code = _slim(_IMPORT_LATER.sub(b"later()", _EXPORT_WORD.sub(b"", _IMPORT.sub(b"", b"\n".join(modules)))))
+    return _LINE_END.sub(b"", _BLANK.sub(b"\n", code))
 
 
 def _slim(content: bytes) -> bytes:

@@ -141,6 +141,7 @@ TO_LOCATION = Filter(
 PAYER = replace(
     ACCOUNT, name="payer", field="payers", words="is not a payer: a payer is an account of 12 digits.",
     about="Only what these payers pay, with commas between them.", help="Only what this payer pays",
+    label="Payer", group="payer",
 )  # fmt: skip
 FILTERS: Mapping[str, Filter] = {
     each.name: each for each in (ACCOUNT, SERVICES, USAGE_TYPE, FROM_LOCATION, TO_LOCATION)

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     Scheme = Literal["light", "dark"]
 
 PICTURES = Path(__file__).parents[2] / ".local" / "browser"
-WIDE, NARROW = 1200, 400
+WIDE, MIDDLE, NARROW = 1400, 800, 400
+HEIGHT = 900
 TIMEOUT_MS = 20_000
 _TELL = """window.refusals = [];
 addEventListener('securitypolicyviolation', (event) => window.refusals.push(event.violatedDirective));"""
@@ -67,7 +68,8 @@ class Watched:
 
     def settle(self) -> None:
         """Wait until all requested data is shown."""
-        self.page.wait_for_selector("#results[aria-busy=false], .sign-in", timeout=self.patience_ms)
+        whole = "#results[data-whole], #results[aria-busy=false]:not([data-loads]), .sign-in"
+        self.page.wait_for_selector(whole, timeout=self.patience_ms)
 
     def text(self, selector: str) -> str:
         """Visible text of the first element."""
@@ -87,7 +89,7 @@ class Watched:
 
     def check(self, origin: str, *, secrets: tuple[str, ...] = ()) -> None:
         """Check that there was no console message, foreign request, blocked resource or secret in a URL."""
-        assert self.console == []
+        assert self.console == [], self.console
         assert self.hosts == {urlsplit(origin).netloc}
         assert self.page.evaluate("window.refusals") == []
         for secret in secrets:
@@ -95,8 +97,16 @@ class Watched:
             assert secret not in self.page.url
         assert self.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "wider than its window"
 
+    def elsewhere(self) -> None:
+        """Scroll to the panel below the figures, which is loaded by this."""
+        self.page.locator(".elsewhere").scroll_into_view_if_needed()
+        self.page.wait_for_selector(".twins")
+
     def picture(self, name: str) -> None:
         """Save a screenshot of the whole page."""
+        if self.page.locator(".elsewhere").count():
+            self.elsewhere()
+            self.page.evaluate("scrollTo(0, 0)")
         folder = PICTURES / self.pictures
         folder.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=folder / f"{name}.png", full_page=True)
@@ -107,7 +117,7 @@ def watched(browser: Browser, *, scheme: Scheme = "light", width: int = WIDE, no
     """A new tab in a fresh browser context, with its clock at `now_s`."""
     context = browser.new_context(
         color_scheme=scheme,
-        viewport={"width": width, "height": 900},
+        viewport={"width": width, "height": HEIGHT},
         reduced_motion="reduce",
         accept_downloads=True,
         # Emulators use self-signed certificates.

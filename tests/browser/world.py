@@ -1,4 +1,4 @@
-"""An in-memory region with a week of a small company's traffic, behind the real API at a local address.
+"""An in-memory region with two weeks of a small company's traffic, behind the real API at a local address.
 
 The region's clock stands at `NOW_S`. The browser gives the page the same clock, so that its ranges match the traffic.
 """
@@ -49,7 +49,8 @@ _FLOWS = (
     (THIRD, "AmazonS3", "us-west-2/usw2-az1", "sa-east-1", 2.2),
     (THIRD, "AmazonS3", "us-west-2/usw2-az1", "cloudfront", 1.4),
 )
-_DAYS = 7
+# Two weeks, so that one can be compared with the one before.
+_DAYS = 14
 # Texts of tokens, long enough to be removed from a URL.
 OPERATOR = "operator-0123456789abcdef0123456789abcdef"
 ANALYST = "analyst-0123456789abcdef0123456789abcdef"
@@ -80,9 +81,12 @@ def busy_world(*, days: int = _DAYS) -> World:
 
 def _batch(hour_s: int, chance: random.Random) -> list[dict[str, str | int]]:
     of_day = (hour_s % DAY_S) / DAY_S
+    week = (HOUR - hour_s) // (7 * DAY_S)
     rhythm = 0.62 + 0.38 * math.sin(2 * math.pi * (of_day - 0.3))
     made = []
-    for account, service, source, target, size_gb in _FLOWS:
+    for account, service, source, target, usual_gb in _FLOWS:
+        # The archive has moved, and two flows have grown.
+        size_gb = usual_gb * (0.4 if target == "sa-east-1" else 0.8 if service == "AmazonEC2" else 1) ** week
         size = int(size_gb * _GB * rhythm * chance.uniform(0.93, 1.07)) + chance.randrange(1000)
         one = record(size, start_s=min(hour_s + 60 * chance.randrange(50), NOW_S), account=account, to=target)
         made.append({**one, "service": service, "from": source})

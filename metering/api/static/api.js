@@ -3,6 +3,7 @@
 import { exactJson } from "./figures.js";
 
 const KEY = "metering.token";
+export const SIGN_IN_KEY = "metering.sign-in";
 const ROLE = "metering.role";
 const FRAGMENT = /^#(?:token=)?(mtr_[A-Za-z0-9_-]+|[A-Za-z0-9_-]{32,})$/;
 // More pages than that are not read: an answer of so many rows is for a file.
@@ -28,6 +29,16 @@ export function takeToken() {
   setToken(found[1]);
   history.replaceState(history.state, "", location.pathname + location.search);
   return true;
+}
+
+/** Takes the provider's answer out of the address, at once; null if there is none. It can be used once. */
+export function takeAnswer() {
+  const given = new URLSearchParams(location.search);
+  if (!given.has("state") || !(given.has("code") || given.has("error"))) return null;
+  const kept = JSON.parse(sessionStorage.getItem(SIGN_IN_KEY) ?? "null");
+  sessionStorage.removeItem(SIGN_IN_KEY);
+  history.replaceState(null, "", location.pathname + (kept?.back ?? ""));
+  return { given, kept };
 }
 
 export function token() {
@@ -129,7 +140,7 @@ function unreachable(failure) {
   return new Problem({
     title: late ? "No answer in time" : "The API cannot be reached",
     detail: late
-      ? "It took longer than a minute. Ask for a shorter range, or for fewer columns."
+      ? "It took longer than a minute. Ask for a shorter range, or filter by an account."
       : "Is it still running? Look at the terminal in which you started it, then try again.",
   });
 }

@@ -1,28 +1,53 @@
 // The page: from its address to a view, and back.
 
-import { isOfPerson, knownRole, Problem, setToken, takeToken, token } from "./api.js";
+import { isOfPerson, knownRole, Problem, setToken, takeAnswer, takeToken, token } from "./api.js";
 import { announce, clear, go, h } from "./dom.js";
-import { completeness, failure, loading, signIn } from "./messages.js";
-import { finish, goToProvider, takeAnswer } from "./sign_in.js";
-import { parsed, written } from "./state.js";
-import { twins } from "./twins.js";
-import { batch, hour } from "./views/batch.js";
-import { accounts } from "./views/accounts.js";
-import { freshness, quarantine, sources } from "./views/operators.js";
-import { trace } from "./views/trace.js";
+import { completeness, failure, loading, nothing, notYet } from "./messages.js";
+import { parsed, unknownWords, written } from "./state.js";
 import { cost, usage } from "./views/usage.js";
 
-// View -> its name, what the API must offer for it, who may see it, and whether it stands among the tabs.
+// View -> its name, what the API must offer for it, who may see it, whether it stands among the tabs, its own words of
+// the address, and the module that builds it, which comes when it is needed.
 const VIEWS = {
-  usage: { name: "Usage", route: "usage", build: usage, tab: true },
-  cost: { name: "Cost", route: "cost", build: cost, tab: true },
-  accounts: { name: "Accounts", route: "accounts", build: accounts, tab: true },
-  trace: { name: "Trace", route: "trace", build: trace, tab: true },
-  freshness: { name: "Freshness", route: "freshness", build: freshness, tab: true },
-  sources: { name: "Sources", route: "sources", build: sources, tab: true, role: "operator" },
-  quarantine: { name: "Quarantine", route: "quarantine", build: quarantine, tab: true, role: "operator" },
-  batch: { name: "Batch", route: "batches", build: batch },
-  hour: { name: "Hour", route: "hours", build: hour },
+  usage: { name: "Usage", route: "usage", build: () => usage, tab: true },
+  cost: { name: "Cost", route: "cost", build: () => cost, tab: true },
+  accounts: {
+    name: "Accounts",
+    route: "accounts",
+    build: async () => (await import("./views/accounts.js")).accounts,
+    tab: true,
+    words: ["month", "prefix"],
+  },
+  trace: { name: "Trace", route: "trace", build: async () => (await import("./views/trace.js")).trace, tab: true },
+  freshness: {
+    name: "Freshness",
+    route: "freshness",
+    build: async () => (await import("./views/operators.js")).freshness,
+    tab: true,
+  },
+  sources: {
+    name: "Sources",
+    route: "sources",
+    build: async () => (await import("./views/operators.js")).sources,
+    tab: true,
+    role: "operator",
+    words: ["gaps", "silent"],
+  },
+  quarantine: {
+    name: "Quarantine",
+    route: "quarantine",
+    build: async () => (await import("./views/operators.js")).quarantine,
+    tab: true,
+    role: "operator",
+    words: ["reason", "kind", "cursor"],
+  },
+  batch: {
+    name: "Batch",
+    route: "batches",
+    build: async () => (await import("./views/batch.js")).batch,
+    words: ["id"],
+  },
+  hour: { name: "Hour", route: "hours", build: async () => (await import("./views/batch.js")).hour, words: ["hour"] },
 };
 
 const main = document.getElementById("main");
@@ -46,11 +71,15 @@ async function show({ focus = true } = {}) {
   if (place.regions.includes(",") && !state.range && !state.from && !state.to) state.range = "24h";
   tabs(state);
   if (!token()) return askForToken("");
-  const view = VIEWS[state.view].build({ state, now_s, navigate, place });
+  const declared = VIEWS[state.view];
+  const build = await Promise.resolve(declared.build()).catch(() => null);
+  if (signal.aborted) return;
+  if (!build) return renewed();
+  const view = build({ state, now_s, navigate, place });
   document.title = `${view.title} \u00b7 metering`;
   const results = h(
     "div",
-    { id: "results", class: "results", "aria-busy": String(Boolean(view.load)) },
+    { id: "results", class: "results", "aria-busy": String(Boolean(view.load)), "data-loads": Boolean(view.load) },
     view.load ? loading() : view.hint,
   );
   const before = main.querySelector(".chart-holder");
@@ -64,6 +93,7 @@ async function show({ focus = true } = {}) {
       view.subtitle ? h("p", { class: "subtitle" }, view.subtitle) : null,
     ),
     view.form,
+    unknown(unknownWords(location.search, state, declared.words ?? [], view.splits)),
     results,
   );
   before?.remove_();
@@ -71,18 +101,51 @@ async function show({ focus = true } = {}) {
   if (focus) document.getElementById("title").focus({ preventScroll: true });
   else if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
   if (!view.load) return;
+  let after = null;
   try {
-    const { answer, parts, twins: choices } = await view.load(signal);
+    const { answer, parts, twins: choices, after: more } = await view.load(signal);
     if (signal.aborted) return;
-    clear(results, completeness(answer), parts, choices ? twins(choices, place) : null);
+    clear(results, completeness(answer), parts, choices ? elsewhere(choices) : null);
     announce(`${view.title} loaded${answer.rows ? `, ${answer.rows.length} rows` : ""}`);
+    after = more;
   } catch (problem) {
     if (signal.aborted) return;
     if (problem instanceof Problem && problem.status === 401) return refused(problem);
-    clear(results, failure(problem, { again: () => show({ focus: false }), view: state.view }));
+    const again = () => show({ focus: false });
+    clear(results, notYet(problem, state) ?? failure(problem, { again, view: state.view }));
   }
   results.setAttribute("aria-busy", "false");
   tabs(state);
+  // What comes later is missed by nobody: figures stand without it.
+  await after?.().catch(() => null);
+  results.dataset.whole = "true";
+}
+
+// What lies below the fold comes once somebody is near it.
+function elsewhere(choices) {
+  const holder = h("div", { class: "elsewhere" });
+  const near = async ([{ isIntersecting }]) => {
+    if (!isIntersecting) return;
+    observer.disconnect();
+    const { twins } = await import("./twins.js");
+    clear(holder, twins(choices, place));
+  };
+  const observer = new IntersectionObserver(near, { rootMargin: "200px" });
+  observer.observe(holder);
+  return holder;
+}
+
+// After an upgrade, the files that this page would load are gone.
+function renewed() {
+  const again = () => location.reload();
+  const button = h("button", { type: "button", class: "primary", onclick: again }, "Load the page again");
+  clear(main, nothing("There is a newer page", [button]));
+}
+
+function unknown(said) {
+  return said.length
+    ? h("div", { class: "banner warn", id: "unknown", role: "note" }, said.map((text) => h("p", {}, text)))
+    : null;
 }
 
 function refused(problem) {
@@ -98,6 +161,7 @@ function refused(problem) {
 async function comeBack(answer) {
   clear(main, loading());
   try {
+    const { finish } = await import("./sign_in.js");
     await finish(answer, provider);
   } catch (problem) {
     return askForToken(problem.message);
@@ -105,8 +169,9 @@ async function comeBack(answer) {
   show();
 }
 
-function askForToken(why) {
+async function askForToken(why) {
   document.title = "metering";
+  const { goToProvider, signIn } = await import("./sign_in.js");
   clear(
     main,
     signIn(

@@ -1,7 +1,7 @@
 // The picture: layers of an answer as steps, one on the other. It is drawn in doubles; what it says is exact.
 
 import { h } from "./dom.js";
-import { GB, percent } from "./figures.js";
+import { change, percent } from "./figures.js";
 import { heights, sums } from "./stack.js";
 import { DAY_S, following, readable, rfc3339, unitName } from "./times.js";
 
@@ -10,28 +10,38 @@ const LOW = 240;
 // Between two layers lies a line of the colour behind them, unless the steps are too narrow for it.
 const LINE = 0.75;
 const WIDE_STEPS = 80;
+// So few steps are bars, with gaps between them.
+const BARS = 40;
 const NARROW = 600;
-// Lines of the box at the pointer; the table has them all.
-const NAMED = 8;
+// Room that the box at the pointer needs beside a step.
+const BOX = 300;
+// How much of its colour a layer keeps while another one stands out.
+const FADED = 0.28;
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+const SCREENS = ["screen and (prefers-color-scheme: dark)", "print"];
 
 /**
  * A picture of a stack.
  *
  * @param stack layers, the largest first
  * @param unit what one step is, and `at`, the beginnings of the steps
- * @param per exact value of one unit of the axis; `heading` names the axis; `shown` writes an exact value
- * @param label what it shows, for who cannot see it
+ * @param axis `{per, name}`: exact value of one unit of the axis, and its name; `shown` writes an exact value
+ * @param label what it shows, for who cannot see it; `named` writes the name of a layer
  * @param onRange called with the seconds of a range that somebody drew
+ * @returns an element with `light(depth)`, and `compare(values, name)` for the exact values of another period
  */
-export function chart(stack, { unit, at, per = GB, heading, shown, label, onRange }) {
+export function chart(stack, { unit, at, axis, shown, label, named, onRange }) {
   const box = h("div", { class: "tip", "aria-hidden": "true", hidden: true });
   const frame = h("div", { class: "chart", role: "img", "aria-label": label });
   const holder = h("div", { class: "chart-holder" }, frame, box);
   const totals = sums(stack);
   const end_s = following(unit, at.at(-1));
-  const data = [[...at, end_s], ...heights(stack, per)];
+  const data = [[...at, end_s], ...heights(stack, axis.per)];
+  // The end of the last step is none itself.
+  if (at.length <= BARS) for (const values of data.slice(1)) values[at.length] = null;
   let drawn = null;
+  let lit = -1;
+  let earlier = null;
 
   function draw() {
     const width = Math.floor(holder.clientWidth);
@@ -45,54 +55,74 @@ export function chart(stack, { unit, at, per = GB, heading, shown, label, onRang
 
   function options(width) {
     const colours = getComputedStyle(holder);
-    const paper = colours.getPropertyValue("--card");
-    const ink = colours.getPropertyValue("--soft");
-    const line = colours.getPropertyValue("--grid");
+    const [paper, ink, line, strong] = ["--card", "--soft", "--grid", "--ink"].map((name) =>
+      colours.getPropertyValue(name).trim(),
+    );
     const font = `12px ${colours.fontFamily}`;
-    const axis = {
-      stroke: ink,
-      font,
-      labelFont: font,
-      grid: { stroke: line, width: 1 },
-      ticks: { stroke: line, width: 1 },
-    };
+    const plain = { stroke: ink, font, labelFont: font, grid: { stroke: line }, ticks: { stroke: line } };
+    const stepped = uPlot.paths.stepped({ align: 1 });
+    const paths = at.length > BARS ? stepped : uPlot.paths.bars({ size: [0.88], align: 1 });
+    const points = { show: false };
     const series = stack.map((layer, depth) => {
-      const fill = colours.getPropertyValue(layer.count ? "--other" : `--c${depth}`);
-      return {
-        label: layer.name,
-        fill,
-        stroke: paper,
-        width: at.length > WIDE_STEPS ? 0 : LINE,
-        points: { show: false },
-        paths: uPlot.paths.stepped({ align: 1 }),
-      };
+      const own = colours.getPropertyValue(layer.count ? "--other" : `--c${depth}`).trim();
+      const fill = () => (lit < 0 || lit === depth ? own : mixed(own, paper));
+      return { label: layer.name, fill, stroke: paper, width: at.length > WIDE_STEPS ? 0 : LINE, points, paths };
     });
+    const dashed = { stroke: strong, width: 1.5, dash: [5, 4], points, paths: stepped };
     return {
       width,
       height: width < NARROW ? LOW : HEIGHT,
+      padding: [12, 8, 0, 0],
       legend: { show: false },
       tzDate: (value_s) => uPlot.tzDate(new Date(value_s * 1000), "Etc/UTC"),
       scales: { x: { range: () => [at[0], end_s] }, y: { range: (_u, _low, high) => [0, high > 0 ? high * 1.04 : 1] } },
       axes: [
-        { ...axis, label: "UTC", labelSize: 20, size: 52, space: 70, values: timeLabels },
-        { ...axis, label: heading, labelSize: 22, values: (_u, values) => values.map(axisNumber), size: axisWidth },
+        { ...plain, size: 44, space: 70, values: (...given) => timeLabels(end_s, ...given) },
+        { ...plain, values: (_u, values) => values.map((each) => `${axisNumber(each)} ${axis.name}`), size: axisWidth },
       ],
-      series: [{}, ...series.reverse()],
+      series: [{}, ...series.reverse(), ...(earlier ? [dashed] : [])],
       cursor: { y: false, points: { show: false }, drag: { x: Boolean(onRange), y: false, setScale: false } },
       hooks: { setCursor: [point], setSelect: [select] },
     };
   }
 
+  /** Lets a layer stand out; -1 lets none. */
+  function light(depth) {
+    if (depth === lit) return;
+    lit = depth;
+    holder.dataset.lit = String(depth);
+    drawn?.redraw(false);
+    holder.dispatchEvent(new CustomEvent("lit", { detail: depth }));
+  }
+
   function point(plot) {
-    const { left, idx } = plot.cursor;
-    const index =
-      idx === null || idx === undefined || left < 0 ? -1 : Math.min(stepAt(plot.posToVal(left, "x")), at.length - 1);
+    const { left, top, idx } = plot.cursor;
+    const none = idx === null || idx === undefined || left < 0;
+    const index = none ? -1 : Math.min(stepAt(plot.posToVal(left, "x")), at.length - 1);
     box.hidden = index < 0;
+    light(index < 0 ? -1 : layerAt(index, plot.posToVal(top, "y")));
     if (index < 0) return;
     box.replaceChildren(...lines(index));
-    const beside = left + plot.bbox.left / devicePixelRatio;
-    box.style.setProperty("--at", `${Math.round(beside)}px`);
-    box.classList.toggle("flipped", left > plot.over.clientWidth / 2);
+    place(plot, index);
+  }
+
+  // Beside the step, and never on it; below the picture if neither side has room.
+  function place(plot, index) {
+    const beside = plot.bbox.left / devicePixelRatio;
+    const [first, last] = [at[index], at[index + 1] ?? end_s].map((each) => plot.valToPos(each, "x") + beside);
+    const right = last + BOX < holder.clientWidth;
+    const left = !right && first > BOX;
+    box.className = `tip ${right ? "" : left ? "flipped" : "under"}`;
+    box.style.setProperty("--at", `${Math.round(right ? last : first)}px`);
+  }
+
+  function layerAt(index, value) {
+    let below = 0;
+    for (const [depth, layer] of stack.entries()) {
+      below += Number(layer.values[index]) / Number(axis.per);
+      if (value >= 0 && value < below) return depth;
+    }
+    return -1;
   }
 
   function stepAt(value_s) {
@@ -101,26 +131,34 @@ export function chart(stack, { unit, at, per = GB, heading, shown, label, onRang
     return index;
   }
 
+  // The layer under the pointer leads; the others follow as they lie, from the top of the step to its bottom.
   function lines(index) {
-    const named = stack
-      .map((layer, depth) => ({ layer, depth, value: layer.values[index] }))
-      .filter(({ value }) => value > 0n);
-    const top = named
-      .slice(0, NAMED)
-      .map(({ layer, depth, value }) =>
-        h(
-          "div",
-          { class: "tip-line" },
-          swatch(depth, layer.count),
-          h("span", {}, layer.name || "(none)"),
-          h("b", {}, shown(value)),
-        ),
+    const all = stack.map((layer, depth) => ({ layer, depth, value: layer.values[index] }));
+    const others = all.filter(({ value, depth }) => value !== 0n && depth !== lit).reverse();
+    const line = ({ layer, depth, value }) =>
+      h(
+        "div",
+        { class: `tip-line${depth === lit ? " lit" : ""}` },
+        swatch(depth, layer.count),
+        h("span", {}, named(layer)),
+        h("b", {}, shown(value)),
+        h("i", {}, percent(value, totals[index])),
       );
-    const more = named.length - top.length;
+    const was = earlier?.values[index];
     return [
       h("div", { class: "tip-head" }, readable(unitName(unit, at[index])), h("b", {}, shown(totals[index]))),
-      ...top,
-      more > 0 ? h("div", { class: "tip-more" }, `and ${more} more`) : "",
+      ...(lit < 0 ? [] : [line(all[lit])]),
+      ...others.map(line),
+      was === undefined
+        ? ""
+        : h(
+            "div",
+            { class: "tip-line earlier" },
+            h("span", { class: "dash" }),
+            h("span", {}, earlier.name),
+            h("b", {}, shown(was)),
+            h("i", {}, change(totals[index], was)),
+          ),
     ];
   }
 
@@ -132,8 +170,8 @@ export function chart(stack, { unit, at, per = GB, heading, shown, label, onRang
     onRange(at[first], following(unit, at[last]));
   }
 
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-  dark.addEventListener("change", draw);
+  const screens = SCREENS.map((each) => matchMedia(each));
+  for (const each of screens) each.addEventListener("change", draw);
   let before = 0;
   const observer = new ResizeObserver(() => {
     const width = Math.floor(holder.clientWidth);
@@ -141,12 +179,29 @@ export function chart(stack, { unit, at, per = GB, heading, shown, label, onRang
     before = width;
   });
   observer.observe(holder);
+  holder.light = light;
+  holder.compare = (values, name) => {
+    earlier = { values, name };
+    const heights_ = at.map((_, index) => Number(values[index] ?? 0n) / Number(axis.per));
+    data.push([...heights_, heights_.at(-1)]);
+    holder.dataset.compared = name;
+    draw();
+  };
   holder.remove_ = () => {
     observer.disconnect();
-    dark.removeEventListener("change", draw);
+    for (const each of screens) each.removeEventListener("change", draw);
     drawn?.destroy();
   };
   return holder;
+}
+
+// A colour of six digits on paper of six digits: layers lie on each other, so none may be transparent.
+function mixed(colour, paper) {
+  const parts = [1, 3, 5].map((at) => {
+    const [own, back] = [colour, paper].map((each) => parseInt(each.slice(at, at + 2), 16));
+    return Math.round(own * FADED + back * (1 - FADED));
+  });
+  return `rgb(${parts})`;
 }
 
 export function swatch(depth, other = false) {
@@ -164,9 +219,10 @@ export function described(stack, { what, unit, at, shown }) {
   return `${parts.join(" ")} The tables below have all figures.`;
 }
 
-function timeLabels(_plot, splits, _axis, _space, step_s) {
+function timeLabels(end_s, _plot, splits, _axis, _space, step_s) {
   let before = "";
   return splits.map((value_s) => {
+    if (value_s >= end_s) return null;
     const date = new Date(value_s * 1000);
     const day = `${date.getUTCDate()} ${MONTHS[date.getUTCMonth()]}`;
     const first = day !== before;
@@ -182,8 +238,8 @@ function axisNumber(value) {
   return new Intl.NumberFormat("en", { maximumSignificantDigits: 6 }).format(value);
 }
 
-// With the width that uPlot has by default, label and numbers overlap from a million on.
+// With the width that uPlot has by default, long numbers are cut.
 function axisWidth(_plot, values) {
   const longest = Math.max(0, ...(values ?? []).map((each) => each.length));
-  return 18 + longest * 7.2;
+  return 16 + longest * 7.2;
 }

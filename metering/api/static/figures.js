@@ -1,10 +1,9 @@
 // Figures as exact integers. What is printed never goes through a floating-point number; what is drawn may.
 
-export const GB = 1n << 30n;
-export const GB_IN_WORDS = "GB (2^30 bytes)";
-
 const WHOLE = /^-?\d+$/;
 const DECIMAL = /^(-?)(\d+)(?:\.(\d+))?$/;
+const SIZES = ["bytes", "KB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"];
+const KB = 1024n;
 
 /** A whole number of any size from its decimal digits. Anything else is a fault of the answer, not a zero. */
 export function whole(value) {
@@ -31,11 +30,22 @@ export function ratio(above, below, decimals) {
   return above < 0n && scaled > 0n ? `-${text}` : text;
 }
 
-/** Bytes in GB of 2^30 bytes; what is not nothing never looks like nothing. */
-export function gigabytes(bytes, decimals = 3) {
-  const text = ratio(bytes, GB, decimals);
-  if (bytes > 0n && !/[1-9]/.test(text)) return `< ${ratio(1n, 10n ** BigInt(decimals), decimals)}`;
-  return grouped(text);
+/** The largest unit in which a size is at least 1: its name, and its bytes. */
+export function unitOfSize(bytes) {
+  const size = bytes < 0n ? -bytes : bytes;
+  let per = 1n;
+  let at = 0;
+  while (at + 1 < SIZES.length && (2n * size + per) / (2n * per) >= KB) [per, at] = [per * KB, at + 1];
+  return { per, name: SIZES[at] };
+}
+
+/** Bytes in the unit that fits, with three or four digits, as the command line writes them: `19.4 PB`. */
+export function sized(bytes) {
+  if (bytes === 1n) return "1 byte";
+  const { per, name } = unitOfSize(bytes);
+  const size = bytes < 0n ? -bytes : bytes;
+  const places = per === 1n ? 0 : [2, 1, 0].find((each) => !each || ratio(size, per, each).length < 5);
+  return `${bytes < 0n ? "\u2212" : ""}${grouped(ratio(size, per, places))} ${name}`;
 }
 
 /** Share of a whole in percent. */
@@ -43,6 +53,13 @@ export function percent(part, all) {
   if (all === 0n) return "";
   const text = ratio(part * 100n, all, 1);
   return part > 0n && text === "0.0" ? "< 0.1 %" : `${text} %`;
+}
+
+/** What became of a figure: `+12.3 %`, `new`, or nothing if there was and is none. */
+export function change(now, before) {
+  if (before <= 0n) return now > 0n ? "new" : "";
+  const text = ratio((now - before) * 100n, before, 1);
+  return `${now >= before ? "+" : ""}${grouped(text)} %`;
 }
 
 /** A decimal text as a whole number of its 10^-places. More places than that would be lost, so they are refused. */
@@ -57,6 +74,14 @@ export function scaled(text, places = 10) {
 /** The decimal text of a whole number of 10^-places. */
 export function unscaled(value, places = 10) {
   return ratio(value, 10n ** BigInt(places), places);
+}
+
+/** A decimal text in cents, rounded for the eye; what is not nothing never looks like nothing. */
+export function cents(text) {
+  const places = (String(text).split(".")[1] ?? "").length;
+  const value = scaled(text, places);
+  const found = ratio(value, 10n ** BigInt(places), 2);
+  return value > 0n && found === "0.00" ? "< 0.01" : grouped(found);
 }
 
 export function sum(values) {

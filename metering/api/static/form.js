@@ -1,66 +1,63 @@
 // The question of a view, as native controls. Whatever is chosen becomes the address.
 
+import { ask } from "./api.js";
 import { go, h } from "./dom.js";
 import { DECLARED } from "./filters.js";
 import { changed, FILTERS, moved, rangeOf, UNITS, WORDS, written } from "./state.js";
-import { RANGES, short, unitOf } from "./times.js";
+import { RANGES, rfc3339, short, unitOf } from "./times.js";
 
 const PATTERNS = { account: /^\d{12}(,\d{12})*$/ };
+// Suggestions that a field has at most.
+const MOST_SUGGESTED = 200;
+const DWELL_MS = 300;
 
 /** Ranges by name, and steps back and forth. */
 export function ranges(state, now_s) {
   const range = rangeOf(state, now_s);
   const known = !Object.keys(range.problems).length;
-  const named = Object.entries(RANGES).map(([name, label]) => {
-    const href = written(changed(state, { range: name, from: "", to: "", per: "" }));
-    return go(href, { class: "segment", "aria-current": range.name === name ? "true" : null }, label);
-  });
-  const ahead = known && range.to_s <= now_s;
-  const steps = known
-    ? [
-        go(
-          written(moved(state, range, -1)),
-          { class: "step", "aria-label": "Earlier, by the length of this range" },
-          "\u2190",
-        ),
-        ahead
-          ? go(
-              written(moved(state, range, 1)),
-              { class: "step", "aria-label": "Later, by the length of this range" },
-              "\u2192",
-            )
-          : null,
-      ]
-    : [];
-  return h(
-    "nav",
-    { class: "ranges", "aria-label": "Time range" },
-    h("div", { class: "segments" }, named),
-    h("div", { class: "steps" }, steps),
+  const named = Object.entries(RANGES).map(([name, label]) => [
+    label,
+    written(changed(state, { range: name, from: "", to: "", per: "" })),
+    range.name === name,
+  ]);
+  const step = (times, label, arrow) => {
+    const words = `${label}, by the length of this range`;
+    return go(written(moved(state, range, times)), { class: "step", "aria-label": words }, arrow);
+  };
+  const steps = known ? [step(-1, "Earlier", "\u2190"), range.to_s <= now_s ? step(1, "Later", "\u2192") : null] : [];
+  const inside = [segments(named), h("div", { class: "steps" }, steps)];
+  return h("nav", { class: "ranges", "aria-label": "Time range" }, inside);
+}
+
+/** Links of which one is where we are: `[[label, href, current]]`. */
+export function segments(choices) {
+  const links = choices.map(([label, href, current]) =>
+    go(href, { class: "segment", "aria-current": current ? "true" : null }, label),
   );
+  return h("div", { class: "segments" }, links);
 }
 
 /** The whole question of usage and cost. `onState` gets the state that was asked for. */
 export function questionForm(state, { now_s, onState, splits, view }) {
   const range = rangeOf(state, now_s);
-  const unit = Number.isFinite(range.from_s) && Number.isFinite(range.to_s) ? unitOf(range) : "day";
+  const usable = Number.isFinite(range.from_s) && Number.isFinite(range.to_s);
+  const unit = usable ? unitOf(range) : "day";
   const fields = {};
-  const times = timeFields(fields, state, range);
+  const times = timeFields(fields, state, range, () => submit());
   const by = select(
     "by",
     "Split by",
     splits.map((name) => [name, WORDS[name]]),
     state.by || "usage_type",
   );
-  const per = select(
-    "per",
-    "Draw by",
-    [["", `automatic (${unit})`], ...UNITS.map((name) => [name, name])],
-    state.per || "",
-  );
-  const filters = FILTERS.map((name) => {
+  const units = [["", unit], ...UNITS.filter((name) => name !== unit).map((name) => [name, name])];
+  const per = select("per", "Draw by", units, state.per || "");
+  const names = view === "cost" ? ["payer", ...FILTERS] : FILTERS;
+  const filters = names.map((name) => {
     const { label, hint } = DECLARED[name];
-    return field(fields, name, label, state[name] || "", hint);
+    const made = field(fields, name, label, state[name] || "", hint);
+    suggest(fields[name], () => suggested(name, usable ? range : null));
+    return made;
   });
   if (view === "cost") filters.push(field(fields, "prices", "Price book", state.prices || "", "the one in force"));
   const corrections = h("input", {
@@ -68,12 +65,11 @@ export function questionForm(state, { now_s, onState, splits, view }) {
     id: "with_corrections",
     checked: Boolean(state.with_corrections),
   });
-  const used = FILTERS.filter((name) => state[name]).length + (state.with_corrections ? 1 : 0);
 
   function collected() {
     const words = { by: value(by), per: value(per), with_corrections: corrections.checked ? "true" : "" };
     if (fields.prices) words.prices = fields.prices.value.trim();
-    for (const name of FILTERS) words[name] = fields[name].value.trim().replaceAll(/\s*,\s*|\s+/g, ",");
+    for (const name of names) words[name] = listed(fields[name]);
     const own = range.name && fields.from.value === short(range.from_s) && fields.to.value === short(range.to_s);
     return changed(state, {
       ...words,
@@ -84,53 +80,123 @@ export function questionForm(state, { now_s, onState, splits, view }) {
   function submit(event) {
     event?.preventDefault();
     for (const [name, pattern] of Object.entries(PATTERNS)) {
-      const text = fields[name].value.trim().replaceAll(/\s*,\s*|\s+/g, ",");
-      complain(
-        fields[name],
-        text && !pattern.test(text) ? "An account has 12 digits. Put commas between several." : "",
-      );
+      const text = listed(fields[name]);
+      const wrong = text && !pattern.test(text);
+      complain(fields[name], wrong ? "An account has 12 digits. Put commas between several." : "");
     }
-    if (FILTERS.every((name) => fields[name].getAttribute("aria-invalid") !== "true")) onState(collected());
+    if (names.every((name) => fields[name].getAttribute("aria-invalid") !== "true")) onState(collected());
   }
 
   for (const each of [by, per, corrections]) each.addEventListener("change", () => submit());
+  const panel = h(
+    "div",
+    { id: "filters", class: "more-fields", hidden: true },
+    h("div", { class: "fields" }, filters),
+    h("label", { class: "check" }, corrections, "Also what was booked later for closed months, as corrections"),
+  );
   return h(
     "form",
     { class: "card question", onsubmit: submit, novalidate: true },
-    ranges(state, now_s),
     h(
       "div",
-      { class: "fields" },
+      { class: "toolbar" },
+      ranges(state, now_s),
       times,
       by,
       per,
-      h("div", { class: "field last" }, h("button", { type: "submit", class: "primary" }, "Show")),
+      h("div", { class: "field last" }, opener(panel), h("button", { type: "submit" }, "Show")),
     ),
-    h(
-      "details",
-      { class: "more-fields", open: used > 0 },
-      h("summary", {}, used ? `Filters (${used})` : "Filters"),
-      h("div", { class: "fields" }, filters),
-      h("label", { class: "check" }, corrections, "Also what was booked later for closed months, as corrections"),
-      used
-        ? h("p", { class: "actions" }, go(written(cleared(state)), { class: "button quiet" }, "Clear filters"))
-        : null,
-    ),
+    chips(state, names),
+    panel,
   );
 }
 
-function cleared(state) {
-  return changed(state, { ...Object.fromEntries(FILTERS.map((name) => [name, ""])), with_corrections: "" });
+function opener(panel) {
+  const open = () => {
+    panel.hidden = !panel.hidden;
+    button.setAttribute("aria-expanded", String(!panel.hidden));
+  };
+  const attributes = { type: "button", "aria-expanded": "false", "aria-controls": panel.id, onclick: open };
+  const button = h("button", attributes, "Filters");
+  return button;
 }
 
-/** Beginning and end of a range, as they are written, with what is wrong with them. */
-export function timeFields(fields, state, range) {
-  const labels = { from: "From (UTC)", to: "Until (UTC, not included)" };
+// What the question is narrowed by stands in sight, each with a way out.
+function chips(state, names) {
+  const used = [...names, "with_corrections"].filter((name) => state[name]);
+  if (!used.length) return null;
+  const chip = (name) => {
+    const text = name === "with_corrections" ? "with corrections" : `${DECLARED[name].label}: ${state[name]}`;
+    const href = written(changed(state, { [name]: "" }));
+    return go(href, { class: "chip", "aria-label": `Without ${text}` }, text, " \u00d7");
+  };
+  const none = Object.fromEntries(used.map((name) => [name, ""]));
+  return h(
+    "p",
+    { class: "chips" },
+    used.map(chip),
+    used.length > 1 ? go(written(changed(state, none)), { class: "chip" }, "Clear filters") : null,
+  );
+}
+
+function listed(input) {
+  return input.value.trim().replaceAll(/\s*,\s*|\s+/g, ",");
+}
+
+// What may be written, the largest first: asked for once somebody is there.
+async function suggested(name, range) {
+  const group = DECLARED[name].group;
+  if (!group || !range) return [];
+  const asked = { from: rfc3339(range.from_s), to: rfc3339(range.to_s), group_by: group };
+  const { rows } = await ask("usage", { ...asked, sort: "bytes:desc", top: MOST_SUGGESTED });
+  return rows.map((row) => [row[group], ""]);
+}
+
+/** Gives a field suggestions as `[[value, label]]`, asked for once. A failure leaves it without. */
+export function suggest(input, load) {
+  const list = h("datalist", { id: `${input.id}-list` });
+  input.setAttribute("list", list.id);
+  input.after(list);
+  let begun = false;
+  input.addEventListener("focus", async () => {
+    // Who passes through asks for nothing.
+    await new Promise((done) => setTimeout(done, DWELL_MS));
+    if (begun || document.activeElement !== input) return;
+    begun = true;
+    const found = await Promise.resolve(load()).catch(() => []);
+    list.replaceChildren(...found.map(([value, label]) => h("option", { value, label: label || null })));
+  });
+}
+
+/** Beginning and end of a range, as they are written or picked, with what is wrong with them. */
+export function timeFields(fields, state, range, onPicked = () => {}) {
+  const labels = { from: "From (UTC)", to: "Until (UTC, excluded)" };
   return Object.entries(labels).map(([name, label]) => {
     const at_s = range[`${name}_s`];
     const given = state[name] || (Number.isFinite(at_s) ? short(at_s) : "");
-    return field(fields, name, label, given, "2026-11-24T13:00Z", range.problems[name]);
+    return timeField(fields, name, label, given, range.problems[name], onPicked);
   });
+}
+
+/** A time that is typed, or picked as a day. */
+export function timeField(fields, name, label, given, problem = "", onPicked = () => {}) {
+  const made = field(fields, name, label, given, "2026-11-24T13:00Z", problem);
+  const input = fields[name];
+  const calendar = h("input", { type: "date", tabindex: "-1", "aria-hidden": "true", class: "calendar" });
+  const open = () => {
+    calendar.value = /^\d{4}-\d{2}-\d{2}/.exec(input.value)?.[0] ?? "";
+    calendar.showPicker();
+  };
+  const attributes = { type: "button", class: "pick-day", "aria-label": `Pick a day: ${label}`, onclick: open };
+  const button = h("button", attributes);
+  calendar.addEventListener("change", () => {
+    input.value = calendar.value;
+    onPicked();
+  });
+  const joined = h("div", { class: "with-day" });
+  input.replaceWith(joined);
+  joined.append(input, button, calendar);
+  return made;
 }
 
 /** A field with its label and, if it cannot be used, why. */
@@ -155,18 +221,27 @@ export function field(fields, name, label, value, placeholder = "", problem = ""
 /**
  * A form of some texts and a button.
  *
- * @param fields `[[name, label, value, placeholder]]`; `onValues` gets what was typed, by name
+ * @param fields `[[name, label, value, placeholder, suggestions]]`; `onValues` gets what was typed, by name
+ * @param before what stands before them
  */
-export function simpleForm(fields, verb, onValues) {
+export function simpleForm(fields, verb, onValues, before = null) {
   const inputs = {};
-  const made = fields.map(([name, label, value, example]) => field(inputs, name, label, value || "", example));
+  const made = fields.map(([name, label, value, example, suggestions]) => {
+    const times = name === "from" || name === "to";
+    const one = (times ? timeField : field)(inputs, name, label, value || "", example);
+    if (suggestions) suggest(inputs[name], () => suggestions.map((each) => [each, ""]));
+    return one;
+  });
   function submit(event) {
     event.preventDefault();
     onValues(Object.fromEntries(Object.entries(inputs).map(([name, input]) => [name, input.value.trim()])));
   }
-  const button = h("div", { class: "field last" }, h("button", { type: "submit", class: "primary" }, verb));
-  const grid = h("div", { class: `fields ${fields.length === 1 ? "one" : ""}` }, made, button);
-  return h("form", { class: "card question", onsubmit: submit, novalidate: true }, grid);
+  const button = h("div", { class: "field last" }, h("button", { type: "submit" }, verb));
+  return h(
+    "form",
+    { class: "card question", onsubmit: submit, novalidate: true },
+    h("div", { class: "toolbar" }, before, made, button),
+  );
 }
 
 /** Says at a field what is wrong with it; the empty text takes that back. */
@@ -187,7 +262,7 @@ function select(name, label, options, chosen) {
     { id: name, name },
     options.map(([value, text]) => h("option", { value, selected: value === chosen }, text)),
   );
-  return h("div", { class: "field" }, h("label", { for: name }, label), made);
+  return h("div", { class: `field field-${name}` }, h("label", { for: name }, label), made);
 }
 
 function value(holder) {

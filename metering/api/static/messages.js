@@ -6,9 +6,6 @@ import { grouped } from "./figures.js";
 import { readable, seconds } from "./times.js";
 
 const CURRENT = "current";
-const TOKEN = "What you may see depends on a token. It stays in this tab, and goes when you close it.";
-const SIGN_IN = "What you may see depends on your groups. Whoever has a token opens the page with it.";
-const PASTED = "What your organisation's sign-in gave you works here, too, if this stage has one.";
 // Asked again as it is, such a request is refused again.
 const UNCHANGED = new Set([400, 403, 404]);
 
@@ -62,6 +59,14 @@ export function loading() {
   );
 }
 
+/** Nothing is there yet, which is no failure: null for a problem that is one. */
+export function notYet({ status, detail, errors }, { view, prices }) {
+  if (view !== "cost" || prices || status !== 422 || errors?.length || !/no .*price book/.test(detail)) return null;
+  const words = "Costs need prices. Whoever runs the service imports a price book; the sample has AWS's list prices.";
+  const button = go("?view=cost&prices=sample", { class: "button primary" }, "Show with the sample prices");
+  return nothing("There is no price book yet", [button], words);
+}
+
 /** A failure in words, and what can be done. */
 export function failure(problem, { again, view }) {
   const known =
@@ -102,7 +107,7 @@ function sentence(text) {
 function advice({ status, detail, errors }, view) {
   if (status === 403 && view === "cost" && errors.some(({ parameter }) => parameter === "group_by"))
     return go("?view=cost", { class: "button" }, "Show costs without tiers");
-  if (view === "cost" && /price book/.test(detail) && !errors.length)
+  if (view === "cost" && status === 422 && /price book/.test(detail))
     return go("?view=cost&prices=sample", { class: "button" }, "Show with the sample prices");
   if (status === 403) return go("?view=usage", { class: "button" }, "Back to usage");
   if (status === 422 && (view === "usage" || view === "cost"))
@@ -110,17 +115,15 @@ function advice({ status, detail, errors }, view) {
   return null;
 }
 
-/** Nothing was found, which is no failure. */
-export function nothing(text, links = []) {
+/** Nothing was found, which is no failure. `links` are elements, or `[label, href]`. */
+export function nothing(title, links = [], words = "") {
+  const made = links.map((link) => (Array.isArray(link) ? go(link[1], { class: "button" }, link[0]) : link));
   return h(
     "div",
     { class: "card nothing" },
-    h("p", { class: "nothing-title" }, text),
-    h(
-      "p",
-      { class: "actions" },
-      links.map(([label, href]) => go(href, { class: "button" }, label)),
-    ),
+    h("p", { class: "nothing-title" }, title),
+    words ? h("p", { class: "soft" }, words) : null,
+    made.length ? h("p", { class: "actions" }, made) : null,
   );
 }
 
@@ -128,48 +131,6 @@ export function nothing(text, links = []) {
 export function sharedTiers() {
   const text = "All accounts of a payer share its tiers: where one ends, what you pay tells what the others use.";
   return h("p", { class: "hint", id: "shared-tiers" }, text);
-}
-
-/** Asks for a token, or to sign in at a provider. `why` says why the token that was there is not enough. */
-export function signIn(why, onToken, place, provider) {
-  const field = h("input", {
-    id: "token",
-    type: "password",
-    autocomplete: "off",
-    spellcheck: "false",
-    required: true,
-    "aria-describedby": "token-help",
-    placeholder: "mtr_\u2026",
-  });
-  const where = `--region ${place.regions.split(",")[0]} --stage ${place.stage}`;
-  const made = `metering token create --role analyst --days 30 ${where}`;
-  const served = `metering serve ${where}`;
-  return h(
-    "form",
-    {
-      class: "card sign-in",
-      onsubmit: (event) => {
-        event.preventDefault();
-        onToken(field.value.trim());
-      },
-    },
-    h("h1", { tabindex: "-1", id: "title" }, provider ? "Sign in" : "A token, please"),
-    h("p", { role: provider && why ? "alert" : null }, why || (provider ? SIGN_IN : TOKEN)),
-    provider
-      ? h("button", { type: "button", class: "primary", onclick: provider.go }, `Sign in at ${provider.host}`)
-      : null,
-    h("label", { for: "token" }, "Token"),
-    h("div", { class: "joined" }, field, h("button", { type: "submit", class: provider ? null : "primary" }, "Open")),
-    h(
-      "div",
-      { class: "help", id: "token-help" },
-      h("p", {}, "No token yet? Whoever runs the service makes one:"),
-      commandOf(made),
-      h("p", {}, "With access to the AWS account, none is needed. This opens the page with its own:"),
-      commandOf(served),
-      provider ? null : h("p", {}, PASTED),
-    ),
-  );
 }
 
 /** A word that says how things are. */

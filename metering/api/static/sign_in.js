@@ -1,13 +1,17 @@
 // Sign-in at the organisation's identity provider: authorization code with PKCE (RFC 7636), without a secret.
 
-import { Problem, setToken } from "./api.js";
+import { Problem, setToken, SIGN_IN_KEY } from "./api.js";
+import { h } from "./dom.js";
+import { commandOf } from "./messages.js";
 
-const KEY = "metering.sign-in";
-const TIMEOUT_MS = 20_000;
+const PATIENCE_MS = 20_000;
 const WORD_BYTES = 32;
 const LATER = "The provider cannot answer now. Sign in again in a minute.";
 const NOT_YOURS = "You have no access to this application there. Ask whoever runs the provider.";
 const AGAIN = "Sign in again: what the provider gave was used before, or too late.";
+const PASTED = "What your organisation's sign-in gave you works here, too, if this stage has one.";
+const SIGN_IN = "What you may see depends on your groups. Whoever has a token opens the page with it.";
+const TOKEN = "What you may see depends on a token. It stays in this tab, and goes when you close it.";
 const ADVICE = {
   access_denied: NOT_YOURS,
   consent_required: NOT_YOURS,
@@ -31,18 +35,8 @@ export async function goToProvider(provider) {
     code_challenge_method: "S256",
   };
   for (const [name, value] of Object.entries(asked)) endpoint.searchParams.set(name, value);
-  sessionStorage.setItem(KEY, JSON.stringify(kept));
+  sessionStorage.setItem(SIGN_IN_KEY, JSON.stringify(kept));
   location.assign(endpoint.href);
-}
-
-/** Takes the provider's answer out of the address, at once; null if there is none. It can be used once. */
-export function takeAnswer() {
-  const given = new URLSearchParams(location.search);
-  if (!given.has("state") || !(given.has("code") || given.has("error"))) return null;
-  const kept = JSON.parse(sessionStorage.getItem(KEY) ?? "null");
-  sessionStorage.removeItem(KEY);
-  history.replaceState(null, "", location.pathname + (kept?.back ?? ""));
-  return { given, kept };
 }
 
 /** Exchanges the code of an answer for the token that the API takes. */
@@ -52,7 +46,7 @@ export async function finish({ given, kept }, provider) {
     throw failed("This answer belongs to no sign-in that began in this tab. Sign in again.");
   if ((given.get("iss") ?? provider.issuer) !== provider.issuer)
     throw failed("This answer is of another provider. Sign in again, and tell whoever runs the service.");
-  if (given.has("error")) throw refused(given.get("error"), given.get("error_description"), provider);
+  if (given.has("error")) throw refusedBy(given.get("error"), given.get("error_description"), provider);
   const form = {
     grant_type: "authorization_code",
     code: given.get("code"),
@@ -60,7 +54,7 @@ export async function finish({ given, kept }, provider) {
     client_id: provider.client,
     code_verifier: kept.verifier,
   };
-  const got = await asked(provider.token_endpoint, provider, { method: "POST", body: new URLSearchParams(form) });
+  const got = await answerOf(provider.token_endpoint, provider, { method: "POST", body: new URLSearchParams(form) });
   const claims = claimsOf(got.id_token);
   const audiences = [claims?.aud].flat();
   if (claims?.iss !== provider.issuer || !audiences.includes(provider.client) || claims.nonce !== kept.nonce)
@@ -73,7 +67,7 @@ export async function finish({ given, kept }, provider) {
 }
 
 async function authorizationEndpoint(provider) {
-  const found = await asked(provider.discovery, provider, {});
+  const found = await answerOf(provider.discovery, provider, {});
   const [stated, known] = [found.token_endpoint, provider.token_endpoint];
   if (found.issuer !== provider.issuer) throw failed(`The issuer is ${found.issuer}. ${settings("it as api_issuer")}`);
   if (stated !== known) throw failed(`The token endpoint is ${stated}. ${settings("it as api_token_endpoint")}`);
@@ -84,8 +78,8 @@ async function authorizationEndpoint(provider) {
   return new URL(endpoint);
 }
 
-async function asked(url, provider, options) {
-  const whole = { ...options, credentials: "omit", redirect: "error", signal: AbortSignal.timeout(TIMEOUT_MS) };
+async function answerOf(url, provider, options) {
+  const whole = { ...options, credentials: "omit", redirect: "error", signal: AbortSignal.timeout(PATIENCE_MS) };
   let response, answer;
   try {
     response = await fetch(url, whole);
@@ -94,11 +88,11 @@ async function asked(url, provider, options) {
     const cure = `It must let pages of ${location.origin} ask (CORS), as it does for a single-page application.`;
     throw failed(`${new URL(url).host} gave this page no answer. Sign in again. If it stays so: ${cure}`);
   }
-  if (!response.ok) throw refused(answer.error, answer.error_description, provider);
+  if (!response.ok) throw refusedBy(answer.error, answer.error_description, provider);
   return answer;
 }
 
-function refused(error, description, provider) {
+function refusedBy(error, description, provider) {
   const ours = `client ${provider.client}, scopes ${provider.scopes}, redirect address ${here()}`;
   const cure = `Whoever runs the service compares with what the provider has: ${ours}.`;
   const says = description ? ` (${description})` : "";
@@ -134,4 +128,46 @@ function word() {
 function encoded(bytes) {
   const text = btoa(String.fromCharCode(...new Uint8Array(bytes)));
   return text.replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+}
+
+/** Asks for a token, or to sign in at a provider. `why` says why the token that was there is not enough. */
+export function signIn(why, onToken, place, provider) {
+  const field = h("input", {
+    id: "token",
+    type: "password",
+    autocomplete: "off",
+    spellcheck: "false",
+    required: true,
+    "aria-describedby": "token-help",
+    placeholder: "mtr_\u2026",
+  });
+  const where = `--region ${place.regions.split(",")[0]} --stage ${place.stage}`;
+  const made = `metering token create --role analyst --days 30 ${where}`;
+  const served = `metering serve ${where}`;
+  return h(
+    "form",
+    {
+      class: "card sign-in",
+      onsubmit: (event) => {
+        event.preventDefault();
+        onToken(field.value.trim());
+      },
+    },
+    h("h1", { tabindex: "-1", id: "title" }, provider ? "Sign in" : "A token, please"),
+    h("p", { role: provider && why ? "alert" : null }, why || (provider ? SIGN_IN : TOKEN)),
+    provider
+      ? h("button", { type: "button", class: "primary", onclick: provider.go }, `Sign in at ${provider.host}`)
+      : null,
+    h("label", { for: "token" }, "Token"),
+    h("div", { class: "joined" }, field, h("button", { type: "submit", class: provider ? null : "primary" }, "Open")),
+    h(
+      "div",
+      { class: "help", id: "token-help" },
+      h("p", {}, "No token yet? Whoever runs the service makes one:"),
+      commandOf(made),
+      h("p", {}, "With access to the AWS account, none is needed. This opens the page with its own:"),
+      commandOf(served),
+      provider ? null : h("p", {}, PASTED),
+    ),
+  );
 }

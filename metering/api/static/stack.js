@@ -1,9 +1,9 @@
 // Rows of an answer as layers that lie on each other: the largest by name, the others as one.
 
-import { GB, largestFirst } from "./figures.js";
+import { largestFirst } from "./figures.js";
 import { unitName } from "./times.js";
 
-export const MOST = 12;
+export const MOST = 5;
 export const OTHER = "other";
 
 /**
@@ -56,7 +56,7 @@ export function sums(stack) {
  * What is drawn, from the back to the front: the heights of all layers, then of all but the last, and so on. The
  * largest layer lies at the bottom and is drawn last. Each line repeats its last height, so that the last step is wide.
  */
-export function heights(stack, per = GB) {
+export function heights(stack, per) {
   const below = stack.map((layer) => layer.values.map(() => 0));
   const running = stack[0]?.values.map(() => 0n) ?? [];
   stack.forEach((layer, depth) => {

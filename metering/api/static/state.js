@@ -3,17 +3,19 @@
 import { DECLARED } from "./filters.js";
 import { named, RANGES, rfc3339, seconds, short } from "./times.js";
 
-export const VIEWS = ["usage", "cost", "accounts", "trace", "batch", "hour", "freshness", "sources", "quarantine"];
-export const FILTERS = Object.keys(DECLARED);
+export const VIEW_NAMES = ["usage", "cost", "accounts", "trace", "batch", "hour", "freshness", "sources", "quarantine"];
+// Costs have a filter more: who pays.
+export const FILTERS = Object.keys(DECLARED).filter((name) => name !== "payer");
 const COLUMNS = ["usage_type", "account_id", "service", "from", "to"];
 export const SPLITS = { usage: COLUMNS, cost: [...COLUMNS, "tier"] };
-/** What rows can be split by: by region, too, where several answer together. */
-export function splitsOf(view, several) {
-  return several ? [...SPLITS[view], "region"] : SPLITS[view];
+/** What rows can be split by: by region where several answer together, by payer for who sees more than own accounts. */
+export function splitsOf(view, several, role = "") {
+  const payers = view === "cost" && role && role !== "customer" ? ["payer"] : [];
+  return [...SPLITS[view], ...payers, ...(several ? ["region"] : [])];
 }
 
 export const UNITS = ["hour", "day", "month"];
-export const FILTER_OF = Object.fromEntries(FILTERS.map((name) => [DECLARED[name].group, name]));
+export const FILTER_OF = Object.fromEntries(Object.keys(DECLARED).map((name) => [DECLARED[name].group, name]));
 export const WORDS = {
   account_id: "account",
   usage_type: "usage type",
@@ -21,21 +23,38 @@ export const WORDS = {
   from: "from",
   to: "to",
   tier: "tier",
+  payer: "payer",
   region: "region",
 };
 const DEFAULT_RANGE = "7d";
-const KEYS = ["view", "range", "from", "to", "by", "per", ...FILTERS, "with_corrections", "prices"];
+const KEYS = ["view", "range", "from", "to", "by", "per", ...Object.keys(DECLARED), "with_corrections", "prices"];
 
 /** State of a query string. What it does not know it keeps in `extra`, so that views can have words of their own. */
 export function parsed(search) {
   const given = new URLSearchParams(search);
-  const state = { view: VIEWS.includes(given.get("view")) ? given.get("view") : "usage", extra: {} };
+  const state = { view: VIEW_NAMES.includes(given.get("view")) ? given.get("view") : "usage", extra: {} };
   for (const [key, value] of given) {
     if (key === "view" || value === "") continue;
     if (KEYS.includes(key)) state[key] = value;
     else state.extra[key] = value;
   }
   return state;
+}
+
+// What the API and the command line call words of the address.
+const OTHERS = { group_by: "by", split: "by", last: "range", start: "from", until: "to", end: "to", unit: "per" };
+const VALUES = { range: Object.keys(RANGES), per: UNITS };
+
+/** What is said of an address: words that no view knows, and values that are none. `own` are words of its view. */
+export function unknownWords(search, state, own, splits) {
+  const known = { ...VALUES, ...(splits ? { by: splits } : {}) };
+  return [...new URLSearchParams(search)].flatMap(([key, value]) => {
+    if (key === "view") return state.view === value ? [] : [`There is no view ${value}: this is ${state.view}.`];
+    if (known[key]?.includes(value) === false && value)
+      return [`${key}=${value} is left out: ${key} is one of ${known[key].join(", ")}.`];
+    if (KEYS.includes(key) || own.includes(key)) return [];
+    return [`${key} is left out: the page has no such word. ${OTHERS[key] ? `Write ${OTHERS[key]}=${value}.` : ""}`];
+  });
 }
 
 /** The query string of a state, always in the same order, without what is empty. */
@@ -72,7 +91,7 @@ export function rangeOf(state, now_s) {
 export function question(state, range, groupBy) {
   const asked = { from: rfc3339(range.from_s), to: rfc3339(range.to_s), group_by: groupBy };
   for (const filter of FILTERS) if (state[filter]) asked[filter] = state[filter];
-  if (state.view === "cost" && state.prices) asked.prices = state.prices;
+  if (state.view === "cost") for (const name of ["payer", "prices"]) if (state[name]) asked[name] = state[name];
   if (state.with_corrections) asked.with_corrections = "true";
   return asked;
 }

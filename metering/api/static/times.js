@@ -3,10 +3,10 @@
 export const HOUR_S = 3600;
 export const DAY_S = 24 * HOUR_S;
 
-// The longest ranges that are drawn by hour and by day; more steps would be too thin.
-const HOURLY_S = 8 * DAY_S;
+// The longest ranges that are drawn by hour and by day: few steps are read at a glance.
+const HOURLY_S = 2 * DAY_S;
 const DAILY_S = 100 * DAY_S;
-const TIME = /^(\d{4})-(\d{2})(?:-(\d{2})(?:T(\d{2}):(\d{2})(?::(\d{2}))?(?:Z|\+00:00))?)?$/;
+const TIME = /^(\d{4})-(\d{2})(?:-(\d{2})(?:(?:T(?=.*Z$|.*\+00:00$)| )(\d{2}):(\d{2})(?::(\d{2}))?(?:Z|\+00:00)?)?)?$/;
 const LENGTHS = { hour: 13, day: 10, month: 7 };
 
 export const RANGES = {
@@ -55,6 +55,19 @@ export function named(name, now_s) {
     month: { from_s: first_s, to_s: end_s },
     "last-month": { from_s: Date.UTC(year, month - 2) / 1000, to_s: first_s },
   }[name];
+}
+
+/** The period before a range, and its name: as long, and of whole days, so that a week is compared with a week. */
+export function before({ name: range, from_s, to_s }) {
+  const length_s = to_s - from_s;
+  const first_s = beginning("month", from_s - 1);
+  const whole = from_s === beginning("month", from_s) && to_s === following("month", from_s);
+  if (whole || range?.endsWith("month"))
+    return { from_s: first_s, to_s: Math.min(from_s, first_s + length_s), name: "the month before" };
+  const days = Math.ceil(length_s / DAY_S);
+  const by_s = days * DAY_S;
+  const name = { 1: "the day before", 7: "the week before" }[days] ?? `the ${days} days before`;
+  return { from_s: from_s - by_s, to_s: to_s - by_s, name };
 }
 
 /** The unit of time that a range is drawn by. */

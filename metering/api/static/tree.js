@@ -1,12 +1,12 @@
 // Documents that no view knows by heart: names and values, and lists of like things as tables.
 
 import { h } from "./dom.js";
-import { gigabytes, grouped, whole } from "./figures.js";
+import { grouped, sized, whole } from "./figures.js";
 import { badge } from "./messages.js";
 import { batchLink, facts, table } from "./table.js";
 import { readable } from "./times.js";
 
-const TIME = /^\d{4}-\d{2}-\d{2}T[\d:.]+Z$/;
+const MOMENT = /^\d{4}-\d{2}-\d{2}T[\d:.]+Z$/;
 const COPIED = /(_id|key|sha256|hash|file|commit|name|reason)$/;
 
 /** A document as names and values. */
@@ -16,12 +16,12 @@ export function tree(value, depth) {
   if (typeof value !== "object") return leaf(value);
   const entries = Object.entries(value);
   if (!entries.length) return h("span", { class: "soft" }, "none");
-  return facts(entries.map(([name, each]) => [name.replaceAll("_", " "), named(name, each, depth + 1)]));
+  return facts(entries.map(([name, each]) => [name.replaceAll("_", " "), member(name, each, depth + 1)]));
 }
 
-function named(name, value, depth) {
+function member(name, value, depth) {
   if (value !== null && /(^|_)bytes$/.test(name) && /^-?\d+$/.test(value)) {
-    return h("span", {}, `${grouped(value)} (${gigabytes(whole(value))} GB)`);
+    return h("span", {}, `${grouped(value)} (${sized(whole(value))})`);
   }
   if (name === "batch_id" && typeof value === "string") return batchLink(value);
   if (typeof value === "number") return grouped(value);
@@ -61,7 +61,7 @@ function kindOf(name, values) {
   if (name === "bytes" && known.length === values.length) return "bytes";
   if (known.every((value) => typeof value === "boolean")) return "flag";
   if (known.every((value) => typeof value === "number")) return "integer";
-  if (known.every((value) => TIME.test(value))) return "time";
+  if (known.every((value) => MOMENT.test(value))) return "time";
   if (known.some((value) => String(value).includes(" "))) return "prose";
   return COPIED.test(name) ? "mono" : "text";
 }
@@ -69,6 +69,6 @@ function kindOf(name, values) {
 function leaf(value) {
   if (typeof value === "boolean") return badge(value ? "yes" : "no", value ? "good" : "");
   const text = String(value);
-  if (TIME.test(text)) return `${readable(text)} UTC`;
+  if (MOMENT.test(text)) return `${readable(text)} UTC`;
   return /^[\w.:/=@+-]{12,}$/.test(text) ? h("code", {}, text) : text;
 }

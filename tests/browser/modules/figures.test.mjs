@@ -2,13 +2,16 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import {
+  cents,
+  change,
   exactJson,
-  gigabytes,
   grouped,
   percent,
   ratio,
   scaled,
+  sized,
   sum,
+  unitOfSize,
   unscaled,
   whole,
 } from "../../../metering/api/static/figures.js";
@@ -24,14 +27,34 @@ test("what is not a whole number is refused, not counted as nothing", () => {
     assert.throws(() => whole(text), TypeError);
 });
 
-test("gigabytes are of 2^30 bytes and rounded half up", () => {
-  assert.equal(gigabytes(1n << 30n), "1.000");
-  assert.equal(gigabytes((1n << 30n) * 1234567n), "1,234,567.000");
-  assert.equal(gigabytes(536870912n, 0), "1");
-  assert.equal(gigabytes(536870911n, 0), "< 1");
-  assert.equal(gigabytes(0n), "0.000");
-  assert.equal(gigabytes(1n), "< 0.001");
-  assert.equal(gigabytes(-(1n << 30n)), "\u22121.000");
+test("sizes are in the unit that fits, as the command line writes them", () => {
+  const GB = 1n << 30n;
+  assert.equal(sized(0n), "0 bytes");
+  assert.equal(sized(1n), "1 byte");
+  assert.equal(sized(1023n), "1,023 bytes");
+  assert.equal(sized(1024n), "1.00 KB");
+  assert.equal(sized(GB), "1.00 GB");
+  assert.equal(sized(GB * 12n + GB / 2n), "12.5 GB");
+  assert.equal(sized(GB * 1023n), "1,023 GB");
+  assert.equal(sized(GB * 1024n - 1n), "1.00 TB");
+  assert.equal(sized(-GB), "\u22121.00 GB");
+  assert.deepEqual(unitOfSize(GB * 7n), { per: GB, name: "GB" });
+});
+
+test("cents are rounded for the eye, and what is not nothing is never 0.00", () => {
+  assert.equal(cents("661.674200273947790265083312"), "661.67");
+  assert.equal(cents("1234567.005"), "1,234,567.01");
+  assert.equal(cents("0.0000000000472"), "< 0.01");
+  assert.equal(cents("0"), "0.00");
+  assert.equal(cents("-0.5"), "\u22120.50");
+});
+
+test("a change is in percent, and what was not there is new", () => {
+  assert.equal(change(120n, 100n), "+20.0 %");
+  assert.equal(change(95n, 100n), "\u22125.0 %");
+  assert.equal(change(100n, 100n), "+0.0 %");
+  assert.equal(change(3n, 0n), "new");
+  assert.equal(change(0n, 0n), "");
 });
 
 test("shares", () => {

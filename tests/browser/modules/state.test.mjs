@@ -9,9 +9,11 @@ import {
   question,
   rangeOf,
   SPLITS,
+  splitsOf,
+  unknownWords,
   written,
 } from "../../../metering/api/static/state.js";
-import { named, readable, seconds, short, steps, unitName, unitOf } from "../../../metering/api/static/times.js";
+import { before, named, readable, seconds, short, steps, unitName, unitOf } from "../../../metering/api/static/times.js";
 
 const NOW_S = Date.UTC(2026, 10, 24, 13, 30) / 1000;
 
@@ -77,8 +79,8 @@ test("steps cover a range without holes, and nothing that is to come", () => {
     ["2026-11-23", "2026-11-24"],
   );
   assert.equal(steps("hour", open, NOW_S).length, 38);
-  assert.equal(unitOf({ from_s: 0, to_s: 8 * 86400 }), "hour");
-  assert.equal(unitOf({ from_s: 0, to_s: 9 * 86400 }), "day");
+  assert.equal(unitOf({ from_s: 0, to_s: 2 * 86400 }), "hour");
+  assert.equal(unitOf({ from_s: 0, to_s: 2 * 86400 + 3600 }), "day");
 });
 
 test("what is wrong with a range is said at its field", () => {
@@ -112,4 +114,40 @@ test("a range moves by its own length", () => {
   const before = moved(state, rangeOf(state, NOW_S), -1);
   assert.deepEqual([before.range, before.from, before.to], ["", "2026-11-22T14:00Z", "2026-11-23T14:00Z"]);
   assert.equal(changed(state, { range: "7d" }).range, "7d");
+});
+
+test("a week is compared with the week before, and a part of a month with the same part of the one before", () => {
+  const shown = (range) => {
+    const { from_s, to_s, name } = before(range);
+    return [short(from_s), short(to_s), name];
+  };
+  const of = (name, now_s = NOW_S) => ({ name, ...named(name, now_s) });
+  assert.deepEqual(shown(of("24h")), ["2026-11-22T14:00Z", "2026-11-23T14:00Z", "the day before"]);
+  assert.deepEqual(shown(of("7d")), ["2026-11-11", "2026-11-17T14:00Z", "the week before"]);
+  assert.deepEqual(shown(of("month")), ["2026-10-01", "2026-10-24T14:00Z", "the month before"]);
+  assert.deepEqual(shown(of("last-month")), ["2026-09-01", "2026-10-01", "the month before"]);
+  const march = of("month", Date.UTC(2026, 2, 31) / 1000);
+  assert.deepEqual(shown(march), ["2026-02-01", "2026-03-01", "the month before"], "February is shorter");
+  const own = { name: "", from_s: seconds("2026-11-03T07:00Z"), to_s: seconds("2026-11-06T07:00Z") };
+  assert.deepEqual(shown(own), ["2026-10-31T07:00Z", "2026-11-03T07:00Z", "the 3 days before"]);
+});
+
+test("words that the page does not know are said, with the one that was meant", () => {
+  const said = (search, own = []) => unknownWords(search, parsed(search), own, SPLITS.usage);
+  assert.deepEqual(said("?view=usage&by=service&range=24h&per=day&account=123456789012"), []);
+  assert.match(said("?group_by=service")[0], /group_by is left out.*Write by=service/);
+  assert.match(said("?view=costs")[0], /no view costs/);
+  assert.match(said("?by=tier")[0], /by=tier is left out: by is one of usage_type, /);
+  assert.deepEqual(said("?view=batch&id=a-1", ["id"]), []);
+});
+
+test("who sees more than own accounts can split costs by payer", () => {
+  assert.ok(splitsOf("cost", false, "analyst").includes("payer"));
+  assert.ok(!splitsOf("cost", false, "customer").includes("payer"));
+  assert.ok(!splitsOf("usage", true, "operator").includes("payer"));
+  assert.ok(splitsOf("usage", true).includes("region"));
+});
+
+test("a day and a time are taken as the page writes them, too", () => {
+  assert.equal(seconds("2026-11-24 13:00"), Date.UTC(2026, 10, 24, 13) / 1000);
 });

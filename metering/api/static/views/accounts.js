@@ -2,7 +2,7 @@
 
 import { ask } from "../api.js";
 import { go, h } from "../dom.js";
-import { GB_IN_WORDS, grouped, sum, whole } from "../figures.js";
+import { grouped, sum, whole } from "../figures.js";
 import { simpleForm } from "../form.js";
 import { nothing, periods } from "../messages.js";
 import { changed, written } from "../state.js";
@@ -26,21 +26,34 @@ export function accounts({ state, navigate, now_s }) {
     subtitle: `Usage of ${month} by account, the largest first`,
     form,
     async load(signal) {
-      const answer = await ask("accounts", asked, { signal });
-      return { answer, parts: listed(answer, state, month), twins: [{ label: "Accounts", path: "accounts", asked }] };
+      const answer = await ask("accounts", asked, { signal }).catch((problem) => {
+        if (problem.status !== 422 || problem.errors.length) throw problem;
+        // The list is kept once an hour. Until there is one, it is made by asking.
+        return made(month, state.extra.prefix ?? "", signal);
+      });
+      const twin = { label: "Accounts", path: "accounts", asked };
+      return { answer, parts: monthParts(answer, state, month), twins: [twin] };
     },
   };
 }
 
-function listed(answer, state, month) {
+async function made(month, prefix, signal) {
+  const asked = { ...monthRange(month), group_by: "account_id", sort: "bytes:desc" };
+  const answer = await ask("usage", asked, { signal });
+  return { ...answer, rows: answer.rows.filter((row) => row.account_id.startsWith(prefix)), made: true };
+}
+
+function monthParts(answer, state, month) {
   const { rows } = answer;
   if (!rows.length) return [nothing(`No account has usage in ${month}.`)];
-  const cells = {
-    account_id: (row) => go(written(month_of(state, row.account_id, month)), { class: "id" }, row.account_id),
-  };
+  const href = (row) =>
+    written(changed(state, { view: "usage", account: row.account_id, by: "usage_type", ...monthRange(month) }));
+  const cells = { account_id: (row) => go(href(row), { class: "id" }, row.account_id) };
   const columns = columnsOf(rows, cells);
   const at = columns.findIndex(({ name }) => name === "bytes");
-  columns.splice(at + 1, 0, { name: "bytes", title: GB_IN_WORDS, kind: "gb" });
+  columns[at].wide = true;
+  columns.splice(at, 0, { name: "bytes", title: "size", kind: "size" });
+  for (const column of columns) if (column.name.endsWith("_hour")) column.wide = true;
   const total = sum(rows.map((row) => whole(row.bytes)));
   const records = String(sum(rows.map((row) => whole(row.records))));
   return [
@@ -55,13 +68,14 @@ function listed(answer, state, month) {
       "listing",
       "By account",
       table(columns, rows, { caption: "Accounts, the largest first" }),
-      h("p", { class: "hint" }, "These sums are kept once an hour. What came since is on the usage page."),
+      answer.made
+        ? null
+        : h("p", { class: "hint" }, "These sums are kept once an hour. What came since is on the usage page."),
     ),
   ];
 }
 
-function month_of(state, account, month) {
+function monthRange(month) {
   const [year, number] = month.split("-").map(Number);
-  const to = rfc3339(Date.UTC(year, number) / 1000).slice(0, 10);
-  return changed(state, { view: "usage", account, by: "usage_type", from: `${month}-01`, to });
+  return { from: `${month}-01`, to: rfc3339(Date.UTC(year, number) / 1000).slice(0, 10) };
 }

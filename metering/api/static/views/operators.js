@@ -2,12 +2,13 @@
 
 import { ask, page } from "../api.js";
 import { go, h } from "../dom.js";
-import { grouped, whole } from "../figures.js";
-import { simpleForm } from "../form.js";
+import { grouped, largestFirst, whole } from "../figures.js";
+import { segments, simpleForm } from "../form.js";
 import { badge, holder } from "../messages.js";
 import { written } from "../state.js";
 import { batchLink, card, facts, table, tile } from "../table.js";
-import { readable } from "../times.js";
+import { KINDS, REASONS } from "../reasons.js";
+import { DAY_S, readable, short } from "../times.js";
 import { columnsOf } from "../tree.js";
 
 // Entries of quarantine on one page.
@@ -81,11 +82,12 @@ function proved(name, { complete_through: through, reconciliation, canary }, sev
 export function sources({ state }) {
   const asked = {};
   for (const name of ["gaps", "silent"]) if (state.extra[name]) asked[name] = "true";
-  const choices = [
-    ["All", {}],
-    ["With gaps", { gaps: "true" }],
-    ["Silent", { silent: "true" }],
+  const choice = (label, words) => [
+    label,
+    written({ view: "sources", extra: words }),
+    JSON.stringify(words) === JSON.stringify(asked),
   ];
+  const choices = [choice("All", {}), choice("With gaps", { gaps: "true" }), choice("Silent", { silent: "true" })];
   const cells = {
     missing: (row) => (whole(row.missing) > 0n ? badge(grouped(row.missing), "bad") : "0"),
     silent: (row) => (row.silent ? badge("silent", "bad") : "no"),
@@ -93,7 +95,7 @@ export function sources({ state }) {
   return {
     title: "Sources",
     subtitle: "Producers, their last number, and what is missing",
-    form: segments("Which sources", choices, "sources", asked),
+    form: h("nav", { class: "card question", "aria-label": "Which sources" }, segments(choices)),
     async load(signal) {
       const answer = await ask("sources", asked, { signal });
       const empty = "No source matches. Sources are listed after the next pass of the reconciler.";
@@ -106,33 +108,31 @@ export function sources({ state }) {
   };
 }
 
-function segments(label, choices, view, asked) {
-  const links = choices.map(([name, words]) => {
-    const current = JSON.stringify(words) === JSON.stringify(asked);
-    return go(written({ view, extra: words }), { class: "segment", "aria-current": current ? "true" : null }, name);
-  });
-  return h("nav", { class: "card question ranges", "aria-label": label }, h("div", { class: "segments" }, links));
-}
-
 function listing(title, columns, rows, empty, more = "") {
   return card("listing", `${title} (${grouped(rows.length)}${more})`, table(columns, rows, { caption: title, empty }));
 }
 
 /** What was refused, and why: page by page, because each entry is an object that is read. */
-export function quarantine({ state, navigate }) {
+export function quarantine({ state, navigate, now_s }) {
   const asked = {};
   for (const name of ["from", "to"]) if (state[name]) asked[name] = state[name];
   for (const name of ["reason", "kind"]) if (state.extra[name]) asked[name] = state.extra[name];
-  const { cursor } = state.extra;
+  const { cursor, reason, kind } = state.extra;
+  const choice = (label, days) => {
+    const from = days && short(now_s - (now_s % DAY_S) - (days - 1) * DAY_S);
+    const href = written({ view: "quarantine", from, extra: { reason, kind } });
+    return [label, href, (state.from ?? "") === from && !state.to];
+  };
   const form = simpleForm(
     [
       ["from", "From (UTC)", state.from, "2026-11-24"],
-      ["to", "Until (UTC, not included)", state.to, "2026-11-25"],
-      ["reason", "Reason", state.extra.reason, "invalid_account_id"],
-      ["kind", "Kind", state.extra.kind, "records or conflict"],
+      ["to", "Until (UTC, excluded)", state.to, "2026-11-25"],
+      ["reason", "Reason", reason, "invalid_account_id", REASONS],
+      ["kind", "Kind", kind, KINDS.join(", "), KINDS],
     ],
     "Show",
     ({ from, to, ...extra }) => navigate({ view: "quarantine", from, to, extra }),
+    segments([choice("Today", 1), choice("7 days", 7), choice("All", "")]),
   );
   return {
     title: "Quarantine",
@@ -140,10 +140,9 @@ export function quarantine({ state, navigate }) {
     form,
     async load(signal) {
       const answer = await page("quarantine", { ...asked, limit: MOST_ENTRIES, ...(cursor ? { cursor } : {}) }, signal);
-      const cells = { batch_id: (row) => batchLink(row.batch_id) };
       const list = listing(
         "Refused",
-        columnsOf(answer.rows, cells),
+        refusedColumns(answer.rows),
         answer.rows,
         "Nothing was refused in this range.",
         answer.next || cursor ? " on this page" : "",
@@ -156,7 +155,47 @@ export function quarantine({ state, navigate }) {
           )
         : null;
       const twin = { label: "Quarantine", path: "quarantine", asked };
-      return { answer, parts: [list, older ? h("p", { class: "actions" }, older) : null], twins: [twin] };
+      const parts = [why(answer.rows, state), list, older ? h("p", { class: "actions" }, older) : null];
+      return { answer, parts, twins: [twin] };
     },
   };
+}
+
+// The reasons of all that is listed, the most frequent first; each leads to its entries.
+function why(rows, state) {
+  const counts = new Map();
+  for (const row of rows)
+    for (const [name, count] of reasonsOf(row)) counts.set(name, (counts.get(name) ?? 0n) + BigInt(count ?? 1));
+  if (!counts.size) return null;
+  const ordered = [...counts].sort(([, one], [, other]) => largestFirst(one, other));
+  const link = ([name, count]) =>
+    go(
+      written({ view: "quarantine", from: state.from, to: state.to, extra: { kind: state.extra.kind, reason: name } }),
+      { class: "chip" },
+      `${name}: ${grouped(count)}`,
+    );
+  return card("why", "Why", h("p", { class: "chips" }, ordered.map(link)));
+}
+
+function reasonsOf(row) {
+  const texts = String(row.reasons ?? "").split(/[,;] /);
+  return texts.filter(Boolean).map((text) => /^(.*?)(?: \((\d+)\))?$/.exec(text).slice(1));
+}
+
+function refusedColumns(rows) {
+  const one = ([name, count]) => [badge(count ? `${name} (${count})` : name, "bad"), " "];
+  const badges = (row) => reasonsOf(row).map(one);
+  const named = (row) => (row.batch_id ? batchLink(row.batch_id) : h("code", {}, row.key));
+  const known = new Set(rows.flatMap((row) => Object.keys(row).filter((name) => row[name])));
+  const others = ["sender", "source"].map((name) => ({ name, kind: "mono", wide: true }));
+  return [
+    { name: "batch_id", title: "batch", kind: "mono", cell: named },
+    { name: "at", title: "at (UTC)", kind: "time", order: (row) => row.at },
+    { name: "reasons", kind: "prose", cell: badges },
+    { name: "records", kind: "integer", order: (row) => BigInt(row.records ?? 0) },
+    { name: "became", kind: "prose" },
+    { name: "retried_as", title: "retried as", kind: "mono" },
+    { name: "kind", wide: true },
+    ...others,
+  ].filter(({ name }) => known.has(name) || name === "batch_id");
 }

@@ -2,7 +2,7 @@
 
 import { ask } from "../api.js";
 import { go, h } from "../dom.js";
-import { GB_IN_WORDS, grouped, whole } from "../figures.js";
+import { grouped, whole } from "../figures.js";
 import { DECLARED } from "../filters.js";
 import { complain, field, timeFields } from "../form.js";
 import { badge, commandOf, nothing } from "../messages.js";
@@ -12,7 +12,7 @@ import { readable, rfc3339 } from "../times.js";
 
 const BYTES = [
   { name: "bytes", title: "bytes", kind: "bytes" },
-  { name: "bytes", title: GB_IN_WORDS, kind: "gb" },
+  { name: "bytes", title: "size", kind: "size" },
 ];
 const SUMS = {
   usage: "The report says",
@@ -97,7 +97,7 @@ function traced(answer) {
         empty: "No row of a batch is left.",
       }),
     ),
-    card("hours", `${grouped(hours.length)} ${hours.length === 1 ? "hour" : "hours"}`, hourTable(hours)),
+    card("hours", `${grouped(hours.length)} ${hours.length === 1 ? "hour" : "hours"}`, lineHours(hours)),
   ];
 }
 
@@ -166,7 +166,7 @@ function batchColumns(batches) {
   ];
 }
 
-function hourTable(rows) {
+function lineHours(rows) {
   const open = (row) => go(written({ view: "hour", extra: { hour: row.hour } }), { class: "id" }, readable(row.hour));
   const columns = [
     { name: "hour", title: "hour (UTC)", kind: "time", cell: open },
