@@ -464,8 +464,10 @@ def _state(last: saved.LastReport | None) -> str:
     return f"begun {last.attempts} times"
 
 
-def questions_answer(found: Sequence[tuple[Question, saved.LastReport | None]]) -> answer.Answer:
-    """Saved questions, each with what was last made of it."""
+def saved_reports(items: ItemStore, clock: Clock) -> answer.Answer:
+    """The saved questions of a region, each with its newest report."""
+    store = QuestionStore(items=items, clock=clock)
+    found = [(question, store.last(question.name)) for question in store.list()]
     return _QUESTIONS.answer(
         found,
         title="Saved reports",

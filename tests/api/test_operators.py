@@ -13,6 +13,7 @@ from metering.api.authentication import Grant
 from metering.api.resources import operators
 from metering.cli.commands.analyst.lake import reconcile
 from metering.cli.commands.analyst.report import trace
+from metering.cli.commands.analyst.saved import list_ as list_saved
 from metering.cli.commands.operator.quarantine import list_, show_batch
 from metering.cli.commands.platform.producers import sources
 from metering.cli.printing.output import Format
@@ -20,6 +21,9 @@ from metering.hours import rfc3339
 from metering.ledger.markers import marker_key
 from metering.ledger.notes.access import Role
 from metering.ledger.notes.reconciliation import Reconciliation
+from metering.ledger.notes.saved import LastReport
+from metering.reports.query import UsageParameters
+from metering.reports.saved import QuestionStore, question_of
 from metering.stores.queues import Delivery
 from metering.stores.writes import Put, Table
 from metering.units import HOUR_S
@@ -28,7 +32,7 @@ from tests.support.command_line import HereSession
 from tests.support.lake_world import HOUR, NOW_S, record
 from tests.support.usage_items import change, usage_of
 
-ROUTES = ("/v1/hours/2026-11-24T11", "/v1/sources", "/v1/quarantine", "/v1/reconciliation")
+ROUTES = ("/v1/hours/2026-11-24T11", "/v1/reports", "/v1/sources", "/v1/quarantine", "/v1/reconciliation")
 
 
 @cache
@@ -61,10 +65,10 @@ def deliver(made: ApiWorld, batch_id: str, records: Sequence[object], **more: ob
 
 
 @pytest.mark.parametrize("route", ROUTES)
-def test_customers_are_told_nothing_of_the_insides_and_analysts_only_of_hours(route: str) -> None:
+def test_customers_are_told_nothing_of_the_insides_and_analysts_only_of_hours_and_reports(route: str) -> None:
     assert world().get(route, None).status_code == 401
     assert world().get(route, "first").status_code == 403
-    assert world().get(route, "analyst").status_code == (200 if "hours" in route else 403)
+    assert world().get(route, "analyst").status_code == (200 if "hours" in route or "reports" in route else 403)
     assert world().get(route, "operator").status_code == 200
 
 
@@ -190,7 +194,26 @@ CASES: dict[str, Callable[[HereSession], None]] = {
     "/v1/sources": sources,
     "/v1/sources?gaps=true": lambda here: sources(here, gaps=True),
     "/v1/reconciliation": lambda here: reconcile(here, result=True),
+    "/v1/reports": list_saved,
 }
+
+
+def test_saved_reports_are_told_to_staff_with_the_newest_one() -> None:
+    made = ApiWorld()
+    store = QuestionStore(items=made.world.items, clock=made.world.clock)
+    store.set(question_of("accounts", "day", UsageParameters(group_by="account_id"), now_s=NOW_S))
+    made.world.items.put(
+        Put(
+            table=Table.LEDGER,
+            item=LastReport(name="accounts", question="0", date="2026-11-24", sent=True, document="key").to_item(),
+        )
+    )
+    assert made.json("/v1/reports")["rows"] == [
+        {
+            "report": "accounts", "every": "day", "last": "2026-11-24", "state": "made",
+            "question": "metering report usage --group-by account_id", "refused": None, "document": "key",
+        }
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", CASES)

@@ -1,4 +1,4 @@
-"""Resources for staff: an hour's figures; for operators also producers, quarantine and the reconciler."""
+"""Resources for staff: an hour's figures, saved reports; for operators also producers, quarantine, the reconciler."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from metering.api.asking import Asked, Reply, Resource, too_large
 from metering.api.openapi import BYTES, CURSOR, DELTA, FLAG, TIME, Schema, array, each, integer, maybe, record, text
 from metering.api.parameters import Parameter, ProblemError, problem
 from metering.reports.answer import Answer, regions_answer
+from metering.reports.saved import MOST_QUESTIONS, saved_reports
 from metering.reports.time_range import InvalidParametersError, ParameterProblem
 from metering.wiring.answers import operators
 
@@ -51,6 +52,11 @@ def _sources(asked: Asked) -> Reply:
 def _reconciliation(asked: Asked) -> Reply:
     _need_whole_region(asked)
     return Reply(answer=_of_regions(asked, lambda region: operators.reconciliation_of(region, now_s=asked.now_s)))
+
+
+def _reports(asked: Asked) -> Reply:
+    _need_whole_region(asked)
+    return Reply(answer=_of_regions(asked, lambda region: saved_reports(region.items, region.clock)))
 
 
 def _quarantine(asked: Asked) -> Reply:
@@ -240,4 +246,30 @@ RECONCILIATION = Resource(
         }
     ),
 )
-RESOURCES = (HOURS, SOURCES, QUARANTINE, RECONCILIATION)
+REPORTS = Resource(
+    path="/v1/reports",
+    name="reports",
+    about="Saved questions, whose reports are made each day, week or month: each with the report that was last made.",
+    answer=_reports,
+    roles=authentication.STAFF,
+    parameters=(words.FORMAT,),
+    schema=record(
+        {
+            "rows": array(
+                record(
+                    {
+                        "report": text(64),
+                        "every": text(16),
+                        "last": maybe(text(10)),
+                        "state": text(64),
+                        "question": text(8_192),
+                        "refused": maybe(text(8_192)),
+                        "document": maybe(text(1_024)),
+                    }
+                ),
+                MOST_QUESTIONS,
+            )
+        }
+    ),
+)
+RESOURCES = (HOURS, SOURCES, QUARANTINE, RECONCILIATION, REPORTS)

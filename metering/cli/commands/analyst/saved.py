@@ -170,7 +170,7 @@ def remove(session: Session, name: NameArgument) -> None:
 
 
 def _list(session: Session) -> None:
-    from metering.reports.saved import questions_answer
+    from metering.reports.saved import saved_reports
 
-    store = _store(session)
-    session.write(questions_answer([(question, store.last(question.name)) for question in store.list()]))
+    region = session.region()
+    session.write(saved_reports(region.items, region.clock))
