@@ -16,7 +16,7 @@ from metering.cli import failures
 from metering.cli.command import Session, progress, say
 from metering.onramps import reading
 from metering.onramps.ingest.outcomes import FileOutcome, RunTotals, outcome_of_taken
-from metering.onramps.ingest.trial import Chosen, Overlap, Target, Trial, chosen, outcomes
+from metering.onramps.ingest.trial import Chosen, Looks, Overlap, Target, Trial, chosen, outcomes
 from metering.onramps.kinds import KINDS, LogKind
 
 if TYPE_CHECKING:
@@ -264,10 +264,16 @@ def taking(ingest: LogIngest, choice: Choice) -> Work:
     return take
 
 
-def measuring(timeline: Timeline, choice: Choice, overlap: Overlap | None = None) -> Work:
-    """Return the function that measures a file in a dry run; `overlap` finds traffic recorded by two flow logs."""
+def measuring(timeline: Timeline, choice: Choice, overlap: Overlap | None = None, looks: Looks | None = None) -> Work:
+    """Return the function that measures a file in a dry run; without a context with what a `Trial` then looks at."""
     trial = Trial(
-        kinds=KINDS, timeline=timeline, settings=choice.settings, kind=choice.kind, bills=choice.bills, overlap=overlap
+        kinds=KINDS,
+        timeline=timeline,
+        settings=choice.settings,
+        kind=choice.kind,
+        bills=choice.bills,
+        overlap=overlap,
+        looks=looks,
     )
     return trial.outcome
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from itertools import islice
+from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 from metering.errors import LogFileRefusedError
 from metering.onramps import sources
+from metering.onramps.context.document import address_of, is_public
 from metering.onramps.ingest import planning
 from metering.onramps.ingest.outcomes import FileOutcome, outcome_of_measured
-from metering.onramps.ingest.totals import kind_and_name, log_file, path_of, place_of, store_refusals
+from metering.onramps.ingest.totals import Judge, kind_and_name, log_file, path_of, place_of, store_refusals
 from metering.onramps.reading import Block, FileName, FlowHop, ReadSettings, identity_by_content
+from metering.onramps.reasons import Classified
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -59,6 +63,46 @@ class Overlap:
             first = self._sources.setdefault(key, name.source)
             if first != name.source:
                 self._twice.setdefault(key, Twice(*key, *sorted((first, name.source))))
+
+
+class Look(StrEnum):
+    """Guess of a person who sees the two addresses of a line and knows no network."""
+
+    INTERNET = "internet"
+    PRIVATE = "private"
+    BOTH_PUBLIC = "both public"
+    UNKNOWN = "no address"
+
+
+def look_of(hop: FlowHop) -> Look:
+    """The guess by RFC 1918, 4193 and 6598 alone. It classifies nothing, and no byte is counted by it."""
+    ends = (hop.packet_source or hop.source, hop.packet_destination or hop.destination)
+    public = [is_public(address) for text in ends if (address := address_of(text)) is not None]
+    if len(public) < len(ends):
+        return Look.UNKNOWN
+    return Look.BOTH_PUBLIC if all(public) else Look.INTERNET if any(public) else Look.PRIVATE
+
+
+class Looks:
+    """Bytes by usage type, reason and guess, for files without a context. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._bytes: Counter[tuple[str, str, Look]] = Counter()
+
+    def look(self, judge: Judge, block: Block[object]) -> None:
+        found: Counter[tuple[str, str, Look]] = Counter()
+        for each in block.observations:
+            if isinstance(each.subject, FlowHop):
+                outcome, usage_type, _ = judge.verdict(each.subject, each.hour_s)
+                if isinstance(outcome, Classified):
+                    found[usage_type, outcome.reason, look_of(each.subject)] += each.bytes
+        with self._lock:
+            self._bytes += found
+
+    def of(self, usage_type: str, reason: str) -> dict[Look, int]:
+        """Bytes of a usage type and reason by guess; empty without lines of flow logs."""
+        return {look: size for look in Look if (size := self._bytes[usage_type, reason, look])}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +165,7 @@ def _infos(target: Target) -> Iterator[ObjectInfo]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """Measures files. Without a context, `overlap` finds traffic that two flow logs see."""
+    """Measures files. Without a context, `overlap` finds traffic that two flow logs see, and `looks` guesses."""
 
     kinds: Sequence[LogKind]
     timeline: Timeline
@@ -129,6 +173,7 @@ class Trial:
     kind: LogKind | str | None = None
     bills: sources.Bills = sources.NAMED
     overlap: Overlap | None = None
+    looks: Looks | None = None
 
     def outcome(self, chosen: Chosen, watch: Callable[[Block[object]], None]) -> FileOutcome:
         """Measure one file.
@@ -149,9 +194,14 @@ class Trial:
                 bills=self.bills,
             )
 
+            classifier = file.kind.classifier(file.name, self.timeline)
+            judge = Judge(classifier, sources.Billable(file.bills, file.name, self.timeline))
+
             def watched(block: Block[object]) -> None:
                 if self.overlap is not None:
                     self.overlap.look(file.name, block)
+                if self.looks is not None:
+                    self.looks.look(judge, block)
                 watch(block)
 
             file = replace(file, watch=watched)

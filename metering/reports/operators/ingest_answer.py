@@ -13,7 +13,7 @@ from metering.reports import answer
 from metering.units import counted, exact_and_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from metering.onramps.ingest import trial
 
@@ -29,6 +29,12 @@ _USAGE = answer.ListedRows(
     answer.number("share", about="of the metered bytes"),
     answer.integer("lines", priority=answer.ROOMY),
 )
+_GUESSED = "by addresses alone it looks like"
+_LOOKED = answer.ListedRows([*_USAGE.fields, *answer.prose("looks_like", title=_GUESSED, about="no metering")])
+_GUESS = (
+    "This is a guess about unclassified bytes by private and public ranges (RFC 1918, 6598, 4193), and no metering: no "
+    "byte is counted by it. A context says what the addresses are."
+)
 _FILES = answer.ListedRows(
     answer.copied("file", "verdict", priority=answer.KEEP),
     answer.copied("kind", priority=answer.ROOMY + 1),
@@ -42,24 +48,40 @@ _FILES = answer.ListedRows(
 
 
 def totals_answer(
-    totals: RunTotals, *, dry_run: bool, with_context: bool, overlap: trial.Overlap | None = None
+    totals: RunTotals,
+    *,
+    dry_run: bool,
+    with_context: bool,
+    overlap: trial.Overlap | None = None,
+    looks: trial.Looks | None = None,
 ) -> answer.Answer:
     """Usage that a run metered, or would meter: one row per usage type, and per reason of unclassified bytes.
 
-    `overlap` is traffic that two flow logs record; None if a context checked for overlaps.
+    `overlap` is traffic that two flow logs record, and `looks` are guesses; None if a context judged.
     """
-    rows = _rows(totals)
-    return _USAGE.answer(
+    rows: list[tuple[object, ...]] = [*_rows(totals)]
+    told = hint(totals, with_context=with_context, dry_run=dry_run)
+    guesses = [looks.of(usage_type, reason) if looks and reason else {} for usage_type, reason, *_ in _rows(totals)]
+    shape, guess = _USAGE, _guess(sum(map(Counter, guesses), Counter()))
+    if guess:
+        shape, rows = _LOOKED, [(*row, _guess(found) or None) for row, found in zip(rows, guesses, strict=True)]
+    return shape.answer(
         rows,
         document={
             "dry_run": dry_run,
-            **_document(totals, rows, told=hint(totals, with_context=with_context, dry_run=dry_run)),
+            **_document(totals, map(shape.document, rows), told=told),
             **({} if overlap is None else {"overlap": _overlap_document(overlap)}),
         },
         empty=f"Nothing in these files {'would be' if dry_run else 'is'} metered.",
         title="What these files would be metered as" if dry_run else "What these files are metered as",
-        footer=tuple(_footer(totals, dry_run=dry_run)),
+        footer=(*([f"{_GUESSED.capitalize()}: {guess}. {_GUESS}"] if guess else []), *_footer(totals, dry_run=dry_run)),
     )
+
+
+def _guess(found: Mapping[trial.Look, int]) -> str:
+    """A row's guesses, such as `internet 62.3 %, private 37.7 %`."""
+    ordered = sorted(found.items(), key=lambda each: -each[1])
+    return ", ".join(f"{look} {percent(size, sum(found.values()))}" for look, size in ordered)
 
 
 def files_answer(outcomes: Sequence[FileOutcome], totals: RunTotals, *, dry_run: bool = False) -> answer.Answer:
@@ -191,14 +213,14 @@ def _others(totals: RunTotals) -> str:
     )
 
 
-def _document(totals: RunTotals, rows: Iterable[Sequence[object]], *, told: str) -> dict[str, answer.Json]:
+def _document(totals: RunTotals, rows: Iterable[answer.Json], *, told: str) -> dict[str, answer.Json]:
     reasons = unclassified(totals)
     size = sum(each for _, each in reasons.values())
     return {
         "files": _files(totals),
         "stored_bytes": str(totals.stored_bytes),
         "balance": _balance(totals.balance),
-        "rows": [_USAGE.document(row) for row in rows],
+        "rows": [*rows],
         "unclassified": {
             "bytes": str(size),
             "share": percent(size, totals.balance.metered_bytes),

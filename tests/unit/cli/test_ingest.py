@@ -100,6 +100,9 @@ def test_with_a_context_less_is_unclassified_and_overlap_shows(tmp_path: Path) -
     # Without a context, the flow log with authority is unknown, and the output says so.
     assert without["overlap"]["interface_hours"] > 0
     assert "overlap" not in judged
+    assert any(row.get("looks_like") for row in without["rows"])
+    assert not any("looks_like" in row for row in judged["rows"])
+    assert {row["looks_like"] for row in without["rows"] if not row["unclassified_because"]} == {None}
     assert not without["shadowed"]
     assert "metering context capture" not in judged["unclassified"]["hint"]
 
@@ -434,6 +437,22 @@ def test_a_dry_run_says_what_would_be_metered_and_not_that_it_was(tmp_path: Path
     assert "would be metered 1 + rejected 0" in answer
     assert "Bytes: 1,000 = would be metered 1,000" in answer
     assert "100.0 % of the bytes that would be metered are not classified" in answer
+
+
+def test_without_a_context_addresses_give_a_guess_that_is_marked_and_counts_nothing(tmp_path: Path) -> None:
+    ends = (
+        ("10.0.0.1", "203.0.114.9", 600), ("10.0.0.1", "172.16.5.5", 200), ("100.64.0.1", "192.168.1.1", 100),
+        ("fd00::1", "2600:1f14::1", 60), ("198.51.99.1", "203.0.114.9", 40),
+    )  # fmt: skip
+    _flows(tmp_path, *[line(srcaddr=source, dstaddr=target, bytes=str(size)) for source, target, size in ends])
+    _, answer = said(str(tmp_path))
+    document = json.loads(dry(str(tmp_path)).stdout)
+    assert {row["looks_like"] for row in document["rows"]} == {"internet 66.0 %, private 30.0 %, both public 4.0 %"}
+    assert "By addresses alone it looks like: internet 66.0 %, private 30.0 %, both public 4.0 %." in answer
+    assert "and no metering: no byte is counted by it" in answer
+    assert {row["usage_type"].partition("-")[0] for row in document["rows"]} <= {"Unclassified", "USW2", "EU"}
+    assert sum(int(row["bytes"]) for row in document["rows"]) == 1_000
+    assert {row["unclassified_because"] for row in document["rows"]} == {"direction_unknown"}
 
 
 def test_a_file_without_traffic_is_not_called_empty(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from metering.cli.ingesting import Choice, Ran, Survey
     from metering.onramps.context.store import Timeline
     from metering.onramps.ingest.taking import LogIngest
-    from metering.onramps.ingest.trial import Overlap
+    from metering.onramps.ingest.trial import Looks, Overlap
 
 ingest_app = typer.Typer()
 
@@ -144,18 +144,20 @@ class _Told:
         detail: One row a file.
         with_context: Whether the files' traffic was classified by a context.
         overlap: Traffic that several flow logs recorded; None if a context already checks for such traffic.
+        looks: Guesses by addresses alone; None if a context judges.
     """
 
     dry_run: bool
     detail: bool
     with_context: bool = True
     overlap: Overlap | None = None
+    looks: Looks | None = None
 
 
 def _done(session: Session, choice: Choice, survey: Survey, *, subject: str, dry_run: bool, detail: bool) -> None:
     """Process the files, and print the answer."""
     from metering.cli.ingesting import Ran, measuring, run, taking
-    from metering.onramps.ingest.trial import Overlap
+    from metering.onramps.ingest.trial import Looks, Overlap
 
     told = _Told(dry_run=dry_run, detail=detail or session.chosen_format is Format.NDJSON)
     most_files = _MOST_FILES if told.detail else 0
@@ -163,8 +165,9 @@ def _done(session: Session, choice: Choice, survey: Survey, *, subject: str, dry
     if dry_run:
         timeline = _contexts(session, choice)
         judged = bool(timeline.versions)
-        told = replace(told, with_context=judged, overlap=None if judged else Overlap())
-        run(choice, survey, measuring(timeline, choice, told.overlap), ran, most_files=most_files)
+        if not judged:
+            told = replace(told, with_context=False, overlap=Overlap(), looks=Looks())
+        run(choice, survey, measuring(timeline, choice, told.overlap, told.looks), ran, most_files=most_files)
     else:
         consequence = (
             f"Meters {counted(survey.files, 'file')} with {size_text(survey.stored_bytes)}. "
@@ -189,7 +192,9 @@ def _tell(session: Session, ran: Ran, told: _Told) -> None:
     session.write(
         files_answer(ran.files, totals, dry_run=told.dry_run)
         if told.detail
-        else totals_answer(totals, dry_run=told.dry_run, with_context=told.with_context, overlap=told.overlap)
+        else totals_answer(
+            totals, dry_run=told.dry_run, with_context=told.with_context, overlap=told.overlap, looks=told.looks
+        )
     )
     if ran.lines:
         say(
