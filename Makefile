@@ -62,7 +62,7 @@ $(STAMP): pyproject.toml uv.lock | $(filter $(LOCAL)/%,$(UV))
 	@# Compiled once: a function or command that compiles its imports at every start takes twice as long to be there.
 	@$(RUNS)
 	@echo "installing what the project needs into .venv (a minute or two)" >&2
-	@$(UV) sync --quiet --frozen --all-extras --compile-bytecode --python "$(RUNTIME)"
+	@set -o pipefail; $(UV) sync --frozen --all-extras --compile-bytecode --python "$(RUNTIME)" 2>&1 | awk -f .ci/installing.awk >&2
 	@# The script `cdk` uses the Node of the environment, and downloads none.
 	@$(PY) -m infra.cdk_cli
 	@touch $@

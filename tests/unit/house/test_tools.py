@@ -32,7 +32,8 @@ mkdir -p .venv/bin && ln -sf "$(command -v "$2")" .venv/bin/python
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A checkout whose installation only records the packages that it would install."""
-    for name in ("Makefile", "pyproject.toml", "uv.lock"):
+    (tmp_path / ".ci").mkdir()
+    for name in ("Makefile", "pyproject.toml", "uv.lock", ".ci/installing.awk"):
         shutil.copy(ROOT / name, tmp_path / name)
     tools = tmp_path / "tools"
     tools.mkdir()
@@ -254,3 +255,37 @@ def test_a_filter_edits_at_most_four_files_beside_tests_and_works_everywhere(cop
         capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
+
+
+# The minute of `make install`: what uv says to no terminal becomes progress, and trouble is told whole.
+_UV = """\
+Using CPython 3.13.5 interpreter at: /usr/bin/python3.13
+Creating virtual environment at: .venv
+   Building transfer-metering @ file:///work
+Downloading pyarrow (52.5MiB)
+Downloading duckdb (23.8MiB)
+ Downloaded duckdb
+ Downloaded pyarrow
+      Built transfer-metering @ file:///work
+Prepared 122 packages in 9.80s
+Installed 122 packages in 277ms
+Bytecode compiled 6039 files in 26.95s
+ + pyarrow==26.0.0
+ ~ transfer-metering==0.3.0 (from file:///work)
+"""
+_PROGRESS = """\
+  downloaded 1 of 2: duckdb, 23.8MiB
+  downloaded 2 of 2: pyarrow, 52.5MiB
+  installed 122 packages; compiling takes half a minute at most, once
+  compiled 6039 files in 26.95s
+"""
+_TROUBLE = "error: Failed to fetch: `https://index.test/duckdb`\n  Caused by: connection refused\n"
+
+
+@pytest.mark.parametrize(("said", "code", "shown"), [(_UV, 0, _PROGRESS), (_TROUBLE, 2, _TROUBLE), ("", 0, "")])
+def test_an_installation_says_how_far_it_is_and_what_failed(said: str, code: int, shown: str) -> None:
+    [recipe] = [line for line in (ROOT / "Makefile").read_text().splitlines() if "$(UV) sync" in line]
+    command, sync = recipe.strip().removeprefix("@"), recipe[recipe.index("$(UV)") : recipe.index(" 2>&1")]
+    line = command.replace(sync, f"(cat; exit {code})")
+    done = subprocess.run(["bash", "-c", line], cwd=ROOT, input=said, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", shown)
