@@ -35,8 +35,14 @@ def read() -> dict[str, Any]:
     return found
 
 
-def run(cells: list[Cell], connection: Connection) -> list[str]:
-    """Output of each cell: what the cell prints, and the value of its last line as an interpreter shows it."""
+Shown = str | dict[str, Any]
+
+
+def run(cells: list[Cell], connection: Connection) -> list[Shown]:
+    """Output of each cell: what the cell prints, and the value of its last line as an interpreter shows it.
+
+    For a chart, the forms between which a front end chooses.
+    """
     names: dict[str, object] = {"connection": connection}
     return [_shown(cell, names) if cell["cell_type"] == "code" else "" for cell in cells]
 
@@ -45,7 +51,7 @@ def is_connecting(cell: Cell) -> bool:
     return "connect" in cell["metadata"].get("tags", [])
 
 
-def _shown(cell: Cell, names: dict[str, object]) -> str:
+def _shown(cell: Cell, names: dict[str, object]) -> Shown:
     if is_connecting(cell):
         return ""
     tree = ast.parse("".join(cell["source"]))
@@ -56,10 +62,13 @@ def _shown(cell: Cell, names: dict[str, object]) -> str:
         exec(compile(tree, "cell", "exec"), names)  # noqa: S102 - the notebook's own lines
         if isinstance(last, ast.Expr):
             value = eval(compile(ast.Expression(last.value), "cell", "eval"), names)  # noqa: S307 - as above
+    if isinstance(value, dict) and hasattr(value, "_repr_mimebundle_"):
+        forms: dict[str, Any] = value._repr_mimebundle_()
+        return json.loads(json.dumps(forms))  # type: ignore[no-any-return]  # as a notebook stores it
     return out.getvalue() + ("" if value is None else f"{value!r}\n")
 
 
-def with_outputs(notebook: dict[str, Any], shown: list[str]) -> dict[str, Any]:
+def with_outputs(notebook: dict[str, Any], shown: list[Shown]) -> dict[str, Any]:
     cells = [
         {**cell, "outputs": _outputs(text)} if cell["cell_type"] == "code" else cell
         for cell, text in zip(notebook["cells"], shown, strict=True)
@@ -67,7 +76,9 @@ def with_outputs(notebook: dict[str, Any], shown: list[str]) -> dict[str, Any]:
     return {**notebook, "cells": cells}
 
 
-def _outputs(text: str) -> list[Cell]:
+def _outputs(text: Shown) -> list[Cell]:
+    if isinstance(text, dict):
+        return [{"data": text, "execution_count": None, "metadata": {}, "output_type": "execute_result"}]
     return [{"name": "stdout", "output_type": "stream", "text": text.splitlines(keepends=True)}] if text else []
 
 
@@ -77,6 +88,18 @@ def test_every_cell_runs_and_shows_what_is_stored() -> None:
     shown = run(notebook["cells"], over_stores(ApiWorld().world))
     assert with_outputs(notebook, shown) == notebook
     assert sum(bool(text) for text in shown) >= 8
+
+
+def test_the_chart_has_each_row_of_its_table_and_bars_where_nothing_draws_it() -> None:
+    [forms] = [each for each in run(read()["cells"], over_stores(ApiWorld().world)) if isinstance(each, dict)]
+    chart = forms["application/vnd.vegalite.v5+json"]
+    usage = over_stores(ApiWorld().world).usage(from_="2026-11", group_by=["account_id", "day"]).to_pylist()
+    assert [row["bytes"] for row in chart["data"]["values"]] == [str(row["bytes"]) for row in usage]
+    fields = {
+        each["field"] for axis in chart["encoding"].values() for each in (axis if isinstance(axis, list) else [axis])
+    }
+    assert all(fields <= row.keys() for row in chart["data"]["values"])
+    assert forms["text/plain"].count("█") > 3
 
 
 def test_a_cell_that_fails_is_noticed() -> None:
