@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from lambdas.start import Started, starting
@@ -52,5 +53,5 @@ def handle(context: LambdaContext, parts: Started[BillerWork]) -> dict[str, int 
         parts.logger.info("bill looked at", extra={"export": found.export, "state": found.state, "why": found.why})
     if parts.work.reports is not None:
         run = parts.work.reports.run(deadline)
-        parts.logger.info("reports made", extra={"made": run.made, "refused": run.refused, "left": run.left})
+        parts.logger.info("reports made", extra=asdict(run))
     return answer

@@ -256,10 +256,17 @@ class Made:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportsRun:
-    """Result of a run: reports made, refused, and left for the next run."""
+    """Result of a run.
+
+    Attributes:
+        made, refused: Number of reports that were made, with a page or with the reason of the refusal.
+        waiting: Number of reports that wait for the count to be complete.
+        left: Number of reports for which no time was left.
+    """
 
     made: int = 0
     refused: int = 0
+    waiting: int = 0
     left: int = 0
 
 
@@ -310,10 +317,13 @@ class ReportMaker:
             UnavailableError: A call failed, after all other reports were made; the next run makes the rest.
         """
         due = [each for question in self.questions.list() if (each := self._due(question)) is not None]
-        counts = {"made": 0, "refused": 0, "left": 0}
+        counts = {"made": 0, "refused": 0, "waiting": 0, "left": 0}
         failure: MeteringError | None = None
         # The question that was tried least comes first, so that one that kills the process keeps none waiting.
         for work in sorted(due, key=lambda each: (each.last.attempts, each.question.name)):
+            if work.through_s < work.at_s and self._now_s() < work.at_s + PATIENCE_S:
+                counts["waiting"] += 1
+                continue
             if deadline.remaining_ms() < _LEAST_MS:
                 counts["left"] += 1
                 continue
@@ -328,15 +338,14 @@ class ReportMaker:
         return ReportsRun(**counts)
 
     def _due(self, question: Question) -> _Work | None:
-        """Work on the report that is due; None if it is sent, or the count should become complete first."""
-        now_s, through_s = self._now_s(), self._through_s()
-        at_s = due_s(question.every, now_s)
+        """Work on the report that is due; None if its message was sent."""
+        at_s = due_s(question.every, self._now_s())
         date, last = date_of(at_s), self.questions.last(question.name)
         if last is None or (last.question, last.date) != (question.digest, date):
             last = saved.LastReport(name=question.name, question=question.digest, date=date)
-        if last.sent or (through_s < at_s and now_s < at_s + PATIENCE_S):
+        if last.sent:
             return None
-        return _Work(question=question, at_s=at_s, through_s=through_s, last=last)
+        return _Work(question=question, at_s=at_s, through_s=self._through_s(), last=last)
 
     def _make(self, work: _Work) -> ReportDocument:
         document = self._stored(work.key)

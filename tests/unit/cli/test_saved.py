@@ -39,6 +39,10 @@ def test_a_report_is_saved_made_shown_and_removed(regions: TwoRegions, tmp_path:
         "question": "metering report usage --group-by account_id --top 3", "refused": None, "document": None,
     }  # fmt: skip
     assert "There is no report accounts yet" in refused("reports", "show", "accounts")
+    regions.home.items.put(Put(table=Table.LEDGER, item=Completeness(through_s=MIDNIGHT_S - 1).to_item()))
+    regions.home.clock.advance_s(MIDNIGHT_S + HOUR_S - NOW_S)
+    assert "1 report waits until all that was sent before its midnight is counted" in run("reports", "make").stderr
+    regions.home.items.put(Put(table=Table.LEDGER, item=Completeness(through_s=MIDNIGHT_S).to_item()))
     [row] = ask("reports", "make")["rows"]
     assert (row["last"], row["state"], row["refused"]) == ("2026-11-24", "made", None)
     [shown] = ask("reports", "show", "accounts")["rows"]

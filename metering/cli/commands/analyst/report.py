@@ -70,7 +70,7 @@ def write_page(session: Session, query: UsageQuery, target: Path, *, now_s: int)
             complete[region.region] = build_freshness(region).answer()
     page = usage_page(regions, query, complete, now_s=now_s, place=session.region_name)
     output.write_whole(target, [page])
-    say(f"Wrote {target}: a page of {-(-len(page) // _KB)} kB that needs no other file.")
+    say(f"Wrote {target}: a page of {(len(page) + _KB // 2) // _KB} kB that needs no other file.")
 
 
 report = family("Totals of usage: who moved how many bytes from where to where.")

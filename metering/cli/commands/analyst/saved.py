@@ -14,6 +14,7 @@ from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.options import LastOption, ZoneOption, argument, family, option, switch
 from metering.cli.printing import output
 from metering.reports.query import UsageParameters
+from metering.units import counted
 
 if TYPE_CHECKING:
     from metering.reports.saved import QuestionStore, ReportDocument
@@ -153,6 +154,12 @@ def make(session: Session) -> None:
     region = session.region()
     run = report_maker(region, region.alerts, bucket=region.names.data_bucket).run(NoDeadline())
     say(f"{run.made:,} made, {run.refused:,} refused.")
+    if run.waiting:
+        say(
+            f"{counted(run.waiting, 'report waits', 'reports wait')} until all that was sent before its midnight is "
+            "counted, at most six hours. What holds the count back: metering status",
+            style="yellow",
+        )
     _list(session)
 
 
