@@ -29,7 +29,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help install demo clean dist check lint test proof e2e localstack networks validate-exports api-fuzz browser
 .PHONY: record check-long tools pythons mutants matrix drills long localstack-rest fuzz networks-long simulate soak load bench
-.PHONY: browser-fronts engines lint-templates race size organisations
+.PHONY: browser-fronts pictures engines lint-templates race size organisations
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@ / {print "\n" substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -135,6 +135,11 @@ scale-small: $(STAMP) ## Each job once over a region of a ten-thousandth: that i
 	@$(PY) -m load_tests.scale --gate
 
 ##@ When an answer changes, or a room becomes larger
+
+pictures: $(STAMP) ## The pictures of docs/pictures anew: each view in 3 sizes, light and dark, as the browser walk sees them
+	@$(PY) -m tests.browser.program
+	@mkdir -p docs/pictures
+	@METERING_PICTURES=docs/pictures $(PYTEST) -q -n $(JOBS) tests/browser/test_page.py -m browser -k "every_view or the_api"
 
 record: $(STAMP) ## Record the answers of all read commands anew, and how they look: read the difference
 	@$(PY) -m tests.cli.record

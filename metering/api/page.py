@@ -78,7 +78,6 @@ HEADERS: Mapping[str, str] = {
 _FOR_EVER = "public, max-age=31536000, immutable"
 _API = "/v1/"
 _VENDOR = "vendor/"
-_VENDOR_STYLE = "vendor/uPlot.min.css"
 # Comments that fill whole lines.
 _COMMENT = re.compile(rb"^[ ]*(?://[^\n]*|/\*\*.*?\*/)\n", re.MULTILINE | re.DOTALL)
 # Matches `import { one, other } from "./there.js";`, also over several lines, and the keyword before an exported name.
@@ -131,7 +130,7 @@ def static_files() -> Mapping[str, StaticFile]:
     found = dict(_read(files("metering.api") / "static"))
     modules = {name: found.pop(name) for name in list(found) if name.endswith(".js") and not name.startswith(_VENDOR)}
     found[SCRIPT], found[LATER] = scripts({**modules, **made_modules()})
-    found[STYLE] = found.pop(_VENDOR_STYLE) + _STYLE_SPACE.sub(b"", _INDENTATION.sub(b"", found[STYLE]))
+    found[STYLE] = _STYLE_SPACE.sub(b"", _INDENTATION.sub(b"", found[STYLE]))
     return {name: StaticFile.of(name, content) for name, content in sorted(found.items())}
 
 

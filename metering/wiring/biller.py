@@ -179,12 +179,14 @@ def _objects_of(parts: FunctionParts, region: str) -> ObjectStore:
     return RegionPorts(clients, stack_outputs(clients, parts.settings.stage)).objects
 
 
-def connected_sums(region: RegionPorts) -> BucketSums:
+def connected_sums(region: lake.ReadableRegion) -> BucketSums:
     """Day sums of a region to which a command is connected."""
     return BucketSums(region.region, lambda: region.objects, lambda: region.items)
 
 
-def connected_months(home: RegionPorts, regions: Sequence[RegionPorts], budgets: Sequence[budget.Budget]) -> OpenMonths:
+def connected_months(
+    home: lake.ReadableRegion, regions: Sequence[lake.ReadableRegion], budgets: Sequence[budget.Budget]
+) -> OpenMonths:
     """Figures for a command that checks budgets: the day sums that the billers last stored.
 
     Raises:
@@ -204,6 +206,6 @@ def connected_biller(region: RegionConnection, at_home: Sequence[RegionConnectio
     return _biller(region, (lambda: map(connected_sums, at_home)) if at_home else None)
 
 
-def build_budgets(home: RegionPorts) -> budget.BudgetStore:
+def build_budgets(home: lake.ReadableRegion) -> budget.BudgetStore:
     """Budgets of the stage."""
     return budget.BudgetStore(items=home.items, clock=home.clock)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -19,7 +19,7 @@ from metering.reports.query import GROUP_COLUMNS
 from metering.wiring.region import Stage
 from tests.api.world import FIRST, PLACES, SECOND, SERVICES, THIRD, ApiWorld, WorldRegion
 from tests.api.world import at_rest as world
-from tests.support.lake_world import NOW_S
+from tests.support.lake_world import NOW_S, World
 from tests.support.memory.regions import MemoryRegionStates
 
 if TYPE_CHECKING:
@@ -31,8 +31,15 @@ FORMS = ("json", "csv", "parquet")
 
 @pytest.fixture(autouse=True, scope="module")
 def _here() -> Iterator[None]:
-    """Connect the command line to the API's region, with the same current time."""
-    region = _Connected(world().world)
+    """Connect the command line to the API's region."""
+    with connected_to(world().world):
+        yield
+
+
+@contextmanager
+def connected_to(made: World) -> Iterator[None]:
+    """Connect the command line to a region, with the same current time."""
+    region = _Connected(made)
     regions = Stage(home=region.region, connect=lambda _name: region, states=MemoryRegionStates())
     with ExitStack() as stack:
         for target, value in {

@@ -33,7 +33,10 @@ _APART = {
     "top": {"limit", "cursor"},
     "sort": {"limit", "cursor"},
 }
-_STAFF = ("/v1/hours/{hour}", "/v1/reports", "/v1/sources", "/v1/quarantine", "/v1/reconciliation")
+_STAFF = (
+    *("/v1/budgets", "/v1/organization", "/v1/hours/{hour}", "/v1/reports"),
+    *("/v1/sources", "/v1/quarantine", "/v1/reconciliation"),
+)
 _ALLOWED = {200, 304, 400, 403, 404, 422}
 
 

@@ -267,7 +267,8 @@ def test_costs_count_tiers_over_all_of_them_and_each_has_a_row_of_its_freshness(
 
 
 def test_every_path_answers_over_all_of_them() -> None:
-    for path in ("hours/2026-11-24T11", "batches?id=batch-1", "reports", "sources", "reconciliation", "quarantine"):
+    staff = ("reports", "sources", "reconciliation", "quarantine", "budgets", "organization")
+    for path in ("hours/2026-11-24T11", "batches?id=batch-1", *staff):
         for form in ("json", "csv"):
             separator = "&" if "?" in path else "?"
             answer = both().get(f"/v1/{path}{separator}format={form}", "operator")

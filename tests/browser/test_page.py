@@ -69,7 +69,7 @@ def test_the_figures_are_those_of_the_api(browser: Browser, opened: str, url: st
         assert rows == sorted(rows, reverse=True)
         assert len(tab.page.locator(".legend li:not(.earlier)").all()) == 6, "the five largest, and the others"
         assert tab.faults() == []
-        tab.picture("usage")
+        tab.picture_for_docs("usage")
         tab.page.locator(".over-time summary").click()
         by_hour = tab.page.locator(".over-time tfoot td").first.inner_text()
         assert int(by_hour.replace(",", "")) == total
@@ -92,7 +92,7 @@ def test_every_view_is_whole(browser: Browser, opened: str, url: str, scheme: Sc
             assert tab.page.locator("h1").count() == 1
             assert tab.page.evaluate("document.activeElement.id") == "title"
             assert tab.faults() == [], view
-            tab.picture(view)
+            tab.picture_for_docs(view)
             assert tab.page.evaluate(_CUT) == [], f"{view} is cut without a hint"
         tab.check(url, secrets=(OPERATOR,))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import os
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     Scheme = Literal["light", "dark"]
 
 PICTURES = Path(__file__).parents[2] / ".local" / "browser"
+# Where pictures of the docs are written, if they are asked for: `make pictures`.
+DOCS = os.environ.get("METERING_PICTURES", "")
 WIDE, MIDDLE, NARROW = 1400, 800, 400
 HEIGHT = 900
 TIMEOUT_MS = 20_000
@@ -110,6 +114,18 @@ class Watched:
         folder = PICTURES / self.pictures
         folder.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=folder / f"{name}.png", full_page=True)
+
+    def picture_for_docs(self, name: str) -> None:
+        """Save a picture of the whole page, and a small one below the docs if this is asked for."""
+        self.picture(name)
+        if not DOCS:
+            return
+        size = self.page.evaluate("[innerWidth, document.documentElement.scrollHeight]")
+        clip = {"x": 0, "y": 0, "width": size[0], "height": size[1], "scale": 1}
+        options = {"format": "webp", "quality": 50, "captureBeyondViewport": True, "clip": clip}
+        taken = self.page.context.new_cdp_session(self.page).send("Page.captureScreenshot", options)
+        scheme, width = self.pictures.split("-")
+        Path(DOCS, f"{name}-{width}-{scheme}.webp").write_bytes(base64.b64decode(taken["data"]))
 
 
 @contextmanager

@@ -16,14 +16,18 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from metering.api.authentication import Grant
+from metering.billing.budgets.budget import BudgetStore, Scope, budget_of
+from metering.billing.organization import OrganizationStore
+from metering.billing.payers import Organization
 from metering.billing.prices.store import PriceStore, sample_book
 from metering.ledger.notes.access import Role
 from metering.ledger.notes.checks import CanaryRun, CanaryVerdict
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
-from tests.api.world import FIRST, SECOND, THIRD, ApiWorld, complete_until
+from tests.api.world import FIRST, PAYER, SECOND, THIRD, ApiWorld, complete_until
 from tests.support.budget_world import keep_day_sums
 from tests.support.lake_world import HOUR, NOW_S, World, record
+from tests.support.priced import paid_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,6 +60,8 @@ OPERATOR = "operator-0123456789abcdef0123456789abcdef"
 ANALYST = "analyst-0123456789abcdef0123456789abcdef"
 CUSTOMER = "customer-0123456789abcdef0123456789abcdef"
 _GB = 1 << 30
+# The first is over, the second is expected to break this month, the third is not.
+_BUDGETS = (("web-egress", "400 USD", FIRST), ("video", "8000 GB", SECOND), ("archive", "90000 GB", THIRD))
 
 
 def busy_world(*, days: int = _DAYS) -> World:
@@ -63,6 +69,10 @@ def busy_world(*, days: int = _DAYS) -> World:
     world, chance = World(), random.Random(11)
     first_s = HOUR - (days - 1) * DAY_S
     hours = range(first_s - first_s % DAY_S, HOUR + HOUR_S, HOUR_S)
+    # A source that is silent since two days.
+    world.clock.advance_s(-2 * DAY_S)
+    world.send([record(5, start_s=NOW_S - 2 * DAY_S)], source="edge-old")
+    world.clock.advance_s(2 * DAY_S)
     for number, hour_s in enumerate(hours):
         world.send(_batch(hour_s, chance), source="edge-7f3a")
         if number == len(hours) - 12:
@@ -74,6 +84,12 @@ def busy_world(*, days: int = _DAYS) -> World:
     keep_day_sums(world)
     complete_until(world, HOUR)
     PriceStore(world.objects).put(replace(sample_book(), name="aws-list"))
+    payers = (paid_by(PAYER, (FIRST, THIRD)).payers[0], paid_by(SECOND, (SECOND,)).payers[0])
+    names = {FIRST: "web", SECOND: "video", THIRD: "archive"}
+    OrganizationStore(world.objects).put(Organization(payers=payers, names=names))
+    budgets = BudgetStore(items=world.items, clock=world.clock)
+    for name, amount, account in _BUDGETS:
+        budgets.set(budget_of(name, amount=amount, thresholds=["actual 80%"], scope=Scope(account=account)))
     seen = CanaryRun(slot_s=NOW_S - 300, sent_s=NOW_S - 300, verdict=CanaryVerdict.GOOD, settled_s=NOW_S - 210)
     world.items.put(Put(table=Table.LEDGER, item=seen.to_item()))
     return world

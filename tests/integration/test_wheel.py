@@ -95,7 +95,7 @@ def test_the_wheel_has_every_module_and_data_file_and_the_licences(wheel: Path) 
     assert f"{EMBEDDED}release.json" in packed
     assert f"transfer_metering-{VERSION}.dist-info/licenses/LICENSE" in names
     vendored = "metering/api/static/vendor"
-    assert {f"{vendored}/uPlot.iife.min.js", f"{vendored}/uPlot.min.css", f"{vendored}/LICENSE"} <= names
+    assert {f"{vendored}/uPlot.iife.min.js", f"{vendored}/LICENSE"} <= names
     licence = zipfile.ZipFile(wheel).read(f"{vendored}/LICENSE").decode()
     notice = zipfile.ZipFile(wheel).read(f"transfer_metering-{VERSION}.dist-info/licenses/NOTICE").decode()
     # Third-party work is named with its licence: uPlot's licence in full, that of the sample data by name and address.

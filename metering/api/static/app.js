@@ -25,6 +25,13 @@ const VIEWS = {
     build: async () => (await import("./views/operators.js")).freshness,
     tab: true,
   },
+  budgets: {
+    name: "Budgets",
+    route: "budgets",
+    build: async () => (await import("./views/budgets.js")).budgets,
+    tab: true,
+    staff: true,
+  },
   sources: {
     name: "Sources",
     route: "sources",
@@ -192,7 +199,8 @@ async function askForToken(why) {
 function tabs(state) {
   const role = knownRole();
   const seen = Object.entries(VIEWS).filter(
-    ([, view]) => view.tab && offered.includes(view.route) && (!view.role || !role || view.role === role),
+    ([, view]) => view.tab && offered.includes(view.route) && (!view.role || !role || view.role === role) &&
+      !(view.staff && role === "customer"),
   );
   const kept = state.view === "usage" || state.view === "cost" ? state : null;
   clear(

@@ -146,10 +146,13 @@ function listed(input) {
 // What may be written, the largest first: asked for once somebody is there.
 async function suggested(name, range) {
   const group = DECLARED[name].group;
+  const ids = name === "account" || name === "payer";
+  const { payers, accounts } = ids ? await (await import("./names.js")).namesOf() : {};
+  if (name === "payer") return [...payers];
   if (!group || !range) return [];
   const asked = { from: rfc3339(range.from_s), to: rfc3339(range.to_s), group_by: group };
   const { rows } = await ask("usage", { ...asked, sort: "bytes:desc", top: MOST_SUGGESTED });
-  return rows.map((row) => [row[group], ""]);
+  return rows.map((row) => [row[group], accounts?.get(row[group])]);
 }
 
 /** Gives a field suggestions as `[[value, label]]`, asked for once. A failure leaves it without. */
@@ -228,7 +231,7 @@ export function simpleForm(fields, verb, onValues, before = null) {
   const inputs = {};
   const made = fields.map(([name, label, value, example, suggestions]) => {
     const times = name === "from" || name === "to";
-    const one = (times ? timeField : field)(inputs, name, label, value || "", example);
+    const one = times ? timeField(inputs, name, label, value || "") : field(inputs, name, label, value || "", example);
     if (suggestions) suggest(inputs[name], () => suggestions.map((each) => [each, ""]));
     return one;
   });

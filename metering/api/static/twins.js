@@ -11,6 +11,8 @@ const COMMANDS = {
   trace: "trace",
   batches: "batch show",
   freshness: "status",
+  budgets: "budget check",
+  organization: "organization show",
   sources: "sources",
   quarantine: "quarantine list",
 };

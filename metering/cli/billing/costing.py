@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.cli import connecting, failures
@@ -18,15 +17,11 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from metering.billing.budgets import budget
-    from metering.billing.budgets.evaluation import Standing
-    from metering.billing.budgets.open_months import OpenMonths
-    from metering.billing.day_sums.index import Reach
     from metering.billing.usage.months import HoursDone
-    from metering.ledger.notes.money import StoredAlert
-    from metering.reports.budgets import Counted
     from metering.reports.costs import source
     from metering.reports.costs.explanation import Explanation
     from metering.reports.costs.rows import CostQuery
+    from metering.wiring.answers.budgets import Judged
     from metering.wiring.answers.costs import BillingRegions, CostsFound
     from metering.wiring.connection import RegionConnection
 
@@ -142,17 +137,6 @@ def _bar() -> Iterator[HoursDone]:
         yield on_hour
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """Budgets and their current state."""
-
-    months: OpenMonths
-    standings: Sequence[Standing]
-    alerts: Sequence[StoredAlert]
-    through_s: int
-    reach: Reach
-
-
 def budget_named(store: budget.BudgetStore, name: str) -> budget.Budget:
     """The budget with this name.
 
@@ -171,44 +155,12 @@ def judged(session: Session, home: RegionConnection, name: str | None, *, foreca
     Raises:
         CommandFailedError: The budget does not exist.
     """
-    from metering.billing.budgets.evaluation import Evaluation, period_at
-    from metering.billing.budgets.messages import AlertBook
-    from metering.wiring.answers.accounts import connected_reach
-    from metering.wiring.biller import build_budgets, connected_months
+    from metering.wiring.answers import budgets
+    from metering.wiring.biller import build_budgets
 
     store = build_budgets(home)
-    budgets = store.list() if name is None else [budget_named(store, name)]
-    regions = billing_regions(session, home)
-    months = connected_months(home, regions, budgets)
-    now_s = int(time.time())
-    through_s = months.through_s
-    evaluation = Evaluation(months=months, through_s=through_s or now_s)
-    standings = [evaluation.standing(each, period_at(each, now_s), forecast=forecast) for each in budgets]
-    since = min((each.period.month for each in standings), default="")
-    alerts = AlertBook(items=home.items, alerts=home.alerts, clock=home.clock).known(since) if standings else iter(())
-    return Judged(
-        months=months, standings=standings, alerts=list(alerts), through_s=through_s, reach=connected_reach(regions)
-    )
-
-
-def how_far(view: Judged) -> Counted:
-    """How complete the usage count is, which price book applies, and which usage is unpriced."""
-    from metering.billing.budgets.open_months import unpriced_in
-    from metering.reports.budgets import Counted
-
-    book = view.months.terms.book
-    names = sorted({each.period.month for each in view.standings})
-    unpriced: dict[str, int] = {}
-    for solds in unpriced_in(view.months, names).values():
-        for sold, size in solds.items():
-            unpriced[sold.usage_type] = unpriced.get(sold.usage_type, 0) + size
-    return Counted(
-        as_of_s=min((region.index.counted_s for region in view.months.regions), default=0),
-        through_s=view.through_s,
-        reach=view.reach,
-        prices="" if book is None else f"{book.name} {book.version}",
-        unpriced=unpriced,
-    )
+    asked = store.list() if name is None else [budget_named(store, name)]
+    return budgets.judged(home, billing_regions(session, home), asked, now_s=int(time.time()), forecast=forecast)
 
 
 def known_account(session: Session, home: RegionConnection, account_id: str) -> bool:

@@ -5,6 +5,7 @@ import { go, h } from "../dom.js";
 import { grouped, sum, whole } from "../figures.js";
 import { simpleForm } from "../form.js";
 import { nothing, periods } from "../messages.js";
+import { namesOf } from "../names.js";
 import { changed, written } from "../state.js";
 import { byteTile, card, table, tile } from "../table.js";
 import { readable, rfc3339 } from "../times.js";
@@ -31,6 +32,8 @@ export function accounts({ state, navigate, now_s }) {
         // The list is kept once an hour. Until there is one, it is made by asking.
         return made(month, state.extra.prefix ?? "", signal);
       });
+      const { accounts: names } = await namesOf();
+      for (const row of answer.rows) row.label = names.get(row.account_id);
       const twin = { label: "Accounts", path: "accounts", asked };
       return { answer, parts: monthParts(answer, state, month), twins: [twin] };
     },
@@ -48,8 +51,9 @@ function monthParts(answer, state, month) {
   if (!rows.length) return [nothing(`No account has usage in ${month}.`)];
   const href = (row) =>
     written(changed(state, { view: "usage", account: row.account_id, by: "usage_type", ...monthRange(month) }));
-  const cells = { account_id: (row) => go(href(row), { class: "id" }, row.account_id) };
-  const columns = columnsOf(rows, cells);
+  const given = (row) => h("span", { class: "given" }, row.label ?? "");
+  const name = (row) => [go(href(row), { class: "id" }, row.account_id), " ", given(row)];
+  const columns = columnsOf(rows, { account_id: name }).filter((column) => column.name !== "label");
   const at = columns.findIndex(({ name }) => name === "bytes");
   columns[at].wide = true;
   columns.splice(at, 0, { name: "bytes", title: "size", kind: "size" });

@@ -31,3 +31,8 @@ export function spot({ spots }, key, className = "change") {
   spots.get(key).push(made);
   return made;
 }
+
+/** Says at all places of a key what is known now. */
+export function fillSpots({ spots }, key, said) {
+  for (const each of spots.get(key) ?? []) each.replaceChildren(said);
+}

@@ -8,14 +8,14 @@ import { badge, holder } from "../messages.js";
 import { written } from "../state.js";
 import { batchLink, card, facts, table, tile } from "../table.js";
 import { KINDS, REASONS } from "../reasons.js";
-import { DAY_S, readable, short } from "../times.js";
+import { DAY_S, readable, seconds, short } from "../times.js";
 import { columnsOf } from "../tree.js";
 
 // Entries of quarantine on one page.
 const MOST_ENTRIES = "200";
 
 /** Up to when everything is counted, what holds it back, and what was last proved. */
-export function freshness() {
+export function freshness({ now_s }) {
   return {
     title: "Freshness",
     subtitle: "Up to when everything that was sent is counted",
@@ -23,13 +23,15 @@ export function freshness() {
       const answer = await ask("freshness", {}, { signal });
       const twin = { label: "Freshness", path: "freshness", asked: {} };
       // The tiles say what the notice above other views says.
-      return { answer: { ...answer, complete_through: undefined }, parts: fresh(answer), twins: [twin] };
+      return { answer: { ...answer, complete_through: undefined }, parts: fresh(answer, now_s), twins: [twin] };
     },
   };
 }
 
-function fresh({ complete_through: through, as_of, held_back_by: held, regions }) {
+function fresh({ complete_through: through, as_of, held_back_by: held, regions }, now_s) {
   const names = Object.keys(regions);
+  const today_s = now_s - (now_s % DAY_S);
+  const whole = seconds(through) >= today_s;
   return [
     h(
       "div",
@@ -40,6 +42,10 @@ function fresh({ complete_through: through, as_of, held_back_by: held, regions }
         `as of ${readable(as_of)} UTC`,
         { id: "complete-through", class: `tile ${held.length ? "warn" : ""}` },
       ),
+      tile("Yesterday", whole ? "complete" : "not complete", `${short(today_s - DAY_S)} UTC`, {
+        id: "yesterday",
+        class: `tile ${whole ? "" : "warn"}`,
+      }),
       tile(
         "Held back by",
         held.length ? `${grouped(held.length)} ${held.length === 1 ? "thing" : "things"}` : "nothing",
@@ -125,8 +131,8 @@ export function quarantine({ state, navigate, now_s }) {
   };
   const form = simpleForm(
     [
-      ["from", "From (UTC)", state.from, "2026-11-24"],
-      ["to", "Until (UTC, excluded)", state.to, "2026-11-25"],
+      ["from", "From (UTC)", state.from],
+      ["to", "Until (UTC, excluded)", state.to],
       ["reason", "Reason", reason, "invalid_account_id", REASONS],
       ["kind", "Kind", kind, KINDS.join(", "), KINDS],
     ],

@@ -81,7 +81,8 @@ function foldedOf(rows) {
   return [kinds.priced, [fold("without a price", kinds.unpriced), fold("not sold here", kinds.unsold)]];
 }
 
-function nameColumn({ split, splits, state }) {
+function nameColumn(shown) {
+  const { split, splits, state } = shown;
   return {
     name: split,
     title: WORDS[split],
@@ -93,7 +94,10 @@ function nameColumn({ split, splits, state }) {
       const name = next
         ? go(written(next), { class: "id", title: `Only ${label}, split by ${WORDS[next.by]}` }, label)
         : h("span", { class: "id" }, label);
-      return h("span", { class: "named" }, swatch(Math.max(row.depth, 0), row.depth < 0), name);
+      const given = spot(shown, `name ${value}`, "given");
+      if (row.label) given.append(row.label);
+      const mark = swatch(Math.max(row.depth, 0), row.depth < 0);
+      return h("span", { class: "named" }, mark, h("span", {}, name, " ", given));
     },
   };
 }

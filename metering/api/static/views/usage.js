@@ -10,7 +10,7 @@ import { layers, MOST, sums } from "../stack.js";
 import { changed, deeper, FILTERS, question, rangeOf, splitsOf, UNITS, WORDS, written } from "../state.js";
 import { byteTile, card, tile } from "../table.js";
 import { before, readable, rfc3339, seconds, short, steps, unitName, unitOf } from "../times.js";
-import { MEASURES, spot } from "./measures.js";
+import { fillSpots, MEASURES, spot } from "./measures.js";
 import { tableCard, timeCard } from "./rows.js";
 
 // Of what has no price, or had usage before and has none now, so many are named.
@@ -46,7 +46,7 @@ function explorer(view, { state, now_s, navigate, place }) {
         answer,
         parts: parts(shown, answer, picture, rows),
         twins: choices(shown),
-        after: rows.length && picture.rows ? () => compare(shown, picture, rows, signal) : null,
+        after: () => Promise.all([compare(shown, picture, rows, signal), nameRows(shown, rows)]),
       };
     },
   };
@@ -216,7 +216,13 @@ function legend(shown, stack, rows) {
       "li",
       { onpointerenter: () => shown.drawing.light(depth), onpointerleave: () => shown.drawing.light(-1) },
       swatch(depth, layer.count),
-      href ? go(written(href), { class: "id" }, name) : h("span", {}, name),
+      h(
+        "span",
+        {},
+        href ? go(written(href), { class: "id" }, name) : name,
+        " ",
+        spot(shown, `name ${layer.count ? "" : layer.name}`, "given"),
+      ),
       h("b", {}, text(layer.total)),
       spot(shown, layer.count ? "others" : `layer ${layer.name}`),
     );
@@ -234,10 +240,23 @@ function earlierLine(shown) {
   return line;
 }
 
+// Names of accounts and payers come beside their ids.
+async function nameRows(shown, rows) {
+  const { split } = shown;
+  if (split !== "account_id" && split !== "payer") return;
+  const { namesOf } = await import("../names.js");
+  const names = (await namesOf())[split === "payer" ? "payers" : "accounts"];
+  for (const row of rows) {
+    row.label = names.get(row[split]) ?? "";
+    fillSpots(shown, `name ${row[split]}`, row.label);
+  }
+}
+
 /** The same question of the period before: a line in the picture, and what changed. */
 async function compare(shown, picture, rows, signal) {
-  const { view, split, unit, range, drawn, spots } = shown;
+  const { view, split, unit, range, drawn } = shown;
   const { valueOf, shown: text } = MEASURES[view];
+  if (!rows.length || !picture.rows) return;
   const earlier = before(range);
   const words = { ...drawn, from: rfc3339(earlier.from_s), to: rfc3339(earlier.to_s) };
   const answer = await drawable(view, words, signal);
@@ -255,8 +274,8 @@ async function compare(shown, picture, rows, signal) {
   const was = sum([...names.values()]);
   shown.drawing.compare(values, earlier.name);
   shown.earlier.hidden = false;
-  const fill = (key, said) => spots.get(key)?.forEach((each) => each.replaceChildren(said));
-  fill("total", was ? change(spots.now, was) : "");
+  const fill = (key, said) => fillSpots(shown, key, said);
+  fill("total", was ? change(shown.spots.now, was) : "");
   fill("against", was ? ` against ${earlier.name} (${text(was)})` : `none in ${earlier.name}`);
   fill("name", earlier.name);
   fill("earlier", h("b", {}, text(was)));

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from metering.cli import fleet
-from metering.cli.billing.costing import book_of, budget_named, how_far, is_home, judged, known_account
+from metering.cli.billing.costing import book_of, budget_named, is_home, judged, known_account
 from metering.cli.billing.home import billing_home, billing_regions, home_ground, named_book
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
@@ -105,7 +105,7 @@ def list_(session: Session) -> None:
     from metering.reports.budgets import budget_list_answer
 
     view = judged(session, billing_home(session), None, forecast=False)
-    session.write(budget_list_answer(view.standings, how_far(view)))
+    session.write(budget_list_answer(view.standings, view.counted))
 
 
 @command(budget, "remove", reads=True, changes=True, everywhere=True)
@@ -139,7 +139,7 @@ def check(session: Session, name: Annotated[str | None, argument("[BUDGET]", "On
 
     home = billing_home(session)
     view = judged(session, home, name)
-    session.write(standings_answer(view.standings, view.alerts, how_far(view)))
+    session.write(standings_answer(view.standings, view.alerts, view.counted))
 
 
 @command(budget, "forecast", reads=True, everywhere=True)
@@ -153,7 +153,7 @@ def forecast(session: Session, name: NameArgument) -> None:
 
     home = billing_home(session)
     view = judged(session, home, name)
-    session.write(standings_answer(view.standings, (), how_far(view)))
+    session.write(standings_answer(view.standings, (), view.counted))
     for each in view.standings:
         if each.forecast is not None and each.forecast.known:
             say(f"Expected by {each.forecast.method.value}, {counted(each.forecast.history_days, 'day')} of history.")
