@@ -163,10 +163,18 @@ _CHANGES: answer.RowType[Change] = answer.RowType(
 _PROBLEMS: answer.RowType[str] = answer.RowType(answer.prose("problem", of=str, priority=answer.KEEP))
 
 
-def changes_answer(changes: Sequence[Change], *, title: str, meta: Mapping[str, answer.Json]) -> answer.Answer:
-    """All changes, one row for each change."""
+def changes_answer(
+    changes: Sequence[Change], *, title: str, meta: Mapping[str, answer.Json], most: int | None = None
+) -> answer.Answer:
+    """All changes, or the first `most`, one row for each change."""
+    shown = changes[:most]
+    more = f" The first {len(shown)} are shown; all of them: metering prices show" if len(shown) < len(changes) else ""
     return _CHANGES.answer(
-        changes, meta=meta, title=title, empty="Nothing differs.", footer=(f"{counted(changes)}.",) if changes else ()
+        shown,
+        meta=meta,
+        title=title,
+        empty="Nothing differs.",
+        footer=(f"{counted(changes)}.{more}",) if changes else (),
     )
 
 

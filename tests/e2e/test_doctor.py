@@ -37,6 +37,8 @@ def examined(service: Service, role: str, *options: str) -> dict[str, dict[str, 
     for name, row in rows.items():
         print(f"  {name:16}{row['verdict']:9}{row['saw']}" + (f" -> {row['advice']}" if row["advice"] else ""))
     assert done.returncode == (1 if any(row["verdict"] == "differs" for row in rows.values()) else 0)
+    away = sum(row["saw"].startswith("not on an emulator: ") for row in rows.values())
+    assert ("As expected: an emulator cannot answer" in done.stderr) == (away > 0)
     return rows
 
 

@@ -506,6 +506,17 @@ def test_little_history_gives_no_forecast_and_says_so(budgeted: TwoRegions) -> N
     assert ask("budget", "forecast", "egress")["rows"][0]["forecast"] is None
 
 
+def test_a_first_version_shows_its_first_rows_on_a_table_and_a_next_one_all(
+    stage: Stage, offers: list[Path], tmp_path: Path
+) -> None:
+    rows = ask("prices", "import", *offers, "--dry-run")["rows"]
+    told = " ".join(run("prices", "import", *offers, "--format", "table").stdout.split())
+    assert (told.count("added "), len(rows) > 40) == (12, True)
+    assert f"{len(rows)} added. The first 12 are shown; all of them: metering prices show" in told
+    cheaper = run("prices", "import", *offers[:1], "--book", "aws-list", "--dry-run", "--format", "table").stdout
+    assert "are shown" not in cheaper
+
+
 def test_anomalies_need_a_day_and_a_floor_that_are_some(budgeted: TwoRegions) -> None:
     assert run("anomalies", "--day", "yesterday").exit_code == 2
     assert run("anomalies", "--floor", "cheap").exit_code == 2

@@ -31,8 +31,10 @@ from metering.operations.logged_errors import LoggedLine
 from metering.operations.runbooks import commands_by_part, page_of, placed, runbook_in
 from metering.operations.status import RegionStatus, Standing, StatusLine
 from tests import ROOT
+from tests.support import command_line
 from tests.support.with_each import with_each
 from tests.unit.house.command_lines import parsed
+from tests.unit.operations.doctor.bench import World as DoctorWorld
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -262,3 +264,16 @@ def test_a_wheel_takes_the_pages_to_where_the_command_reads(tmp_path: Path, monk
     monkeypatch.setattr(checkout, "_PACKAGE", tmp_path / "metering")
     assert runbooks_dir() == installed
     assert run("conflicts")[0] == 0
+
+
+@pytest.mark.parametrize("emulated", [True, False])
+def test_the_doctor_says_which_of_its_answers_an_emulator_cannot_give(
+    emulated: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = DoctorWorld(emulated=emulated, versioned=False).bench()
+    monkeypatch.setattr("metering.wiring.fleet.doctor_bench", lambda _region, *, thorough: bench)
+    with command_line.TwoRegions().typed():
+        done = command_line.run("doctor", "--only", "versions-kept", "--format", "json", "--yes")
+    [row] = json.loads(done.stdout)["rows"]
+    assert row["saw"].startswith("not on an emulator: ") == emulated
+    assert ("As expected: an emulator cannot answer 1 check about AWS itself." in done.stderr) == emulated

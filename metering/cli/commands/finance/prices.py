@@ -25,7 +25,7 @@ from metering.cli.billing.home import (
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.options import argument, family, option, switch
-from metering.cli.printing.output import write_page
+from metering.cli.printing.output import Format, write_page
 from metering.hours import hour_of, month_of
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from metering.wiring.connection import RegionConnection
 
 
+_FIRST_SHOWN = 12
 _ABOUT = "Price overrides of a payer or an account: set, list and remove them."
 override = typer.Typer(cls=groups.CommandGroup, help=_ABOUT, no_args_is_help=True)
 
@@ -257,7 +258,9 @@ def import_(
     planned = plan(home, files, book=book, effective_s=effective_s, partial=partial)
     changes = planned.changes
     title = f"{book}, version {planned.number}, against {planned.before_text}"
-    session.write(changes_answer(changes, title=title, meta=planned.meta()))
+    # Nothing is replaced by a first version, so nobody has to look at each of its rows.
+    few = planned.before is None and session.chosen_format is Format.TABLE
+    session.write(changes_answer(changes, title=title, meta=planned.meta(), most=_FIRST_SHOWN if few else None))
     for note in (*planned.notes, *source_sentences(planned.book)):
         say(note, "yellow")
     if not changes:

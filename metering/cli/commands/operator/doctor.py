@@ -17,6 +17,7 @@ from metering.errors import MeteringError
 from metering.operations import runbooks
 from metering.operations.alarms import ALARMS, AlarmSpec, alarm_name
 from metering.reports.answer import KEEP, ROOMY, Answer, Json, ListedRows, RowType, copied, prose
+from metering.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,7 +61,7 @@ def doctor(
     Each check answers ok, differs (with a cure), or unknown if an emulator or a missing permission prevents the check.
     The exit code is 1 if any check differs.
     """
-    from metering.operations.doctor.bench import Verdict, examine
+    from metering.operations.doctor.bench import NOT_HERE, Verdict, examine
     from metering.operations.doctor.catalogue import CHECKS
     from metering.wiring.fleet import doctor_bench
 
@@ -81,6 +82,8 @@ def doctor(
     title = f"Stage {session.stage} in {session.region_name}: {done.result}"
     meta: dict[str, Json] = {"stage": session.stage, "region": session.region_name, "thorough": thorough}
     session.write(_CHECKS.answer(rows, meta=meta, title=title))
+    if away := sum(saw.startswith(NOT_HERE) for _, _, _, saw, _ in rows):
+        say(f"As expected: an emulator cannot answer {counted(away, 'check')} about AWS itself.")
     if counts[Verdict.DIFFERS]:
         raise typer.Exit(1)
 
