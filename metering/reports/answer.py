@@ -44,7 +44,7 @@ class Column:
             rightmost column first. `KEEP` never goes.
         sized: Print a size such as `19.4 PB` beside the exact number of bytes. By default, only for the kind `bytes`.
         about: Explanation, shown if a row is printed vertically.
-        cents: Print an amount of money in cents, unless the table is wide.
+        cents: Print an amount of money in cents, unless the table is wide. Of a text, only a number with decimals.
     """
 
     name: str
@@ -171,7 +171,7 @@ class Form:
 short, copied, prose, number = Form(), Form(text="copied"), Form(text="prose"), Form(text="number")
 integer, ordinal, flag = Form(kind="integer"), Form(kind="integer", text="copied"), Form(kind="flag")
 sized, exact, money, timed = Form(kind="bytes"), Form(kind="bytes", sized=False), Form(kind="money"), Form(kind="time")
-cents = Form(kind="money", cents=True)
+cents, amount = Form(kind="money", cents=True), Form(text="number", cents=True)
 
 
 class Beside(TypedDict, total=False):

@@ -30,7 +30,7 @@ def _about(budget: Callable[[T], Budget], period: Callable[[T], str]) -> answer.
         *answer.prose("scope", of=lambda it: str(budget(it).scope)),
         *answer.copied("period", of=period, priority=answer.KEEP),
         *answer.short("unit", of=lambda it: budget(it).amount.unit, priority=answer.KEEP),
-        *answer.number("amount", of=lambda it: _amount(budget(it), budget(it).amount.value), priority=answer.KEEP),
+        *answer.amount("amount", of=lambda it: _amount(budget(it), budget(it).amount.value), priority=answer.KEEP),
     )
 
 
@@ -40,7 +40,7 @@ def _of_forecast(
     def text(it: Standing) -> str | None:
         return _amount(it.budget, read(it.forecast)) if it.forecast and it.forecast.known else None
 
-    return answer.number(name, of=text, title=title, priority=priority)
+    return answer.amount(name, of=text, title=title, priority=priority)
 
 
 def _texts(thresholds: Iterable[Threshold]) -> list[str]:
@@ -56,7 +56,7 @@ def _rules(budget: Callable[[T], Budget]) -> answer.Fields[T]:
 
 _BUDGETS: answer.RowType[Budget] = answer.RowType(_about(lambda it: it, lambda it: it.period), _rules(lambda it: it))
 _SPENT: answer.Fields[Standing] = (
-    *answer.number("actual", of=lambda it: _amount(it.budget, it.actual), priority=answer.KEEP, title="spent"),
+    *answer.amount("actual", of=lambda it: _amount(it.budget, it.actual), priority=answer.KEEP, title="spent"),
     *answer.number(
         "used_percent",
         of=lambda it: _percent(it.actual, it.budget.amount.value),
@@ -214,7 +214,7 @@ _ANOMALIES: answer.RowType[Anomaly] = answer.RowType(
     answer.copied("to", of=lambda it: it.kind.to_location, priority=answer.ROOMY),
     answer.sized("bytes", priority=answer.KEEP),
     answer.sized("usual_bytes", of=lambda it: it.expected, title="usual"),
-    answer.number("above_usd", of=lambda it: usd_text(rounded(it.excess)), title="above, USD at list price"),
+    answer.amount("above_usd", of=lambda it: usd_text(rounded(it.excess)), title="above, USD at list price"),
     answer.integer("weeks", priority=answer.ROOMY),
 )
 

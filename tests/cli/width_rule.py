@@ -32,9 +32,14 @@ def cut(lines: Sequence[str], answer: Answer) -> list[str]:
     """Values of shown columns that must be complete (copied values, numbers, times), but are truncated."""
     left_out = _left_out(lines)
     shown = [column for column in answer.columns if column.heading not in left_out and _is_never_cut(column)]
-    values = {cell_text(column, row.get(column.name)) for column in shown for row in answer.rows}
+    # Costs are printed in cents, or in a wide table with all digits.
+    values = {
+        tuple(cell_text(column, row.get(column.name), exactly=exactly).strip() for exactly in (True, False))
+        for column in shown
+        for row in answer.rows
+    }
     text = "\n".join(lines)
-    return sorted(value for value in values if not _is_there(value.strip(), text))
+    return sorted(forms[0] for forms in values if not any(_is_there(form, text) for form in forms))
 
 
 def _is_there(value: str, text: str) -> bool:

@@ -72,6 +72,8 @@ def cell_text(column: Column, value: Cell, *, exactly: bool = True) -> str:
         return str(value) if column.text == "copied" else f"{value:,}"
     if column.text == "number":
         match = _DIGITS.fullmatch(value)
+        if match and match[3] and column.cents and not exactly:
+            return cents_text(Decimal(value))
         return f"{match[1]}{int(match[2]):,}{match[3] or ''}" if match else printable(value)
     return printable(_as_rfc3339(value) if column.text == "time" else value)
 

@@ -434,6 +434,9 @@ def test_the_list_of_budgets_says_what_is_spent_and_how_much_that_is_of_the_amou
     assert (rows["egress"]["period"], rows["egress"]["thresholds"].split(", ")[0]) == ("month", "actual 80%")
     assert document["as_of"] == "2026-11-24T13:30:00Z"
     assert "used %" in lines_of("budget", "list")
+    assert " 90.00 72.00 80.0 " in f"{lines_of('budget', 'list')} "
+    assert "72.0000000000" in lines_of("budget", "list", "--wide")
+    assert "72.00 " in lines_of("budget", "check")
     assert "Counted: what the compactor had published by 2026-11-24T13:30:00Z" in lines_of("budget", "list")
 
 
