@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.api.world import at_rest
+from metering.api.authentication import Grant
+from metering.ledger.notes.access import Role
+from tests.api.world import FIRST, ApiWorld, at_rest
 from tests.browser.watched import PICTURES, watched
-from tests.browser.world import CUSTOMER, OPERATOR
+from tests.browser.world import CUSTOMER, OPERATOR, serving
+from tests.support.lake_world import World, record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -291,6 +294,96 @@ def test_a_picture_of_too_many_rows_is_left_out_and_the_table_stands(browser: Br
         assert "left out: There are 20,001 rows." in tab.text("#main")
         assert tab.page.locator(".chart").count() == 0
         assert tab.faults() == []
+
+
+def test_before_prices_and_lists_are_there_no_view_is_an_error(browser: Browser) -> None:
+    fresh = ApiWorld(World())
+    fresh.world.send([record(5)])
+    fresh.tokens.grants[OPERATOR] = Grant(token_id="operator", role=Role.OPERATOR)
+    with serving(fresh.app) as url, watched(browser) as tab:
+        tab.open(f"{url}?view=cost#token={OPERATOR}")
+        assert "There is no price book yet" in tab.text(".nothing")
+        assert tab.page.locator("[role=alert]").count() == 0
+        assert tab.page.locator(".nothing a, .nothing button").count() == 1
+        tab.picture("no-prices")
+        tab.page.locator(".nothing a").click()
+        tab.settle()
+        assert tab.page.locator("#cost-total").count() == 1
+        tab.open(f"{url}?view=accounts")
+        assert tab.attribute("#total", "data-bytes") == "5"
+        for view in ("budgets", "reports"):
+            tab.open(f"{url}?view={view}")
+            assert "metering " in tab.text(".nothing code")
+            assert tab.page.locator("[role=alert]").count() == 0
+            assert tab.faults() == []
+        assert all(line.startswith(_TOLD) and "422" in line for line in tab.console)
+
+
+def test_words_of_the_address_that_the_page_does_not_know_are_said(browser: Browser, opened: str, url: str) -> None:
+    with watched(browser) as tab:
+        tab.open(opened)
+        tab.open(f"{url}?group_by=account_id&by=tier")
+        assert "Write by=account_id." in tab.text("#unknown")
+        assert "by=tier is left out" in tab.text("#unknown")
+        assert tab.faults() == []
+        tab.open(f"{url}?view=sources&silent=true")
+        assert tab.page.locator("#unknown").count() == 0
+        tab.check(url)
+
+
+def test_what_has_no_price_is_said_first_and_is_one_row_that_opens(browser: Browser, opened: str, url: str) -> None:
+    with watched(browser) as tab:
+        tab.open(opened)
+        tab.open(f"{url}?view=cost")
+        assert "without a price" in tab.text("#unpriced")
+        rows = tab.page.locator(".card:has(#figures) tbody tr")
+        before = rows.count()
+        costs = tab.page.locator(".card:has(#figures) tbody:not(.fold) .cents").all_inner_texts()
+        assert all(text.startswith("<") or len(text.split(".")[1]) == 2 for text in costs)
+        tab.page.get_by_role("button", name="without a price (4)").click()
+        assert rows.count() == before + 4
+        assert not tab.page.locator("td .digits").first.is_visible()
+        tab.page.get_by_role("button", name="Exact digits").click()
+        assert len(tab.page.locator("td .digits").first.inner_text().split(".")[1]) == 10
+        assert tab.faults() == []
+        tab.check(url)
+
+
+def test_a_day_can_be_picked_and_a_field_suggests_names(browser: Browser, opened: str, url: str) -> None:
+    with watched(browser) as tab:
+        tab.open(opened)
+        tab.page.locator(".field-from .calendar").evaluate(
+            "(field) => { field.value = '2026-11-20'; field.dispatchEvent(new Event('change')); }"
+        )
+        tab.page.wait_for_url("**from=2026-11-20**")
+        tab.settle()
+        assert tab.page.input_value("#from") == "2026-11-20"
+        tab.page.get_by_role("button", name="Filters").click()
+        tab.page.focus("#account")
+        tab.page.wait_for_selector("#account-list option", state="attached")
+        options = "all => all.map((one) => [one.value, one.label])"
+        assert [FIRST, "web"] in tab.page.eval_on_selector_all("#account-list option", options)
+        tab.open(f"{url}?view=quarantine")
+        tab.page.focus("#reason")
+        tab.page.wait_for_selector("#reason-list option", state="attached")
+        reasons = tab.page.eval_on_selector_all("#reason-list option", options)
+        assert "invalid_account_id" in [value for value, _ in reasons]
+        tab.check(url)
+
+
+def test_on_paper_the_page_is_light(browser: Browser, opened: str, url: str) -> None:
+    colours = (
+        "[getComputedStyle(document.body).color, getComputedStyle(document.querySelector('.card')).backgroundColor]"
+    )
+    with watched(browser) as tab:
+        tab.open(opened)
+        light = tab.page.evaluate(colours)
+    with watched(browser, scheme="dark") as tab:
+        tab.open(opened)
+        assert tab.page.evaluate(colours) != light
+        tab.page.emulate_media(media="print")
+        assert tab.page.evaluate(colours) == light
+        tab.check(url)
 
 
 def test_on_paper_there_are_figures_and_no_controls(browser: Browser, opened: str, url: str) -> None:

@@ -22,6 +22,8 @@ from metering.billing.payers import Organization
 from metering.billing.prices.store import PriceStore, sample_book
 from metering.ledger.notes.access import Role
 from metering.ledger.notes.checks import CanaryRun, CanaryVerdict
+from metering.reports.query import UsageParameters
+from metering.reports.saved import QuestionStore, question_of
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
 from tests.api.world import FIRST, PAYER, SECOND, THIRD, ApiWorld, complete_until
@@ -90,6 +92,8 @@ def busy_world(*, days: int = _DAYS) -> World:
     budgets = BudgetStore(items=world.items, clock=world.clock)
     for name, amount, account in _BUDGETS:
         budgets.set(budget_of(name, amount=amount, thresholds=["actual 80%"], scope=Scope(account=account)))
+    question = question_of("accounts", "week", UsageParameters(group_by="account_id"), now_s=NOW_S)
+    QuestionStore(items=world.items, clock=world.clock).set(question)
     seen = CanaryRun(slot_s=NOW_S - 300, sent_s=NOW_S - 300, verdict=CanaryVerdict.GOOD, settled_s=NOW_S - 210)
     world.items.put(Put(table=Table.LEDGER, item=seen.to_item()))
     return world

@@ -32,6 +32,13 @@ const VIEWS = {
     tab: true,
     staff: true,
   },
+  reports: {
+    name: "Reports",
+    route: "reports",
+    build: async () => (await import("./views/operators.js")).reports,
+    tab: true,
+    staff: true,
+  },
   sources: {
     name: "Sources",
     route: "sources",

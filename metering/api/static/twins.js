@@ -12,6 +12,7 @@ const COMMANDS = {
   batches: "batch show",
   freshness: "status",
   budgets: "budget check",
+  reports: "reports list",
   organization: "organization show",
   sources: "sources",
   quarantine: "quarantine list",

@@ -4,7 +4,7 @@ import { ask, page } from "../api.js";
 import { go, h } from "../dom.js";
 import { grouped, largestFirst, whole } from "../figures.js";
 import { segments, simpleForm } from "../form.js";
-import { badge, holder } from "../messages.js";
+import { badge, commandOf, holder, nothing } from "../messages.js";
 import { written } from "../state.js";
 import { batchLink, card, facts, table, tile } from "../table.js";
 import { KINDS, REASONS } from "../reasons.js";
@@ -112,6 +112,36 @@ export function sources({ state }) {
       };
     },
   };
+}
+
+/** Saved questions, each with the report that was made last. */
+export function reports({ place }) {
+  return {
+    title: "Reports",
+    subtitle: "Saved questions, whose reports are made each day, week or month",
+    async load(signal) {
+      const answer = await ask("reports", {}, { signal });
+      const twins = [{ label: "Reports", path: "reports", asked: {} }];
+      const where = `--region ${place.regions.split(",")[0]} --stage ${place.stage}`;
+      const example = `metering reports add weekly --every week --group-by account_id ${where}`;
+      const none = nothing("No question is saved", [commandOf(example)], "Whoever runs the service saves one:");
+      const columns = [
+        { name: "report", cell: (row) => h("span", { class: "id" }, row.report) },
+        { name: "every" },
+        { name: "last", title: "last report" },
+        { name: "state", cell: (row) => badge(row.state, row.refused ? "bad" : "") },
+        { name: "question", kind: "prose", cell: (row) => h("code", {}, row.question) },
+        { name: "open", title: "to open it", kind: "prose", wide: true, cell: (row) => opening(row, where) },
+      ];
+      const list = listing("Saved questions", columns, answer.rows, "");
+      return { answer, parts: [answer.rows.length ? list : none], twins };
+    },
+  };
+}
+
+function opening({ report, last, refused }, where) {
+  if (refused) return refused;
+  return last ? commandOf(`metering reports show ${report} --html ${report}.html ${where}`) : "not made yet";
 }
 
 function listing(title, columns, rows, empty, more = "") {
