@@ -9,9 +9,12 @@ from html import escape
 from importlib import resources
 from typing import TYPE_CHECKING, NewType
 
-from metering.hours import rfc3339
+from metering.billing.money import cents_text, exact_text
+from metering.hours import month_bounds_s, month_of, rfc3339
 from metering.reports import time_range, usage_answer
 from metering.reports.answer import printable, spreadsheet_text
+from metering.reports.costs.rows import CostQuery, total_of
+from metering.reports.costs.rows import Figures as Costs
 from metering.units import DAY_S, HOUR_S, SIZE_BASE, counted, exact_and_size, size_text
 from metering.usage.totals import ZERO, Total, add_totals, sum_totals
 
@@ -22,11 +25,12 @@ if TYPE_CHECKING:
     from metering.ledger.notes.reconciliation import Reconciliation
     from metering.reports import usage_rows
     from metering.reports.answer import Answer, Cell
+    from metering.reports.costs.rows import CostRows
     from metering.reports.query import GroupColumn, UsageQuery
 
 
 # Maximum ranges for charts with one bar per hour and with one bar per day; with more bars, the bars would be too thin.
-_HOURLY_S = 4 * DAY_S
+_HOURLY_S = 2 * DAY_S
 _DAILY_S = 100 * DAY_S
 _BUCKETS: Mapping[str, int] = {"hour": 16, "day": 10, "month": 7}
 
@@ -52,6 +56,7 @@ class Figures:
     bucket: str
     total: Total = ZERO
     trend: dict[str, Total] = field(default_factory=dict)
+    layers: dict[str, dict[str, int]] = field(default_factory=dict)
     accounts: dict[str, Total] = field(default_factory=dict)
     usage_types: dict[str, Total] = field(default_factory=dict)
     regions: dict[str, Total] = field(default_factory=dict)
@@ -61,7 +66,10 @@ class Figures:
         """Add one total, which belongs to these values of `page_query`'s columns."""
         moment, account_id, usage_type, from_location, to_location, region = values
         self.total = self.total.plus(total)
-        add_totals(self.trend, {moment[: _BUCKETS[self.bucket]]: total})
+        moment = moment[: _BUCKETS[self.bucket]]
+        add_totals(self.trend, {moment: total})
+        layer = self.layers.setdefault(usage_type, {})
+        layer[moment] = layer.get(moment, 0) + total.bytes
         add_totals(self.accounts, {account_id: total})
         add_totals(self.usage_types, {usage_type: total})
         add_totals(self.regions, {region: total})
@@ -79,6 +87,41 @@ def figures_of(entries: Iterable[tuple[usage_rows.Values, Total]], query: UsageQ
         found.add(values, total)
     found.trend = dict(sorted(found.trend.items()))
     return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Earlier:
+    """The period before: its name, its bytes in order of time, and their sum."""
+
+    name: str
+    values: Sequence[int]
+
+    @property
+    def bytes(self) -> int:
+        return sum(self.values)
+
+
+def query_before(query: UsageQuery) -> tuple[UsageQuery, str]:
+    """The same question about the period before, and the period's name: a month, or as many whole days."""
+    month = month_of(query.from_s)
+    if month_bounds_s(month) == (query.from_s, query.to_s):
+        from_s, to_s = month_bounds_s(month_of(query.from_s - HOUR_S))
+        return replace(query, from_s=from_s, to_s=to_s), "the month before"
+    days = -(-(query.to_s - query.from_s) // DAY_S)
+    name = {1: "the day before", 7: "the week before"}.get(days, f"the {days:,} days before")
+    return replace(query, from_s=query.from_s - days * DAY_S, to_s=query.to_s - days * DAY_S), name
+
+
+def cost_query(query: UsageQuery, regions: frozenset[str] = frozenset()) -> CostQuery:
+    """The question about costs whose rows have the costs of the page; no regions mean all."""
+    usage = replace(query, group_by=("account_id", "usage_type"), details=(), order=None, top=None, now=False)
+    return CostQuery(usage=usage, regions=regions)
+
+
+def change_text(now: int, before: int) -> str:
+    """A change in per cent: `+12.3 %`."""
+    tenths = (2_000 * abs(now - before) + before) // (2 * before)
+    return f"{'-' if now < before else '+'}{tenths // 10:,}.{tenths % 10} %"
 
 
 def largest(sums: Mapping[str, Total], most: int) -> tuple[list[tuple[str, Total]], Total | None, int]:
@@ -167,11 +210,16 @@ _LABELS = 8
 _LABEL = 90
 _GAP = 3
 _STEPS = 4
+_LAYERS = 5
 
 
-def trend(bars: Mapping[str, Total]) -> Markup:
-    """A bar chart with an axis; each bar's title states the exact total."""
-    highest = max((each.bytes for each in bars.values()), default=0)
+def trend(figures: Figures, earlier: Earlier | None = None) -> Markup:
+    """Bars of the largest usage types and the others, with axis, legend, and the period before as a dashed line.
+
+    Each bar's title states its exact total.
+    """
+    bars = figures.trend
+    highest = max((*(each.bytes for each in bars.values()), *(earlier.values if earlier else ())), default=0)
     plot = _HEIGHT - _TOP - _BOTTOM
     parts = []
     for step in range(_STEPS + 1):
@@ -179,23 +227,59 @@ def trend(bars: Mapping[str, Total]) -> Markup:
         parts.append(tag("line", class_="grid", x1=_LEFT, x2=_WIDTH, y1=y, y2=y))
         label = size_text(highest * step // _STEPS)
         parts.append(tag("text", words(label), x=_LEFT - 8, y=y + 4, text_anchor="end"))
+    kept, others, rest = largest(figures.usage_types, _LAYERS)
+    names = [name for name, _ in kept]
     every = -(-len(bars) // _LABELS) or 1
     for place, (name, total) in enumerate(bars.items()):
-        left = _LEFT + (_WIDTH - _LEFT) * place // len(bars)
-        width = max(_LEFT + (_WIDTH - _LEFT) * (place + 1) // len(bars) - left - _GAP, 1)
-        height = plot * max(total.bytes, 0) // highest if highest > 0 else 0
-        if total.bytes > 0:
-            # Every non-zero value is visible, however small it is compared to others.
-            height = max(height, 1)
-        about = tag(
-            "title", text(f"{_shown(name)}: {exact_and_size(total.bytes)} in {counted(total.records, 'record')}")
-        )
-        y = _TOP + plot - height
-        parts.append(tag("g", about, tag("rect", class_="bar", x=left, y=y, width=width, height=height, rx=1)))
+        left, width = _span(place, len(bars))
+        about = f"{_shown(name)}: {exact_and_size(total.bytes)} in {counted(total.records, 'record')}"
+        rects = _layers_of(figures, name, names, highest, plot)
+        boxes = [tag("rect", class_=colour, x=left, y=y, width=width, height=height) for colour, y, height in rects]
+        parts.append(tag("g", tag("title", text(about)), *boxes))
         if place % every == 0 and left <= _WIDTH - _LABEL:
             parts.append(tag("text", text(_shown(name)), x=left, y=_HEIGHT - 8))
+    if earlier and highest > 0:
+        parts.extend(_dashes(earlier.values[: len(bars)], len(bars), highest, plot))
     size = f"0 0 {_WIDTH} {_HEIGHT}"
-    return tag("svg", *parts, viewBox=size, role="img", aria_label="Bytes over time")
+    picture = tag("svg", *parts, viewBox=size, role="img", aria_label="Bytes over time")
+    legend = [(f"c{place}", name, total.bytes) for place, (name, total) in enumerate(kept)]
+    legend += [] if others is None else [("rest", f"{rest:,} others", others.bytes)]
+    legend += [] if earlier is None else [("dash", earlier.name, earlier.bytes)]
+    return tag("div", picture, tag("ul", *map(_legend_line, legend), class_="legend"), class_="pictured")
+
+
+def _legend_line(line: tuple[str, str, int]) -> Markup:
+    colour, name, size = line
+    return tag("li", tag("span", class_=f"swatch {colour}"), tag("span", text(name)), tag("b", words(size_text(size))))
+
+
+def _span(place: int, count: int) -> tuple[int, int]:
+    """Left edge and width of a bar."""
+    left = _LEFT + (_WIDTH - _LEFT) * place // count
+    return left, max(_LEFT + (_WIDTH - _LEFT) * (place + 1) // count - left - _GAP, 1)
+
+
+def _layers_of(
+    figures: Figures, moment: str, names: Sequence[str], highest: int, plot: int
+) -> Iterator[tuple[str, int, int]]:
+    """Colour, top and height of each layer of a bar, from the bottom up; a value above zero is visible."""
+    values = [(f"c{place}", figures.layers[name].get(moment, 0)) for place, name in enumerate(names)]
+    values.append(("rest", figures.trend[moment].bytes - sum(value for _, value in values)))
+    below, at = 0, 0
+    for colour, value in values:
+        if value <= 0:
+            continue
+        below += value
+        top = max(plot * below // highest, at + 1)
+        yield colour, _TOP + plot - top, top - at
+        at = top
+
+
+def _dashes(values: Sequence[int], count: int, highest: int, plot: int) -> Iterator[Markup]:
+    for place, value in enumerate(values):
+        left, width = _span(place, count)
+        y = _TOP + plot - plot * value // highest
+        yield tag("line", class_="dash", x1=left, x2=left + width, y1=y, y2=y)
 
 
 def _shown(name: str) -> str:
@@ -228,6 +312,9 @@ class UsagePage:
     command: str = ""
     lacks: usage_rows.NotRolledUp | None = None
     accounts: int = TOP_ACCOUNTS
+    earlier: Earlier | None = None
+    costs: CostRows | None = None
+    no_costs: str = ""
 
     def html(self) -> str:
         """The page."""
@@ -236,15 +323,18 @@ class UsagePage:
     def _sections(self) -> Iterable[Markup]:
         yield self._heading()
         figures = self.figures
-        accounts = self._ranked(figures.accounts, "account", self.accounts)
-        yield from section(f"By {figures.bucket}", trend(figures.trend), about=self._unit())
+        accounts = self._ranked(figures.accounts, "account", self.accounts, self._costs_of(0))
+        yield from section(f"By {figures.bucket}", trend(figures, self.earlier), about=self._unit())
         yield from section("Accounts", accounts, about="The largest first.")
-        yield from section("From where to where", self._matrix(), about="Rows: from. Columns: to.")
-        yield from section("Usage types", self._ranked(figures.usage_types, "usage type", _TOP_TYPES))
+        yield from section("From where to where", self._matrix(), about=_MATRIX)
+        kinds = self._ranked(figures.usage_types, "usage type", _TOP_TYPES, self._costs_of(1))
+        yield from section("Usage types", kinds)
         yield from section("Regions and their freshness", self._freshness())
         yield from section("Proof", self._proof(), about=_PROOF)
         yield from section("The same figures again", tag("pre", words(self.command)))
-        yield tag("p", words(f"Sizes: {SIZE_BASE} Numbers of bytes are exact."), class_="soft")
+        told = [self.no_costs] if self.no_costs else []
+        told += ["Costs are rounded to cents; metering cost has all digits."] if self.costs else []
+        yield tag("p", words(" ".join([f"Sizes: {SIZE_BASE} Numbers of bytes are exact.", *told])), class_="soft")
 
     def _range(self) -> str:
         query = self.query
@@ -262,10 +352,30 @@ class UsagePage:
             tag("p", words(told), class_="soft"),
             tag("p", words(size_text(total.bytes)), class_="big"),
             tag("p", words(f"{total.bytes:,} bytes in {counted(total.records, 'record')}")),
+            *self._against(),
             tag("div", *self._facts(), class_="facts"),
         )
 
+    def _against(self) -> Iterable[Markup]:
+        earlier = self.earlier
+        if earlier is not None and earlier.bytes > 0:
+            change = change_text(self.figures.total.bytes, earlier.bytes)
+            yield tag("p", words(f"{change} against {earlier.name} ({size_text(earlier.bytes)})"))
+
+    def _costs_of(self, column: int) -> Mapping[str, Costs] | None:
+        """Costs by a column of the costs' rows; None without costs."""
+        if self.costs is None:
+            return None
+        found: dict[str, Costs] = {}
+        for row in self.costs.rows:
+            found.setdefault(row.values[column], Costs()).plus(row.total)
+        return found
+
     def _facts(self) -> Iterable[Markup]:
+        if self.costs is not None:
+            total = self.costs.total
+            without = f"{size_text(total.unpriced)} without a price, in no cost" if total.unpriced else ""
+            yield _fact("Cost", f"{_cents(total)} USD", without, "late")
         yield _fact("As of", rfc3339(self.as_of_s), "")
         closed = [month for month, state in self.periods.items() if state == "closed"]
         final = bool(closed) and len(closed) == len(self.periods) and not self.query.with_corrections
@@ -288,15 +398,25 @@ class UsagePage:
         zone = "UTC" if self.query.zone is UTC else f"{self.query.zone}; each is the sum of its UTC hours"
         return f"Bytes by {self.figures.bucket}, {zone}. GB is 2^30 bytes."
 
-    def _ranked(self, sums: Mapping[str, Total], what: str, most: int) -> Markup:
+    def _ranked(
+        self, sums: Mapping[str, Total], what: str, most: int, costs: Mapping[str, Costs] | None = None
+    ) -> Markup:
         rows, others, rest = largest(sums, most)
-        cells = [(text(name), total) for name, total in rows]
-        if others is not None:
-            cells.append((words(f"{rest:,} others"), others))
         whole = self.figures.total
-        body = (tag("tr", tag("td", name), *_totals(total, whole)) for name, total in cells)
-        foot = tag("tr", tag("td", words("total")), *_totals(whole, whole))
-        return table(headings(what, "bytes", "size", "share", "records"), body, foot)
+        cells = [(text(name), total, costs and costs.get(name, Costs())) for name, total in rows]
+        if others is not None:
+            kept = {name for name, _ in rows}
+            left = costs and total_of(cost for name, cost in costs.items() if name not in kept)
+            cells.append((words(f"{rest:,} others"), others, left))
+        cells.append((words("total"), whole, costs and total_of(costs.values())))
+        *body, foot = (
+            tag(
+                "tr", tag("td", name), *([] if costs is None else [_cost_cell(cost or Costs())]), *_totals(total, whole)
+            )
+            for name, total, cost in cells
+        )
+        money = [] if costs is None else ["cost (USD)"]
+        return table(headings(what, *money, "bytes", "size", "share", "records"), body, foot)
 
     def _matrix(self) -> Markup:
         pairs = self.figures.pairs
@@ -359,6 +479,7 @@ def answer_page(answer: Answer) -> str:
     return html(answer.title, [*parts, *(tag("p", words(line)) for line in (*answer.footer, *answer.commands))])
 
 
+_MATRIX = "Rows: from. Columns: to. The darker a cell, the more bytes; the darkest has the most."
 _PROOF = (
     "The reconciler compares batch markers, the usage table and the rows of the lake, hour by hour, down to the byte. "
     "Different must be 0."
@@ -370,6 +491,17 @@ def _fact(name: str, value: str, about: str, mood: str = "") -> Markup:
     if about:
         told.append(tag("span", words(about), class_=mood))
     return tag("div", *told, class_="fact")
+
+
+def _cents(costs: Costs) -> str:
+    return cents_text(Decimal(exact_text(costs.exact)))
+
+
+def _cost_cell(costs: Costs) -> Markup:
+    """Cents, with the exact cost as title; words for usage without a price."""
+    if not costs.known or (costs.bytes and costs.bytes == costs.unrated):
+        return tag("td", words("not sold here" if costs.known else "no price"), class_="n soft")
+    return tag("td", words(_cents(costs)), class_="n", title=f"{exact_text(costs.exact)} USD")
 
 
 def _through(complete: Complete, as_of_s: int) -> str:

@@ -94,6 +94,10 @@ def test_every_view_is_whole(browser: Browser, opened: str, url: str, scheme: Sc
             assert tab.faults() == [], view
             tab.picture_for_docs(view)
             assert tab.page.evaluate(_CUT) == [], f"{view} is cut without a hint"
+        tab.open(f"{url}{LINE.replace('&by=service', '')}&view=trace&range=24h")
+        assert tab.attribute("#sums", "data-equal") == "true"
+        assert tab.faults() == []
+        tab.picture_for_docs("trace")
         tab.check(url, secrets=(OPERATOR,))
 
 

@@ -143,8 +143,8 @@ function listed(input) {
   return input.value.trim().replaceAll(/\s*,\s*|\s+/g, ",");
 }
 
-// What may be written, the largest first: asked for once somebody is there.
-async function suggested(name, range) {
+/** What may be written in a filter of a range, the largest first. */
+export async function suggested(name, range) {
   const group = DECLARED[name].group;
   const ids = name === "account" || name === "payer";
   const { payers, accounts } = ids ? await (await import("./names.js")).namesOf() : {};

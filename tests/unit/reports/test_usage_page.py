@@ -6,16 +6,36 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import product
+from typing import TYPE_CHECKING
 
 import pytest
 
 from metering.audit.freshness import Complete, HeldBack
+from metering.errors import OperationFailedError
 from metering.hours import month_bounds_s
 from metering.ledger.notes.reconciliation import Reconciliation
-from metering.reports.page import MOST_ACCOUNTS, UsagePage, figures_of, largest, page_query
+from metering.reports.costs.rows import CostQuery, CostRow, CostRows
+from metering.reports.costs.rows import Figures as Costs
+from metering.reports.page import (
+    MOST_ACCOUNTS,
+    Earlier,
+    UsagePage,
+    change_text,
+    figures_of,
+    largest,
+    page_query,
+    query_before,
+)
 from metering.reports.query import UsageQuery
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total
+from metering.wiring.answers.pages import usage_page
+from tests.api.world import WorldRegion
+from tests.support.lake_world import HOUR, World, record
+from tests.support.lake_world import NOW_S as HOUR_NOW_S
+
+if TYPE_CHECKING:
+    from metering.wiring.answers.costs import CostsFound
 
 FROM_S, TO_S = month_bounds_s("2026-10")
 NOW_S = TO_S + DAY_S
@@ -171,3 +191,77 @@ def test_bars_fill_the_width_and_the_largest_is_the_highest() -> None:
     assert sum(widths) > 0.8 * 890
     assert heights == sorted(heights)
     assert heights[-1] == 200
+
+
+def test_the_five_largest_usage_types_have_layers_and_the_others_one_with_a_legend() -> None:
+    rows = [entry(1000 - number, kind=f"Type-{number}-Bytes") for number in range(9)]
+    html = page(rows).html()
+    colours = [attributes["class"] for name, attributes in read(html).tags if name == "rect"]
+    assert colours == ["c0", "c1", "c2", "c3", "c4", "rest"]
+    assert "4 others" in html
+
+
+def test_the_period_before_is_a_dashed_line_and_a_change() -> None:
+    html = replace(page([entry(150)]), earlier=Earlier(name="the month before", values=[0, 60, 40])).html()
+    assert "+50.0 % against the month before (100 bytes)" in html
+    dashes = [attributes for name, attributes in read(html).tags if name == "line" and attributes["class"] == "dash"]
+    assert len(dashes) == 3
+    assert "against" not in page([entry(150)]).html()
+
+
+@pytest.mark.parametrize(
+    ("from_s", "to_s", "before"),
+    [
+        (*month_bounds_s("2026-03"), (*month_bounds_s("2026-02"), "the month before")),
+        (FROM_S, FROM_S + 7 * DAY_S, (FROM_S - 7 * DAY_S, FROM_S, "the week before")),
+        (FROM_S, FROM_S + 30 * HOUR_S, (FROM_S - 2 * DAY_S, FROM_S - 18 * HOUR_S, "the 2 days before")),
+    ],
+)
+def test_the_period_before_is_a_month_or_whole_days(from_s: int, to_s: int, before: tuple[int, int, str]) -> None:
+    query, name = query_before(UsageQuery(from_s=from_s, to_s=to_s))
+    assert (query.from_s, query.to_s, name) == before
+
+
+@pytest.mark.parametrize(("now", "before", "text"), [(120, 100, "+20.0 %"), (95, 100, "-5.0 %"), (7, 7, "+0.0 %")])
+def test_a_change_is_in_per_cent(now: int, before: int, text: str) -> None:
+    assert change_text(now, before) == text
+
+
+def test_costs_are_in_cents_with_what_has_no_price() -> None:
+    unit = 10**10
+    rows = [
+        CostRow(
+            values=("111111111111", "A-Bytes"),
+            total=Costs(bytes=2**30, exact=2**30 * unit + 2**30 * unit // 400, priced=True),
+        ),
+        CostRow(values=("222222222222", "B-Bytes"), total=Costs(bytes=2**40, unpriced=2**40)),
+        CostRow(values=("222222222222", "C-Bytes"), total=Costs(bytes=5, unrated=5)),
+    ]
+    entries = [
+        entry(2**30, kind="A-Bytes"),
+        entry(2**40, account="222222222222", kind="B-Bytes"),
+        entry(5, account="222222222222", kind="C-Bytes"),
+    ]
+    html = replace(page(entries), costs=CostRows(rows=rows, unpriced={})).html()
+    texts = read(html).texts
+    assert texts.count("1.00") == 4, "an account, a usage type, and two totals"
+    assert "1.00 USD" in texts
+    assert "1.00 TB without a price, in no cost" in texts
+    assert texts.count("no price") == 2
+    assert texts.count("not sold here") == 1
+    assert 'title="1.0025 USD"' in html
+    assert "cost (USD)" not in page(entries).html()
+
+
+def test_a_page_says_why_it_has_no_costs() -> None:
+    world = World()
+    world.send([record(5)])
+    region = WorldRegion(world)
+
+    def refused(_query: CostQuery) -> CostsFound:
+        raise OperationFailedError("There is no price book aws-list.")
+
+    query = UsageQuery(from_s=HOUR, to_s=HOUR + HOUR_S)
+    complete = {region.region: Complete(through_s=HOUR)}
+    made = usage_page([region], query, complete, now_s=HOUR_NOW_S, place=region.region, costs=refused)
+    assert "Without costs. There is no price book aws-list." in made.decode()

@@ -4,7 +4,7 @@ import { ask } from "../api.js";
 import { go, h } from "../dom.js";
 import { grouped, whole } from "../figures.js";
 import { DECLARED } from "../filters.js";
-import { complain, field, timeFields } from "../form.js";
+import { complain, field, suggest, suggested, timeFields } from "../form.js";
 import { badge, commandOf, nothing } from "../messages.js";
 import { FILTERS, rangeOf, written } from "../state.js";
 import { batchLink, byteTile, card, table, tile } from "../table.js";
@@ -57,7 +57,9 @@ function traceForm(state, range, navigate) {
   const fields = {};
   const filters = [...new Set(["account", "usage_type", ...FILTERS])].map((name) => {
     const { label, hint, all } = DECLARED[name];
-    return field(fields, name, label, state[name] || "", all || hint);
+    const made = field(fields, name, label, state[name] || "", all || hint);
+    suggest(fields[name], () => suggested(name, Object.keys(range.problems).length ? null : range));
+    return made;
   });
   const times = timeFields(fields, state, range);
   function submit(event) {
@@ -73,10 +75,10 @@ function traceForm(state, range, navigate) {
     { class: "card question", onsubmit: submit, novalidate: true },
     h(
       "div",
-      { class: "fields" },
+      { class: "toolbar" },
       filters,
       times,
-      h("div", { class: "field last" }, h("button", { type: "submit", class: "primary" }, "Trace")),
+      h("div", { class: "field last" }, h("button", { type: "submit" }, "Trace")),
     ),
   );
   return form;

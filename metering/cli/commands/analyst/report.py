@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -60,6 +61,7 @@ def check_page(session: Session, *, others: Mapping[str, object], top: int | Non
 
 def write_page(session: Session, query: UsageQuery, target: Path, *, now_s: int) -> None:
     """Write the HTML page of a query to a file, completely or not at all."""
+    from metering.cli.billing.costing import costs_here
     from metering.wiring.answers.pages import usage_page
     from metering.wiring.reports import build_freshness
 
@@ -68,7 +70,8 @@ def write_page(session: Session, query: UsageQuery, target: Path, *, now_s: int)
     for region in regions:
         with naming(region.region):
             complete[region.region] = build_freshness(region).answer()
-    page = usage_page(regions, query, complete, now_s=now_s, place=session.region_name)
+    costs = partial(costs_here, session, prices=None, exact=False, now_s=now_s)
+    page = usage_page(regions, query, complete, now_s=now_s, place=session.region_name, costs=costs)
     output.write_whole(target, [page])
     say(f"Wrote {target}: a page of {(len(page) + _KB // 2) // _KB} kB that needs no other file.")
 
