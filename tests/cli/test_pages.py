@@ -152,6 +152,20 @@ def test_the_example_goes_from_payers_to_a_correction_of_an_invoice() -> None:
     assert TEXT.count("```text\n") == len(lines)
 
 
+def test_the_records_of_the_page_are_the_usage_of_the_example() -> None:
+    typed_records = [json.loads(line) for line in re.findall(r'^\{"account_id".+$', TEXT, re.MULTILINE)]
+    sizes = (
+        ("111111111111", 6_000, 0),
+        ("222222222222", 4_000, 1),
+        ("333333333333", 2_000, 2),
+        ("333333333333", 100, 30),
+    )
+    made = [record(size * GIB, start_s=_BEGIN_S + hour * HOUR_S, account=account) for account, size, hour in sizes]
+    for shown, used in zip(typed_records, made, strict=True):
+        names = ("account_id", "service", "direction", "bytes", "from", "to", "start")
+        assert [shown[name] for name in names] == [used[name] for name in names]
+
+
 def test_other_figures_are_noticed() -> None:
     wrong = TEXT.replace("Total 8.50 USD", "Total 8.51 USD")
     assert [step.line for step in steps(wrong) if step not in steps(TEXT)] == [steps(TEXT)[-1].line]
