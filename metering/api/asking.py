@@ -16,7 +16,7 @@ from metering.api.parameters import FORMATS, Given, Parameter, ProblemError, pro
 from metering.reports import time_range
 from metering.reports.answer import Answer, Json, encoded_bytes
 from metering.reports.query import ReadBudget, UsageQuery, most_hours, partitions_of
-from metering.wiring.answers.usage import hours_to_read, in_short, stored_completeness
+from metering.wiring.answers.usage import hours_to_read, in_short, reads_rows, stored_completeness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -81,6 +81,8 @@ class Asked:
             raise time_range.InvalidParametersError(problems)
         regions = self.parts.regions
         hours = most_hours(query, now_s=now_s)
+        if hours and not reads_rows(regions, query, now_s=now_s):
+            hours = 0
         read = hours * len(regions)
         if hours > budget.hours:
             # Counting the hours with rows in open months is quick: it lists keys, a few pages per month.

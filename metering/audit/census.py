@@ -19,10 +19,11 @@ from metering.lake.ports import BATCH_QUERY, Group, UsageRows, usage_digest
 from metering.ledger import commits, runs
 from metering.ledger.format_version import generations_of
 from metering.ledger.markers import Marker, MarkerGlance, VerdictTally, is_marker
+from metering.ledger.usage.region import region_sums
 from metering.rollup.plan import RollupPlan
 from metering.stores import clock, writes
 from metering.units import MINUTE_S
-from metering.usage.totals import ZERO, Total, add_totals
+from metering.usage.totals import REGION, ZERO, Total, UsageKey, add_totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -119,9 +120,12 @@ class _Counted:
     cells: Cells
     total: Total = ZERO
     keys: int = 0
+    region: dict[UsageKey, Total] | None = None
 
     def take(self, hour_s: int, rows: UsageRows) -> None:
         size = records = 0
+        if self.region is not None:
+            add_totals(self.region, region_sums(rows))
         for key, total in rows:
             self.cells.add(hour_s, key.account_id, key, total)
             size, records = size + total.bytes, records + total.records
@@ -266,6 +270,8 @@ class Census:
     def _counted(self, hour_s: int, state: CensusState, found: booked_hours.HourState, *, marks: bool) -> _Hour:
         """Count the rows that the roll-up has placed by key and, in a deep census, all rows by batch."""
         placed, made, reader = found.placed, _Counted(cells=Cells(state.parts)), self.figures.view.reader
+        if hour_s >= self.figures.region_since_s():
+            made.region = {}
         by_batch = _Batches(hour_s=hour_s, cells=Cells(state.parts))
         digest = ""
         if state.deep:
@@ -278,6 +284,8 @@ class Census:
         else:
             for part in self.figures.summed(placed):
                 made.take(hour_s, part)
+        for key, total in self.figures.of_region(made.region or {}).items():
+            made.cells.add(hour_s, REGION, key, total)
         rows = HourRows(
             booked=placed.total,
             placed=made.total,
@@ -306,11 +314,13 @@ class Census:
 
     def _usage(self, state: CensusState, limit: Callable[[], None], part: int) -> CensusState:
         made = state.part()
+        since_s = self.figures.region_since_s()
         found = self.figures.usage.scan(
             made.survey.contradictions, part=part, parts=state.segments, from_s=state.from_s, to_s=state.to_s
         )
         for item in settling.limited(found, limit):
-            if state.from_s <= item.hour_s < state.to_s:
+            compared = item.account_id != REGION or item.hour_s >= since_s
+            if compared and state.from_s <= item.hour_s < state.to_s:
                 self._add_usage(made, item)
         return made
 
@@ -325,7 +335,8 @@ class Census:
             # No rows match the entry that is added here, so its cell differs and is examined.
             made.usage.add(item.hour_s, item.account_id, item.key, Total(1, 1))
         for key, total in self.figures.usage.totals(item, made.survey.contradictions):
-            made.used[item.hour_s] = made.used.get(item.hour_s, ZERO).plus(total)
+            if item.account_id != REGION:
+                made.used[item.hour_s] = made.used.get(item.hour_s, ZERO).plus(total)
             if settled:
                 made.usage.add(item.hour_s, item.account_id, key, total)
 

@@ -16,9 +16,10 @@ from metering.hours import month_of, rfc3339
 from metering.lake.ports import BATCH_QUERY, USAGE_QUERY, CountedTotals, RowQuery, TotalsReader, UsageRows, usage_in
 from metering.ledger.markers import Marker, marker_key, may_have_expired
 from metering.ledger.usage.reading import UsageReading
+from metering.ledger.usage.region import as_booked, complete_since_s, known_numbers, region_sums
 from metering.stores.writes import ItemStore, Key, Table
 from metering.units import HOUR_S
-from metering.usage.totals import ZERO, Total, UsageKey, sum_totals
+from metering.usage.totals import REGION, ZERO, Total, UsageKey, sum_totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -37,14 +38,25 @@ class PlacedRows:
 
     Attributes:
         booked: Total of the placed rows in the ledger; None if only some accounts were counted.
+        region: Sums over all accounts as the region's items have them; None if the region is not compared (P51).
     """
 
     booked: Total | None
     by_key: Mapping[UsageKey, Total]
+    region: Mapping[UsageKey, Total] | None = None
 
     @property
     def accounts(self) -> frozenset[str]:
         return frozenset(key.account_id for key in self.by_key)
+
+    @property
+    def compared(self) -> Mapping[UsageKey, Total]:
+        """Sums of accounts and of the region."""
+        return {**self.by_key, **(self.region or {})}
+
+    def owners(self, accounts: frozenset[str] = frozenset()) -> frozenset[str]:
+        """The accounts with rows and some others; and the region, if it is compared."""
+        return (self.accounts | accounts) - {REGION} | (frozenset() if self.region is None else {REGION})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,15 +126,33 @@ class Figures:
         return {str(name) for (name,) in self.view.placed.hour_totals(hour_s, _ACCOUNTS_QUERY)}
 
     def placed(self, hour_s: int, *, accounts: frozenset[str] | None = None) -> PlacedRows:
-        """Count an hour's rows that the roll-up has placed, for all or for the named accounts."""
+        """Count an hour's rows that the roll-up has placed, for all or for the named accounts.
+
+        The region, which needs all rows, is counted with all accounts, or if it is named.
+        """
         placed = self.view.placed
-        query = USAGE_QUERY if accounts is None else replace(USAGE_QUERY, where=(("account_id", accounts),))
+        query = USAGE_QUERY
+        if accounts is not None and REGION not in accounts:
+            query = replace(USAGE_QUERY, where=(("account_id", accounts),))
+        with_region = query is USAGE_QUERY and hour_s >= self.region_since_s()
 
         def count(state: booked_hours.HourState) -> PlacedRows:
             rows = dict(usage_in(hour_s, placed.reader.groups(state.sources, query)))
-            return PlacedRows(booked=state.total if accounts is None else None, by_key=rows)
+            return PlacedRows(
+                booked=state.total if accounts is None else None,
+                by_key={key: total for key, total in rows.items() if accounts is None or key.account_id in accounts},
+                region=self.of_region(region_sums(rows.items())) if with_region else None,
+            )
 
         return placed.read(hour_s, count)
+
+    def region_since_s(self) -> int:
+        """First hour from which on the region's totals can be compared. Read it before the rows, like `done_runs`."""
+        return complete_since_s(self.items, self.view.shards)
+
+    def of_region(self, sums: Mapping[UsageKey, Total]) -> dict[UsageKey, Total]:
+        """Sums over all accounts as the region's items have them."""
+        return as_booked(sums, known_numbers(self.usage.names, {key.kind for key in sums}))
 
     def summed(self, state: booked_hours.HourState) -> Iterator[UsageRows]:
         """Totals of an hour in parts: counted from rows in staging, or read from summaries beside lake files."""
@@ -271,8 +301,8 @@ class HourComparison:
 
     def add(self, rows: Mapping[UsageKey, Total], usage: HourUsage) -> None:
         """Compare the placed rows of some accounts with their usage, which is read after the rows."""
-        self.rows = self.rows.plus(sum_totals(rows.values()))
-        self.usage = self.usage.plus(usage.total)
+        self.rows = self.rows.plus(_of_accounts(rows))
+        self.usage = self.usage.plus(_of_accounts(usage.totals))
         self.unsettled |= usage.unsettled(self.done)
         self._hold(odd_items(usage))
         self.seen |= {place: usage.seen[place] for place, _, _ in usage.odd()}
@@ -311,6 +341,10 @@ class HourComparison:
             if place not in self.unsettled:
                 self.seen[place] = usage.seen.get(place, {})
                 yield Difference(between="usage/rows", hour_s=self.hour_s, key=key, expected=expected, found=found)
+
+
+def _of_accounts(totals: Mapping[UsageKey, Total]) -> Total:
+    return sum_totals(total for key, total in totals.items() if key.account_id != REGION)
 
 
 def _revisions(seen: Mapping[AccountHour, Mapping[Key, SeenItem]], place: AccountHour) -> dict[Key, int | None]:
@@ -426,7 +460,7 @@ class OneHour:
         batches = figures.batches(hour_s)
         if len(placed.accounts) > self.most_accounts or len(batches) > self.most_batches:
             return HourFigures(state=state, check=None)
-        made.add(placed.by_key, figures.used(hour_s, placed.accounts))
+        made.add(placed.compared, figures.used(hour_s, placed.owners()))
         markers: MarkedRows | None = None
         if not may_have_expired(hour_s, figures.marker_life_s, now_s):
             markers = MarkedRows(marked=figures.marked(hour_s, batches), rows=batches)

@@ -32,7 +32,17 @@ from metering.hours import hour_label
 from metering.lake.ports import BATCH_QUERY, FrozenReader, RowQuery, StagedMarkers
 from metering.ledger import commits
 from metering.ledger.markers import ABSENT_OR_REJECTED, Marker, decode_lines, marker_key
+from metering.ledger.notes.checks import CANARY_ACCOUNT_ID
 from metering.ledger.runs import Contradictions, newest_run, rollup_chain
+from metering.ledger.usage.region import (
+    RegionStart,
+    as_booked,
+    begin_region,
+    claim_numbers,
+    region_start,
+    region_sums,
+    settle_start,
+)
 from metering.rollup.plan import RollupPlan
 from metering.stores.clock import Metrics, Retrier, in_blocks, side_by_side
 from metering.stores.objects import MARKERS_PREFIX
@@ -42,7 +52,7 @@ from metering.stores.writes import (
     Table,
 )
 from metering.units import DAY_S, HOUR_S
-from metering.usage.totals import Total, UsageKey, UsageKind, sum_totals
+from metering.usage.totals import REGION, Total, UsageKey, UsageKind, sum_totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -370,7 +380,21 @@ class Rebuilder:
                 name for name in self._accounts(hour_s, work) if doubt.whole or doubt.has_account(name, state.parts)
             }
             wrong[hour_s] = rows | named.get(hour_s, set())
-        return self._correct(wrong, len({*state.rows, *state.used}), work, tell)
+        start = region_start(self.figures.items) or self._begin_region()
+        for hour_s in state.hours:
+            # The region's totals of earlier hours are filled, whatever is in them.
+            if hour_s < start.since_s:
+                wrong.setdefault(hour_s, set()).add(REGION)
+        result = self._correct(wrong, len({*state.rows, *state.used}), work, tell)
+        done = not (result.unstable or result.damaged or result.unreadable)
+        # Of the runs that the start leaves out, none may still place rows.
+        over = all(number <= state.runs.get(shard, 0) for shard, number in start.runs.items())
+        if done and over and state.from_s < start.since_s <= end_s:
+            settle_start(self.figures.items, start, since_s=state.from_s)
+        return result
+
+    def _begin_region(self) -> RegionStart:
+        return begin_region(self.figures.items, self.figures.view.shards, self.figures.clock.now_ms() // 1000)
 
     def hours(
         self, accounts: Mapping[int, set[str]], *, tell: Callable[[HourStep], None] = lambda _step: None
@@ -435,10 +459,12 @@ class Rebuilder:
         done = 0
         for _, some in groupby(sorted(hours), key=lambda hour_s: hour_s - hour_s % DAY_S):
             day = list(some)
-            for accounts in in_blocks(sorted(set().union(*(hours[hour_s] for hour_s in day))), ACCOUNTS_AT_ONCE):
+            for accounts in in_blocks(sorted(set().union(*(hours[h] for h in day)) - {REGION}), ACCOUNTS_AT_ONCE):
                 for hour_s, again in self._day(day, frozenset(accounts), work).items():
                     left.setdefault(hour_s, set()).update(again)
             for hour_s in day:
+                if REGION in hours[hour_s] and self._region(hour_s, work):
+                    left.setdefault(hour_s, set()).add(REGION)
                 done += 1
                 tell(HourStep(doing="repaired", hour_s=hour_s, done=done, hours=len(hours)))
         return left
@@ -477,6 +503,31 @@ class Rebuilder:
             if result.left:
                 left[hour_s] = result.left
         return left
+
+    def _region(self, hour_s: int, work: _Work) -> bool:
+        """Correct the region's totals of an hour, and list its accounts; whether to measure the hour again.
+
+        Closed months are read from their frozen totals.
+        """
+        if work.frozen.is_closed(hour_s) or self._is_damaged(hour_s, work):
+            return False
+        runs = self.figures.done_runs()
+        placed = self.figures.placed(hour_s)
+        self.numbers.enlist(placed.accounts - {CANARY_ACCOUNT_ID}, threads=self.figures.threads)
+        sums = region_sums(placed.by_key.items())
+        numbers = claim_numbers(self.numbers, {key.kind for key in sums}, fills=True)
+        repair = UsageRepair(
+            items=self.figures.items,
+            objects=self.figures.view.objects,
+            numbers=self.numbers,
+            runs=runs,
+            usage=self.figures.used(hour_s, [REGION]),
+            rows=as_booked(sums, numbers),
+            threads=self.figures.threads,
+        )
+        result = repair.run({REGION: numbers})
+        work.add(hour_s, result)
+        return bool(result.left)
 
     def _rows(self, hour_s: int, accounts: frozenset[str], work: _Work) -> Mapping[UsageKey, Total] | None:
         """Rows of some accounts in an hour; None if the files are damaged."""

@@ -21,7 +21,7 @@ from metering.ledger.markers import MarkerGlance, is_marker
 from metering.ledger.runs import Contradictions, newest_run, rollup_chain
 from metering.stores import clock
 from metering.stores.writes import Item, Table
-from metering.usage.totals import ZERO, Total
+from metering.usage.totals import REGION, ZERO, Total
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -409,7 +409,8 @@ class Reconciler:
         if not (doubt.whole or doubt.accounts or doubt.unsettled):
             return replace(before, stable=not doubt.moving)
         if not doubt.whole:
-            names |= {name for name in self.figures.accounts(before.hour_s) if doubt.has_account(name, parts)}
+            known = self.figures.accounts(before.hour_s) | {REGION}
+            names |= {name for name in known if doubt.has_account(name, parts)}
         check = self.look(before.hour_s, frozenset(names), alone=not doubt.whole)
         check = replace(check, markers=before.markers, stable=check.stable and not doubt.moving)
         return check if doubt.whole else _of_whole_hour(check, before)
@@ -421,7 +422,7 @@ class Reconciler:
         """
         made = HourComparison(hour_s=hour_s, done=self.figures.done_runs())
         placed = self.figures.placed(hour_s, accounts=accounts if alone else None)
-        made.add(placed.by_key, self.figures.used(hour_s, accounts | placed.accounts))
+        made.add(placed.compared, self.figures.used(hour_s, placed.owners(accounts)))
         return made.check(booked=placed.booked, digest="" if alone else usage_digest(in_order(placed.by_key)))
 
     def look_again(self, before: HourCheck) -> HourCheck:

@@ -28,6 +28,7 @@ from metering.ledger.usage import kinds
 from metering.ledger.usage.items import REVISION, is_newest_run, newest_run_of, usage_add, usage_item_key
 from metering.rollup.plan import RollupPlan
 from metering.stores import clock, writes
+from metering.usage.totals import REGION
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -275,7 +276,8 @@ def planned_later(
                 plan = RollupPlan.from_json(objects.get(run.plan_key), run.plan_key)
             except errors.ObjectMissingError:
                 return None
-            places |= {AccountHour(each.hour_s, each.account_id, each.corrects_s) for each in plan.hours}
+            for each in plan.hours:
+                places |= {AccountHour(each.hour_s, name, each.corrects_s) for name in (each.account_id, REGION)}
     return frozenset(places)
 
 

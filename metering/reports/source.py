@@ -1,27 +1,35 @@
 """A region's reports, each read from the store that has the requested figures.
 
-| report                     | read from                                                            |
-|----------------------------|----------------------------------------------------------------------|
-| on named accounts          | the usage table; as of now, with what is not rolled up yet (P28)     |
-| over all accounts          | the lake and staging                                                 |
-| with detail columns        | the lake and staging, row by row                                     |
-| on a closed month, any way | the frozen month, even if its items in the ledger have changed since |
+| report                       | read from, in this order if complete (P53)                             |
+|------------------------------|------------------------------------------------------------------------|
+| on a closed month            | the frozen month, even if its items in the ledger have changed since   |
+| on named accounts            | their usage items; as of now, with what is not rolled up yet (P28)     |
+| over all accounts, together  | the region's totals, as of now: one partition a month                  |
+| over all accounts, each      | their usage items, by the directory: one partition an account and month |
+| over all accounts, otherwise | totals beside lake files, and staging: one hour after the other        |
+| with detail columns          | the lake and staging, row by row                                       |
 """
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING, TypeVar
 
 from metering.errors import UnavailableError
 from metering.hours import hour_of, month_bounds_s, month_of
 from metering.lake.ports import USAGE_COLUMNS, FrozenReader, Group, RowQuery, TimeSlice, rows_of_days, usage_of
 from metering.ledger.periods import FrozenMonth, closed_month, first_closed_month, periods_of, read_frozen_month
+from metering.ledger.usage.kinds import all_accounts
 from metering.ledger.usage.reading import Fold, UsageReading
+from metering.ledger.usage.region import complete_since_s, is_any
 from metering.reports.query import UNCOUNTED, Meter, UsageQuery
 from metering.reports.usage_rows import NotRolledUp, Seen, UsageRow, Values, in_order, matching, summed
+from metering.rollup.as_of_now import RegionIncompleteError, TooMuchWaitsError
+from metering.stores.clock import side_by_side
 from metering.units import DAY_S, HOUR_S
+from metering.usage.totals import REGION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
@@ -34,10 +42,8 @@ if TYPE_CHECKING:
     from metering.stores.objects import ObjectStore
     from metering.usage.totals import Total, UsageKey
 
-# The usage table as a source of reports.
-#
-# A report on named accounts reads one partition per account and month, and only the requested hours of that partition.
-# A report on all accounts would scan the table; `ReportSource` reads the lake and staging instead.
+# The usage table as a source of reports: one partition per account and month, of which only the requested hours are
+# read.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,12 +101,16 @@ class UsageTable:
                 self.meter.partitions(len(query.accounts) * len(read))
                 yield from apart.booked
                 return
-        for account_id in sorted(query.accounts):
-            for month in read:
-                self.meter.partitions()
-                fold = Fold(query.grain, query.takes_hour)
-                fold.add(reading.stored(account_id, month, from_s=query.from_s, to_s=end_s))
-                yield from _named(reading, fold)
+
+        def folded(place: tuple[str, str]) -> list[tuple[UsageKey, Total]]:
+            fold = Fold(query.grain, query.takes_hour)
+            fold.add(reading.stored(*place, from_s=query.from_s, to_s=end_s))
+            return list(_named(reading, fold))
+
+        threads = 1 if self.as_of_now is None else self.as_of_now.threads
+        for found in side_by_side(folded, product(sorted(query.accounts), read), threads=threads):
+            self.meter.partitions()
+            yield from found
 
     def _now(self, query: UsageQuery, months: Sequence[str], end_s: int) -> Iterator[tuple[UsageKey, Total]]:
         if self.as_of_now is None:
@@ -127,7 +137,11 @@ _STATES = ("open", "closing", "closed")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportSource:
-    """Reads a region's reports; `names` and `as_of_now` have the meaning of `UsageTable`."""
+    """Reads a region's reports; `names` and `as_of_now` have the meaning of `UsageTable`.
+
+    Attributes:
+        most_partitions: A report over each account reads at most this many partitions of the usage table.
+    """
 
     region: str
     items: writes.ItemStore
@@ -137,6 +151,7 @@ class ReportSource:
     names: kinds.KindNames | None = None
     as_of_now: UsageNow | None = None
     meter: Meter = UNCOUNTED
+    most_partitions: int = 20_000
 
     def entries(
         self, query: UsageQuery, *, now_s: int, seen: Seen | None = None, lacks: NotRolledUp | None = None
@@ -208,9 +223,9 @@ class ReportSource:
         now_s: int,
         lacks: NotRolledUp | None,
     ) -> Iterator[tuple[UsageKey, Total]]:
-        if query.accounts:
-            table = UsageTable(items=self.items, names=self.names, as_of_now=self.as_of_now, meter=self.meter)
-            yield from table.usage(query, now_s=now_s, without=frozen, months=months, lacks=lacks)
+        found = self._totals(query, [month for month in months if month not in frozen], now_s, lacks)
+        if found is not None:
+            yield from found
         else:
             rows = RowQuery(columns=USAGE_COLUMNS, where=_where(query))
             for hour_s in self._live_hours(query, frozen, now_s):
@@ -219,6 +234,57 @@ class ReportSource:
         for closed in frozen.values():
             self.meter.partitions(len(query.accounts))
             yield from self._frozen_usage(query, closed, now_s)
+
+    def reads_rows(self, query: UsageQuery, *, now_s: int) -> bool:
+        """Whether a report reads the rows of hours, or the totals beside lake files, hour by hour."""
+        if query.details or query.accounts:
+            return bool(query.details)
+        months = self._months(query, now_s)
+        live = [month for month in months if month not in self._frozen(months, manifest=False)]
+        return bool(live) and (not self._has_totals(query, live) or (_by_account(query) and not self._listed(live)))
+
+    def _has_totals(self, query: UsageQuery, months: Sequence[str]) -> bool:
+        """Whether the region's totals, and the directory, have all usage of a report in open months."""
+        since_s = complete_since_s(self.items, self.view.shards)
+        return self.as_of_now is not None and max(query.from_s, month_bounds_s(months[0])[0]) >= since_s
+
+    def _listed(self, months: Sequence[str]) -> frozenset[str]:
+        """The accounts of the directory; none if they have too many partitions to be read for one report."""
+        accounts = frozenset(all_accounts(self.items))
+        return accounts if len(accounts) * len(months) <= self.most_partitions else frozenset()
+
+    def _totals(
+        self, query: UsageQuery, months: Sequence[str], now_s: int, lacks: NotRolledUp | None
+    ) -> Iterable[tuple[UsageKey, Total]] | None:
+        """Usage of open months from usage items; None if only rows have all of it."""
+        if not months:
+            return ()
+        table = UsageTable(items=self.items, names=self.names, as_of_now=self.as_of_now, meter=self.meter)
+        if query.accounts:
+            return table.usage(query, now_s=now_s, months=months, lacks=lacks)
+        if not self._has_totals(query, months):
+            return None
+        if not _by_account(query) and (found := self._of_region(table, query, months, now_s, lacks)) is not None:
+            return found
+        accounts = self._listed(months)
+        if not accounts:
+            return None
+        return table.usage(replace(query, accounts=accounts), now_s=now_s, months=months, lacks=lacks)
+
+    def _of_region(
+        self, table: UsageTable, query: UsageQuery, months: Sequence[str], now_s: int, lacks: NotRolledUp | None
+    ) -> Sequence[tuple[UsageKey, Total]] | None:
+        """Usage of the region's totals, as of now; None if these do not have what the report asks for."""
+        asked = replace(query, accounts=frozenset([REGION]), now=True)
+        try:
+            found = list(table.usage(asked, now_s=now_s, months=months))
+        except TooMuchWaitsError:
+            if query.now:
+                raise
+            found = list(table.usage(replace(asked, now=False), now_s=now_s, months=months, lacks=lacks))
+        except RegionIncompleteError:
+            return None
+        return None if _by_kind(query) and any(is_any(key) for key, _ in found) else found
 
     def _frozen_usage(self, query: UsageQuery, closed: FrozenMonth, now_s: int) -> Iterator[tuple[UsageKey, Total]]:
         """Totals of a closed month: by day if the query splits no day, otherwise by account or hour by hour."""
@@ -380,6 +446,15 @@ def report_periods(sources: Iterable[ReportSource], query: UsageQuery, *, now_s:
         for month, state in known.items():
             states[month] = min(states.get(month, state), state, key=_STATES.index)
     return dict(sorted(states.items()))
+
+
+def _by_account(query: UsageQuery) -> bool:
+    return "account_id" in query.group_by
+
+
+def _by_kind(query: UsageQuery) -> bool:
+    """Whether a report needs the kinds of usage, which the region's totals may have put together."""
+    return bool(query.given) or not {"usage_type", "service", "from", "to"}.isdisjoint(query.group_by)
 
 
 def _where(query: UsageQuery) -> tuple[tuple[str, frozenset[str]], ...]:

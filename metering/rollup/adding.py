@@ -14,25 +14,25 @@ from metering.stores.writes import Absent, Action, AnyOf, Check, Delete, Exists,
 from metering.usage.totals import Total, UsageKey, UsageKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from metering.ledger.runs import Chain, Run
-    from metering.rollup.plan import PlannedCommit, PlannedHour, RollupPlan
+    from metering.rollup.plan import PlannedCommit, PlannedHour
     from metering.stores.clock import Retrier
     from metering.stores.writes import ItemStore
 
 
-def updates_of(plan: RollupPlan, run: Run, numbers: KindNumbers) -> Iterator[Update]:
-    """The update of each of a plan's usage items, in the order of the plan's hours.
+def updates_of(hours: Iterable[PlannedHour], run: Run, numbers: KindNumbers) -> Iterator[Update]:
+    """The update of each usage item of a plan's hours, in the order of these.
 
     Raises:
         LedgerCorruptError: The dictionary lacks a kind whose number was durable before the plan was put.
         UnavailableError: The account's dictionary cannot be read now.
     """
-    newest = newest_run_of(plan.shard)
+    newest = newest_run_of(run.shard)
     # Once an update is booked, it is refused forever, because an item's newest run never decreases.
     not_yet = AnyOf((Absent(attribute=newest), LessThan(attribute=newest, value=run.number)))
-    for hour in plan.hours:
+    for hour in hours:
         for key, totals in _items(hour, numbers):
             number = next(iter(totals))
             yield Update(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 from metering.errors import (
+    EarlyEndError,
     LedgerCorruptError,
     ObjectDamagedError,
     ObjectMissingError,
@@ -14,16 +16,18 @@ from metering.errors import (
 )
 from metering.hours import month_of
 from metering.ledger.commits import Waiting, known_shards, waiting_in
-from metering.ledger.runs import Run, newest_run, rollup_chain
+from metering.ledger.runs import Run, newest_run, rollup_chain, run_key
 from metering.ledger.usage.items import newest_run_of, usage_item_key
 from metering.ledger.usage.kinds import partition_of_kinds
 from metering.ledger.usage.reading import Fold, Grain, UsageReading
+from metering.ledger.usage.region import RegionStart, known_numbers, region_start, region_sums
 from metering.rollup.plan import PlannedHour, RollupPlan
+from metering.rollup.region import region_hours
 from metering.stores.clock import side_by_side
 from metering.stores.codec import Fields
-from metering.stores.writes import Item, Key, key_of
+from metering.stores.writes import Item, Key, Table, key_of
 from metering.units import HOUR_S
-from metering.usage.totals import Total, UsageKey, UsageKind, add_totals
+from metering.usage.totals import REGION, Total, UsageKey, UsageKind, add_totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -35,6 +39,10 @@ if TYPE_CHECKING:
 _FEW_COMMITS = 8
 _FEW_ROWS = 200_000
 _FEW_LOOKS = 3
+
+
+class RegionIncompleteError(EarlyEndError):
+    """The region's totals lack usage of the requested hours: the accounts' usage has to be read."""
 
 
 class TooMuchWaitsError(OperationFailedError):
@@ -79,6 +87,13 @@ class _Asked(NamedTuple):
 
     def takes(self, account_id: str, hour_s: int) -> bool:
         return account_id in self.accounts and self.takes_hour(hour_s)
+
+    def usage_of(self, entries: Iterable[tuple[UsageKey, Total]]) -> Iterator[tuple[UsageKey, Total]]:
+        """Usage of these accounts and hours, summed over all accounts if the region is asked for."""
+        asked = ((key, total) for key, total in entries if self.takes_hour(key.hour_s))
+        if REGION in self.accounts:
+            return iter(region_sums(asked).items())
+        return ((key, total) for key, total in asked if key.account_id in self.accounts)
 
     def takes_hour(self, hour_s: int) -> bool:
         return self.from_s <= hour_s < self.to_s and month_of(hour_s) in self.months
@@ -213,8 +228,11 @@ class UsageNow:
 
     def _settled(self, asked: _Asked, grain: Grain, counts: Callable[[int, int | None], bool]) -> _Look | None:
         """A read during which no chain advanced; None if a chain advanced during every attempt."""
+        start = region_start(self.reading.items) if REGION in asked.accounts else None
         for _ in range(self.attempts):
             runs = self._newest()
+            if REGION in asked.accounts and not self._has_region(start, runs, asked.from_s):
+                raise RegionIncompleteError
             look = _Look(Fold(grain, counts), [], [])
             gone = ""
             try:
@@ -234,10 +252,13 @@ class UsageNow:
         """Add the items' totals, in the order of P28, and find additions that the items do not contain yet."""
         waiting = self._listed(asked, runs)
         planned = self._planned(asked, runs)
-        for account_id in sorted(asked.accounts):
-            for month in sorted(asked.months):
-                stored = self.reading.stored(account_id, month, from_s=asked.from_s, to_s=asked.to_s)
-                fold.add(planned.note(stored))
+
+        def stored(place: tuple[str, str]) -> list[Item]:
+            return list(self.reading.stored(*place, from_s=asked.from_s, to_s=asked.to_s))
+
+        places = product(sorted(asked.accounts), sorted(asked.months))
+        for items in side_by_side(stored, places, threads=self.threads):
+            fold.add(planned.note(items))
         return _Look(fold, [*planned.not_added(), *self._waiting(asked, waiting, planned)], waiting)
 
     def _listed(self, asked: _Asked, shards: Iterable[int]) -> list[Waiting]:
@@ -256,12 +277,34 @@ class UsageNow:
                 continue
             plan = RollupPlan.from_json(self.objects.get(run.plan_key), run.plan_key)
             found.commits.update(commit.commit_id for commit in plan.commits)
-            for hour in plan.hours:
+            for hour in self._hours(asked, plan):
                 if asked.takes(hour.account_id, hour.hour_s):
                     numbers = self._numbers(hour)
                     for key, total in hour.totals():
                         found.add(run, key, numbers.get(key.kind), total)
         return found
+
+    def _hours(self, asked: _Asked, plan: RollupPlan) -> Iterable[PlannedHour]:
+        if REGION not in asked.accounts:
+            return plan.hours
+        if not plan.region:
+            raise RegionIncompleteError
+        kinds = {key.kind for hour in plan.hours for key, _ in hour.totals()}
+        return region_hours(plan, known_numbers(self.reading.names, kinds))
+
+    def _has_region(self, start: RegionStart | None, runs: Mapping[int, Run | None], from_s: int) -> bool:
+        """Whether the region's totals of hours from `from_s` on lack no done run (P51)."""
+        if start is None or from_s < start.since_s:
+            return False
+        before = {
+            shard: self.reading.items.get(Table.LEDGER, run_key(run.chain, run.number - 1))
+            for shard, run in runs.items()
+            if run is not None and run.state == "planned" and run.number > 1
+        }
+        return all(
+            start.counts(shard, run, Run.from_item(item) if (item := before.get(shard)) else None)
+            for shard, run in runs.items()
+        )
 
     def _numbers(self, hour: PlannedHour) -> dict[UsageKind, int]:
         """Numbers of the kinds that the plan books by number. All were durable before the plan was put (P45)."""
@@ -286,7 +329,7 @@ class UsageNow:
                 "The roll-up is behind. Without `now`, an answer says up to when its usage is complete.",
             )
         for usage in side_by_side(self._staged, keys, threads=self.threads):
-            yield from ((key, total) for key, total in usage.items() if asked.takes(key.account_id, key.hour_s))
+            yield from asked.usage_of(usage.items())
 
     def _staged(self, key: str) -> dict[UsageKey, Total]:
         try:

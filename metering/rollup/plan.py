@@ -20,7 +20,7 @@ from metering.ledger.booked_hours import HourTotals, StagingKey  # noqa: TC001 -
 from metering.ledger.commits import Waiting, waiting_commit_of, waiting_in
 from metering.ledger.usage.kinds import KindNumbers, KindsBeyondCap, kind_of
 from metering.stores.clock import Clock, Entropy, Metrics, Retrier, side_by_side
-from metering.stores.codec import Form, Hour, StoredDocument
+from metering.stores.codec import Form, Hour, StoredDocument, Unwritten
 from metering.stores.writes import Item, Put, Table
 from metering.usage.totals import Total, UsageKey, UsageKind, add_totals, by_hour
 
@@ -87,12 +87,17 @@ class PlannedHour:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RollupPlan(StoredDocument):
-    """Plan of one run of a roll-up."""
+    """Plan of one run of a roll-up.
+
+    Attributes:
+        region: Whether the region's numbers of all kinds were claimed before the plan was put (P51).
+    """
 
     SCHEMA: ClassVar[str] = "metering.rollup/1"
     shard: int
     commits: tuple[PlannedCommit, ...]
     hours: tuple[PlannedHour, ...]
+    region: Annotated[bool, Unwritten(False)] = False
 
 
 # Sums of one plan. A run takes no further commits once it has this number of sums, which bounds its memory and its plan
@@ -155,7 +160,7 @@ class Planner:
             if len(sums) >= self.most_sums:
                 break
         return RollupPlan(
-            shard=self.shard, commits=tuple(map(_planned, taken)), hours=tuple(self._hours(_by_place(sums)))
+            shard=self.shard, commits=tuple(map(_planned, taken)), hours=tuple(self._hours(by_place(sums)))
         )
 
     def _oldest(self, contradictions: Contradictions) -> list[Waiting]:
@@ -248,7 +253,8 @@ def _planned(waiting: Waiting) -> PlannedCommit:
     )
 
 
-def _by_place(sums: Mapping[UsageKey, Total]) -> dict[_Place, dict[UsageKind, Total]]:
+def by_place(sums: Mapping[UsageKey, Total]) -> dict[_Place, dict[UsageKind, Total]]:
+    """Totals by account, hour and corrected hour, and by kind."""
     places: dict[_Place, dict[UsageKind, Total]] = {}
     for key, total in sums.items():
         places.setdefault((key.account_id, key.hour_s, key.corrects_s), {})[key.kind] = total

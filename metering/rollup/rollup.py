@@ -7,7 +7,7 @@ entry; set the run to `done`. Any number of processes may work on a run, and eac
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from metering import metric_names
@@ -17,6 +17,7 @@ from metering.ledger.runs import Chain, Contradictions, OutOfTimeError, Run, Run
 from metering.ledger.usage.generation import check_chains, mark_run, remember_generation
 from metering.rollup.adding import Adding, Placing, updates_of
 from metering.rollup.plan import MOST_SUMS, NotWaitingError, Planner, RollupPlan
+from metering.rollup.region import RegionBooking
 from metering.stores.clock import Alerts, Clock, Deadline, Entropy, Metrics, Retrier, do_all, in_blocks, side_by_side
 from metering.stores.writes import ActionLimits, ItemStore, Key, Table
 
@@ -64,7 +65,7 @@ class RollupResult:
 
     Attributes:
         runs: Runs that this call set to `done`.
-        items: Number of updates of usage items by this call.
+        items: Number of updates of accounts' usage items by this call.
         finished: Whether no commit waits any more or, with `only_waiting`, no commit that waited when the call began.
             False if time ran out, or the next run is not due yet.
         due_in_ms: Time until the next run is due; 0 if the call is not waiting for a run.
@@ -142,6 +143,7 @@ class Rollup:
         turn = _Turn(deadline=deadline, every_ms=every_s * 1000, only_waiting=only_waiting)
         shards = self.retrier.call(lambda: shards_of(self.items, self.shards, shard))
         self._check_generation(shards)
+        self.region.begin()
         finished = True
         due_in_ms: list[int] = []
         try:
@@ -161,6 +163,19 @@ class Rollup:
             items=turn.items,
             finished=finished and not any(due_in_ms),
             due_in_ms=min(filter(None, due_in_ms), default=0) if finished else 0,
+        )
+
+    @property
+    def region(self) -> RegionBooking:
+        """Adds this roll-up's runs to the region's totals."""
+        return RegionBooking(
+            items=self.items,
+            numbers=self.numbers,
+            clock=self.clock,
+            retrier=self.retrier,
+            alerts=self.alerts,
+            shards=self.shards,
+            threads=self.threads,
         )
 
     def _check_generation(self, shards: Iterable[int]) -> None:
@@ -243,14 +258,20 @@ class Rollup:
             except RunOverError:
                 self.metrics.count(metric_names.ROLLUP_LATE)
             return True
+        if newest is not None:
+            self.region.complete(chain, newest)
         try:
             plan = self._planner(shard).plan(turn.contradictions)
         except NotWaitingError:
             return True
         if plan is None:
             return False
+        # Like the accounts' numbers, the region's are durable before the plan is put (P45, P51).
+        self._check_time(turn)
+        self.region.prepare(plan)
+        self._check_time(turn)
         # After a successful or failed announcement, the chain is read again before any work.
-        if not chain.announce(plan.to_json(), after=newest):
+        if not chain.announce(replace(plan, region=True).to_json(), after=newest):
             self.metrics.count(metric_names.ROLLUP_RACE_LOST)
         return True
 
@@ -282,12 +303,13 @@ class Rollup:
         if plan.shard != run.shard:
             raise LedgerCorruptError(f"run {run.name} names the plan of shard {plan.shard}, {run.plan_key}")
         full = len(plan.commits) >= self.policy.commits
+        self.region.complete_before(chain, run)
         self._add(chain, run, plan, turn, blocks=full or self.policy.blocks)
         # Commits may leave the list now, because every update of the run is certain.
         placing = Placing(shard=run.shard, items=self.items, retrier=self.retrier, actions=self.limits.transaction)
         for part in self._parts(plan.commits, turn):
             do_all(placing.place, part, threads=self.threads)
-        chain.finish(run)
+        chain.finish(run, region=True)
         turn.runs += 1
         turn.commits += len(plan.commits)
         turn.behind = full
@@ -296,10 +318,12 @@ class Rollup:
         # The mark precedes the run's bookings, so that a chain restored to before this run is recognised (P41).
         self.retrier.call(lambda: mark_run(self.items, run.shard, run.number))
         adding = Adding(run=run, chain=chain)
-        updates = updates_of(plan, run, self.numbers)
         size = self.limits.transaction if blocks else 1
-        for part in self._parts(in_blocks(updates, size), turn):
+        for part in self._parts(in_blocks(updates_of(plan.hours, run, self.numbers), size), turn):
             turn.items += sum(side_by_side(adding.land, part, threads=self.threads))
+        # Every shard updates the region's items. In transactions, they would cancel each other.
+        for update in self._parts(self.region.updates(plan, run), turn):
+            do_all(lambda each: adding.land([each]), update, threads=self.threads)
 
     def _parts(self, things: Iterable[T], turn: _Turn) -> Iterator[list[T]]:
         """Yield the items in parts; the deadline is checked before each part.

@@ -7,6 +7,9 @@ from typing import NamedTuple, NewType, TypeVar
 
 K = TypeVar("K")
 
+# In place of an account: all accounts of the region together. No account id is like this.
+REGION = "region"
+
 # Usage is keyed by strings, in one order here and in another in billing. Distinct types let mypy notice a swap.
 UsageType = NewType("UsageType", str)
 Service = NewType("Service", str)
@@ -23,6 +26,8 @@ class UsageKind(NamedTuple):
 
 class UsageKey(NamedTuple):
     """Key of a total. Keys are NamedTuples, because aggregation hashes millions of them.
+
+    `account_id` is `REGION` in totals of all accounts together.
 
     `hour_s` is the booked hour. `corrects_s` is None, except for a late record of a closed month. A late record is
     booked in its processing hour, and `corrects_s` is the hour of use (I6).

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from metering.lake.parquet.reader import ParquetLakeReader, ParquetStagedUsage
 from metering.lake.view import LakeLife, LakeView
-from metering.ledger.usage.kinds import KindNames, KindNumbers
+from metering.ledger.usage.kinds import REGION_KINDS, KindNames, KindNumbers
 from metering.rollup.rollup import Rollup, RollupPolicy, RollupTick
 from metering.stores.clock import Alerts, Clock, Entropy, Metrics, Retrier
 from metering.stores.writes import DYNAMODB_LIMITS, ActionLimits, ItemStore
@@ -50,6 +50,7 @@ def build_rollup(
     threads: int = 1,
     staged: StagedUsage | None = None,
     limits: ActionLimits = DYNAMODB_LIMITS,
+    region_kinds: int = REGION_KINDS,
 ) -> Rollup:
     """Build the roll-up of a region. Staging objects are summed by `staged`; default: Parquet.
 
@@ -67,6 +68,7 @@ def build_rollup(
             cap=settings.kinds_per_account,
             generation=settings.usage_generation,
             actions=limits.transaction,
+            region_cap=region_kinds,
         ),
         clock=ports.clock,
         entropy=ports.entropy,

@@ -22,7 +22,7 @@ from metering.errors import LedgerCorruptError
 from metering.hours import hour_label, month_of, parse_hour
 from metering.stores.codec import Fields, shown
 from metering.stores.writes import Item, Key, Value
-from metering.usage.totals import ZERO, Total, UsageKey, UsageKind
+from metering.usage.totals import REGION, ZERO, Total, UsageKey, UsageKind
 
 # Kinds of one item. Its largest update stays below 4 KB and 300 operators (tests/contract/test_usage_update.py).
 BUCKET_KINDS = 64
@@ -33,6 +33,8 @@ _BYTES = "b"
 _RECORDS = "r"
 _KEYS = ("pk", "sk")
 ACCOUNT_PREFIX = "A#"
+# Items of the region's totals (`region`). Releases that do not know them read only accounts' items.
+REGION_PREFIX = "G#"
 # Remedy that is named in error messages about an item.
 MENDED_BY = "`metering rebuild usage` mends it"
 # Number of cached attribute names: enough for every kind number of an account.
@@ -123,8 +125,13 @@ class UsageItem:
 
 
 def is_usage_item(item: Item) -> bool:
-    """Whether an item of the usage table counts usage. The only other item identifies the table (`generation`)."""
+    """Whether an item of the usage table counts usage of an account."""
     return str(item["pk"]).startswith(ACCOUNT_PREFIX)
+
+
+def is_region_item(item: Item) -> bool:
+    """Whether an item of the usage table counts usage of the region. All other items are about the table itself."""
+    return str(item["pk"]).startswith(REGION_PREFIX)
 
 
 def check_revised(item: Item) -> None:
@@ -175,7 +182,9 @@ class _Figures:
 
 
 def usage_partition(account_id: str, month: str) -> str:
-    """Partition of the usage table with an account's usage of a month."""
+    """Partition of the usage table with the usage of an account, or of the region (`REGION`), in a month."""
+    if account_id == REGION:
+        return f"{REGION_PREFIX}{month}"
     return f"{ACCOUNT_PREFIX}{account_id}#{month}"
 
 
@@ -224,7 +233,8 @@ def _corrects(corrects_s: int | None) -> str:
 
 def _parse_key(fields: Fields, item: Item) -> tuple[str, int, int | None, int | UsageKind]:
     try:
-        _, account_id, month = str(item["pk"]).split("#")
+        prefix, *names = str(item["pk"]).split("#")
+        account_id, month = names if f"{prefix}#" == ACCOUNT_PREFIX else (REGION, *names)
         hour, corrects, *place = str(item["sk"]).split("#")
         hour_s = parse_hour(hour)
         corrects_s = parse_hour(corrects) if corrects else None

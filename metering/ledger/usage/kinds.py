@@ -22,15 +22,27 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from metering.errors import ConditionFailedError, LedgerCorruptError, TransactionCanceledError, UnavailableError
 from metering.ledger import partitions
+from metering.ledger.usage.items import BUCKET_KINDS
+from metering.stores import clock
 from metering.stores.codec import Fields, SortKey, StoredItem, item_of
-from metering.stores.writes import MAX_TRANSACTION_ACTIONS, Absent, Check, Item, ItemStore, Key, Put, Table, Value
+from metering.stores.writes import (
+    MAX_TRANSACTION_ACTIONS,
+    Absent,
+    Check,
+    Item,
+    ItemStore,
+    Key,
+    Put,
+    Table,
+    Value,
+    key_of,
+)
 from metering.units import DAY_S
-from metering.usage.totals import Service, UsageKind, UsageType
+from metering.usage.totals import REGION, Service, UsageKind, UsageType
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from metering.stores import clock
 
 # Maximum number of kinds in an account's dictionary; it is the same for all accounts and permanent (P45).
 #
@@ -78,6 +90,11 @@ def settled_kind_cap(items: ItemStore, generation: int, setting: int) -> int:
         items.put(put)
     return settled_kind_cap(items, generation, setting)
 
+
+# Partition of the directory: an item for each account that has usage, whose sort key is the account's id.
+_DIRECTORY = f"{partitions.KINDS}accounts"
+# Maximum number of kinds in the region's dictionary (`region`): 8 items an hour.
+REGION_KINDS = 8 * BUCKET_KINDS
 
 _NAME = "K#"
 _AFTER_NAMES = "K$"
@@ -241,6 +258,7 @@ class KindNumbers:
         cap: Maximum numbers of an account, if this usage generation has no cap yet (`kind_cap`). Kinds beyond this
             maximum have no number, but items of their own.
         actions: Maximum actions of one transaction that claims numbers.
+        region_cap: Maximum numbers of the region. It never changes, because a full dictionary stays full.
     """
 
     def __init__(
@@ -252,6 +270,7 @@ class KindNumbers:
         generation: int,
         names: KindNames | None = None,
         actions: int = MAX_TRANSACTION_ACTIONS,
+        region_cap: int = REGION_KINDS,
     ) -> None:
         self._items = items
         self._retrier = retrier
@@ -260,6 +279,8 @@ class KindNumbers:
         self._cap: int | None = None
         self._names = KindNames(items) if names is None else names
         self._claimed_at_once = max(1, actions // 2)
+        self._region_cap = region_cap
+        self._listed: set[str] | None = None
 
     @property
     def names(self) -> KindNames:
@@ -299,7 +320,7 @@ class KindNumbers:
             UnavailableError: It is unknown whether the claim of the numbers succeeded. The next process retries.
         """
         failures = 0
-        cap = self._settled_cap()
+        cap = self._region_cap if account_id == REGION else self._settled_cap()
         numbers: Mapping[int, UsageKind] = self._retrier.call(lambda: self._names.of(account_id))
         while True:
             found = _by_kind(numbers)
@@ -341,6 +362,23 @@ class KindNumbers:
         block = missing[: min(self._claimed_at_once, max(0, cap - found.following))]
         return not block or self._claim(account_id, found.following, block)
 
+    def enlist(self, accounts: Collection[str], *, threads: int = 1) -> None:
+        """Put accounts into the directory. Afterwards all of them are there, for sure (P3).
+
+        Raises:
+            UnavailableError: It is unknown whether an account was put; repeat the call before continuing.
+        """
+        if self._listed is None:
+            self._listed = set(self._retrier.call(lambda: list(all_accounts(self._items))))
+        missing = sorted(set(accounts) - self._listed)
+        clock.do_all(self._enlist, missing, threads=threads)
+        self._listed.update(missing)
+
+    def _enlist(self, account_id: str) -> None:
+        put = Put(table=Table.LEDGER, item=Key(_DIRECTORY, account_id)._asdict(), condition=Absent())
+        with suppress(ConditionFailedError):
+            self._retrier.call(lambda: self._items.put(put))
+
     def _put_back(self, items: Sequence[Item]) -> None:
         """Restore lost items from the other item of each pair; skip items that a concurrent claim has written."""
         for item in items:
@@ -378,6 +416,11 @@ class KindNumbers:
         except (TransactionCanceledError, UnavailableError):
             return False
         return True
+
+
+def all_accounts(items: ItemStore) -> Iterator[str]:
+    """The accounts of the directory, in order: all that have usage, but the canary's (P52)."""
+    return (key_of(item).sk for item in items.query(Table.LEDGER, _DIRECTORY))
 
 
 def _numbers(items: ItemStore, account_id: str) -> Iterator[tuple[int, UsageKind]]:

@@ -13,6 +13,7 @@ from metering.ledger.usage.items import (
     UsageItem,
     check_revised,
     is_counted,
+    is_region_item,
     is_usage_item,
     sk_range,
     usage_partition,
@@ -89,19 +90,20 @@ class UsageReading:
         from_s: int | None = None,
         to_s: int | None = None,
     ) -> Iterator[UsageItem]:
-        """All items of the table, or one part of the scan, parsed as by `found`, in no particular order.
+        """All items of accounts and the region, or one part of the scan, parsed as by `found`, in no order.
 
         Items of hours outside `[from_s, to_s)` are skipped at little cost.
         """
-        found = self.scanned(part=part, parts=parts)
+        stored = self.items.scan(Table.USAGE, part=part, parts=parts)
+        found = (item for item in stored if is_usage_item(item) or is_region_item(item))
         if from_s is not None and to_s is not None:
             low, high = sk_range(from_s - from_s % HOUR_S, -(-to_s // HOUR_S) * HOUR_S)
             found = (item for item in found if low <= (sk := str(item["sk"])) < high or not _HOUR.match(sk))
         return _as_found(found, contradictions)
 
-    def scanned(self, *, part: int = 0, parts: int = 1) -> Iterator[Item]:
-        """Items of the table as stored, or of one part of the scan."""
-        return filter(is_usage_item, self.items.scan(Table.USAGE, part=part, parts=parts))
+    def scanned(self) -> Iterator[Item]:
+        """Items of accounts as stored in the table."""
+        return filter(is_usage_item, self.items.scan(Table.USAGE))
 
     def totals(self, item: UsageItem, contradictions: Contradictions | None = None) -> Iterator[tuple[UsageKey, Total]]:
         """Totals of an item by usage key, omitting totals that a repair set to zero.

@@ -127,9 +127,20 @@ def hours_to_read(regions: Sequence[ReadableRegion], query: UsageQuery, *, now_s
     Raises:
         UnavailableError: A region does not respond; the error names the region.
     """
-    if query.accounts and not query.details:
-        return []
     return [hour_s for region in regions for hour_s in _hours_of(region, query, now_s)]
+
+
+def reads_rows(regions: Sequence[ReadableRegion], query: UsageQuery, *, now_s: int) -> bool:
+    """Whether an answer reads hours of the lake in any region, because no totals have what it asks for.
+
+    Raises:
+        UnavailableError: A region does not respond; the error names the region.
+    """
+    for region in regions:
+        with naming(region.region):
+            if reports.report_source(region).reads_rows(query, now_s=now_s):
+                return True
+    return False
 
 
 def read_warnings(regions: Sequence[ReadableRegion], query: UsageQuery, *, now_s: int) -> list[str]:
@@ -148,6 +159,8 @@ def read_warnings(regions: Sequence[ReadableRegion], query: UsageQuery, *, now_s
 
 def _hours_of(region: ReadableRegion, query: UsageQuery, now_s: int) -> Sequence[int]:
     with naming(region.region):
+        if not reports.report_source(region).reads_rows(query, now_s=now_s):
+            return []
         states = reports.report_source(region).periods(query, now_s=now_s)
         closed = {month for month, state in states.items() if state == "closed"}
         from_s, to_s = query.from_s, query.booked_before_s(now_s=now_s)

@@ -27,7 +27,7 @@ from metering.reports.source import report_rows
 from metering.stores.objects import summary_key
 from metering.stores.writes import Item, Key, Put, Table, Update
 from metering.units import DAY_S, HOUR_S, MINUTE_S
-from metering.usage.totals import Total, UsageKey
+from metering.usage.totals import REGION, Total, UsageKey
 from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, World, record
 from tests.support.usage_items import change, elsewhere, lose, usage_of
 from tests.support.written_down import forget_markers
@@ -376,7 +376,7 @@ def test_what_a_run_of_a_shard_that_was_added_since_has_in_its_plan_is_left() ->
     items.put(Put(table=Table.LEDGER, item=UsedShards(number=2).to_item()))
     [repaired] = newest_first(items, rollup_chain(0))
     items.put(Put(table=Table.LEDGER, item=replace(repaired, chain=rollup_chain(1), number=1).to_item()))
-    assert planned_later(items, objects, {0: repaired.number}) == frozenset({AccountHour(HOUR, ACCOUNT)})
+    assert planned_later(items, objects, {0: repaired.number}) == {AccountHour(HOUR, ACCOUNT), AccountHour(HOUR, REGION)}
 
 
 BATCHES = 40

@@ -1,0 +1,181 @@
+"""Totals of the region: the usage of all accounts together, in items of its own, and the directory of accounts (P51).
+
+| table  | pk             | sk            | attributes                                                        |
+|--------|----------------|---------------|-------------------------------------------------------------------|
+| usage  | `G#<month>`    | as accounts'  | as accounts': bytes and records by number, `v`, `n<shard>`         |
+| usage  | `S#generation` | `G`           | `since`, `runs`: from when on the region's totals are complete    |
+| ledger | `D#region`     | as accounts'  | numbers of the region's kinds, at most `REGION_KINDS`             |
+| ledger | `D#accounts`   | `<account>`   | the directory: every account with usage that counts in the totals |
+
+The canary is in neither. A kind without a number counts under its usage type and service, with any places (`*`), or as
+any usage altogether. A process claims the numbers of a kind and of its substitutes together, before it books the kind.
+A full dictionary stays full. So a kind is always booked under the same name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated
+
+from metering.errors import ConditionFailedError
+from metering.hours import hour_label
+from metering.ledger.commits import known_shards
+from metering.ledger.notes.checks import CANARY_ACCOUNT_ID
+from metering.ledger.runs import Run, newest_run, newest_two, rollup_chain
+from metering.ledger.usage.generation import GENERATION_KEY
+from metering.stores.codec import Hour, StoredItem
+from metering.stores.writes import Absent, Equals, Key, Put, Table
+from metering.units import HOUR_S
+from metering.usage.totals import REGION, Service, Total, UsageKey, UsageKind, UsageType, add_totals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from metering.ledger.usage.kinds import KindNames, KindNumbers
+    from metering.stores.writes import ItemStore
+
+# Later than every hour.
+NEVER = 1 << 62
+# In a kind that stands for others: any value. No usage type, service or location is written so, and it sorts first.
+ANY = "*"
+_REST = UsageKind(UsageType(ANY), Service(ANY), ANY, ANY)
+# A run books rows of the future up to the admission's limit, and clocks differ. Both are minutes.
+_AHEAD_S = 2 * HOUR_S
+
+
+def is_any(key: UsageKey) -> bool:
+    """Whether a total of the region stands for several kinds, so that its places are unknown."""
+    return key.from_location == ANY
+
+
+def region_sums(usage: Iterable[tuple[UsageKey, Total]]) -> dict[UsageKey, Total]:
+    """Sums over all accounts by hour, kind and corrected hour, without the canary; the account id is `REGION`."""
+    sums: dict[UsageKey, Total] = {}
+    for key, total in usage:
+        if key.account_id != CANARY_ACCOUNT_ID:
+            add_totals(sums, {key._replace(account_id=REGION): total})
+    return sums
+
+
+def as_booked(sums: Mapping[UsageKey, Total], numbers: Mapping[UsageKind, int]) -> dict[UsageKey, Total]:
+    """Sums of the region as its items have them: kinds without numbers are replaced.
+
+    Args:
+        sums: By `region_sums`.
+        numbers: The region's dictionary, which has the numbers that were claimed for these kinds (`claim_numbers`).
+    """
+    booked: dict[UsageKey, Total] = {}
+    for key, total in sums.items():
+        name = key.kind
+        if name not in numbers:
+            name = next((each for each in _substitutes(name) if each in numbers), _REST)
+        add_totals(booked, {UsageKey(key.hour_s, REGION, *name, key.corrects_s): total})
+    return booked
+
+
+def _substitutes(kind: UsageKind) -> tuple[UsageKind, UsageKind]:
+    return kind._replace(from_location=ANY, to_location=ANY), _REST
+
+
+def claim_numbers(numbers: KindNumbers, kinds: Iterable[UsageKind], *, fills: bool = False) -> dict[UsageKind, int]:
+    """Claim the region's numbers of some kinds and of their substitutes; returns the known numbers of all of them.
+
+    Raises:
+        LedgerCorruptError: The dictionary cannot be read, or lost a number.
+        UnavailableError: It is unknown whether the claim succeeded. The next process retries.
+    """
+    # Kinds are claimed in order, so a full dictionary has the last substitute.
+    wanted = {each for kind in kinds for each in (kind, *_substitutes(kind))}
+    return {kind: number for kind, number in numbers.claim(REGION, wanted, fills=fills).items() if number is not None}
+
+
+def known_numbers(names: KindNames, kinds: Iterable[UsageKind]) -> dict[UsageKind, int]:
+    """Numbers of the region's kinds, read again if one of `kinds` has no number."""
+    known = {kind: number for number, kind in names.of(REGION).items()}
+    if not known.keys() >= set(kinds):
+        known = {kind: number for number, kind in names.read_whole(REGION).items()}
+    return known
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegionStart(StoredItem):
+    """From when on the region's totals are complete.
+
+    Attributes:
+        since_s: First complete hour; 0 if all hours are.
+        runs: Shard -> number of a run of its roll-up. Later runs count in the totals once they have `region`.
+    """
+
+    since_s: Annotated[Hour, "since"]
+    runs: Mapping[int, int]
+
+    @property
+    def key(self) -> Key:
+        return START_KEY
+
+    def counts(self, shard: int, newest: Run | None, before: Run | None) -> bool:
+        """Whether all done runs of a shard count in the totals; the two newest runs tell (`newest_two`)."""
+        done = before if newest is not None and newest.state == "planned" else newest
+        # The run before a planned run may have expired.
+        number = done.number if done is not None else 0 if newest is None else newest.number - 1
+        return number <= self.runs.get(shard, 0) or (done is not None and done.region)
+
+
+START_KEY = Key(GENERATION_KEY.pk, "G")
+
+
+def region_start(items: ItemStore) -> RegionStart | None:
+    """From when on the region's totals are complete; None if nothing is known of them.
+
+    Raises:
+        LedgerCorruptError: It cannot be read.
+    """
+    item = items.get(Table.USAGE, START_KEY)
+    return None if item is None else RegionStart.from_item(item)
+
+
+def settle_start(items: ItemStore, start: RegionStart, *, since_s: int) -> None:
+    """Store that the hours from `since_s` on are complete, because they were filled; not if the start was replaced."""
+    put = Put(
+        table=Table.USAGE,
+        item=replace(start, since_s=since_s).to_item(),
+        condition=Equals(attribute="since", value=hour_label(start.since_s)),
+    )
+    with suppress(ConditionFailedError):
+        items.put(put)
+
+
+def complete_since_s(items: ItemStore, shards: int) -> int:
+    """First hour from which on the region's totals are complete now; `NEVER` while runs are missing in them.
+
+    Raises:
+        LedgerCorruptError: What is stored of them, or a run, cannot be read.
+    """
+    start = region_start(items)
+    if start is None:
+        return NEVER
+    newest = ((shard, newest_two(items, rollup_chain(shard))) for shard in known_shards(items, shards))
+    return start.since_s if all(start.counts(shard, *runs) for shard, runs in newest) else NEVER
+
+
+def begin_region(items: ItemStore, shards: int, now_s: int, *, instead_of: RegionStart | None = None) -> RegionStart:
+    """Store from when on the region's totals are complete; whichever process stores it first.
+
+    The totals are complete for hours in which no run so far can have booked, or for all if there was no run.
+
+    Args:
+        items: The tables.
+        shards: Number of shards of the stage.
+        now_s: The time.
+        instead_of: The stored start that is replaced, because runs after it are missing in the totals.
+    """
+    runs = ((shard, newest_run(items, rollup_chain(shard))) for shard in known_shards(items, shards))
+    newest = {shard: run.number for shard, run in runs if run is not None}
+    since_s = now_s - now_s % HOUR_S + _AHEAD_S + HOUR_S if newest else 0
+    start = RegionStart(since_s=since_s, runs=newest)
+    condition = Absent() if instead_of is None else Equals(attribute="since", value=hour_label(instead_of.since_s))
+    with suppress(ConditionFailedError):
+        items.put(Put(table=Table.USAGE, item=start.to_item(), condition=condition))
+    return region_start(items) or start
