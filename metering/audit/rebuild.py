@@ -41,7 +41,6 @@ from metering.ledger.usage.region import (
     claim_numbers,
     region_start,
     region_sums,
-    settle_start,
 )
 from metering.rollup.plan import RollupPlan
 from metering.stores.clock import Metrics, Retrier, in_blocks, side_by_side
@@ -376,9 +375,8 @@ class Rebuilder:
         work.contradictions.merge(state.survey.contradictions)
         wrong: dict[int, set[str]] = {}
         for hour_s, doubt in doubts.items():
-            rows = {
-                name for name in self._accounts(hour_s, work) if doubt.whole or doubt.has_account(name, state.parts)
-            }
+            known = {*self._accounts(hour_s, work), REGION}
+            rows = {name for name in known if doubt.whole or doubt.has_account(name, state.parts)}
             wrong[hour_s] = rows | named.get(hour_s, set())
         start = region_start(self.figures.items) or self._begin_region()
         for hour_s in state.hours:
@@ -387,10 +385,8 @@ class Rebuilder:
                 wrong.setdefault(hour_s, set()).add(REGION)
         result = self._correct(wrong, len({*state.rows, *state.used}), work, tell)
         done = not (result.unstable or result.damaged or result.unreadable)
-        # Of the runs that the start leaves out, none may still place rows.
-        over = all(number <= state.runs.get(shard, 0) for shard, number in start.runs.items())
-        if done and over and state.from_s < start.since_s <= end_s:
-            settle_start(self.figures.items, start, since_s=state.from_s)
+        if done and state.from_s < start.since_s <= end_s:
+            start.begin_earlier(self.figures.items, state.from_s)
         return result
 
     def _begin_region(self) -> RegionStart:

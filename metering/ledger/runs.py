@@ -93,12 +93,6 @@ def newest_run(items: ItemStore, chain: str) -> Run | None:
     return next(newest_first(items, chain), None)
 
 
-def newest_two(items: ItemStore, chain: str) -> tuple[Run | None, Run | None]:
-    """The newest run of a chain and the run before it; None for runs that do not exist."""
-    runs = newest_first(items, chain)
-    return next(runs, None), next(runs, None)
-
-
 def newest_done(items: ItemStore, chain: str) -> int:
     """Number of the newest done run of a chain; 0 if no run is done. All earlier runs are also done (P21)."""
     return next((run.number for run in newest_first(items, chain) if run.state == "done"), 0)
@@ -136,7 +130,6 @@ class Run(StoredItem):
         plan_key: Empty only for a run that a restore put, which is `done` without a plan (P41).
         cleaned: For the lake's chain: whether the run's pointers and staging objects are deleted.
         expires_at_s: For the roll-up's chain: expiry of the item. The newest run of a chain has no expiry.
-        region: For the roll-up's chain: whether this run and all before it count in the region's totals (P51).
     """
 
     chain: Annotated[str, Form(_chain, None)]
@@ -147,7 +140,6 @@ class Run(StoredItem):
     done_at_ms: Annotated[int | None, Form(_done_at_ms), Unwritten(None)] = None
     cleaned: Annotated[bool, Unwritten(False)] = False
     expires_at_s: Annotated[int | None, "expires_at"] = None
-    region: Annotated[bool, Unwritten(False)] = False
 
     @property
     def key(self) -> Key:
@@ -239,10 +231,8 @@ class Chain:
         if self.is_over(run):
             raise RunOverError
 
-    def finish(self, run: Run, *, region: bool = False) -> None:
+    def finish(self, run: Run) -> None:
         """Set the run to `done`. Call this only after every step of the run has a known outcome (P21).
-
-        `region` states that it counts in the region's totals.
 
         Raises:
             RunOverError: Another process was first.
@@ -251,7 +241,7 @@ class Chain:
         done = Update(
             table=Table.LEDGER,
             key=run.key,
-            set={"state": "done", "done_at_ms": self.clock.now_ms(), **({"region": True} if region else {})},
+            set={"state": "done", "done_at_ms": self.clock.now_ms()},
             condition=Equals(attribute="state", value="planned"),
         )
         try:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from metering.errors import GenerationError, LedgerCorruptError, OperationFailedError
 from metering.hours import hour_label
 from metering.restore.adoption import open_ledger
+from metering.usage.totals import REGION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -45,6 +46,7 @@ class Restoration:
         copies: Made with the months that the decision says are closed.
         markers: Rebuilds lost markers from rows (P40).
         marks: Marks usage items that the old roll-up may still update.
+        region: States that the region's totals have what the old ledger had booked.
         usage: Corrects the usage of some accounts by hour; None for all usage (P38).
         whole: Whether the usage table is a new one, so that all usage has to be filled.
     """
@@ -55,6 +57,7 @@ class Restoration:
     copies: Callable[[Decision], BatchCopies]
     markers: Callable[[], MarkerRebuild]
     marks: Callable[[Decision], None]
+    region: Callable[[Decision], None]
     usage: Callable[[Mapping[int, set[str]] | None, Callable[[HourStep], None]], UsageRebuild]
     whole: bool = False
 
@@ -107,7 +110,9 @@ class Restoration:
         self.adoption.changes.check()
         if not self.whole:
             self.marks(decision)
-        usage = self.usage(None if self.whole else adopted.hours, tell_hour)
+        # The region's totals of an hour change with any account's.
+        hours = {hour_s: accounts | {REGION} for hour_s, accounts in adopted.hours.items()}
+        usage = self.usage(None if self.whole else hours, tell_hour)
         if usage.unstable:
             named = ", ".join(map(hour_label, usage.unstable[:5]))
             raise OperationFailedError(
@@ -115,4 +120,5 @@ class Restoration:
             )
         if usage.unreadable:
             raise LedgerCorruptError(usage.unreadable[0])
+        self.region(decision)
         return Restored(carried=carried, adopted=adopted, copied=copied, rebuilt=rebuilt, usage=usage)

@@ -9,12 +9,16 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain as chain_of
 from typing import TYPE_CHECKING
 
 from metering.errors import ConditionFailedError, LedgerCorruptError, ObjectMissingError
 from metering.ledger.runs import rollup_chain
+from metering.ledger.usage.generation import usage_generation
 from metering.ledger.usage.items import newest_run_of, usage_add, usage_item_key
+from metering.ledger.usage.region import known_numbers, mark_region, region_start
 from metering.rollup.plan import RollupPlan
+from metering.rollup.region import region_hours
 from metering.stores.clock import do_all
 from metering.stores.objects import number_of_plan, plans_prefix
 from metering.stores.writes import Absent, AnyOf, LessThan, Table, Update
@@ -49,8 +53,25 @@ class UsageMarks:
         """
         for chain, lift in decision.lifts.items():
             if chain == rollup_chain(int(chain[1:])):
-                keys = {key for plan in self._newest(chain) for hour in plan.hours for key in self._keys(hour)}
+                keys = {key for plan in self._newest(chain) for key in self._keys(plan)}
                 do_all(lambda key: self._mark(key, int(chain[1:]), lift), keys, threads=self.threads)  # noqa: B023
+
+    def lift_region(self, decision: Decision) -> None:
+        """Let the region's totals go on above the lifts, if they had all that the old roll-up had booked (P51).
+
+        Otherwise they begin anew. Call this after usage was corrected.
+
+        Raises:
+            UnavailableError: A store does not respond; call again.
+        """
+        start = self.retrier.call(lambda: region_start(self.items))
+        if start is None:
+            return
+        for shard, number in self.retrier.call(lambda: usage_generation(self.items)).runs.items():
+            chain, known = rollup_chain(shard), start.runs.get(shard, 0)
+            # A run that was not over has placed nothing, so its commits were corrected with their hours.
+            if number <= known or (number == known + 1 and all(plan.region for plan in self._newest(chain))):
+                self.retrier.call(partial(mark_region, self.items, shard, decision.lifts.get(chain, 0)))
 
     def _newest(self, chain: str) -> list[RollupPlan]:
         newest, keys = 0, list[str]()
@@ -66,7 +87,12 @@ class UsageMarks:
                 found.append(RollupPlan.from_json(self.retrier.call(partial(self.objects.get, key)), key))
         return found
 
-    def _keys(self, hour: PlannedHour) -> Iterator[Key]:
+    def _keys(self, plan: RollupPlan) -> Iterator[Key]:
+        kinds = {key.kind for hour in plan.hours for key, _ in hour.totals()}
+        for hour in chain_of(plan.hours, region_hours(plan, known_numbers(self.numbers.names, kinds))):
+            yield from self._keys_of(hour)
+
+    def _keys_of(self, hour: PlannedHour) -> Iterator[Key]:
         known = self.numbers.known(hour.account_id, hour.numbered.keys())
         for kind, number in [*known.items(), *((kind, None) for kind in hour.named)]:
             yield usage_item_key(UsageKey(hour.hour_s, hour.account_id, *kind, hour.corrects_s), number)

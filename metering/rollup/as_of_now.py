@@ -16,16 +16,16 @@ from metering.errors import (
 )
 from metering.hours import month_of
 from metering.ledger.commits import Waiting, known_shards, waiting_in
-from metering.ledger.runs import Run, newest_run, rollup_chain, run_key
+from metering.ledger.runs import Run, newest_run, rollup_chain
 from metering.ledger.usage.items import newest_run_of, usage_item_key
 from metering.ledger.usage.kinds import partition_of_kinds
 from metering.ledger.usage.reading import Fold, Grain, UsageReading
-from metering.ledger.usage.region import RegionStart, known_numbers, region_start, region_sums
+from metering.ledger.usage.region import known_numbers, region_start, region_sums
 from metering.rollup.plan import PlannedHour, RollupPlan
 from metering.rollup.region import region_hours
 from metering.stores.clock import side_by_side
 from metering.stores.codec import Fields
-from metering.stores.writes import Item, Key, Table, key_of
+from metering.stores.writes import Item, Key, key_of
 from metering.units import HOUR_S
 from metering.usage.totals import REGION, Total, UsageKey, UsageKind, add_totals
 
@@ -228,10 +228,9 @@ class UsageNow:
 
     def _settled(self, asked: _Asked, grain: Grain, counts: Callable[[int, int | None], bool]) -> _Look | None:
         """A read during which no chain advanced; None if a chain advanced during every attempt."""
-        start = region_start(self.reading.items) if REGION in asked.accounts else None
         for _ in range(self.attempts):
             runs = self._newest()
-            if REGION in asked.accounts and not self._has_region(start, runs, asked.from_s):
+            if REGION in asked.accounts and not self._has_region(runs, asked.from_s):
                 raise RegionIncompleteError
             look = _Look(Fold(grain, counts), [], [])
             gone = ""
@@ -292,19 +291,12 @@ class UsageNow:
         kinds = {key.kind for hour in plan.hours for key, _ in hour.totals()}
         return region_hours(plan, known_numbers(self.reading.names, kinds))
 
-    def _has_region(self, start: RegionStart | None, runs: Mapping[int, Run | None], from_s: int) -> bool:
-        """Whether the region's totals of hours from `from_s` on lack no done run (P51)."""
+    def _has_region(self, runs: Mapping[int, Run | None], from_s: int) -> bool:
+        """Whether the region's totals of hours from `from_s` on have all done runs of those just read (P51)."""
+        start = region_start(self.reading.items)
         if start is None or from_s < start.since_s:
             return False
-        before = {
-            shard: self.reading.items.get(Table.LEDGER, run_key(run.chain, run.number - 1))
-            for shard, run in runs.items()
-            if run is not None and run.state == "planned" and run.number > 1
-        }
-        return all(
-            start.counts(shard, run, Run.from_item(item) if (item := before.get(shard)) else None)
-            for shard, run in runs.items()
-        )
+        return not any(start.lacks(shard, run) for shard, run in runs.items())
 
     def _numbers(self, hour: PlannedHour) -> dict[UsageKind, int]:
         """Numbers of the kinds that the plan books by number. All were durable before the plan was put (P45)."""

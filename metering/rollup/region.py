@@ -8,20 +8,19 @@ from typing import TYPE_CHECKING
 
 from metering.errors import ConditionFailedError, LedgerCorruptError, ObjectMissingError
 from metering.ledger.notes.checks import CANARY_ACCOUNT_ID
-from metering.ledger.runs import Run as StoredRun
-from metering.ledger.runs import newest_first, run_key
+from metering.ledger.runs import runs_before
 from metering.ledger.usage.items import newest_run_of
 from metering.ledger.usage.region import (
     RegionStart,
     as_booked,
     begin_region,
     claim_numbers,
+    mark_region,
     region_start,
     region_sums,
 )
 from metering.rollup.adding import updates_of
 from metering.rollup.plan import PlannedHour, RollupPlan, by_place
-from metering.stores.writes import Equals, Table, Update
 from metering.usage.totals import REGION
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from metering.ledger.runs import Chain, Run
     from metering.ledger.usage.kinds import KindNumbers
     from metering.stores.clock import Alerts, Clock, Retrier
-    from metering.stores.writes import ItemStore
+    from metering.stores.writes import ItemStore, Update
     from metering.usage.totals import UsageKind
 
 
@@ -72,59 +71,29 @@ class RegionBooking:
         """The updates of the region's items, in any order."""
         return updates_of(region_hours(plan, self.prepare(plan)), run, self.numbers)
 
-    def complete_before(self, chain: Chain, run: Run) -> None:
-        """Add the runs before a planned run, if they are missing, before any update of this run."""
-        if run.number > 1:
-            before = self.retrier.call(lambda: self.items.get(Table.LEDGER, run_key(chain.name, run.number - 1)))
-            if before is None or not StoredRun.from_item(before).region:
-                self._complete(chain, run.number - 1, run.shard)
+    def mark(self, shard: int, number: int) -> None:
+        """Store that the totals have a run, and all before it."""
+        self.retrier.call(partial(mark_region, self.items, shard, number))
 
-    def complete(self, chain: Chain, run: Run) -> None:
-        """Add a done run and all before it, if they are missing: a release that knows no such totals finished them.
+    def complete(self, chain: Chain, shard: int, number: int) -> None:
+        """Add the done runs up to a number that the totals lack: a release that does not know the totals finished them.
+
+        Call this before a plan, and before the first update of a run (with the number of the run before it).
 
         Raises:
             LedgerCorruptError: A plan cannot be read.
             UnavailableError: The outcome of a call is unknown; the next process repeats the call.
         """
-        if not run.region:
-            self._complete(chain, run.number, run.shard)
-
-    def _complete(self, chain: Chain, number: int, shard: int) -> None:
         start = self.retrier.call(lambda: region_start(self.items))
         if start is None or number <= start.runs.get(shard, 0):
             return
-        missing = self._missing(chain, number, start.runs.get(shard, 0))
-        if missing is None or not all(self._add(chain, run) for run in reversed(missing)):
+        first = start.runs.get(shard, 0) + 1
+        missing = self.retrier.call(lambda: list(runs_before(self.items, chain.name, number + 1, first=first)))
+        # A restore's runs have no plan, and there is a gap before them (P41).
+        if len(missing) == number + 1 - first and all(self._add(chain, run) for run in missing):
+            self.mark(shard, number)
+        else:
             self._begin_anew(start, chain)
-            return
-        added = Update(
-            table=Table.LEDGER,
-            key=run_key(chain.name, number),
-            set={"region": True},
-            condition=Equals(attribute="state", value="done"),
-        )
-        self.retrier.call(lambda: self.items.update(added))
-
-    def _missing(self, chain: Chain, number: int, base: int) -> list[Run] | None:
-        """The runs after the last one that counts, newest first; None if some are deleted."""
-        found: list[Run] = []
-        for run in self.retrier.call(lambda: list(self._unadded(chain, number, base))):
-            if run.number != number - len(found):
-                return None
-            found.append(run)
-        oldest = number - len(found)
-        return found if oldest == base or self._counts(chain, oldest) else None
-
-    def _unadded(self, chain: Chain, number: int, base: int) -> Iterator[Run]:
-        for run in newest_first(self.items, chain.name):
-            if run.number <= base or (run.region and run.number <= number):
-                return
-            if run.number <= number:
-                yield run
-
-    def _counts(self, chain: Chain, number: int) -> bool:
-        item = self.retrier.call(lambda: self.items.get(Table.LEDGER, run_key(chain.name, number)))
-        return item is not None and StoredRun.from_item(item).region
 
     def _add(self, chain: Chain, run: Run) -> bool:
         """Add a done run to the region's totals; False if its plan is deleted."""

@@ -258,8 +258,7 @@ class Rollup:
             except RunOverError:
                 self.metrics.count(metric_names.ROLLUP_LATE)
             return True
-        if newest is not None:
-            self.region.complete(chain, newest)
+        self.region.complete(chain, shard, 0 if newest is None else newest.number)
         try:
             plan = self._planner(shard).plan(turn.contradictions)
         except NotWaitingError:
@@ -303,13 +302,13 @@ class Rollup:
         if plan.shard != run.shard:
             raise LedgerCorruptError(f"run {run.name} names the plan of shard {plan.shard}, {run.plan_key}")
         full = len(plan.commits) >= self.policy.commits
-        self.region.complete_before(chain, run)
+        self.region.complete(chain, run.shard, run.number - 1)
         self._add(chain, run, plan, turn, blocks=full or self.policy.blocks)
         # Commits may leave the list now, because every update of the run is certain.
         placing = Placing(shard=run.shard, items=self.items, retrier=self.retrier, actions=self.limits.transaction)
         for part in self._parts(plan.commits, turn):
             do_all(placing.place, part, threads=self.threads)
-        chain.finish(run, region=True)
+        chain.finish(run)
         turn.runs += 1
         turn.commits += len(plan.commits)
         turn.behind = full
@@ -324,6 +323,7 @@ class Rollup:
         # Every shard updates the region's items. In transactions, they would cancel each other.
         for update in self._parts(self.region.updates(plan, run), turn):
             do_all(lambda each: adding.land([each]), update, threads=self.threads)
+        self.region.mark(run.shard, run.number)
 
     def _parts(self, things: Iterable[T], turn: _Turn) -> Iterator[list[T]]:
         """Yield the items in parts; the deadline is checked before each part.

@@ -71,6 +71,9 @@ def restoration(
     def usage(hours: Mapping[int, set[str]] | None, tell: Callable[[HourStep], None]) -> UsageRebuild:
         return jobs.rebuilder.usage(tell=tell) if hours is None else jobs.rebuilder.hours(hours, tell=tell)
 
+    marks = UsageMarks(
+        items=jobs.items, objects=jobs.objects, numbers=jobs.rebuilder.numbers, retrier=retrier, threads=threads
+    )
     return Restoration(
         decider=Decider(
             items=jobs.items,
@@ -88,13 +91,8 @@ def restoration(
             adoption=adoption, rows=rows, entropy=jobs.entropy, closed=frozenset(decision.months)
         ),
         markers=jobs.rebuilder.markers,
-        marks=lambda decision: UsageMarks(
-            items=jobs.items,
-            objects=jobs.objects,
-            numbers=jobs.rebuilder.numbers,
-            retrier=retrier,
-            threads=threads,
-        ).run(decision),
+        marks=marks.run,
         usage=usage,
+        region=marks.lift_region,
         whole=whole,
     )

@@ -13,25 +13,28 @@ from metering.billing.freezing import NotClosable, PeriodNotClosableError
 from metering.errors import LedgerCorruptError
 from metering.hours import month_bounds_s, month_of
 from metering.ledger.usage.items import BUCKET_KINDS
+from metering.ledger.usage.region import region_start, region_sums
+from metering.rollup.as_of_now import RegionIncompleteError
 from metering.stores.writes import ActionLimits, Key, Table
 from metering.units import DAY_S, HOUR_S
-from metering.usage.totals import ZERO, Total, UsageKey, sum_totals
+from metering.usage.totals import REGION, ZERO, Service, Total, UsageKey, UsageKind, UsageType, add_totals, sum_totals
 from tests.simulation.checks.checker import CompletenessCheck, Findings, MarkerLoss, check, check_trace, lake_rows
 from tests.simulation.checks.watch import ViolationError
 from tests.simulation.region import jobs
 from tests.simulation.region.faults import HOUR_MS, MINUTE_MS, RandomFaults
 from tests.simulation.region.invoices import Billing
-from tests.simulation.region.world import World
+from tests.simulation.region.world import LANDS_MS, World
 from tests.simulation.restores import Restores
 from tests.simulation.scenario import put_kinds
 from tests.simulation.sent.senders import Senders
 from tests.simulation.sent.traffic import ACCOUNTS, DAY_MS, Sending, Traffic
+from tests.support.earlier import earlier
 from tests.support.memory.rows import PlainRow, decode_rows, plain_usage
-from tests.support.usage_items import tear, usage_of, write_by_hand
+from tests.support.usage_items import region_of, tear, usage_of, write_by_hand
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from metering.lake.ports import Group
     from metering.ledger.booked_hours import HourState
@@ -153,6 +156,10 @@ class History:
         self.hands = random.Random(f"hands {seed}")
         # A separate random stream for the clock drift of some roll-up processes.
         self.clocks = random.Random(f"clocks {seed}")
+        # A separate random stream for roll-ups of an earlier release, and the number of the region's kinds.
+        self.releases = random.Random(f"releases {seed}")
+        self.mixes = self.releases.random() < 0.25
+        self.world.region_kinds = self.releases.choice((2, 5, 512))
         self.restores = Restores(
             self.world,
             seed,
@@ -277,8 +284,12 @@ class History:
             # An operator's machine. Processes do not wait for their own clocks.
             process.skew_ms = self.clocks.randrange(-DAY_MS, 10 * DAY_MS)
             self.faults.histogram["rolled up by a clock that is days wrong"] += 1
+        rollup = jobs.rollup(process, self.settings)
+        if self.mixes and self.releases.random() < 0.4:
+            rollup = earlier(rollup)
+            self.faults.histogram["rolled up by the release before"] += 1
         with self._corrupt_by_hand():
-            jobs.rollup(process, self.settings).run(jobs.deadline(process, 2 * MINUTE_MS))
+            rollup.run(jobs.deadline(process, 2 * MINUTE_MS))
 
     @contextmanager
     def _corrupt_by_hand(self) -> Iterator[None]:
@@ -346,11 +357,12 @@ class History:
         lost = [
             Key(str(item["pk"]), str(item["sk"]))
             for item in self.world.items.everything(Table.USAGE)
-            if str(item["pk"]).startswith("A#")
+            if str(item["pk"]).startswith(("A#", "G#"))
             and str(item["pk"])[-7:] not in self.world.watch.closing
             and self.chance.random() < 0.7
         ]
-        self.lost |= {entry.key for entry in usage_of(self.world.items) if entry.item_key in lost}
+        entries = (*usage_of(self.world.items), *region_of(self.world.items))
+        self.lost |= {entry.key for entry in entries if entry.item_key in lost}
         for key in lost:
             if self.hands.random() < 0.5:
                 self._write_by_hand(key)
@@ -385,10 +397,13 @@ class History:
         jobs.rebuilder(process, self.settings, shards=self.shards).usage()
 
     def _repair(self, process: Process) -> None:
-        lost = set(self.lost)
+        lost, start = set(self.lost), region_start(self.world.items)
         result = jobs.rebuilder(process, self.settings, shards=self.shards).usage()
         # If nothing was lost, there is nothing to correct, even while everything runs; and corrections are permanent.
         wrong = {repair.key for repair in result.repairs} - lost - self.lost
+        # Hours before the region's totals began are filled.
+        began_s = 1 << 62 if start is None else start.since_s
+        wrong = {key for key in wrong if key.account_id != REGION or key.hour_s >= began_s}
         if wrong:
             raise ViolationError(f"P38: a repair found {wrong}, and nothing of it was lost")
         self.faults.histogram["repaired while workers went on"] += result.repaired
@@ -403,14 +418,31 @@ class History:
         if self.broken:
             return
         account_id = self.chance.choice(ACCOUNTS)
-        begun = len(self.world.watch.booked)
+        # A separate random stream, so that the rest of a history stays as it was.
+        if self.releases.random() < 0.3:
+            account_id = REGION
+        # Until a transaction has landed as a whole, a query may miss its items (P2).
+        landed_ms = self.world.scheduler.now_ms - LANDS_MS
+        begun = sum(at_ms <= landed_ms for at_ms, _ in self.world.watch.booked)
         months = sorted({month_of(row.booked_s) for _, rows in self.world.watch.booked for row in rows})
-        with self._corrupt_by_hand():
-            totals = jobs.usage_now(process, shards=self.shards).usage([account_id], months)
+        totals: dict[UsageKey, Total] = {}
+        try:
+            with self._corrupt_by_hand():
+                totals = jobs.usage_now(process, shards=self.shards).usage([account_id], months)
+        except RegionIncompleteError:
+            self.faults.histogram["the region's totals were not complete"] += 1
+            return
         if self.broken:
             return
-        self.faults.histogram["usage read as of now"] += 1
-        commits = [plain_usage([r for r in rows if r.account_id == account_id]) for _, rows in self.world.watch.booked]
+        if account_id == REGION:
+            self.faults.histogram["the region's totals read as of now"] += 1
+            totals = _by_hour(totals)
+            commits = [_by_hour(region_sums(plain_usage(rows).items())) for _, rows in self.world.watch.booked]
+        else:
+            self.faults.histogram["usage read as of now"] += 1
+            commits = [
+                plain_usage([r for r in rows if r.account_id == account_id]) for _, rows in self.world.watch.booked
+            ]
         for key in set().union(totals, *commits):
             before = [commit[key] for commit in commits[:begun] if key in commit]
             since = [commit[key] for commit in commits[begun:] if key in commit and month_of(key.hour_s) in months]
@@ -557,3 +589,14 @@ def rows_of(process: Process, state: HourState) -> list[PlainRow]:
     for source in state.sources:
         rows += [row for row in decode_rows(process.objects.get(source.key)) if row.booked_s == source.hour_s]
     return rows
+
+
+_NO_KIND = UsageKind(UsageType(""), Service(""), "", "")
+
+
+def _by_hour(usage: Mapping[UsageKey, Total]) -> dict[UsageKey, Total]:
+    """Totals by hour and corrected hour, whichever kind: the region's totals put kinds together."""
+    hours: dict[UsageKey, Total] = {}
+    for key, total in usage.items():
+        add_totals(hours, {UsageKey(key.hour_s, key.account_id, *_NO_KIND, key.corrects_s): total})
+    return hours

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from metering.commit.aggregator import Aggregator
 from metering.lake.parquet.reader import ParquetStagedUsage
 from metering.ledger.markers import Marker, marker_key
+from metering.ledger.usage.kinds import REGION_KINDS
 from metering.quarantine.entries import QuarantineEntries
 from metering.stores.clock import Alerts, Clock, Entropy, Metrics, Retrier
 from metering.stores.writes import DYNAMODB_LIMITS, ActionLimits, ItemStore, Table
@@ -43,6 +44,7 @@ class Parts:
     alerts: Alerts
     settings: Settings
     limits: ActionLimits = DYNAMODB_LIMITS
+    region_kinds: int = REGION_KINDS
 
     def worker(self) -> Aggregator:
         """The worker as deployed: it reads records as in the contract and writes Parquet."""
@@ -77,7 +79,7 @@ class Parts:
 
     def rollup_of(self, staged: StagedUsage, policy: RollupPolicy | None = None) -> Rollup:
         """A roll-up with a reader, and optionally a policy, of the test."""
-        made = build_rollup(self, self.metrics, staged=staged, limits=self.limits)
+        made = build_rollup(self, self.metrics, staged=staged, limits=self.limits, region_kinds=self.region_kinds)
         return made if policy is None else replace(made, policy=policy)
 
     def jobs(self) -> LakeJobs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from metering.ledger.usage.items import UsageItem, is_counted, is_usage_item, usage_add, usage_item_key
+from metering.ledger.usage.items import UsageItem, is_counted, is_region_item, is_usage_item, usage_add, usage_item_key
 from metering.ledger.usage.kinds import number_key
 from metering.stores.writes import Key, Put, Table, Update
 from metering.usage.totals import Service, Total, UsageKey, UsageKind, UsageType
@@ -40,6 +40,12 @@ def usage_of(items: MemoryItemStore, month: str = "") -> list[UsageEntry]:
     """All entries of the usage table, or of one month, in no particular order."""
     table = list(filter(is_usage_item, items.everything(Table.USAGE)))
     return [entry for item in table if str(item["pk"]).endswith(month) for entry in _entries(items, item)]
+
+
+def region_of(items: MemoryItemStore) -> list[UsageEntry]:
+    """All entries of the region's totals, in no particular order."""
+    table = list(filter(is_region_item, items.everything(Table.USAGE)))
+    return [entry for item in table for entry in _entries(items, item)]
 
 
 def change(items: MemoryItemStore, entry: UsageEntry, size: int, records: int = 0) -> None:

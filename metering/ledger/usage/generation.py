@@ -41,7 +41,7 @@ class UsageGeneration:
         item: dict[str, Value] = {**GENERATION_KEY._asdict()}
         if self.number is not None:
             item["number"] = self.number
-        return item | {newest_run_of(shard): number for shard, number in self.runs.items()}
+        return item | marks_of(self.runs)
 
     @classmethod
     def from_item(cls, item: Item | None) -> UsageGeneration:
@@ -52,10 +52,23 @@ class UsageGeneration:
         """
         if item is None:
             return cls()
-        fields = codec.Fields.of_item(item)
-        shards = [name.removeprefix(_RUN) for name in item if name.startswith(_RUN)]
-        runs = {int(shard): fields.whole(newest_run_of(int(shard))) for shard in shards if shard.isdecimal()}
-        return cls(number=fields.whole("number", absent=None, least=1), runs=runs)
+        return cls(number=codec.Fields.of_item(item).whole("number", absent=None, least=1), runs=runs_of(item))
+
+
+def marks_of(runs: Mapping[int, int]) -> dict[str, Value]:
+    """Attributes with the number of a run of each shard."""
+    return {newest_run_of(shard): number for shard, number in runs.items()}
+
+
+def runs_of(item: Item) -> dict[int, int]:
+    """Number of a run of each shard; the inverse of `marks_of`.
+
+    Raises:
+        LedgerCorruptError: One of them is no number.
+    """
+    fields = codec.Fields.of_item(item)
+    shards = [name.removeprefix(_RUN) for name in item if name.startswith(_RUN)]
+    return {int(shard): fields.whole(newest_run_of(int(shard))) for shard in shards if shard.isdecimal()}
 
 
 def usage_generation(items: ItemStore) -> UsageGeneration:

@@ -3,7 +3,7 @@
 | table  | pk             | sk            | attributes                                                        |
 |--------|----------------|---------------|-------------------------------------------------------------------|
 | usage  | `G#<month>`    | as accounts'  | as accounts': bytes and records by number, `v`, `n<shard>`         |
-| usage  | `S#generation` | `G`           | `since`, `runs`: from when on the region's totals are complete    |
+| usage  | `S#generation` | `G`           | `since`: first complete hour; `n<shard>`: newest run in the totals |
 | ledger | `D#region`     | as accounts'  | numbers of the region's kinds, at most `REGION_KINDS`             |
 | ledger | `D#accounts`   | `<account>`   | the directory: every account with usage that counts in the totals |
 
@@ -16,17 +16,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from metering.errors import ConditionFailedError
 from metering.hours import hour_label
 from metering.ledger.commits import known_shards
 from metering.ledger.notes.checks import CANARY_ACCOUNT_ID
-from metering.ledger.runs import Run, newest_run, newest_two, rollup_chain
-from metering.ledger.usage.generation import GENERATION_KEY
-from metering.stores.codec import Hour, StoredItem
-from metering.stores.writes import Absent, Equals, Key, Put, Table
+from metering.ledger.runs import Run, newest_run, rollup_chain
+from metering.ledger.usage.generation import GENERATION_KEY, marks_of, runs_of
+from metering.ledger.usage.items import newest_run_of
+from metering.stores.codec import Fields
+from metering.stores.writes import (
+    Absent,
+    AllOf,
+    AnyOf,
+    Condition,
+    Equals,
+    Exists,
+    Item,
+    Key,
+    LessThan,
+    Put,
+    Table,
+    Update,
+    Value,
+)
 from metering.units import HOUR_S
 from metering.usage.totals import REGION, Service, Total, UsageKey, UsageKind, UsageType, add_totals
 
@@ -99,31 +114,46 @@ def known_numbers(names: KindNames, kinds: Iterable[UsageKind]) -> dict[UsageKin
     return known
 
 
+START_KEY = Key(GENERATION_KEY.pk, "G")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RegionStart(StoredItem):
+class RegionStart:
     """From when on the region's totals are complete.
 
     Attributes:
         since_s: First complete hour; 0 if all hours are.
-        runs: Shard -> number of a run of its roll-up. Later runs count in the totals once they have `region`.
+        runs: Shard -> newest roll-up run that the totals have, with all runs before it that booked in these hours.
     """
 
-    since_s: Annotated[Hour, "since"]
+    since_s: int
     runs: Mapping[int, int]
 
+    def to_item(self) -> dict[str, Value]:
+        return {**START_KEY._asdict(), "since": hour_label(self.since_s), **marks_of(self.runs)}
+
+    @classmethod
+    def from_item(cls, item: Item) -> RegionStart:
+        """Decode the item.
+
+        Raises:
+            LedgerCorruptError: It is something else.
+        """
+        return cls(since_s=Fields.of_item(item).hour("since"), runs=runs_of(item))
+
+    def lacks(self, shard: int, newest: Run | None) -> int:
+        """Number of the newest done run of a shard that the totals lack; 0 if they have all of them."""
+        return number if (number := _done(newest)) > self.runs.get(shard, 0) else 0
+
+    def begin_earlier(self, items: ItemStore, since_s: int) -> None:
+        """Store that earlier hours are complete, too, because they were filled. Not if the start was replaced."""
+        since = hour_label(since_s)
+        _change(items, Update(table=Table.USAGE, key=START_KEY, set={"since": since}, condition=self.unchanged))
+
     @property
-    def key(self) -> Key:
-        return START_KEY
-
-    def counts(self, shard: int, newest: Run | None, before: Run | None) -> bool:
-        """Whether all done runs of a shard count in the totals; the two newest runs tell (`newest_two`)."""
-        done = before if newest is not None and newest.state == "planned" else newest
-        # The run before a planned run may have expired.
-        number = done.number if done is not None else 0 if newest is None else newest.number - 1
-        return number <= self.runs.get(shard, 0) or (done is not None and done.region)
-
-
-START_KEY = Key(GENERATION_KEY.pk, "G")
+    def unchanged(self) -> Condition:
+        """Condition that the start was not replaced since it was read."""
+        return Equals(attribute="since", value=hour_label(self.since_s))
 
 
 def region_start(items: ItemStore) -> RegionStart | None:
@@ -136,28 +166,39 @@ def region_start(items: ItemStore) -> RegionStart | None:
     return None if item is None else RegionStart.from_item(item)
 
 
-def settle_start(items: ItemStore, start: RegionStart, *, since_s: int) -> None:
-    """Store that the hours from `since_s` on are complete, because they were filled; not if the start was replaced."""
-    put = Put(
-        table=Table.USAGE,
-        item=replace(start, since_s=since_s).to_item(),
-        condition=Equals(attribute="since", value=hour_label(start.since_s)),
-    )
-    with suppress(ConditionFailedError):
-        items.put(put)
-
-
 def complete_since_s(items: ItemStore, shards: int) -> int:
-    """First hour from which on the region's totals are complete now; `NEVER` while runs are missing in them.
+    """First hour from which on the region's totals are complete now; `NEVER` while they lack a done run.
 
     Raises:
         LedgerCorruptError: What is stored of them, or a run, cannot be read.
     """
+    # The newest runs are read first: those that are done then must be in the totals.
+    newest = {shard: newest_run(items, rollup_chain(shard)) for shard in known_shards(items, shards)}
     start = region_start(items)
-    if start is None:
+    if start is None or any(start.lacks(shard, run) for shard, run in newest.items()):
         return NEVER
-    newest = ((shard, newest_two(items, rollup_chain(shard))) for shard in known_shards(items, shards))
-    return start.since_s if all(start.counts(shard, *runs) for shard, runs in newest) else NEVER
+    return start.since_s
+
+
+def mark_region(items: ItemStore, shard: int, number: int) -> None:
+    """Store that the totals have a run and all before it. Call this once all its sums are added, for sure.
+
+    Raises:
+        UnavailableError: It is unknown whether the number was written; repeat the call before continuing (P3).
+    """
+    name = newest_run_of(shard)
+    smaller = AnyOf((Absent(attribute=name), LessThan(attribute=name, value=number)))
+    condition = AllOf((Exists(), smaller))
+    _change(items, Update(table=Table.USAGE, key=START_KEY, set={name: number}, condition=condition))
+
+
+def _done(newest: Run | None) -> int:
+    return 0 if newest is None else newest.number - (newest.state == "planned")
+
+
+def _change(items: ItemStore, update: Update) -> None:
+    with suppress(ConditionFailedError):
+        items.update(update)
 
 
 def begin_region(items: ItemStore, shards: int, now_s: int, *, instead_of: RegionStart | None = None) -> RegionStart:
@@ -171,11 +212,11 @@ def begin_region(items: ItemStore, shards: int, now_s: int, *, instead_of: Regio
         now_s: The time.
         instead_of: The stored start that is replaced, because runs after it are missing in the totals.
     """
-    runs = ((shard, newest_run(items, rollup_chain(shard))) for shard in known_shards(items, shards))
-    newest = {shard: run.number for shard, run in runs if run is not None}
-    since_s = now_s - now_s % HOUR_S + _AHEAD_S + HOUR_S if newest else 0
-    start = RegionStart(since_s=since_s, runs=newest)
-    condition = Absent() if instead_of is None else Equals(attribute="since", value=hour_label(instead_of.since_s))
+    runs = {shard: newest_run(items, rollup_chain(shard)) for shard in known_shards(items, shards)}
+    done = {shard: _done(run) for shard, run in runs.items() if _done(run)}
+    since_s = now_s - now_s % HOUR_S + _AHEAD_S + HOUR_S if any(runs.values()) else 0
+    start = RegionStart(since_s=since_s, runs=done)
+    condition = Absent() if instead_of is None else instead_of.unchanged
     with suppress(ConditionFailedError):
         items.put(Put(table=Table.USAGE, item=start.to_item(), condition=condition))
     return region_start(items) or start

@@ -195,6 +195,7 @@ def parts(process: Process, world_settings: Settings) -> Parts:
         alerts=world.alerts,
         settings=world_settings,
         limits=world.limits,
+        region_kinds=world.region_kinds,
     )
 
 
@@ -371,6 +372,7 @@ def restoration(
     assert process.world.fenced is not None
     fenced = ProcessItems(process, process.world.fenced)
     carrier = Carrier(items=process.items, generation=generation, clock=process, retrier=retrier(process), threads=1)
+    marks = UsageMarks(items=process.items, objects=process.objects, numbers=rebuild.numbers, retrier=retrier(process))
     return Restoration(
         carry=lambda: carrier.from_table(fenced),
         decider=decider,
@@ -379,10 +381,9 @@ def restoration(
             adoption=adoption, rows=lake, entropy=process, closed=frozenset(decision.months)
         ),
         markers=rebuild.markers,
-        marks=UsageMarks(
-            items=process.items, objects=process.objects, numbers=rebuild.numbers, retrier=retrier(process)
-        ).run,
+        marks=marks.run,
         usage=usage,
+        region=marks.lift_region,
     )
 
 

@@ -10,6 +10,7 @@ from zlib import crc32
 
 from metering.intake.senders import judged_sender, statement
 from metering.ledger.format_version import RESTORED_FORMAT, LedgerFormat
+from metering.ledger.usage.kinds import REGION_KINDS
 from metering.stores.queues import Delivery
 from metering.stores.writes import DYNAMODB_LIMITS, Action, ActionLimits, Check, Delete, Item, Key, Put, Table, Update
 from tests.simulation.checks.watch import Watch
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 # Share of transactions that become visible gradually, and the longest delay until the first item is visible.
 _SHARE = 0.3
-_LONGEST_MS = 60
+LANDS_MS = 60
 
 
 class _Before(NamedTuple):
@@ -63,7 +64,7 @@ class Landing:
         yield
         now_ms = self._scheduler.now_ms
         for action, item in zip(written, before, strict=True):
-            self._before[action.table, action.key] = _Before(item, now_ms + int(self._chance.random() * _LONGEST_MS))
+            self._before[action.table, action.key] = _Before(item, now_ms + int(self._chance.random() * LANDS_MS))
 
     def wait_for(self, actions: Sequence[Action], wait: Callable[[int], None]) -> None:
         """Wait until a transaction is entirely visible."""
@@ -288,6 +289,7 @@ class World(MemoryStores):
     Attributes:
         limits: Maximum number of actions in a transaction. With a small limit, small batches need several commits, and
             placing a commit needs several transactions.
+        region_kinds: Maximum number of the region's kinds.
         short_until_ms: Until this time, the tables lack write capacity and throttle most writes.
         processes: All processes that were made.
         fenced: The ledger before the present one, if that one was restored.
@@ -305,6 +307,7 @@ class World(MemoryStores):
     ) -> None:
         self.faults = faults
         self.limits = limits
+        self.region_kinds = REGION_KINDS
         self.scheduler = Scheduler(now_ms)
         # One random stream per purpose, so that if a fault or a batch is removed from a failing history, the rest
         # changes as little as possible.
