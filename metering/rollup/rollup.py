@@ -268,7 +268,6 @@ class Rollup:
         # Like the accounts' numbers, the region's are durable before the plan is put (P45, P51).
         self._check_time(turn)
         self.region.prepare(plan)
-        self._check_time(turn)
         # After a successful or failed announcement, the chain is read again before any work.
         if not chain.announce(replace(plan, region=True).to_json(), after=newest):
             self.metrics.count(metric_names.ROLLUP_RACE_LOST)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, closing, contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Protocol, Self
 
 from metering.adapters import folders
@@ -17,10 +18,17 @@ from metering.billing.invoices.planning import Planner
 from metering.billing.organization import OrganizationStore
 from metering.billing.prices.store import AllBooks, OverrideStore, PriceStore
 from metering.billing.usage import months
+from metering.errors import UnavailableError
+from metering.hours import month_bounds_s
 from metering.ledger.periods import read_frozen_month
+from metering.ledger.usage.kinds import all_accounts
+from metering.ledger.usage.reading import UsageReading
+from metering.ledger.usage.region import complete_since_s
 from metering.reports.exports.destination import Destination
 from metering.reports.source import naming
-from metering.stores.clock import Retrier
+from metering.rollup.as_of_now import TooMuchWaitsError, UsageNow
+from metering.stores.clock import CALLS_AT_ONCE, Retrier
+from metering.wiring.reports import MOST_WAITING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,10 +36,16 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from metering.billing.payers import Organization
+    from metering.billing.usage.stored_months import LakeMonth
     from metering.lake.view import LakeView
     from metering.stores import writes
     from metering.stores.objects import ObjectStore
     from metering.wiring.region import RegionPorts
+
+
+_ATTEMPTS = 5
+# Of more accounts than this, an open month is read hour by hour, from the totals beside lake files.
+_MOST_ACCOUNTS = 2_000
 
 
 class UsageStores(Protocol):
@@ -130,12 +144,42 @@ class StageUsage:
         from metering.lake.parquet.reader import ParquetTotals
 
         name = region.region
+        if not accounts and (found := _of_all_accounts(region, month)) is not None:
+            return self._stack.enter_context(closing(found))
         read = LakeMonth.read(
             region.view, region=name, month=month, accounts=accounts,
             totals=ParquetTotals(region.objects, region.view.reader),
             on_hour=lambda done, of: self._on_hour(name, done, of),
         )  # fmt: skip
         return self._stack.enter_context(closing(read))
+
+
+def _of_all_accounts(region: UsageStores, month: str) -> LakeMonth | None:
+    """An open month from the usage items of all accounts, as of now; None if rows have to be read (P53)."""
+    from metering.billing.usage.stored_months import LakeMonth
+    from metering.lake.parquet.reader import ParquetStagedUsage
+
+    first_s, after_s = month_bounds_s(month)
+    if complete_since_s(region.items, region.view.shards) > first_s:
+        return None
+    accounts = frozenset(islice(all_accounts(region.items), _MOST_ACCOUNTS + 1))
+    if len(accounts) > _MOST_ACCOUNTS:
+        return None
+    now = UsageNow(
+        reading=UsageReading(region.items),
+        objects=region.objects,
+        staged=ParquetStagedUsage(region.objects),
+        shards=region.view.shards,
+        threads=CALLS_AT_ONCE,
+        attempts=_ATTEMPTS,
+        most=MOST_WAITING,
+    )
+    try:
+        usage = now.entries(accounts, [month], from_s=first_s, to_s=after_s)
+    except (TooMuchWaitsError, UnavailableError):
+        # The roll-up is behind, or it was at work during every look.
+        return None
+    return LakeMonth.of_usage(usage, region=region.region, month=month)
 
 
 @contextmanager
@@ -192,9 +236,6 @@ def build_planner(home: WithObjects, usage: UsageSource, shelf: RateShelf) -> Pl
 def kept_positions(objects: ObjectStore) -> Callable[[str, str], KeptPositions | None]:
     """Build a function that reads the positions stored by the biller in the home region, by month and payer."""
     return lambda month, payer_id: read_positions(objects, month, payer_id)
-
-
-_ATTEMPTS = 5
 
 
 def build_issuer(home: RegionPorts, usage: UsageSource) -> issuing.Issuer:

@@ -17,7 +17,8 @@ _BILLS = ("tests/unit/onramps/ingest/test_bills.py",)
 READERS = (
     *seeded("metering/reports/source.py", _NOW,
         ("H-D1 a report on accounts does not say what waits for the roll-up", "            lacks.add(apart)\n", ""),
-        ("P28 a report as of now has what was rolled up alone", "if query.now:", "if query.now and query.top:")),
+        ("P28 a report as of now has what was rolled up alone", "        if query.now:\n            yield",
+         "        if query.now and query.top:\n            yield")),
     *seeded("metering/reports/saved.py", _SAVED,
         ("saved: a report is made again at each run", "        if last.sent:\n            return None\n", ""),
         ("saved: a report is never made again",
@@ -84,7 +85,7 @@ READERS = (
         "                return work(replace(state, sources=there))\n")),
     *seeded("metering/rollup/as_of_now.py", ("tests/unit/rollup/test_as_of_now.py",),
         ("P28 usage of other accounts that waits is counted",
-         "usage.items() if asked.takes(key.account_id, key.hour_s)", "usage.items() if asked.takes_hour(key.hour_s)"),
+         "for key, total in asked if key.account_id in self.accounts)", "for key, total in asked)"),
         ("P28 a staging object that is gone is skipped", "            if gone:\n", '            if gone == "no":\n')),
     *seeded("metering/reports/trace.py", ("tests/unit/reports/test_trace.py",),
         ("P28 a trace compares rows as of now with usage of before", "replace(query, now=True), now_s",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutants.mutant import LAKE, WORLD, seeded
 
 _CLAIMS = ("tests/simulation/test_matrix.py::test_a_lost_late_or_repeated_call_of_any_job_changes_nothing[blocks]",)
+_REGION = ("tests/unit/rollup/test_region.py",)
 _THROTTLES = ("tests/unit/commit/test_throttles.py",)
 
 ROLLUP = (
@@ -16,7 +17,7 @@ ROLLUP = (
             return True
         if plan is None:
             return False
-        # After""",
+        # Like""",
          """        try:
             plan = self._planner(shard).plan(turn.contradictions)
         except NotWaitingError:
@@ -24,7 +25,7 @@ ROLLUP = (
         if plan is None:
             return False
         newest = chain.newest()
-        # After"""),
+        # Like"""),
         ("P20 a roll-up works from its own plan", "self.metrics.count(metric_names.ROLLUP_RACE_LOST)\n        return",
          "own = chain.newest()\n            if own is not None:\n"
          "                self.objects.put(own.plan_key, plan.to_json(), if_absent=False)\n        return"),
@@ -37,6 +38,34 @@ ROLLUP = (
          "full = len(plan.commits) >= self.policy.commits\n"
          "        early = Placing(shard=run.shard, items=self.items, retrier=self.retrier, "
          "actions=self.limits.transaction)\n        do_all(early.place, plan.commits, threads=1)\n")),
+    *seeded("metering/rollup/region.py", _REGION,
+        ("P51 the canary counts in the region's totals", "for hour in plan.hours} - {CANARY_ACCOUNT_ID}",
+         "for hour in plan.hours}"),
+        ("P51 runs of an earlier release are left out", "if start is None or number <= start.runs.get(shard, 0):",
+         "if start is None or number:"),
+        ("P51 runs of an earlier release are added newest first", "for run in missing):",
+         "for run in reversed(missing)):"),
+        ("P51 a start goes on although runs are gone", "if len(missing) == number + 1 - first and all(", "if all("),
+        ("P51 a plan that is gone counts as added", "        if body is None:\n            return False\n",
+         "        if body is None:\n            return True\n")),
+    *seeded("metering/rollup/rollup.py", _REGION,
+        ("P51 a run begins before the run before it is added",
+         "        self.region.complete(chain, run.shard, run.number - 1)\n", ""),
+        ("P51 the start is not set", "        self.region.mark(run.shard, run.number)\n", ""),
+        ("P51 numbers are claimed after the plan was put", "        self.region.prepare(plan)\n", "")),
+    *seeded("metering/rollup/as_of_now.py", _REGION,
+        ("P51 a reader does not ask whether the region's totals have all runs",
+         "raise RegionIncompleteError\n            look", "pass\n            look"),
+        ("P51 a plan of an earlier release is read as if its numbers were sure", "if not plan.region:", "if False:")),
+    *seeded("metering/ledger/usage/region.py", _REGION,
+        ("P51 the canary is in the region's sums", "if key.account_id != CANARY_ACCOUNT_ID:", "if True:"),
+        ("P51 a start counts a run that is only planned", """newest.number - (newest.state == "planned")""",
+         "newest.number"),
+        ("P51 a start says hours in which earlier runs booked", "if any(runs.values()) else 0", "if False else 0"),
+        ("P51 a late start replaces a newer one", "Absent() if instead_of is None else instead_of.unchanged", "None")),
+    *seeded("metering/ledger/usage/kinds.py", _REGION,
+        ("P52 an account is taken as listed before it is put",
+         "        clock.do_all(self._enlist, missing, threads=threads)\n", "")),
     *seeded("metering/ledger/runs.py", LAKE,
         ("P20 a run is put over another one of its number", "=run.to_item(), condition=Absent()", "=run.to_item()")),
     *seeded("metering/rollup/rollup.py", ("tests/unit/rollup/test_rollup.py",),

@@ -8,8 +8,8 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from itertools import groupby, islice
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -184,6 +184,8 @@ class Spool:
 
 # The rows of a day's hours are summed as soon as there are this many rows.
 _DAY_ROWS = 500_000
+# Most totals that are sorted in memory, at about 500 bytes each.
+_SORTED = 500_000
 
 
 class LakeMonth:
@@ -222,23 +224,39 @@ class LakeMonth:
         Raises:
             UnavailableError: An hour could not be read.
         """
-        read = cls(region=region, month=month)
         usage = partial(_usage, view.reader, totals, accounts)
         first_s, after_s = month_bounds_s(month)
-        try:
-            hours = view.hours(from_s=first_s, to_s=after_s)
-            day: list[pa.Table] = []
+        hours = view.hours(from_s=first_s, to_s=after_s)
+
+        def each() -> Iterator[tuple[int, Mapping[UsageKey, Total]]]:
             for done, hour_s in enumerate(hours):
                 on_hour(done, len(hours))
-                day_s = hour_s - hour_s % DAY_S
-                _add_hour(day, day_s, read._keep_hour(hour_s, view.read(hour_s, usage)))
-                if hour_s == hours[-1] or hours[done + 1] >= day_s + DAY_S:
-                    read._days.add(day_s, summed(pa.concat_tables(day)))
-                    day.clear()
+                yield hour_s, view.read(hour_s, usage)
+
+        return cls(region=region, month=month)._kept(each())
+
+    @classmethod
+    def of_usage(cls, usage: Iterable[tuple[UsageKey, Total]], *, region: str, month: str) -> LakeMonth | None:
+        """The month of usage that was read elsewhere, in any order; None if it is too much to be sorted in memory."""
+        hours: dict[int, dict[UsageKey, Total]] = {}
+        for number, (key, total) in enumerate(usage):
+            if number == _SORTED:
+                return None
+            add_totals(hours.setdefault(key.hour_s, {}), {key: total})
+        return cls(region=region, month=month)._kept(sorted(hours.items()))
+
+    def _kept(self, hours: Iterable[tuple[int, Mapping[UsageKey, Total]]]) -> Self:
+        """Keep the usage of hours, which are in order."""
+        try:
+            for day_s, some in groupby(hours, key=lambda hour: hour[0] - hour[0] % DAY_S):
+                day: list[pa.Table] = []
+                for hour_s, usage in some:
+                    _add_hour(day, day_s, self._keep_hour(hour_s, usage))
+                self._days.add(day_s, summed(pa.concat_tables(day)))
         except BaseException:
-            read.close()
+            self.close()
             raise
-        return read
+        return self
 
     def close(self) -> None:
         for spool in (self._hours, self._days, self._late):

@@ -7,7 +7,9 @@ from metering.errors import UnavailableError
 from metering.hours import hour_of
 from metering.ledger.commits import Waiting
 from metering.ledger.usage.items import is_usage_item
-from metering.ledger.usage.kinds import KindNumbers
+from metering.ledger.usage.kinds import REGION_KINDS, KindNumbers
+from metering.ledger.usage.reading import UsageReading
+from metering.rollup.as_of_now import UsageNow
 from metering.rollup.rollup import Rollup, RollupPolicy
 from metering.stores.clock import Retrier
 from metering.stores.objects import ObjectStore, staging_key
@@ -84,6 +86,7 @@ class SmallRegion(MemoryRegion):
         actions: int = 100,
         shards: int = 1,
         attempts: int = 4,
+        region_cap: int = REGION_KINDS,
     ) -> Rollup:
         """The roll-up, as in another process."""
         items = self.items if items is None else items
@@ -93,7 +96,7 @@ class SmallRegion(MemoryRegion):
             items=items,
             objects=objects,
             staged=PlainLake(objects),
-            numbers=KindNumbers(items, retrier=retrier, cap=cap, generation=2, actions=actions),
+            numbers=KindNumbers(items, retrier=retrier, cap=cap, generation=2, actions=actions, region_cap=region_cap),
             clock=self.clock,
             entropy=self.entropy,
             retrier=retrier,
@@ -103,6 +106,12 @@ class SmallRegion(MemoryRegion):
             limits=ActionLimits(transaction=actions),
             shards=shards,
             generation=2,
+        )
+
+    def now(self, *, shards: int = 1) -> UsageNow:
+        """A reader of usage as of now."""
+        return UsageNow(
+            reading=UsageReading(self.items), objects=self.objects, staged=PlainLake(self.objects), shards=shards
         )
 
     def deadline(self, time_s: int = HOUR_S) -> DeadlineAt:

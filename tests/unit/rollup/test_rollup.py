@@ -343,7 +343,7 @@ def test_two_ticks_at_once_at_an_interval_of_a_minute_book_each_sum_once() -> No
 def test_at_an_interval_of_minutes_a_tick_that_is_behind_goes_on_and_the_next_one_after_it(region: SmallRegion) -> None:
     for number in range(9):
         region.commit(f"c{number}", [row(1)])
-    region.items.on_call = lambda _: region.clock.sleep_ms(700)
+    region.items.on_call = lambda _: region.clock.sleep_ms(480)
     ticks = 0
     while list(waiting_in(region.items, 0)):
         ticks += 1
@@ -370,7 +370,7 @@ def test_a_tick_that_is_behind_stops_when_the_next_begins_and_leaves_it_the_rest
 
 def test_the_end_of_the_process_comes_before_that_of_the_tick(region: SmallRegion) -> None:
     region.commit("c1", [row(1)])
-    region.items.on_call = lambda _: region.clock.sleep_ms(800)
+    region.items.on_call = lambda _: region.clock.sleep_ms(600)
     began_ms = region.clock.now_ms()
     assert not _tick(region).run(region.deadline(time_s=20)).finished
     assert region.clock.now_ms() - began_ms < 20_000
