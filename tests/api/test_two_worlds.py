@@ -247,7 +247,7 @@ def test_totals_are_merged_and_the_regions_named() -> None:
 
 
 def test_an_hour_counts_once_in_however_many_regions_and_the_log_has_what_was_read() -> None:
-    asked = "/v1/usage?from=2026-10-01&to=2026-11-24T14:00:00Z"
+    asked = "/v1/usage?from=2026-11-01&to=2026-11-24T14:00:00Z&detail=resource_id"
     few, fewer = ApiWorld(both().world), ApiWorld(both().world)
     for each, hours in ((few, 4), (fewer, 3)):
         each.parts = replace(both().parts, limits=replace(both().parts.limits, hours=hours))

@@ -18,7 +18,7 @@ from metering.ledger.runs import Run
 from metering.ledger.usage.items import BUCKET_KINDS, UsageItem, newest_run_of, usage_item_key
 from metering.ledger.usage.kinds import KindNumbers, kind_items
 from metering.rollup.adding import updates_of
-from metering.rollup.plan import PlannedHour, RollupPlan
+from metering.rollup.plan import PlannedHour
 from metering.stores.clock import Retrier
 from metering.stores.writes import (
     AllOf,
@@ -71,7 +71,7 @@ def _fullest(items: ItemStore, account_id: str, *, numbered: bool) -> tuple[Run,
     run = Run(chain=f"U{_SHARD}", number=999_999_999_999, state="planned", plan_key="runs/…", planned_at_ms=1)
     retrier = Retrier(clock=ManualClock(0), entropy=SeededEntropy(1), attempts=1)
     known = KindNumbers(items, retrier=retrier, cap=_MOST_KINDS, generation=2)
-    return run, list(updates_of(RollupPlan(shard=_SHARD, commits=(), hours=(hour,)), run, known))
+    return run, list(updates_of([hour], run, known))
 
 
 @pytest.mark.parametrize("numbered", [True, False], ids=["a full bucket", "a kind beyond the cap"])

@@ -37,10 +37,8 @@ from metering.stores.writes import (
     Item,
     Key,
     LessThan,
-    Put,
     Table,
     Update,
-    Value,
 )
 from metering.units import HOUR_S
 from metering.usage.totals import REGION, Service, Total, UsageKey, UsageKind, UsageType, add_totals
@@ -129,9 +127,6 @@ class RegionStart:
     since_s: int
     runs: Mapping[int, int]
 
-    def to_item(self) -> dict[str, Value]:
-        return {**START_KEY._asdict(), "since": hour_label(self.since_s), **marks_of(self.runs)}
-
     @classmethod
     def from_item(cls, item: Item) -> RegionStart:
         """Decode the item.
@@ -217,6 +212,6 @@ def begin_region(items: ItemStore, shards: int, now_s: int, *, instead_of: Regio
     since_s = now_s - now_s % HOUR_S + _AHEAD_S + HOUR_S if any(runs.values()) else 0
     start = RegionStart(since_s=since_s, runs=done)
     condition = Absent() if instead_of is None else instead_of.unchanged
-    with suppress(ConditionFailedError):
-        items.put(Put(table=Table.USAGE, item=start.to_item(), condition=condition))
+    said = {"since": hour_label(since_s), **marks_of(done)}
+    _change(items, Update(table=Table.USAGE, key=START_KEY, set=said, condition=condition))
     return region_start(items) or start

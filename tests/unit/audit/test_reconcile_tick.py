@@ -332,7 +332,7 @@ def test_an_hour_that_is_not_over_comes_last() -> None:
     assert newest == [(HOUR - 2 * HOUR_S,), (OLD_HOUR,), (HOUR,)]
 
 
-def test_the_hours_of_a_day_are_read_together_one_query_an_account() -> None:
+def test_the_hours_of_a_day_are_read_together_one_query_an_account_and_one_for_the_region() -> None:
     hours = [OLD_HOUR - OLD_HOUR % DAY_S + n * HOUR_S for n in range(10)]
     world = published(*hours)
     quick(world)
@@ -348,7 +348,8 @@ def test_the_hours_of_a_day_are_read_together_one_query_an_account() -> None:
 
     world.items.query = noted  # type: ignore[method-assign]  # a store that is watched
     assert quick(world).hours == 10
-    assert sum(each.startswith("usage/") for each in asked) == 8
+    assert sum(each.startswith("usage/A#") for each in asked) == 8
+    assert sum(each.startswith("usage/G#") for each in asked) == 1
 
 
 def test_an_hour_that_keeps_changing_waits_and_one_that_differs_does_not() -> None:
