@@ -29,7 +29,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help install demo clean dist check lint test proof e2e localstack networks validate-exports api-fuzz browser
 .PHONY: record check-long tools pythons mutants matrix drills long localstack-rest fuzz networks-long simulate soak load bench
-.PHONY: browser-fronts pictures engines lint-templates race size organisations
+.PHONY: hour browser-fronts pictures engines lint-templates race size organisations
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@ / {print "\n" substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -209,6 +209,9 @@ load: $(STAMP) ## Throughput, cost and memory through the deployed service on Mi
 
 race: $(STAMP) ## This service beside what AWS's documentation would have a user build, on one emulator
 	@$(PY) -m load_tests.race
+
+hour: $(STAMP) ## What a first hour asks of a whole region: requests, CPU and wall of each question, with bars
+	@$(PY) -m load_tests.hour
 
 scale: $(STAMP) ## Each job over computed regions of two sizes, and the multiple of the target that it holds at: 20 minutes
 	@$(PY) -m load_tests.scale

@@ -18,6 +18,7 @@ from metering import metric_names
 from metering.adapters.aws.runtime import SystemEntropy
 from metering.fleet.stage import StageConfig
 from metering.hours import hour_of
+from metering.ledger.usage.region import claim_numbers
 from metering.operations.own_costs import PROCESSING_USD
 from metering.replay.scenarios import SCENARIOS
 from metering.replay.synthesis import Shipment, Synthesis
@@ -197,13 +198,18 @@ def measure(scenario: str, batches: int = RUN_BATCHES) -> BatchCost:
 
 
 def claim(numbers: KindNumbers, usages: Iterable[Iterable[UsageKey]]) -> dict[str, set[UsageKind]]:
-    """Assign numbers to the kinds of all accounts, which happens once in an account's life. Returns the kinds."""
+    """Assign numbers to the kinds of all accounts and of the region, and list the accounts: once in an account's life.
+
+    Returns the kinds.
+    """
     kinds: dict[str, set[UsageKind]] = {}
     for usage in usages:
         for key in usage:
             kinds.setdefault(key.account_id, set()).add(key.kind)
     for account_id, of_account in kinds.items():
         numbers.claim(account_id, of_account)
+    claim_numbers(numbers, set().union(*kinds.values()))
+    numbers.enlist(kinds)
     return kinds
 
 

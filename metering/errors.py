@@ -23,6 +23,7 @@
     ├── EarlyEndError               work ends early without an error: the caller catches it
     │   ├── RunOverError            another process has finished the run of a chain         ledger.runs
     │   ├── OutOfTimeError          too little time is left for the next step of a run      ledger.runs
+    │   ├── RegionIncompleteError   the region's totals lack usage: read the accounts'       rollup.as_of_now
     │   ├── NotWaitingError         a commit was rolled up while a run was planned          rollup.plan
     │   ├── ScanTooLongError        a table is too large for the time limit of a scan       audit.settling
     │   └── CannotAskError          the doctor lacks a permission, or has nothing to check  operations.doctor.bench

@@ -128,7 +128,7 @@ def _named(reading: UsageReading, fold: Fold) -> Iterator[tuple[UsageKey, Total]
 
 T = TypeVar("T")
 
-# Earlier months cannot be closed, and a report on all time begins in 1970.
+# Earlier months have no usage, and a report on all time begins in 1970.
 _FIRST_MONTH = "2020-01"
 # If the range has more months than this, a look-up of the first month with rows saves time.
 _FEW_MONTHS = 12
@@ -257,6 +257,7 @@ class ReportSource:
         self, query: UsageQuery, months: Sequence[str], now_s: int, lacks: NotRolledUp | None
     ) -> Iterable[tuple[UsageKey, Total]] | None:
         """Usage of open months from usage items; None if only rows have all of it."""
+        months = [month for month in months if month >= _FIRST_MONTH]
         if not months:
             return ()
         table = UsageTable(items=self.items, names=self.names, as_of_now=self.as_of_now, meter=self.meter)

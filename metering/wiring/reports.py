@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from metering.audit import freshness
-from metering.audit.verifier import Verifier
 from metering.ledger.usage.reading import UsageReading
 from metering.reports import query
 from metering.reports.source import ReportSource
@@ -14,6 +13,7 @@ from metering.stores.clock import CALLS_AT_ONCE, scans_at_once
 from metering.units import MIB
 
 if TYPE_CHECKING:
+    from metering.audit.verifier import Verifier
     from metering.wiring import connection, lake
     from metering.wiring.region import FunctionParts
 
@@ -63,6 +63,9 @@ def build_freshness(region: connection.RegionConnection | FunctionParts) -> fres
 
 def build_verifier(region: connection.RegionConnection) -> Verifier:
     """Build the verifier of a connected region."""
+    # It takes as long to import as a report on the whole region takes.
+    from metering.audit.verifier import Verifier
+
     return Verifier(
         items=region.items,
         objects=region.objects,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.model import restore, restorer
+from tests.simulation.model import region, restore, restorer
 from tests.simulation.model.histories import Course, History
 from tests.simulation.model.rules import Setting
 from tests.simulation.model.world import BrokenError
@@ -123,3 +123,27 @@ def test_every_rule_of_the_restore_has_a_scenario_that_needs_it() -> None:
     rules = set(re.findall(r'keeps\("([^"]+)"\)', Path(restorer.__file__).read_text(encoding="utf-8")))
 
     assert rules | restore.OF_THE_WORLD.keys() == {rule for rule, _ in restore.TRAPS}
+
+
+def complete(news: int, olds: int, readers: int, commits: int) -> bool:
+    found = region.search(news, olds, readers, commits=commits)
+    assert not found.error, "\n".join([found.error, *found.trace])
+    return found.is_complete and found.ends > 0
+
+
+@pytest.mark.parametrize(("news", "olds", "readers"), [(1, 1, 1), (2, 1, 0), (1, 2, 0), (2, 0, 1)])
+def test_the_totals_of_the_region_have_every_commit_once_whichever_release_booked_it(
+    news: int, olds: int, readers: int
+) -> None:
+    assert complete(news, olds, readers, 2)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("news", "olds", "readers"), [(1, 1, 1), (2, 1, 0)])
+def test_the_totals_of_the_region_have_more_commits_once(news: int, olds: int, readers: int) -> None:
+    assert complete(news, olds, readers, 3)
+
+
+@pytest.mark.parametrize("rule", region.RULES)
+def test_a_rule_of_the_totals_of_the_region_that_is_left_out_is_missed(rule: str) -> None:
+    assert region.search(rule=rule, news=1).error

@@ -42,7 +42,7 @@ from metering.reports.exports.exporting import ExportWrongError
 from metering.reports.sql.ahead import StoppedError
 from metering.reports.sql.query import QueryError, QueryStoppedError
 from metering.reports.time_range import InvalidParametersError, ParameterProblem
-from metering.rollup.as_of_now import TooMuchWaitsError
+from metering.rollup.as_of_now import RegionIncompleteError, TooMuchWaitsError
 from metering.rollup.plan import NotWaitingError
 from tests.support.with_each import with_each
 
@@ -80,6 +80,7 @@ EXAMPLES: list[MeteringError] = [
     RunOverError(),
     ChainOutOfTimeError(),
     NotWaitingError(),
+    RegionIncompleteError(),
     ScanTooLongError(),
     CannotAskError("The caller may not call CreateQueue.", "Use other credentials."),
     RefusedError("PutObject was refused: BadDigest"),

@@ -10,6 +10,7 @@ import pytest
 from metering.billing.freezing import PeriodNotClosableError
 from metering.hours import hour_of, month_bounds_s
 from metering.lake.view import RowsGoneError
+from metering.ledger.usage.region import START_KEY
 from metering.reports.query import DetailColumn, UsageQuery
 from metering.stores.objects import LAKE_PREFIX, SUMMARIES_PREFIX
 from metering.stores.writes import Table
@@ -93,16 +94,29 @@ def test_an_account_has_all_its_usage_in_a_range_of_many_months_too() -> None:
     assert after.total(year) == before.total(year) != {}
 
 
-@pytest.mark.parametrize("asked", [
-    query(0, FEBRUARY[1]),
-    query(*FEBRUARY),
-    query(JANUARY[0], FEBRUARY[1]),
-    query(*JANUARY, details=("resource_id",)),
-], ids=["since ever", "an open month", "with a closed one", "detail"])  # fmt: skip
+OVER_ALL = {
+    "since ever": query(0, FEBRUARY[1]),
+    "an open month": query(*FEBRUARY),
+    "with a closed one": query(JANUARY[0], FEBRUARY[1]),
+}
+
+
+@pytest.mark.parametrize("asked", OVER_ALL.values(), ids=OVER_ALL)
+def test_the_totals_of_the_region_have_all_usage_though_its_rows_are_gone(asked: UsageQuery) -> None:
+    assert Aged().total(asked) == Aged(expired=False).total(asked) != {}
+
+
+@pytest.mark.parametrize(
+    "asked", [*OVER_ALL.values(), query(*JANUARY, details=("resource_id",))], ids=[*OVER_ALL, "detail"]
+)
 def test_what_would_be_less_than_it_was_is_refused(asked: UsageQuery) -> None:
-    assert Aged(expired=False).total(asked)
+    """Details need rows, and so does a stage whose totals are not complete."""
+    kept, gone = Aged(expired=False), Aged()
+    for world in (kept, gone):
+        world.items.remove(Table.USAGE, START_KEY)
+    assert kept.total(asked)
     with pytest.raises(RowsGoneError):
-        Aged().total(asked)
+        gone.total(asked)
 
 
 def test_a_closed_month_is_verified_by_its_frozen_files_and_damage_is_still_found() -> None:
