@@ -191,6 +191,9 @@ fuzz: $(STAMP) ## Damaged messages and objects: ROUNDS=300000
 engines: $(STAMP) ## The lake in real Spark and in DuckDB's own reader: totals equal to the byte; Spark only where there is a Java
 	@$(PY) -m tests.engines
 
+hour: $(STAMP) ## What a first hour asks of a whole region: requests, CPU and wall of each question, with bars
+	@$(PY) -m load_tests.hour
+
 lint-templates: $(STAMP) ## All templates, held against cfn-lint and checkov; seeded faults that they must find
 	@$(PY) -m tests.linters
 
@@ -209,9 +212,6 @@ load: $(STAMP) ## Throughput, cost and memory through the deployed service on Mi
 
 race: $(STAMP) ## This service beside what AWS's documentation would have a user build, on one emulator
 	@$(PY) -m load_tests.race
-
-hour: $(STAMP) ## What a first hour asks of a whole region: requests, CPU and wall of each question, with bars
-	@$(PY) -m load_tests.hour
 
 scale: $(STAMP) ## Each job over computed regions of two sizes, and the multiple of the target that it holds at: 20 minutes
 	@$(PY) -m load_tests.scale

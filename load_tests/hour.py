@@ -1,7 +1,7 @@
-"""`make hour`: what a first hour asks of a whole region, with a week's traffic and nothing compacted.
+"""`make hour`: questions of a first hour about a whole region, with a week's traffic and nothing compacted.
 
-Prints requests to the stores, own CPU and wall of each command, beside their bars (docs/scale.md). Exits with 1 if requests
-or CPU are above 1.2 x their bar, or a wall above 4 x: walls depend on the machine.
+Prints requests to the stores, own CPU and wall of each command, beside their bars (docs/scale.md). Exits with 1 if
+requests or CPU are above 1.2 x their bar, or a wall above 4 x: walls depend on the machine.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _ATTEMPTS = 3
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What a command takes, or may take: requests to the stores, seconds of own CPU, seconds of wall."""
+    """Requests of a command to the stores, seconds of its own CPU, and seconds of wall; or the most of each."""
 
     requests: int
     cpu_s: float
     wall_s: float
 
     def missed(self, bar: Figures) -> Iterator[str]:
-        """What is too much, in words."""
+        """Sentences about each figure that is too large."""
         for name, found, most in (
             ("requests", self.requests, _CLOSE * bar.requests),
             ("s of CPU", self.cpu_s, _CLOSE * bar.cpu_s),

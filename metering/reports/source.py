@@ -249,7 +249,7 @@ class ReportSource:
         return self.as_of_now is not None and max(query.from_s, month_bounds_s(months[0])[0]) >= since_s
 
     def _listed(self, months: Sequence[str]) -> frozenset[str]:
-        """The accounts of the directory; none if they have too many partitions to be read for one report."""
+        """The accounts of the directory; empty if one report may not read so many partitions."""
         accounts = frozenset(all_accounts(self.items))
         return accounts if len(accounts) * len(months) <= self.most_partitions else frozenset()
 

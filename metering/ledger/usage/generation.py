@@ -64,7 +64,7 @@ def runs_of(item: Item) -> dict[int, int]:
     """Number of a run of each shard; the inverse of `marks_of`.
 
     Raises:
-        LedgerCorruptError: One of them is no number.
+        LedgerCorruptError: One of them is of another type.
     """
     fields = codec.Fields.of_item(item)
     shards = [name.removeprefix(_RUN) for name in item if name.startswith(_RUN)]

@@ -31,7 +31,7 @@ RULES = (
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Who works: of this release or of the one before, and which rules are left out."""
+    """A roll-up or reader: of this release or of an earlier one, and the rules that it leaves out."""
 
     is_new: bool = True
     off: frozenset[str] = frozenset()
@@ -153,7 +153,7 @@ def _check(commits: tuple[str, ...], cells: dict[tuple[Value, ...], Value]) -> N
 
 
 def search(news: int = 2, olds: int = 1, readers: int = 1, rule: str = "", *, commits: int = 3) -> Found:
-    """Search all orders of the calls of some processes, with a rule left out or none."""
+    """Search all orders of the calls of some processes; `rule` is left out."""
     work = Work(off=frozenset({rule} if rule else ()), commits=COMMITS[:commits])
     cells: dict[Key, Value] = {("W", commit): 1 for commit in work.commits}
     actors = [Actor(f"N{n}", "1", "new", (roll_up, (work,))) for n in range(news)]
