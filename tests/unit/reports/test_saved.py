@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -142,6 +143,36 @@ def test_whatever_dies_there_is_one_report_and_one_identity_of_its_message(home:
             break
         calls += 1
     assert calls > 10
+
+
+def test_a_lost_reply_to_any_call_makes_no_second_report_and_loses_none() -> None:
+    """A call is done, and its answer is lost: the next run finds what was done."""
+    calls, lost = 0, True
+    while lost:
+        region = Home()
+        region.save()
+        left, lost = calls, False
+
+        def lose(_call: str) -> None:
+            nonlocal left, lost
+            left -= 1
+            if left < 0 and not lost:
+                lost = True
+                raise UnavailableError("any.Call", "the reply is lost")
+
+        region.items.on_reply = region.objects.on_reply = lose
+        with suppress(UnavailableError):
+            region.maker().run(region.deadline())
+        region.items.on_reply = region.objects.on_reply = lambda _call: None
+        region.world.send([record(3 * GIB, start_s=MIDNIGHT_S - 3 * HOUR_S)])
+        region.maker().run(region.deadline())
+        [document] = documents(region.objects, "accounts")
+        assert {(each["id"], each["page"]) for each in region.told()} == {
+            (region.told()[0]["id"], f"s3://data/{document.page}")
+        }
+        assert region.maker().run(region.deadline()).made == 0
+        calls += 1
+    assert calls > 6
 
 
 def test_two_makers_at_once_make_one_report(home: Home) -> None:
