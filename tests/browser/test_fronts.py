@@ -97,6 +97,7 @@ def test_the_page_is_whole_over_every_front(browser: Browser, links: dict[str, s
             tab.page.set_default_timeout(_PATIENCE_MS)
             tab.open(f"{origin}?account={who}&range=24h#token={token}")
             assert tab.attribute("#total", "data-bytes") == str(sum(SIZES))
+            tab.elsewhere()
             address = tab.attribute("[data-format=json]", "href")
             answer = tab.page.request.get(address, headers={"Authorization": f"Bearer {token}"}).json()
             assert sum(int(row["bytes"]) for row in answer["rows"]) == sum(SIZES)

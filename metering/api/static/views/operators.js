@@ -107,11 +107,18 @@ export function sources({ state }) {
       const empty = "No source matches. Sources are listed after the next pass of the reconciler.";
       return {
         answer,
-        parts: [listing("Sources", columnsOf(answer.rows, cells), answer.rows, empty)],
+        parts: [listing("Sources", sourceColumns(answer.rows, cells), answer.rows, empty)],
         twins: [{ label: "Sources", path: "sources", asked }],
       };
     },
   };
+}
+
+// Whether a source is silent, and what is missing, stands beside its name.
+function sourceColumns(rows, cells) {
+  const first = ["region", "source_id", "silent", "missing"];
+  const place = ({ name }) => (first.includes(name) ? first.indexOf(name) : first.length);
+  return columnsOf(rows, cells).sort((one, other) => place(one) - place(other));
 }
 
 /** Saved questions, each with the report that was made last. */

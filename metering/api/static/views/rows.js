@@ -20,7 +20,7 @@ export function tableCard(shown, answer, rows) {
   const columns = [
     nameColumn(shown),
     ...(view === "cost" ? costColumns() : usageColumns()),
-    shareColumn(total),
+    { ...shareColumn(total), wide: view === "cost" },
     changeColumn(shown),
   ];
   const [priced, folds] = view === "cost" ? foldedOf(rows) : [rows, []];
