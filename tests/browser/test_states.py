@@ -393,5 +393,14 @@ def test_on_paper_there_are_figures_and_no_controls(browser: Browser, opened: st
         assert not tab.page.locator(".question").is_visible()
         assert not tab.page.locator(".twins").is_visible()
         assert tab.page.locator(".card:has(#figures) table").is_visible()
+        assert tab.text(".card:has(#figures) thead").split() == [
+            "usage",
+            "type",
+            "bytes",
+            "size",
+            "records",
+            "share",
+            "change",
+        ]
         tab.page.screenshot(path=PICTURES / "paper.png", full_page=True)
         tab.check(url)
