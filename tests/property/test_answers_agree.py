@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 
 from metering.hours import hour_of
 from metering.ledger.notes.checks import CANARY_ACCOUNT_ID, canary_body, slot_of
+from metering.ledger.usage.region import START_KEY
 from metering.reports.query import GroupColumn, UsageParameters, UsageQuery
 from metering.reports.source import report_rows
 from metering.reports.time_range import shown
 from metering.reports.usage_rows import ranked
 from metering.stores.queues import Delivery
+from metering.stores.writes import Table
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import sum_totals
 from tests.support.examples import examples
@@ -152,6 +154,15 @@ def test_a_report_and_sql_are_the_sum_by_hand(
     expected = by_hand(sent, query, bucket)
     assert {row.values: tuple(row.total) for row in rows} == expected
     assert by_sql(world, query, bucket) == expected
+    # The region's totals, then rows alone.
+    together = replace(query, group_by=query.group_by[1:])
+    summed: Counter[tuple[str, ...]] = Counter()
+    for (_, *values), (size, _) in expected.items():
+        summed[tuple(values)] += size
+    for _ in range(2):
+        rows = report_rows([source], together, now_s=NOW_S)
+        assert {row.values: row.total.bytes for row in rows} == {values: summed[values] for values in summed}
+        world.items.remove(Table.USAGE, START_KEY)
 
 
 @settings(max_examples=25, deadline=None)
