@@ -57,7 +57,7 @@ class Restoration:
     copies: Callable[[Decision], BatchCopies]
     markers: Callable[[], MarkerRebuild]
     marks: Callable[[Decision], None]
-    region: Callable[[Decision], None]
+    region: Callable[[], None]
     usage: Callable[[Mapping[int, set[str]] | None, Callable[[HourStep], None]], UsageRebuild]
     whole: bool = False
 
@@ -120,5 +120,5 @@ class Restoration:
             )
         if usage.unreadable:
             raise LedgerCorruptError(usage.unreadable[0])
-        self.region(decision)
+        self.region()
         return Restored(carried=carried, adopted=adopted, copied=copied, rebuilt=rebuilt, usage=usage)

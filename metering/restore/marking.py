@@ -13,10 +13,11 @@ from itertools import chain as chain_of
 from typing import TYPE_CHECKING
 
 from metering.errors import ConditionFailedError, LedgerCorruptError, ObjectMissingError
-from metering.ledger.runs import rollup_chain
+from metering.ledger.commits import known_shards
+from metering.ledger.runs import newest_run, rollup_chain
 from metering.ledger.usage.generation import usage_generation
 from metering.ledger.usage.items import newest_run_of, usage_add, usage_item_key
-from metering.ledger.usage.region import known_numbers, mark_region, region_start
+from metering.ledger.usage.region import RegionStart, known_numbers, mark_region, put_start, region_start
 from metering.rollup.plan import RollupPlan
 from metering.rollup.region import region_hours
 from metering.stores.clock import do_all
@@ -43,6 +44,7 @@ class UsageMarks:
     objects: ObjectStore
     numbers: KindNumbers
     retrier: Retrier
+    shards: int
     threads: int = 1
 
     def run(self, decision: Decision) -> None:
@@ -56,7 +58,7 @@ class UsageMarks:
                 keys = {key for plan in self._newest(chain) for key in self._keys(plan)}
                 do_all(lambda key: self._mark(key, int(chain[1:]), lift), keys, threads=self.threads)  # noqa: B023
 
-    def lift_region(self, decision: Decision) -> None:
+    def lift_region(self) -> None:
         """Let the region's totals go on above the lifts, if they had all that the old roll-up had booked (P51).
 
         Otherwise they begin anew. Call this after usage was corrected.
@@ -64,14 +66,19 @@ class UsageMarks:
         Raises:
             UnavailableError: A store does not respond; call again.
         """
+        wrote = self.retrier.call(lambda: usage_generation(self.items)).runs
         start = self.retrier.call(lambda: region_start(self.items))
+        if start is None and not wrote:
+            # All that the usage table has was corrected just now.
+            start = self.retrier.call(partial(put_start, self.items, RegionStart(since_s=0, runs={})))
         if start is None:
             return
-        for shard, number in self.retrier.call(lambda: usage_generation(self.items)).runs.items():
-            chain, known = rollup_chain(shard), start.runs.get(shard, 0)
+        for shard in self.retrier.call(lambda: known_shards(self.items, self.shards)):
+            chain, number, known = rollup_chain(shard), wrote.get(shard, 0), start.runs.get(shard, 0)
             # A run that was not over has placed nothing, so its commits were corrected with their hours.
             if number <= known or (number == known + 1 and all(plan.region for plan in self._newest(chain))):
-                self.retrier.call(partial(mark_region, self.items, shard, decision.lifts.get(chain, 0)))
+                lift = self.retrier.call(partial(newest_run, self.items, chain))
+                self.retrier.call(partial(mark_region, self.items, shard, 0 if lift is None else lift.number))
 
     def _newest(self, chain: str) -> list[RollupPlan]:
         newest, keys = 0, list[str]()

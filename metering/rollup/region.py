@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from metering.ledger.runs import Chain, Run
     from metering.ledger.usage.kinds import KindNumbers
-    from metering.stores.clock import Alerts, Clock, Retrier
+    from metering.stores.clock import Alerts, Retrier
     from metering.stores.writes import ItemStore, Update
     from metering.usage.totals import UsageKind
 
@@ -46,7 +46,6 @@ class RegionBooking:
 
     items: ItemStore
     numbers: KindNumbers
-    clock: Clock
     retrier: Retrier
     alerts: Alerts
     shards: int
@@ -55,7 +54,7 @@ class RegionBooking:
     def begin(self) -> None:
         """Store from when on the region's totals are complete, if nothing is stored. Call this before any run."""
         if self.retrier.call(lambda: region_start(self.items)) is None:
-            self.retrier.call(partial(begin_region, self.items, self.shards, self.clock.now_ms() // 1000))
+            self.retrier.call(partial(begin_region, self.items, self.shards))
 
     def prepare(self, plan: RollupPlan) -> Mapping[UsageKind, int]:
         """Claim the region's numbers of a plan, and list the plan's accounts. Returns the region's numbers.
@@ -119,8 +118,7 @@ class RegionBooking:
                 raise LedgerCorruptError(f"{place} refuses run {run.name}, and has {newest} = {number}") from error
 
     def _begin_anew(self, start: RegionStart, chain: Chain) -> None:
-        now_s = self.clock.now_ms() // 1000
-        self.retrier.call(partial(begin_region, self.items, self.shards, now_s, instead_of=start))
+        self.retrier.call(partial(begin_region, self.items, self.shards, instead_of=start))
         fields = {
             "chain": chain.name,
             "what": "plans of earlier runs are gone",

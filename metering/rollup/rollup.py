@@ -171,7 +171,6 @@ class Rollup:
         return RegionBooking(
             items=self.items,
             numbers=self.numbers,
-            clock=self.clock,
             retrier=self.retrier,
             alerts=self.alerts,
             shards=self.shards,

@@ -72,7 +72,12 @@ def restoration(
         return jobs.rebuilder.usage(tell=tell) if hours is None else jobs.rebuilder.hours(hours, tell=tell)
 
     marks = UsageMarks(
-        items=jobs.items, objects=jobs.objects, numbers=jobs.rebuilder.numbers, retrier=retrier, threads=threads
+        items=jobs.items,
+        objects=jobs.objects,
+        numbers=jobs.rebuilder.numbers,
+        retrier=retrier,
+        shards=jobs.settings.shards,
+        threads=threads,
     )
     return Restoration(
         decider=Decider(

@@ -61,7 +61,7 @@ ROLLUP = (
         ("P51 the canary is in the region's sums", "if key.account_id != CANARY_ACCOUNT_ID:", "if True:"),
         ("P51 a start counts a run that is only planned", """newest.number - (newest.state == "planned")""",
          "newest.number"),
-        ("P51 a start says hours in which earlier runs booked", "if any(runs.values()) else 0", "if False else 0"),
+        ("P51 a start says hours in which earlier runs booked", "NEVER if any(runs.values()) else 0", "0"),
         ("P51 a late start replaces a newer one", "Absent() if instead_of is None else instead_of.unchanged", "None")),
     *seeded("metering/ledger/usage/kinds.py", _REGION,
         ("P52 an account is taken as listed before it is put",

@@ -40,7 +40,6 @@ from metering.stores.writes import (
     Table,
     Update,
 )
-from metering.units import HOUR_S
 from metering.usage.totals import REGION, Service, Total, UsageKey, UsageKind, UsageType, add_totals
 
 if TYPE_CHECKING:
@@ -49,13 +48,11 @@ if TYPE_CHECKING:
     from metering.ledger.usage.kinds import KindNames, KindNumbers
     from metering.stores.writes import ItemStore
 
-# Later than every hour.
-NEVER = 1 << 62
+# Later than every hour: 9999-12-31T23.
+NEVER = 253_402_297_200
 # In a kind that stands for others: any value. No usage type, service or location is written so, and it sorts first.
 ANY = "*"
 _REST = UsageKind(UsageType(ANY), Service(ANY), ANY, ANY)
-# A run books rows of the future up to the admission's limit, and clocks differ. Both are minutes.
-_AHEAD_S = 2 * HOUR_S
 
 
 def is_any(key: UsageKey) -> bool:
@@ -196,22 +193,24 @@ def _change(items: ItemStore, update: Update) -> None:
         items.update(update)
 
 
-def begin_region(items: ItemStore, shards: int, now_s: int, *, instead_of: RegionStart | None = None) -> RegionStart:
-    """Store from when on the region's totals are complete; whichever process stores it first.
-
-    The totals are complete for hours in which no run so far can have booked, or for all if there was no run.
+def begin_region(items: ItemStore, shards: int, *, instead_of: RegionStart | None = None) -> RegionStart:
+    """Store a start: all hours if there was no run so far, otherwise none until a rebuild fills them.
 
     Args:
         items: The tables.
         shards: Number of shards of the stage.
-        now_s: The time.
         instead_of: The stored start that is replaced, because runs after it are missing in the totals.
     """
     runs = {shard: newest_run(items, rollup_chain(shard)) for shard in known_shards(items, shards)}
     done = {shard: _done(run) for shard, run in runs.items() if _done(run)}
-    since_s = now_s - now_s % HOUR_S + _AHEAD_S + HOUR_S if any(runs.values()) else 0
-    start = RegionStart(since_s=since_s, runs=done)
+    # No clock says in which hours earlier runs booked.
+    since_s = NEVER if any(runs.values()) else 0
+    return put_start(items, RegionStart(since_s=since_s, runs=done), instead_of=instead_of)
+
+
+def put_start(items: ItemStore, start: RegionStart, *, instead_of: RegionStart | None = None) -> RegionStart:
+    """Store a start, if none is there or the one to be replaced is; returns the start that is there then."""
     condition = Absent() if instead_of is None else instead_of.unchanged
-    said = {"since": hour_label(since_s), **marks_of(done)}
+    said = {"since": hour_label(start.since_s), **marks_of(start.runs)}
     _change(items, Update(table=Table.USAGE, key=START_KEY, set=said, condition=condition))
     return region_start(items) or start

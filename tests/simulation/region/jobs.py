@@ -372,7 +372,9 @@ def restoration(
     assert process.world.fenced is not None
     fenced = ProcessItems(process, process.world.fenced)
     carrier = Carrier(items=process.items, generation=generation, clock=process, retrier=retrier(process), threads=1)
-    marks = UsageMarks(items=process.items, objects=process.objects, numbers=rebuild.numbers, retrier=retrier(process))
+    marks = UsageMarks(
+        items=process.items, objects=process.objects, numbers=rebuild.numbers, retrier=retrier(process), shards=shards
+    )
     return Restoration(
         carry=lambda: carrier.from_table(fenced),
         decider=decider,

@@ -112,21 +112,22 @@ def test_they_are_added_although_nothing_waits() -> None:
     assert list(all_accounts(region.items)) == [OTHER]
 
 
-def test_a_stage_that_was_in_use_has_totals_of_later_hours() -> None:
+def test_a_stage_that_was_in_use_has_no_totals_before_they_are_filled() -> None:
     region = SmallRegion()
     send(region, 0)
     earlier(region.rollup()).run(region.deadline())
     region.rollup().run(region.deadline())
     start = region_start(region.items)
     assert start is not None
-    # A row may be in the next minutes, and clocks differ.
-    assert NOW_S + HOUR_S < start.since_s <= NOW_S + 4 * HOUR_S
+    assert start.since_s == NEVER
     with pytest.raises(RegionIncompleteError):
         read_now(region)
     assert not booked(region)
-    region.commit("c1", [row(1, hour_s=start.since_s)])
+    send(region, 1)
     region.rollup().run(region.deadline())
-    assert region.now().usage([REGION], [month_of(start.since_s)], from_s=start.since_s)
+    assert booked(region)
+    start.begin_earlier(region.items, 0)
+    assert complete_since_s(region.items, 1) == 0
 
 
 def test_a_run_that_was_planned_when_the_totals_began_is_added() -> None:
@@ -135,7 +136,7 @@ def test_a_run_that_was_planned_when_the_totals_began_is_added() -> None:
         send(region, 0)
         with AtCall(region, number, die) as at, suppress(KilledError):
             earlier(region.rollup()).run(region.deadline())
-        begun = begin_region(region.items, 1, NOW_S)
+        begun = begin_region(region.items, 1)
         earlier(region.rollup()).run(region.deadline())
         region.rollup().run(region.deadline())
         # Either nothing was booked before the totals began, or the hours of then are left out.
@@ -221,9 +222,11 @@ def test_a_start_that_was_replaced_is_not_replaced_by_a_late_process() -> None:
     assert first is not None
     send(region, 0)
     region.rollup().run(region.deadline())
-    begun = begin_region(region.items, 1, NOW_S, instead_of=first)
-    assert begun.since_s > NOW_S
-    assert begin_region(region.items, 1, NOW_S + 9 * HOUR_S, instead_of=first) == begun
+    begun = begin_region(region.items, 1, instead_of=first)
+    assert begun.since_s == NEVER
+    begun.begin_earlier(region.items, NOW_S)
+    again = begin_region(region.items, 1, instead_of=first)
+    assert (again.since_s, again.runs) == (NOW_S, begun.runs)
 
 
 def test_the_region_as_of_now_is_exact_wherever_two_shards_stopped() -> None:
