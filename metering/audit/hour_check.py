@@ -134,7 +134,7 @@ class Figures:
         query = USAGE_QUERY
         if accounts is not None and REGION not in accounts:
             query = replace(USAGE_QUERY, where=(("account_id", accounts),))
-        with_region = query is USAGE_QUERY and hour_s >= self.region_since_s()
+        with_region = query is USAGE_QUERY and self._has_region(hour_s)
 
         def count(state: booked_hours.HourState) -> PlacedRows:
             rows = dict(usage_in(hour_s, placed.reader.groups(state.sources, query)))
@@ -144,7 +144,12 @@ class Figures:
                 region=self.of_region(region_sums(rows.items())) if with_region else None,
             )
 
-        return placed.read(hour_s, count)
+        rows = placed.read(hour_s, count)
+        # Meanwhile, a run of an earlier release may have placed rows that the region's totals lack.
+        return rows if not with_region or self._has_region(hour_s) else replace(rows, region=None)
+
+    def _has_region(self, hour_s: int) -> bool:
+        return hour_s >= complete_since_s(self.items, self.view.shards, planned=True)
 
     def region_since_s(self) -> int:
         """First hour from which on the region's totals can be compared. Read it before the rows, like `done_runs`."""

@@ -379,9 +379,10 @@ class Rebuilder:
             rows = {name for name in known if doubt.whole or doubt.has_account(name, state.parts)}
             wrong[hour_s] = rows | named.get(hour_s, set())
         start = region_start(self.figures.items) or self._begin_region()
+        since_s = self.figures.region_since_s()
         for hour_s in state.hours:
-            # The region's totals of earlier hours are filled, whatever is in them.
-            if hour_s < start.since_s:
+            # The census did not compare these hours. They are filled, whatever is in them.
+            if hour_s < since_s:
                 wrong.setdefault(hour_s, set()).add(REGION)
         result = self._correct(wrong, len({*state.rows, *state.used}), work, tell)
         # A clock that is behind leaves out the newest hours.

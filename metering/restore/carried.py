@@ -6,6 +6,7 @@ If the old ledger cannot be read, lines in S3 (`notes.written`) stand for its it
 |---------------------------------------------------|------------|-------------------------------------------------|
 | `K#tokens`, `W#producers`                         | carried    | a token revoked after T must not work again     |
 | `W#budgets`, `W#budget-alerts`                    | carried    | people set budgets, and each alert is sent once |
+| `W#reports`                                       | carried    | people saved these questions                    |
 | `W#deed-<month>`                                  | carried    | the audit trail                                 |
 | `W#ruling`, `W#log-ruling`                        | carried    | people's rulings on gaps                        |
 | `I#<month>`                                       | carried    | an issued document stays issued                 |

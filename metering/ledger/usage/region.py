@@ -133,9 +133,10 @@ class RegionStart:
         """
         return cls(since_s=Fields.of_item(item).hour("since"), runs=runs_of(item))
 
-    def lacks(self, shard: int, newest: Run | None) -> int:
-        """Number of the newest done run of a shard that the totals lack; 0 if they have all of them."""
-        return number if (number := _done(newest)) > self.runs.get(shard, 0) else 0
+    def lacks(self, shard: int, newest: Run | None, *, planned: bool = False) -> bool:
+        """Whether the totals lack the newest done run of a shard or, with `planned`, the newest run."""
+        number = 0 if newest is None else newest.number if planned else _done(newest)
+        return number > self.runs.get(shard, 0)
 
     def begin_earlier(self, items: ItemStore, since_s: int) -> None:
         """Store that earlier hours are complete, too, because they were filled. Not if the start was replaced."""
@@ -158,8 +159,10 @@ def region_start(items: ItemStore) -> RegionStart | None:
     return None if item is None else RegionStart.from_item(item)
 
 
-def complete_since_s(items: ItemStore, shards: int) -> int:
+def complete_since_s(items: ItemStore, shards: int, *, planned: bool = False) -> int:
     """First hour from which on the region's totals are complete now; `NEVER` while they lack a done run.
+
+    With `planned`, they may lack no planned run either: one of an earlier release may have placed rows.
 
     Raises:
         LedgerCorruptError: What is stored of them, or a run, cannot be read.
@@ -167,7 +170,7 @@ def complete_since_s(items: ItemStore, shards: int) -> int:
     # The newest runs are read first: those that are done then must be in the totals.
     newest = {shard: newest_run(items, rollup_chain(shard)) for shard in known_shards(items, shards)}
     start = region_start(items)
-    if start is None or any(start.lacks(shard, run) for shard, run in newest.items()):
+    if start is None or any(start.lacks(shard, run, planned=planned) for shard, run in newest.items()):
         return NEVER
     return start.since_s
 
@@ -194,7 +197,7 @@ def _change(items: ItemStore, update: Update) -> None:
 
 
 def begin_region(items: ItemStore, shards: int, *, instead_of: RegionStart | None = None) -> RegionStart:
-    """Store a start: all hours if there was no run so far, otherwise none until a rebuild fills them.
+    """Store a start: all hours in a stage without runs; otherwise the end of time, until a rebuild fills all hours.
 
     Args:
         items: The tables.
@@ -209,7 +212,7 @@ def begin_region(items: ItemStore, shards: int, *, instead_of: RegionStart | Non
 
 
 def put_start(items: ItemStore, start: RegionStart, *, instead_of: RegionStart | None = None) -> RegionStart:
-    """Store a start, if none is there or the one to be replaced is; returns the start that is there then."""
+    """Store a start if there is still `instead_of` (None: still no start); returns the stored start."""
     condition = Absent() if instead_of is None else instead_of.unchanged
     said = {"since": hour_label(start.since_s), **marks_of(start.runs)}
     _change(items, Update(table=Table.USAGE, key=START_KEY, set=said, condition=condition))
