@@ -51,7 +51,7 @@ from metering.stores.writes import (
     Table,
 )
 from metering.units import DAY_S, HOUR_S
-from metering.usage.totals import REGION, Total, UsageKey, UsageKind, sum_totals
+from metering.usage.totals import REGION, ZERO, Total, UsageKey, UsageKind, add_totals, sum_totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -382,7 +382,7 @@ class Rebuilder:
         since_s = self.figures.region_since_s()
         for hour_s in state.hours:
             # The census did not compare these hours. They are filled, whatever is in them.
-            if hour_s < since_s:
+            if hour_s < since_s and not work.frozen.is_closed(hour_s):
                 wrong.setdefault(hour_s, set()).add(REGION)
         result = self._correct(wrong, len({*state.rows, *state.used}), work, tell)
         # A clock that is behind leaves out the newest hours.
@@ -505,14 +505,17 @@ class Rebuilder:
     def _region(self, hour_s: int, work: _Work) -> bool:
         """Correct the region's totals of an hour, and list its accounts; whether to measure the hour again.
 
-        Closed months are read from their frozen totals.
+        Rows are read from the totals beside lake files, because a fill reads every hour. Closed months are read from
+        their frozen totals.
         """
-        if work.frozen.is_closed(hour_s) or self._is_damaged(hour_s, work):
+        if work.frozen.is_closed(hour_s):
             return False
         runs = self.figures.done_runs()
-        placed = self.figures.placed(hour_s)
-        self.numbers.enlist(placed.accounts - {CANARY_ACCOUNT_ID}, threads=self.figures.threads)
-        sums = region_sums(placed.by_key.items())
+        sums, accounts, whole = self.figures.view.placed.read(hour_s, self._summed)
+        if not whole:
+            work.damaged.add(hour_s)
+            return False
+        self.numbers.enlist(accounts - {CANARY_ACCOUNT_ID}, threads=self.figures.threads)
         numbers = claim_numbers(self.numbers, {key.kind for key in sums}, fills=True)
         repair = UsageRepair(
             items=self.figures.items,
@@ -526,6 +529,18 @@ class Rebuilder:
         result = repair.run({REGION: numbers})
         work.add(hour_s, result)
         return bool(result.left)
+
+    def _summed(self, state: HourState) -> tuple[dict[UsageKey, Total], set[str], bool]:
+        """The region's sums of an hour, its accounts, and whether the rows add up to the ledger's total."""
+        sums: dict[UsageKey, Total] = {}
+        accounts: set[str] = set()
+        total = ZERO
+        for rows in self.figures.summed(state):
+            found = list(rows)
+            add_totals(sums, region_sums(found))
+            accounts.update(key.account_id for key, _ in found)
+            total = total.plus(sum_totals(each for _, each in found))
+        return sums, accounts, total == state.total
 
     def _rows(self, hour_s: int, accounts: frozenset[str], work: _Work) -> Mapping[UsageKey, Total] | None:
         """Rows of some accounts in an hour; None if the files are damaged."""

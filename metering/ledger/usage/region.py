@@ -3,7 +3,7 @@
 | table  | pk             | sk            | attributes                                                        |
 |--------|----------------|---------------|-------------------------------------------------------------------|
 | usage  | `G#<month>`    | as accounts'  | as accounts': bytes and records by number, `v`, `n<shard>`         |
-| usage  | `S#generation` | `G`           | `since`: first complete hour; `n<shard>`: newest run in the totals |
+| usage  | `S#generation` | `G`           | `since`: first complete hour; `n<shard>`: newest run in them; `v` |
 | ledger | `D#region`     | as accounts'  | numbers of the region's kinds, at most `REGION_KINDS`             |
 | ledger | `D#accounts`   | `<account>`   | the directory: every account with usage that counts in the totals |
 
@@ -25,7 +25,7 @@ from metering.ledger.commits import known_shards
 from metering.ledger.notes.checks import CANARY_ACCOUNT_ID
 from metering.ledger.runs import Run, newest_run, rollup_chain
 from metering.ledger.usage.generation import GENERATION_KEY, marks_of, runs_of
-from metering.ledger.usage.items import newest_run_of
+from metering.ledger.usage.items import REVISION, newest_run_of
 from metering.stores.codec import Fields
 from metering.stores.writes import (
     Absent,
@@ -119,10 +119,12 @@ class RegionStart:
     Attributes:
         since_s: First complete hour; 0 if all hours are.
         runs: Shard -> newest roll-up run that the totals have, with all runs before it that booked in these hours.
+        version: How often the start was replaced.
     """
 
     since_s: int
     runs: Mapping[int, int]
+    version: int = 0
 
     @classmethod
     def from_item(cls, item: Item) -> RegionStart:
@@ -131,7 +133,8 @@ class RegionStart:
         Raises:
             LedgerCorruptError: It is something else.
         """
-        return cls(since_s=Fields.of_item(item).hour("since"), runs=runs_of(item))
+        fields = Fields.of_item(item)
+        return cls(since_s=fields.hour("since"), runs=runs_of(item), version=fields.whole(REVISION))
 
     def lacks(self, shard: int, newest: Run | None, *, planned: bool = False) -> bool:
         """Whether the totals lack the newest done run of a shard or, with `planned`, the newest run."""
@@ -146,7 +149,7 @@ class RegionStart:
     @property
     def unchanged(self) -> Condition:
         """Condition that the start was not replaced since it was read."""
-        return Equals(attribute="since", value=hour_label(self.since_s))
+        return Equals(attribute=REVISION, value=self.version)
 
 
 def region_start(items: ItemStore) -> RegionStart | None:
@@ -214,6 +217,7 @@ def begin_region(items: ItemStore, shards: int, *, instead_of: RegionStart | Non
 def put_start(items: ItemStore, start: RegionStart, *, instead_of: RegionStart | None = None) -> RegionStart:
     """Store a start if there is still `instead_of` (None: still no start); returns the stored start."""
     condition = Absent() if instead_of is None else instead_of.unchanged
-    said = {"since": hour_label(start.since_s), **marks_of(start.runs)}
+    version = 0 if instead_of is None else instead_of.version + 1
+    said = {"since": hour_label(start.since_s), REVISION: version, **marks_of(start.runs)}
     _change(items, Update(table=Table.USAGE, key=START_KEY, set=said, condition=condition))
     return region_start(items) or start
