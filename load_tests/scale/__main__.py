@@ -25,13 +25,23 @@ from load_tests.scale import reports
 from load_tests.scale.bench import Result, Step
 from load_tests.scale.jobs import GATE, GATE_HOURS, JOBS, Job, Size
 from load_tests.scale.meter import name_pools
-from load_tests.scale.projection import HEADER, MOST_TIMES, REPORTS_HEADER, line, project, report_line, seconds
+from load_tests.scale.projection import (
+    HEADER,
+    MOST_TIMES,
+    REPORTS_HEADER,
+    WHOLE_HEADER,
+    line,
+    project,
+    report_line,
+    seconds,
+    whole_line,
+)
 from load_tests.scale.region import TARGET_ACCOUNTS
-from load_tests.scale.reports import Reports
+from load_tests.scale.reports import Reports, Whole
 from load_tests.scale.restoring import FromNothing
 
 _PAGE = Path(__file__).resolve().parents[2] / "docs" / "scale.md"
-_REPORTS = "reports"
+_REPORTS, _WHOLE = "reports", "whole-region"
 _AT_ONCE = min(2, os.cpu_count() or 1)
 _BEGIN, _END = "<!-- table: make scale -->", "<!-- end of table -->"
 
@@ -39,7 +49,7 @@ _BEGIN, _END = "<!-- table: make scale -->", "<!-- end of table -->"
 def main(arguments: Sequence[str]) -> int:
     """Print the tables. Returns 1 if a job misses its limits at three times the target."""
     parser = argparse.ArgumentParser(prog="python -m load_tests.scale", description=__doc__)
-    parser.add_argument("--only", choices=sorted([*JOBS, _REPORTS]), action="append")
+    parser.add_argument("--only", choices=sorted([*JOBS, _REPORTS, _WHOLE]), action="append")
     parser.add_argument("--gate", action="store_true")
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--step", choices=("prepare", "run"), help="for processes of this program")
@@ -48,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--hours", type=int, default=0)
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args(arguments)
-    names = options.only or [*JOBS, _REPORTS]
+    names = options.only or [*JOBS, _REPORTS, _WHOLE]
     if options.step:
         size = Size(options.accounts, options.hours)
         return _in_this_process(names[0], options.step, size, options.folder, part=options.part)
@@ -58,6 +68,8 @@ def main(arguments: Sequence[str]) -> int:
     tables = [_table(jobs)] if jobs else []
     if _REPORTS in names:
         tables.append(_reports(options.accounts))
+    if _WHOLE in names:
+        tables.append(_whole(options.accounts))
     for table in tables:
         for text in ("", *table.lines, *(f"MISSED: {problem}" for problem in table.problems)):
             _say(text)
@@ -79,8 +91,8 @@ def _gate(names: Sequence[str]) -> int:
 
     def timed(name: str, *, part: bool = False) -> str:
         began = time.monotonic()
-        if name == _REPORTS:
-            _report_steps(GATE.accounts)
+        if name in {_REPORTS, _WHOLE}:
+            _of_processes(name, Size(GATE.accounts, 0))
             return f"{name:<18} {time.monotonic() - began:5.1f} s"
         memory = _measured(JOBS[name], GATE_HOURS if part else GATE, part=part).memory_mib
         return f"{name + ', its part' * part:<18} {time.monotonic() - began:5.1f} s, {memory} MiB"
@@ -129,6 +141,16 @@ def _reports(accounts: int) -> _Table:
     return _Table(lines, problems)
 
 
+def _whole(accounts: int) -> _Table:
+    found = [Whole(**each) for each in json.loads(_of_processes(_WHOLE, Size(accounts, 0)))]
+    problems = [
+        f"a report on all accounts ({each.question}) takes {each.seconds:.1f} s, and {each.most_s:.0f} s are the most"
+        for each in found
+        if each.seconds > each.most_s
+    ]
+    return _Table([*WHOLE_HEADER, *(whole_line(each, accounts) for each in found)], problems)
+
+
 def _report_steps(accounts: int) -> list[Reports]:
     return [Reports(**each) for each in json.loads(_of_processes(_REPORTS, Size(accounts, 0)))]
 
@@ -157,6 +179,11 @@ def _of_processes(name: str, size: Size, *, part: bool = False) -> str:
 
 
 def _in_this_process(name: str, step: str, size: Size, folder: Path, *, part: bool) -> int:
+    if name == _WHOLE:
+        if step == "run":
+            name_pools()
+            _say(json.dumps([asdict(each) for each in reports.run_whole(size.accounts, folder)]))
+        return 0
     if name == _REPORTS:
         if step == "prepare":
             reports.prepare(size.accounts, folder)

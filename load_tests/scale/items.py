@@ -18,12 +18,13 @@ from metering.ledger.booked_hours import POINTER_PREFIX, LakeFile, Published
 from metering.ledger.markers import marker_key
 from metering.ledger.notes.reconciliation import SOURCE_PK, SOURCES_KEY, SourceFigures
 from metering.ledger.runs import Run, lake_chain, rollup_chain
-from metering.ledger.usage.items import usage_item_key
-from metering.ledger.usage.kinds import kind_items
+from metering.ledger.usage.items import REGION_PREFIX, newest_run_of, usage_item_key
+from metering.ledger.usage.kinds import DIRECTORY, kind_items
+from metering.ledger.usage.region import START_KEY
 from metering.stores.objects import lake_file_key, plan_key
 from metering.stores.writes import Action, Delete, Item, Key, Put, Table, Update, Value, item_bytes, key_of
 from metering.units import DAY_S, HOUR_S, KIB
-from metering.usage.totals import UsageKey
+from metering.usage.totals import REGION, Total, UsageKey, sum_totals
 
 _PAGE_BYTES = 1_000_000
 _HASH = "5f" * 32
@@ -66,8 +67,19 @@ class ComputedItems:
         self._batch_totals = list(map(region.batch_total, range(region.blocks)))
         # Jobs write from several threads, and the stored items are not safe for concurrent use.
         self._lock = threading.RLock()
+        # The region's totals by lateness and kind, if a measurement needs them (`with_region`).
+        self._region_totals: dict[int, list[Total]] = {}
         # Counts the most expensive computations of items, which are not part of the job's time.
         self.computed: Counter[str] = Counter()
+
+    def with_region(self) -> None:
+        """Compute the region's totals, too, and list the accounts. This takes half a minute at the target."""
+        region = self._booked
+        for days in {region.days_there(hour_s) for hour_s in range(region.begin_s, region.end_s, HOUR_S)}:
+            self._region_totals[days] = [
+                sum_totals(region.kind_total(account, number, days) for account in range(region.accounts))
+                for number in range(KINDS)
+            ]
 
     # Reads.
 
@@ -217,7 +229,9 @@ class ComputedItems:
         staging, sort, name = self._staging, *_parted(pk)
         if sort == partitions.HOUR:
             yield from self._hour(parse_hour(name))
-        elif sort == partitions.KINDS and name in self._accounts:
+        elif pk == DIRECTORY and self._region_totals:
+            yield from (Key(pk, account)._asdict() for account in self._accounts)
+        elif sort == partitions.KINDS and (name in self._accounts or (name == REGION and self._region_totals)):
             # Kind names sort first, and are never queried.
             for number in range(KINDS):
                 yield kind_items(name, number, kind(number))[0]
@@ -318,12 +332,13 @@ class ComputedItems:
         return item
 
     def _usage(self, pk: str, sk_from: str, sk_to: str) -> Iterator[Item]:
-        try:
-            _, name, month = pk.split("#")
-        except ValueError:
+        if pk == START_KEY.pk and self._region_totals:
+            yield {**START_KEY._asdict(), "since": hour_label(0), "v": 0, newest_run_of(0): _ROLLUP_RUN}
             return
-        account = self._accounts.get(name)
-        if account is None:
+        whole = pk.startswith(REGION_PREFIX) and bool(self._region_totals)
+        *_, name, month = ["", *pk.split("#")]
+        account = None if whole else self._accounts.get(name)
+        if account is None and not whole:
             return
         region = self._booked
         first_s, end_s = month_bounds_s(month)
@@ -332,16 +347,25 @@ class ComputedItems:
         if sk_to[:1] == "2":
             end_s = min(end_s, parse_hour(sk_to[:13]) + HOUR_S)
         for hour_s in range(max(first_s, region.begin_s), min(end_s, region.end_s), HOUR_S):
-            yield self.usage_item(account, hour_s)
+            yield self.region_item(hour_s) if account is None else self.usage_item(account, hour_s)
+
+    def region_item(self, hour_s: int) -> Item:
+        """The region's item of an hour."""
+        totals = self._region_totals[self._booked.days_there(hour_s)]
+        return self._item(UsageKey(hour_s, REGION, *_ANY_KIND), totals)
 
     def usage_item(self, account: int, hour_s: int) -> Item:
         """Usage item of an account and hour."""
         self.computed["usage"] += 1
         region = self._booked
         days = region.days_there(hour_s)
-        item: dict[str, Value] = {**usage_item_key(UsageKey(hour_s, account_id(account), *_ANY_KIND), 0)._asdict()}
-        for number in range(KINDS):
-            total = region.kind_total(account, number, days)
+        totals = [region.kind_total(account, number, days) for number in range(KINDS)]
+        return self._item(UsageKey(hour_s, account_id(account), *_ANY_KIND), totals)
+
+    @staticmethod
+    def _item(key: UsageKey, totals: Sequence[Total]) -> Item:
+        item: dict[str, Value] = {**usage_item_key(key, 0)._asdict()}
+        for number, total in enumerate(totals):
             item[f"b{number}"] = total.bytes
             item[f"r{number}"] = total.records
         item["v"] = ROUNDS + 1

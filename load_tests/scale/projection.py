@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from load_tests.scale.bench import Result
     from load_tests.scale.jobs import Job
-    from load_tests.scale.reports import Reports
+    from load_tests.scale.reports import Reports, Whole
 
 # Memory size at which a function gets a whole core (Lambda developer guide).
 _CORE_MB = 1_769
@@ -163,4 +163,18 @@ def report_line(found: Reports, accounts: int) -> str:
     return (
         f"| {found.group_by.replace(',', ', ')} | {accounts:,} | {found.open_ms:.0f} ms | {found.closed_ms:.0f} ms "
         f"| {found.times:.2f} |"
+    )
+
+
+WHOLE_HEADER = (
+    "| all accounts together | accounts | s | s, at most | calls | read units |",
+    "|---|---:|---:|---:|---:|---:|",
+)
+
+
+def whole_line(found: Whole, accounts: int) -> str:
+    """A line of the table of reports over all accounts."""
+    return (
+        f"| {found.question} | {accounts:,} | {found.seconds:.2f} | {found.most_s:.0f} | {found.calls:,} "
+        f"| {found.units:,} |"
     )

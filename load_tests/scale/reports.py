@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,12 +17,16 @@ from metering.hours import month_bounds_s
 from metering.intake.admission import SECOND_US
 from metering.lake.parquet.frozen_months import DAY_GROUP_ROWS, GROUP_ROWS, account_groups
 from metering.lake.parquet.hour_rows import INSTANT
+from metering.lake.parquet.reader import ParquetStagedUsage
 from metering.lake.parquet.usage_files import NAMES, NUMBER, USAGE_SCHEMA, add_account_index, usage_writer
 from metering.ledger.booked_hours import LakeFile
 from metering.ledger.periods import FrozenHour, FrozenMonth, FrozenRows, Period
-from metering.reports.query import UsageParameters
+from metering.ledger.usage.reading import UsageReading
+from metering.reports.query import UsageParameters, UsageQuery
 from metering.reports.source import ReportSource, report_rows
+from metering.rollup.as_of_now import UsageNow
 from metering.stores import objects
+from metering.stores.clock import CALLS_AT_ONCE
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
 
@@ -29,9 +34,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from metering.reports.query import GroupColumn
+
 CLOSED, OPEN = "2026-06", "2026-09"
 _VARIANTS = 101
 _REPORTS = 20
+# A read unit is 4 KB, read consistently.
+_UNIT = 4_096
 _NOWHERE = "0" * 64
 GROUPINGS = ("usage_type", "usage_type,hour")
 
@@ -48,6 +57,23 @@ class Reports:
     def times(self) -> float:
         """Ratio of the closed month's time to the open month's."""
         return self.closed_ms / self.open_ms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whole:
+    """A report over all accounts of a region.
+
+    Attributes:
+        seconds: Its time, including the assumed waits for AWS.
+        most_s: The most that it may take.
+        units: Read units of the tables.
+    """
+
+    question: str
+    seconds: float
+    most_s: float
+    calls: int
+    units: int
 
 
 def region_of(accounts: int) -> Region:
@@ -106,6 +132,51 @@ def run(accounts: int, folder: Path) -> list[Reports]:
                     times_ms.append(step.seconds * 1_000)
         open_ms, closed_ms = (statistics.quantiles(times_ms, n=20)[-1] for times_ms in took.values())
         found.append(Reports(group_by=group_by, open_ms=open_ms, closed_ms=closed_ms))
+    return found
+
+
+# Question over all accounts: days up to now, columns, rows, and seconds that the report may take.
+_QUESTIONS = {
+    "today, by usage type": (1, "usage_type", None, 1.0),
+    "7 days, by day": (7, "day", None, 2.0),
+    "a month, by day": (30, "day", None, 3.0),
+    "7 whole days, the 100 largest accounts": (7, "account_id", 100, 8.0),
+    "today, the 100 largest accounts": (1, "account_id", 100, 8.0),
+}
+
+
+def run_whole(accounts: int, folder: Path) -> list[Whole]:
+    """Measure reports over all accounts. No row is read: the region's totals and the directory are complete."""
+    bench = Bench(region_of(accounts), folder)
+    bench.items.with_region()
+    jobs = bench.jobs
+    source = ReportSource(
+        region="us-east-1",
+        items=bench.items,
+        objects=bench.objects,
+        view=jobs.view,
+        frozen=jobs.frozen_files,
+        most_partitions=10 * accounts,
+        as_of_now=UsageNow(
+            reading=UsageReading(bench.items),
+            objects=bench.objects,
+            staged=ParquetStagedUsage(bench.objects),
+            shards=1,
+            threads=CALLS_AT_ONCE,
+        ),
+    )
+    now_s = bench.region.end_s
+    found = []
+    for question, (days, group_by, top, most_s) in _QUESTIONS.items():
+        query = UsageQuery(
+            from_s=now_s - days * DAY_S, to_s=now_s, group_by=(cast("GroupColumn", group_by),), top=top
+        )  # fmt: skip
+        read = Counter(bench.meter.bytes)
+        step = bench.step(lambda: expect(rows=bool(report_rows([source], query, now_s=now_s))))  # noqa: B023 - called at once
+        size = sum((bench.meter.bytes - read).values())
+        calls = sum(step.calls.values())
+        units = max(calls, size // _UNIT)
+        found.append(Whole(question=question, seconds=step.seconds, most_s=most_s, calls=calls, units=units))
     return found
 
 

@@ -92,7 +92,7 @@ def settled_kind_cap(items: ItemStore, generation: int, setting: int) -> int:
 
 
 # Partition of the directory: an item for each account that has usage, whose sort key is the account's id.
-_DIRECTORY = f"{partitions.KINDS}accounts"
+DIRECTORY = f"{partitions.KINDS}accounts"
 # Maximum number of kinds in the region's dictionary (`region`): 8 items an hour.
 REGION_KINDS = 8 * BUCKET_KINDS
 
@@ -375,7 +375,7 @@ class KindNumbers:
         self._listed.update(missing)
 
     def _enlist(self, account_id: str) -> None:
-        put = Put(table=Table.LEDGER, item=Key(_DIRECTORY, account_id)._asdict(), condition=Absent())
+        put = Put(table=Table.LEDGER, item=Key(DIRECTORY, account_id)._asdict(), condition=Absent())
         with suppress(ConditionFailedError):
             self._retrier.call(lambda: self._items.put(put))
 
@@ -420,7 +420,7 @@ class KindNumbers:
 
 def all_accounts(items: ItemStore) -> Iterator[str]:
     """The accounts of the directory, in order: all that have usage, but the canary's (P52)."""
-    return (key_of(item).sk for item in items.query(Table.LEDGER, _DIRECTORY))
+    return (key_of(item).sk for item in items.query(Table.LEDGER, DIRECTORY))
 
 
 def _numbers(items: ItemStore, account_id: str) -> Iterator[tuple[int, UsageKind]]:

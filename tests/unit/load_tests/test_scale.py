@@ -23,11 +23,13 @@ from metering.lake.ports import BATCH_QUERY, batches_of
 from metering.lake.view import LakeView
 from metering.ledger.booked_hours import LakeFile, Published
 from metering.ledger.markers import Marker, MarkerGlance, is_marker, marker_key
+from metering.ledger.usage.kinds import all_accounts
 from metering.ledger.usage.reading import UsageReading
+from metering.ledger.usage.region import region_start
 from metering.stores.objects import lake_prefix
 from metering.stores.writes import Delete, Key, Put, Table, Update
 from metering.units import DAY_S, HOUR_S, MIB
-from metering.usage.totals import ZERO, Total, UsageKey, sum_totals
+from metering.usage.totals import REGION, ZERO, Total, UsageKey, sum_totals
 
 BEGIN_S = month_bounds_s("2026-09")[0]
 
@@ -336,3 +338,18 @@ def test_memory_of_this_process_is_known() -> None:
     watch = MemoryWatch(lambda: 0)
     time.sleep(0.1)
     assert watch.most_mib(()) > 20
+
+
+def test_the_regions_item_of_an_hour_is_the_sum_of_the_accounts() -> None:
+    made = region(20)
+    items = ComputedItems(made, Meter())
+    assert region_start(items) is None
+    items.with_region()
+    start = region_start(items)
+    assert start is not None
+    assert (start.since_s, len(list(all_accounts(items)))) == (0, 20)
+    for hour_s in (made.begin_s, made.end_s - HOUR_S):
+        [read] = UsageReading(items).of_month(REGION, "2026-09", from_s=hour_s, to_s=hour_s + HOUR_S)
+        each = [items.usage_item(account, hour_s) for account in range(20)]
+        for number in range(KINDS):
+            assert read.totals[number].bytes == sum(int(str(item[f"b{number}"])) for item in each)
