@@ -14,7 +14,7 @@ from metering.audit.freshness import Complete, HeldBack
 from metering.errors import OperationFailedError
 from metering.hours import month_bounds_s
 from metering.ledger.notes.reconciliation import Reconciliation
-from metering.reports.costs.rows import CostQuery, CostRow, CostRows
+from metering.reports.costs.rows import CostQuery, CostRows
 from metering.reports.costs.rows import Figures as Costs
 from metering.reports.page import (
     MOST_ACCOUNTS,
@@ -27,6 +27,7 @@ from metering.reports.page import (
     query_before,
 )
 from metering.reports.query import UsageQuery
+from metering.reports.usage_rows import ReportRow
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total
 from metering.wiring.answers.pages import usage_page
@@ -230,12 +231,12 @@ def test_a_change_is_in_per_cent(now: int, before: int, text: str) -> None:
 def test_costs_are_in_cents_with_what_has_no_price() -> None:
     unit = 10**10
     rows = [
-        CostRow(
+        ReportRow(
             values=("111111111111", "A-Bytes"),
             total=Costs(bytes=2**30, exact=2**30 * unit + 2**30 * unit // 400, priced=True),
         ),
-        CostRow(values=("222222222222", "B-Bytes"), total=Costs(bytes=2**40, unpriced=2**40)),
-        CostRow(values=("222222222222", "C-Bytes"), total=Costs(bytes=5, unrated=5)),
+        ReportRow(values=("222222222222", "B-Bytes"), total=Costs(bytes=2**40, unpriced=2**40)),
+        ReportRow(values=("222222222222", "C-Bytes"), total=Costs(bytes=5, unrated=5)),
     ]
     entries = [
         entry(2**30, kind="A-Bytes"),
