@@ -60,7 +60,8 @@ class LogSources(Construct):
         self.queue = OnrampQueue(self, "Events", config=config)
         for source in sources:
             self._announce(source, config)
-        own = as_environment({"log_sources": encode_sources(source.plain() for source in sources)})
+        plain = encode_sources(source.plain() for source in sources)
+        own = as_environment({"log_sources": plain, "tag_keys": ",".join(config.causes.tags)})
         self.onramp, self.log_context = (
             MeteringFunction(
                 self, spec.construct_id, config=config, spec=spec, code=code, environment={**environment, **own}

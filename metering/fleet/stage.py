@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from metering.commit.throttling import REFUSED_FROM_RECEIVE
 from metering.errors import SettingsError
@@ -79,6 +79,32 @@ class BootstrapRules(BaseModel):
     kms: str = Field(
         "", pattern=r"^[A-Za-z0-9_:/-]{0,128}$", description="Id of its bucket's key, or AWS_MANAGED_KEY; empty: S3's."
     )
+
+
+# Keys of tags as AWS allows them (Tag Editor user guide), and as many as fit into a function's environment.
+_TAG_KEY = r"^[\w .:/=+@-]{1,128}$"
+_TAG_KEYS_CHARS = 400
+
+
+class CauseRules(BaseModel):
+    """Rules for causes, which say whose workloads move bytes. This is a part of the stage's configuration."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tags: tuple[Annotated[str, Field(pattern=_TAG_KEY)], ...] = Field(
+        ("Name",), description="Keys of the tags that contexts are captured with; none: only those of AWS's services."
+    )
+
+    @field_validator("tags")
+    @classmethod
+    def _few(cls, tags: tuple[str, ...]) -> tuple[str, ...]:
+        if len(",".join(tags)) > _TAG_KEYS_CHARS:
+            raise ValueError(f"a function's environment has room for {_TAG_KEYS_CHARS} characters of keys")
+        return tags
+
+
+TABLE_MODELS: dict[str, type[BaseModel]] = {"rollout": RolloutRules, "bootstrap": BootstrapRules, "causes": CauseRules}
+"""Fields that are tables with a model of their own."""
 
 
 def matches(region: str, patterns: Iterable[str]) -> bool:
@@ -339,6 +365,7 @@ class StageConfig(BaseModel):
         (), description="Exports of AWS's own bill that are compared with what was metered, in the home region."
     )
     rollout: RolloutRules = Field(RolloutRules.model_validate({}), description="Rules of the rollout to regions.")
+    causes: CauseRules = Field(CauseRules.model_validate({}), description="Whose workloads move bytes.")
     bootstrap: BootstrapRules = Field(BootstrapRules.model_validate({}), description="The CDK's bootstrap.")
     rollout_project: bool | None = Field(
         None, description="A project in the home region builds missing ones by itself. Unset: one that stands stays."
@@ -542,8 +569,7 @@ class StageConfig(BaseModel):
 
 def setting_names() -> tuple[str, ...]:
     """Dotted names of all settings, in the order of the model."""
-    models: dict[str, type[BaseModel]] = {"rollout": RolloutRules, "bootstrap": BootstrapRules}
-    entries = {**{name: tuple(model.model_fields) for name, model in models.items()}, "tunables": tuple(TUNABLES)}
+    entries = {**{name: tuple(model.model_fields) for name, model in TABLE_MODELS.items()}, "tunables": tuple(TUNABLES)}
     names = [name for name in StageConfig.model_fields if name not in NO_SETTINGS]
     return tuple(
         each for name in names for each in ([f"{name}.{e}" for e in entries[name]] if name in entries else [name])

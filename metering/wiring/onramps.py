@@ -104,6 +104,7 @@ def build_context_keeper(parts: OnrampParts) -> ContextKeeper:
         parts.clients,
         regions=[region for source in sources for region in (source.context_regions or (source.region,))],
         role_arns=[arn for source in sources for arn in source.context_role_arns],
+        tag_keys=[key for key in parts.names.tag_keys.split(",") if key],
         buckets={source.bucket: source.region for source in sources},
         ip_ranges=partial(ip_ranges, parts.objects, emulated=parts.clients.access.custom_endpoint),
     )

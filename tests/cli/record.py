@@ -6,6 +6,7 @@ add a line; a test fails if a read-only command has no line.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import itertools
 import json
@@ -36,7 +37,7 @@ from metering.hours import hour_of
 from metering.ledger.notes.access import Role
 from metering.ledger.notes.watch import Completeness
 from metering.onramps.context.inventory import context_of
-from metering.onramps.context.store import ContextStore
+from metering.onramps.context.store import ContextStore, capture_context
 from metering.operations.access import TokenBook
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
@@ -124,6 +125,7 @@ LINES: dict[str, str] = {
     "logs-format-compare": "logs format --compare 'version account-id interface-id srcaddr dstaddr srcport bytes'",
     "compact": "compact", "reconcile": "reconcile", "reconcile-result": "reconcile --result",
     "context-list-empty": "context list", "context-list": "context list", "context-show": "context show",
+    "context-show-whose": "context show --whose 10.0.1.20,eni-alb,vpce-0123",
     "status": "status", "period-close-dry-run": "period close 2026-10 --dry-run",
     "period-close": "period close 2026-10 --yes --accept dead-letters",
     "period-list": "period list", "period-show": "period show 2026-10", "period-show-open": "period show 2026-11",
@@ -240,10 +242,18 @@ def _scan(region: Lively) -> None:
 
 
 def _know(region: Lively) -> None:
-    """Two contexts are kept."""
+    """Two contexts are kept; the second one knows whose some interfaces are."""
     store = ContextStore(region.world.objects)
-    for hour_s in (BEGAN_S, BEGAN_S + HOUR_S):
-        store.put(context_of(WORLD, hour_of(hour_s)))
+    store.put(context_of(WORLD, hour_of(BEGAN_S)))
+    described = copy.deepcopy(WORLD)
+    main = described["regions"][0]
+    by_id = {each["NetworkInterfaceId"]: each for each in main["NetworkInterfaces"]}
+    by_id["eni-near"]["Attachment"] = {"InstanceId": "i-0a1b2c3d4e5f60718"}
+    tags = {"aws:autoscaling:groupName": "ci-runners", "Name": "runner", "team": "search"}
+    main["Tags"] = [{"ResourceId": "i-0a1b2c3d4e5f60718", "Key": key, "Value": tags[key]} for key in tags]
+    endpoint = {"VpcEndpointId": "vpce-0123", "ServiceName": "com.amazonaws.us-west-2.sqs"}
+    main["VpcEndpoints"] = [endpoint | {"NetworkInterfaceIds": ["eni-endpoint"]}]
+    capture_context(described, store, BEGAN_S)
 
 
 def _offers() -> None:

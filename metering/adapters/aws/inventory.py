@@ -1,6 +1,6 @@
 """Description of networks and flow logs, from EC2's read-only Describe calls in several accounts and regions.
 
-Only those members of each item that contexts need are kept: no tags, no user data, no keys.
+Only the members that contexts need are kept of each item: no user data and no keys. Tags are described for given keys.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,6 +15,7 @@ from metering.adapters.aws.errors import is_denied, is_unknown_call, translated
 from metering.adapters.aws.session import Clients, account_of, assumed, in_region
 from metering.errors import OperationFailedError
 from metering.onramps.context.description import SCHEMA
+from metering.onramps.context.holders import SERVICE_TAGS
 
 # Largest page that EC2 allows (EC2 API, DescribeNetworkInterfaces).
 _PAGE_ITEMS = 1_000
@@ -50,7 +51,7 @@ _CALLS = (
         "describe_network_interfaces",
         "NetworkInterfaces",
         "NetworkInterfaceId OwnerId VpcId SubnetId InterfaceType Description RequesterId RequesterManaged "
-        "PrivateIpAddress PrivateIpAddresses Ipv6Addresses Ipv4Prefixes Ipv6Prefixes Association",
+        "PrivateIpAddress PrivateIpAddresses Ipv6Addresses Ipv4Prefixes Ipv6Prefixes Association Attachment",
     ),
     _call(
         "describe_flow_logs",
@@ -88,7 +89,12 @@ _CALLS = (
         "TransitGatewayMeteringPolicyId TransitGatewayId MiddleboxAttachmentIds State UpdateEffectiveAt",
         optional=True,
     ),
+    _call("describe_vpc_endpoints", "VpcEndpoints", "VpcEndpointId ServiceName NetworkInterfaceIds", optional=True),
+    _call("describe_tags", "Tags", "ResourceId Key Value", optional=True),
 )
+_TAGS = "Tags"
+# Kinds of resources whose tags show whose an interface is (EC2 API, DescribeTags).
+_TAGGED = ("instance", "network-interface", "subnet", "vpc", "natgateway", "vpc-endpoint", "transit-gateway-attachment")
 _POLICIES, _POLICY_ID = "TransitGatewayMeteringPolicies", "TransitGatewayMeteringPolicyId"
 # Asked for each policy.
 _ENTRIES = _call(
@@ -124,6 +130,7 @@ class AwsInventory:
 
     Args:
         role_arns: Roles in other accounts, whose networks are described in the same regions.
+        tag_keys: Keys of the tags to describe, beside those of AWS's services that show a workload.
         buckets: Known regions of buckets, by bucket name.
         asks_for_buckets: Whether to ask S3 for the regions and owners of all buckets. A denial by S3 is not an error.
         ip_ranges: Returns AWS's list of address ranges; None leaves the ranges out.
@@ -135,6 +142,7 @@ class AwsInventory:
         *,
         regions: Sequence[str],
         role_arns: Sequence[str] = (),
+        tag_keys: Sequence[str] = (),
         buckets: Mapping[str, str] | None = None,
         asks_for_buckets: bool = False,
         ip_ranges: Callable[[], Mapping[str, object]] | None = None,
@@ -143,6 +151,9 @@ class AwsInventory:
         self._clients = clients
         self._regions = tuple(dict.fromkeys(regions))
         self._role_arns = tuple(dict.fromkeys(role_arns))
+        keys = list(dict.fromkeys((*SERVICE_TAGS, *tag_keys)))
+        filters = [{"Name": "key", "Values": keys}, {"Name": "resource-type", "Values": list(_TAGGED)}]
+        self._asked: Mapping[str, Mapping[str, object]] = {_TAGS: {"Filters": filters}}
         self._buckets = dict(buckets or {})
         self._owners: dict[str, str] = {}
         self._asks_for_buckets = asks_for_buckets
@@ -206,7 +217,7 @@ class AwsInventory:
         ec2 = cast("_Ec2", in_region(clients, region).client("ec2"))
         where = f"{region} of account {account_id}"
         for call in _CALLS:
-            found = self._described(ec2, call, where, denied)
+            found = self._described(ec2, call, where, denied, self._asked.get(call.items, _ALL))
             if found is not None:
                 place[call.items] = found
             self._step(f"{where}: {call.permission.partition(':')[2]}")
@@ -273,4 +284,6 @@ def _kept(item: Mapping[str, object], names: frozenset[str]) -> dict[str, object
 
 
 def _as_json(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {name: _as_json(each) for name, each in value.items()}
     return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if isinstance(value, datetime) else value

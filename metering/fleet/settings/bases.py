@@ -68,7 +68,7 @@ def runs_on_emulator(stage: str) -> bool:
 STAGE_NAME = r"^[a-z][a-z0-9-]{0,15}$"
 
 # Fields that are tables. If a layer has such a table, it changes only the entries that it names.
-TABLES = ("rollout", "bootstrap", "tunables")
+TABLES = ("rollout", "causes", "bootstrap", "tunables")
 
 
 def flat(values: Mapping[str, object]) -> dict[str, object]:

@@ -34,7 +34,7 @@ from metering.errors import SettingsError
 from metering.fleet.settings import log_sources, organisation
 from metering.fleet.settings.bases import SAFEST, STAGES, belongs, flat, nearest, nested
 from metering.fleet.settings.words import Problem, kind_of, problems_of, shown, unknown
-from metering.fleet.stage import BootstrapRules, RolloutRules, StageConfig, setting_names
+from metering.fleet.stage import TABLE_MODELS, RolloutRules, StageConfig, setting_names
 from metering.settings import STANDARD_BYTES, GivenSettings, Policy, StageSettings
 from metering.version import package_version
 
@@ -465,5 +465,4 @@ def _info(name: str) -> FieldInfo:
     table, dot, entry = name.partition(".")
     if not dot:
         return StageConfig.model_fields[name]
-    models: dict[str, type[BaseModel]] = {"rollout": RolloutRules, "bootstrap": BootstrapRules}
-    return models.get(table, Policy).model_fields[entry]
+    return TABLE_MODELS.get(table, Policy).model_fields[entry]

@@ -93,6 +93,12 @@ class Delegated(msgspec.Struct, kw_only=True, frozen=True):
     ipv6_prefix: str = msgspec.field(name="Ipv6Prefix", default="")
 
 
+class InterfaceAttachment(_Aws, kw_only=True, frozen=True):
+    """Attachment of an interface; without an instance, `instance_id` is empty."""
+
+    instance_id: str = ""
+
+
 class InterfaceItem(_Aws, kw_only=True, frozen=True):
     """An item of DescribeNetworkInterfaces."""
 
@@ -108,6 +114,23 @@ class InterfaceItem(_Aws, kw_only=True, frozen=True):
     ipv4_prefixes: tuple[Delegated, ...] = ()
     ipv6_prefixes: tuple[Delegated, ...] = ()
     association: Association = Association()
+    attachment: InterfaceAttachment = InterfaceAttachment()
+
+
+class EndpointItem(_Aws, kw_only=True, frozen=True):
+    """An item of DescribeVpcEndpoints."""
+
+    vpc_endpoint_id: str
+    service_name: str = ""
+    network_interface_ids: tuple[str, ...] = ()
+
+
+class TagItem(_Aws, kw_only=True, frozen=True):
+    """An item of DescribeTags."""
+
+    resource_id: str
+    key: str
+    value: str = ""
 
 
 class FlowLogItem(_Aws, kw_only=True, frozen=True):
@@ -232,7 +255,10 @@ class MeteringPolicyItem(_Aws, kw_only=True, frozen=True):
 
 
 class Place(msgspec.Struct, kw_only=True, frozen=True):
-    """Results of the Describe calls in one account and region; `metering_policies` is None if not requested."""
+    """Results of the Describe calls in one account and region.
+
+    `metering_policies`, `endpoints` and `tags` are None if not requested, or not allowed.
+    """
 
     account_id: str
     region: str
@@ -250,6 +276,8 @@ class Place(msgspec.Struct, kw_only=True, frozen=True):
     metering_policies: tuple[MeteringPolicyItem, ...] | None = msgspec.field(
         name="TransitGatewayMeteringPolicies", default=None
     )
+    endpoints: tuple[EndpointItem, ...] | None = msgspec.field(name="VpcEndpoints", default=None)
+    tags: tuple[TagItem, ...] | None = msgspec.field(name="Tags", default=None)
 
 
 class RangeItem(msgspec.Struct, kw_only=True, frozen=True):

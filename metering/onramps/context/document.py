@@ -59,6 +59,20 @@ class Interface(NamedTuple):
     prefixes: tuple[str, ...] = ()
 
 
+class Holder(NamedTuple):
+    """Resource that holds an interface: an instance, a gateway, an endpoint, a load balancer."""
+
+    interface_id: str
+    resource_id: str
+
+
+class Group(NamedTuple):
+    """Workload of an interface or of a resource: `ecs:prod/indexer`, `asg:ci-runners`, `lambda:thumbnails`."""
+
+    id: str
+    workload: str
+
+
 class Peering(NamedTuple):
     """An active peering of two VPCs, sorted by id, with the CIDR blocks of each VPC."""
 
@@ -395,6 +409,8 @@ class _Document(msgspec.Struct, kw_only=True, frozen=True, gc=False, omit_defaul
     attachments: tuple[Attachment, ...] = ()
     metering_policies: tuple[MeteringPolicy, ...] = ()
     policy_places: tuple[tuple[str, str], ...] = ()
+    holders: tuple[Holder, ...] = ()
+    groups: tuple[Group, ...] = ()
 
 
 _decode = msgspec.json.Decoder(_Document).decode
@@ -416,6 +432,8 @@ class Context:
         prefixes: Address prefixes of AWS; empty if unknown.
         policy_places: Account and region of each capture that lists all metering policies: gateways missing there have
             no policy.
+        holders: Resources that hold interfaces, by interface; `groups` has workloads by interface or resource. Contexts
+            of earlier releases have neither.
     """
 
     sha256: str
@@ -437,6 +455,8 @@ class Context:
     attachments: tuple[Attachment, ...] = ()
     metering_policies: tuple[MeteringPolicy, ...] = ()
     policy_places: tuple[tuple[str, str], ...] = ()
+    holders: tuple[Holder, ...] = ()
+    groups: tuple[Group, ...] = ()
 
     def encode(self) -> bytes:
         """Canonical JSON of the context: equal contexts have equal bytes."""

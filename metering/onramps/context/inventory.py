@@ -29,6 +29,7 @@ from metering.onramps.context.description import (
     Place,
     read_description,
 )
+from metering.onramps.context.holders import groups_of, holders_of
 from metering.onramps.context.interfaces import kind_of
 from metering.units import HOUR_S
 from metering.usage.usage_types import is_region, is_zone_id
@@ -419,6 +420,7 @@ def _gathered(described: Description, effective_s: int, findings: document.Findi
     peerings = peerings_of(places, findings)
     flow_logs = flow_logs_of(places, findings)
     attachments, policies = attachments_of(places, findings), metering_policies_of(places, findings)
+    holders = holders_of(places, interfaces)
     return document.Context(
         sha256="",
         effective_s=effective_s,
@@ -439,6 +441,8 @@ def _gathered(described: Description, effective_s: int, findings: document.Findi
         attachments=attachments,
         metering_policies=policies,
         policy_places=policy_places_of(places),
+        holders=holders,
+        groups=groups_of(places, interfaces, holders),
     ).named()
 
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from metering.errors import ObjectMissingError
 from metering.hours import hour_label, hour_of, parse_hour
-from metering.onramps.context import inventory
+from metering.onramps.context import holders, inventory
+from metering.onramps.context.description import read_description
 from metering.onramps.context.document import Context, ContextUnreadableError
 from metering.stores.objects import CONTEXT_PREFIX, ObjectStore
 from metering.units import DAY_S, HOUR_S, MIB, MINUTE_S
@@ -76,6 +77,8 @@ _REMEMBERED = 3
 MAX_CONTEXT_BYTES = 256 * MIB
 
 _BROUGHT_PREFIX = f"{CONTEXT_PREFIX}brought/"
+# Tags of resources, `<hour from which they hold>-<sha256>.json.gz`. Functions that judge lines do not read them.
+_TAGS_PREFIX = f"{CONTEXT_PREFIX}tags/"
 _KEY = re.compile(re.escape(CONTEXT_PREFIX) + r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2})-([0-9a-f]{64})\.json\.gz")
 
 
@@ -84,8 +87,9 @@ def context_key(effective_s: int, sha256: str) -> str:
     return f"{CONTEXT_PREFIX}{hour_label(effective_s)}-{sha256}.json.gz"
 
 
-def _brought_key(effective_s: int, sha256: str) -> str:
-    return f"{_BROUGHT_PREFIX}{context_key(effective_s, sha256).removeprefix(CONTEXT_PREFIX)}"
+def _beside(prefix: str, key: str) -> str:
+    """The key with another prefix."""
+    return f"{prefix}{key.rpartition('/')[2]}"
 
 
 class ContextStore:
@@ -101,14 +105,14 @@ class ContextStore:
 
     def put_brought(self, context: Context) -> None:
         """Store a context that only plans refer to, outside of all timelines."""
-        key = _brought_key(context.effective_s, context.sha256)
+        key = _beside(_BROUGHT_PREFIX, context_key(context.effective_s, context.sha256))
         self._objects.put(key, _packed(context), if_absent=True)
 
     def get(self, effective_s: int, sha256: str) -> Context:
         key = context_key(effective_s, sha256)
         context = self._remembered.pop(key, None)
         if context is None:
-            context = _read(key, self._body(effective_s, sha256), effective_s, sha256)
+            context = _read(key, self._body(effective_s, sha256), effective_s)
         self._remembered[key] = context
         while len(self._remembered) > _REMEMBERED:
             del self._remembered[next(iter(self._remembered))]
@@ -119,19 +123,41 @@ class ContextStore:
             return self._objects.get(context_key(effective_s, sha256))
         except ObjectMissingError as missing:
             try:
-                return self._objects.get(_brought_key(effective_s, sha256))
+                return self._objects.get(_beside(_BROUGHT_PREFIX, context_key(effective_s, sha256)))
             except ObjectMissingError:
                 raise missing from None
 
     def names(self) -> Iterator[tuple[int, str]]:
         """`(hour from which the context holds, sha256)` of each stored context, in order."""
         for info in self._objects.list(CONTEXT_PREFIX):
-            if info.key.startswith(_BROUGHT_PREFIX):
-                # Uploaded contexts sort after all others, and their number is not limited.
+            if info.key.startswith((_BROUGHT_PREFIX, _TAGS_PREFIX)):
+                # Uploaded contexts and tags sort after all others, and their number is not limited.
                 return
             match = _KEY.fullmatch(info.key)
             if match is not None:
                 yield parse_hour(match[1]), match[2]
+
+    def put_tags(self, tags: holders.Tags) -> None:
+        """Store the tags of a capture."""
+        key = _beside(_TAGS_PREFIX, context_key(tags.effective_s, tags.sha256))
+        self._objects.put(key, _packed(tags), if_absent=True)
+
+    def tags_at(self, hour_s: int) -> holders.Tags | None:
+        """Tags that hold at an hour, or the first ones if all are later; None without tags.
+
+        Raises:
+            ContextUnreadableError: The stored tags cannot be read.
+        """
+        found: dict[int, str] = {}
+        for info in self._objects.list(_TAGS_PREFIX):
+            match = _KEY.fullmatch(_beside(CONTEXT_PREFIX, info.key))
+            if match is not None:
+                # If two captures stored tags of one hour, all processes use the smaller name, as for contexts.
+                found.setdefault(parse_hour(match[1]), info.key)
+        if not found:
+            return None
+        key = found[max((each for each in found if each <= hour_s), default=min(found))]
+        return holders.decoded_tags(_unpacked(key, self._objects.get(key)))
 
     def newest(self) -> Context | None:
         """The newest context, by the hour from which it holds; None without contexts."""
@@ -161,11 +187,12 @@ class ContextStore:
         return StoredContext(effective_s=effective_s, sha256=sha256, read=read)
 
 
-def _packed(context: Context) -> bytes:
-    return gzip.compress(context.encode(), compresslevel=6, mtime=0)
+def _packed(document: Context | holders.Tags) -> bytes:
+    return gzip.compress(document.encode(), compresslevel=6, mtime=0)
 
 
-def _read(key: str, body: bytes, effective_s: int, sha256: str) -> Context:
+def _unpacked(key: str, body: bytes) -> bytes:
+    """The JSON of an object, whose name ends with its hash."""
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(body)) as stream:
             text = stream.read(MAX_CONTEXT_BYTES + 1)
@@ -173,9 +200,13 @@ def _read(key: str, body: bytes, effective_s: int, sha256: str) -> Context:
         raise ContextUnreadableError(f"{key} cannot be decompressed: {error}") from error
     if len(text) > MAX_CONTEXT_BYTES:
         raise ContextUnreadableError(f"{key} has more than {MAX_CONTEXT_BYTES:,} bytes")
-    if hashlib.sha256(text).hexdigest() != sha256:
+    if f"-{hashlib.sha256(text).hexdigest()}." not in key:
         raise ContextUnreadableError(f"{key} has other content than its name says")
-    context = Context.decode(text)
+    return text
+
+
+def _read(key: str, body: bytes, effective_s: int) -> Context:
+    context = Context.decode(_unpacked(key, body))
     if context.effective_s != effective_s:
         raise ContextUnreadableError(f"{key} holds from another hour than its name says")
     return context
@@ -209,7 +240,9 @@ class ContextKeeper:
         newest = self.contexts.newest()
         if newest is not None and not is_due(newest.effective_s, now_s):
             return None
-        context = context_from(self.describe(), now_s)
+        description = self.describe()
+        context = context_from(description, now_s)
+        _put_tags(description, self.contexts, context.effective_s)
         self.contexts.put(context)
         return context
 
@@ -254,8 +287,15 @@ def capture_context(description: Mapping[str, object], store: ContextStore, now_
         UnavailableError: A service did not answer.
     """
     context = context_from(description, now_s)
+    _put_tags(description, store, context.effective_s)
     newest = store.newest()
     age_s = context.effective_s - newest.effective_s if newest is not None else _KEPT_AGAIN_S
     if newest is not None and 0 <= age_s < _KEPT_AGAIN_S and newest.says_the_same(context):
         return Captured(context=newest, kept=False)
     return Captured(context=context, kept=store.put(context))
+
+
+def _put_tags(description: Mapping[str, object], store: ContextStore, effective_s: int) -> None:
+    tags = holders.tags_of(read_description(description), effective_s)
+    if tags is not None:
+        store.put_tags(tags)

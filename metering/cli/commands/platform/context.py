@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from metering.adapters.aws.inventory import Step
     from metering.onramps.context import document
     from metering.onramps.context.store import Captured, ContextStore
+    from metering.reports.answer import Answer
 
 context = family(
     "Network descriptions that logs are judged by: inventory, address ranges and flow logs, in immutable versions."
@@ -44,7 +45,11 @@ Then: metering ingest --dry-run s3://acme-logs/AWSLogs/ --since 1d --context ctx
 _LACKING = {
     "s3": "Regions of buckets are not known. Only S3 access logs without regions need them.",
     "ec2": "What it would tell of transit gateways is not known, and what depends on it is unclassified.",
+    "ec2:DescribeTags": "Workloads by tags are not known.",
+    "ec2:DescribeVpcEndpoints": "The services of endpoints are not known.",
 }
+_TAG_KEY = re.compile(r"[\w .:/=+@-]{1,128}")
+ALL = "all"
 _NONE = "To capture one: metering context capture"
 _HOUR = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2})(:00(:00)?)?Z?")
 _ROLE_ARN = re.compile(r"arn:[a-z-]+:iam::[0-9]{12}:role/[\w+=,.@/-]{1,512}")
@@ -63,6 +68,10 @@ def capture(
     ip_ranges: Annotated[
         str | None, option("--ip-ranges", "FILE|URL", "AWS's address ranges. Default: the list that AWS publishes.")
     ] = None,
+    tags: Annotated[
+        str,
+        option("--tags", "KEYS", "Keys of the tags to capture with it, comma-separated, besides those of services."),
+    ] = "Name",
     folder: Annotated[
         Path | None,
         typer.Option("--into", "-o", metavar="DIR", help="Folder for the context. Default: the stage's bucket."),
@@ -79,7 +88,7 @@ def capture(
     from metering.adapters.description_files import described_by_file
     from metering.reports.operators.ingest_answer import captured_answer
 
-    chosen, roles = _regions(regions, session), _roles(role_arn or [])
+    chosen, roles, keys = _regions(regions, session), _roles(role_arn or []), _tags(tags)
     if source is not None and (regions or roles):
         raise WrongUsageError("--from takes a description as it is.", "Leave --regions and --role-arn out.")
     if folder is not None and folder.exists() and not folder.is_dir():
@@ -92,7 +101,7 @@ def capture(
         if source is not None:
             description = described_by_file(source, ip_ranges=ip_ranges)
         else:
-            description = _described_by_aws(session, endpoint, chosen, roles, ip_ranges)
+            description = _described_by_aws(session, endpoint, chosen, roles, keys, ip_ranges)
     captured = _kept(session, description, folder)
     for note in captured.context.notes:
         say(note)
@@ -111,21 +120,73 @@ def list_(session: Session, folder: FolderOption = None) -> None:
         say(_NONE)
 
 
-@command(context, "show", "metering context show", "metering context show 2026-11-24T13 --context ctx/", reads=True)
+@command(
+    context,
+    "show",
+    "metering context show",
+    "metering context show 2026-11-24T13 --context ctx/",
+    "metering context show --whose 10.0.3.17",
+    reads=True,
+)
 def show(
     session: Session,
     which: Annotated[
         str, argument("CONTEXT", "The hour at which the context takes effect, or the beginning of its name.")
     ] = "newest",
+    whose: Annotated[
+        str | None,
+        option("--whose", "IDS", "Show whose these interfaces are, by id, address or resource, or `all` of them."),
+    ] = None,
     folder: FolderOption = None,
 ) -> None:
-    """Show the content of a context: accounts, networks, flow logs and their overlaps, address ranges."""
+    """Show the content of a context: accounts, networks, flow logs and their overlaps, address ranges.
+
+    With --whose, show the workload of interfaces: a service of ECS, a node group of EKS, an Auto Scaling group, a
+    function, a load balancer, or else the tag Name.
+    """
     from metering.reports.operators.ingest_answer import context_answer
 
-    shown = _chosen(_store(session, folder), which)
-    session.write(context_answer(shown))
+    store = _store(session, folder)
+    shown = _chosen(store, which)
+    session.write(context_answer(shown) if whose is None else _whose(shown, store, _listed(whose)))
     for note in shown.notes:
         say(note)
+
+
+def _whose(context: document.Context, store: ContextStore, wanted: list[str]) -> Answer:
+    """Owners of the wanted interfaces, one row each.
+
+    Raises:
+        CommandFailedError: A wanted text names no interface of the context.
+    """
+    from metering.onramps.context.holders import Workloads
+    from metering.reports import answer
+
+    shape = answer.ListedRows(
+        answer.copied("interface", priority=answer.KEEP),
+        answer.copied("account", "vpc", "subnet", priority=answer.ROOMY),
+        answer.copied("addresses", "kind"),
+        answer.copied("resource", priority=answer.KEEP, about="what holds the interface"),
+        answer.copied("workload", priority=answer.KEEP),
+        answer.prose("tags", priority=answer.ROOMY),
+    )
+    workloads = Workloads(context, store.tags_at(context.effective_s))
+    vpcs = {each.id: each.vpc_id for each in context.subnets}
+    rows, met = [], set()
+    for each in context.interfaces:
+        owned = workloads.of(each.id)
+        names = {each.id, owned.resource_id, *each.addresses} & set(wanted)
+        met |= names
+        if names or wanted == [ALL]:
+            tags = [f"{key}={value}" for key, value in sorted(owned.tags.items())]
+            place = each.account_id, vpcs[each.subnet_id], each.subnet_id
+            rows.append((each.id, *place, each.addresses, each.kind, owned.resource_id, owned.workload, tags))
+    if missing := sorted(set(wanted) - met - {ALL}):
+        raise CommandFailedError(
+            f"This context has no interface {', '.join(missing)}.",
+            "To see all of them: metering context show --whose all",
+        )
+    return shape.answer(rows, empty="The context has no interfaces.")
 
 
 @contextmanager
@@ -145,7 +206,12 @@ def _ranges_explained() -> Iterator[None]:
 
 
 def _described_by_aws(
-    session: Session, endpoint: str | None, regions: list[str], roles: list[str], ip_ranges: str | None
+    session: Session,
+    endpoint: str | None,
+    regions: list[str],
+    roles: list[str],
+    tags: list[str],
+    ip_ranges: str | None,
 ) -> Mapping[str, object]:
     from metering.adapters.aws.inventory import AwsInventory
     from metering.adapters.aws.session import Clients
@@ -159,11 +225,18 @@ def _described_by_aws(
             move(completed=step.number, total=step.of, description=step.what)
 
         inventory = AwsInventory(
-            clients, regions=regions, role_arns=roles, asks_for_buckets=True, ip_ranges=ranges, on_step=tell
+            clients,
+            regions=regions,
+            role_arns=roles,
+            tag_keys=tags,
+            asks_for_buckets=True,
+            ip_ranges=ranges,
+            on_step=tell,
         )
         description = inventory.describe()
     for each in inventory.skipped:
-        say(f"{each} was denied. {_LACKING[each.partition(':')[0]]}")
+        action = each.partition(" ")[0]
+        say(f"{each} was denied. {_LACKING.get(action) or _LACKING[action.partition(':')[0]]}")
     return description
 
 
@@ -213,8 +286,20 @@ def _chosen(store: ContextStore, which: str) -> document.Context:
     return store.get(*found[0])
 
 
+def _listed(text: str) -> list[str]:
+    return [name for name in re.split(r"[,\s]+", text) if name]
+
+
+def _tags(text: str) -> list[str]:
+    keys = [key.strip() for key in text.split(",") if key.strip()]
+    for key in keys:
+        if _TAG_KEY.fullmatch(key) is None:
+            raise WrongUsageError(f"{key} is no key of a tag.", "Separate keys by commas: Name,team.")
+    return keys
+
+
 def _regions(text: str | None, session: Session) -> list[str]:
-    names = [name for name in re.split(r"[,\s]+", text or "") if name] or [session.region_name]
+    names = _listed(text or "") or [session.region_name]
     return [connecting.checked_region(name) for name in names]
 
 

@@ -18,6 +18,8 @@ from metering.adapters.aws.session import Access, Clients
 from metering.audit.freshness import Freshness
 from metering.errors import OperationFailedError, UnavailableError
 from metering.ledger.notes.watch import WatchState
+from metering.onramps.context.description import read_description
+from metering.onramps.context.holders import tags_of
 from metering.onramps.context.inventory import context_of
 from metering.stores.queues import Redelivery
 from metering.stores.writes import Put, Table
@@ -125,8 +127,8 @@ def test_what_ec2_describes_becomes_a_context(clients: Clients) -> None:
     assert context.flow_logs[made["log"]].fields == ("version", "interface-id", "bytes")
     assert context.transit_vpcs == (made["vpc"],)
     assert len(context.prefixes) == 1
-    assert [step.number for step in steps] == list(range(1, 41))
-    assert {step.of for step in steps} == {40}
+    assert [step.number for step in steps] == list(range(1, 49))
+    assert {step.of for step in steps} == {48}
     assert "us-west-2 of account 123456789012: DescribeVpcs" in steps[0].what
 
 
@@ -167,6 +169,40 @@ def test_a_role_of_an_earlier_release_captures_and_what_it_may_not_ask_is_said(c
         assert "who pays" in context.notes[0]
     else:
         assert {policy.rules for policy in context.metering_policies} == {None}
+
+
+def test_an_interface_has_its_instance_its_endpoints_service_and_only_the_tags_that_were_asked_for(
+    clients: Clients,
+) -> None:
+    made = built(clients)
+    ec2: Any = clients.client("ec2")
+    image = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
+    [instance] = ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1, SubnetId=made["subnet"])["Instances"]
+    instance_id = instance["InstanceId"]
+    tags = {"Name": "runner", "password": "hunter2", "team": "search"}
+    ec2.create_tags(Resources=[instance_id], Tags=[{"Key": key, "Value": value} for key, value in tags.items()])
+    service = "com.amazonaws.us-west-2.sqs"
+    ec2.create_vpc_endpoint(
+        VpcId=made["vpc"], ServiceName=service, VpcEndpointType="Interface", SubnetIds=[made["subnet"]]
+    )
+    description = AwsInventory(clients, regions=["us-west-2"], tag_keys=["Name", "team"]).describe()
+    assert "hunter2" not in json.dumps(description)
+    context = context_of(description, 0)
+    assert instance_id in {each.resource_id for each in context.holders}
+    assert f"endpoint:{service}" in {each.workload for each in context.groups}
+    found = tags_of(read_description(description), 0)
+    assert found is not None
+    assert found.tags == ((instance_id, "Name", "runner"), (instance_id, "team", "search"))
+
+
+@pytest.mark.parametrize("denied", ["DescribeTags", "DescribeVpcEndpoints"])
+def test_a_role_that_may_not_ask_for_tags_or_endpoints_captures(clients: Clients, denied: str) -> None:
+    _refuse(clients, "ec2", denied, "UnauthorizedOperation")
+    inventory = AwsInventory(clients, regions=["us-west-2"])
+    description = inventory.describe()
+    context_of(description, 0)
+    assert inventory.skipped == (f"ec2:{denied} in us-west-2 of account 123456789012",)
+    assert (tags_of(read_description(description), 0) is None) == (denied == "DescribeTags")
 
 
 def test_without_address_ranges_the_description_has_none(clients: Clients) -> None:
