@@ -83,6 +83,7 @@ class LogTotals:
     Attributes:
         plans, lines: Number of log files, and of their lines.
         metered_bytes: Of the metered lines.
+        processed_bytes: Of the metered lines that are metered a second time, as processing.
         accepted_bytes: Bytes of the accepted batches of these plans.
         refused_bytes: Bytes of these plans' refused batches and records, which are all in quarantine.
         differences: Pairs of a plan or batch and its problem; at most MAX_DIFFERENCES.
@@ -92,6 +93,7 @@ class LogTotals:
     plans: int = 0
     lines: int = 0
     metered_bytes: int = 0
+    processed_bytes: int = 0
     accepted_bytes: int = 0
     refused_bytes: int = 0
     differences: tuple[tuple[str, str], ...] = ()
@@ -102,6 +104,7 @@ class LogTotals:
             plans=self.plans + other.plans,
             lines=self.lines + other.lines,
             metered_bytes=self.metered_bytes + other.metered_bytes,
+            processed_bytes=self.processed_bytes + other.processed_bytes,
             accepted_bytes=self.accepted_bytes + other.accepted_bytes,
             refused_bytes=self.refused_bytes + other.refused_bytes,
             differences=(*self.differences, *other.differences)[:MAX_DIFFERENCES],

@@ -198,6 +198,7 @@ class PlanCheck:
             plans=len(read),
             lines=sum(plan.balance.lines for plan in read),
             metered_bytes=sum(plan.balance.metered_bytes for plan in read),
+            processed_bytes=sum(plan.balance.processed_bytes for plan in read),
             accepted_bytes=sum(self._accepted(plan, fresh) for plan in read),
             refused_bytes=sum(self._refused(plan, fresh) for plan in read),
             differences=tuple(found[: verification.MAX_DIFFERENCES]),
@@ -223,8 +224,8 @@ class PlanCheck:
         if not plan.balance.holds:
             yield plan.identity, "its lines, or their bytes, do not add up to what became of them"
         planned = sum(part.bytes for part in plan.parts)
-        if planned != plan.balance.metered_bytes:
-            yield plan.identity, f"its lines have {plan.balance.metered_bytes} metered bytes, its batches {planned}"
+        if planned != plan.balance.batched_bytes:
+            yield plan.identity, f"its lines have {plan.balance.batched_bytes} metered bytes, its batches {planned}"
         for part in plan.parts:
             marker = self._marker(part.batch_id, fresh)
             if marker is None:

@@ -136,7 +136,7 @@ def _near(missing: Sequence[str], columns: Sequence[str]) -> str:
 _PREFIX = r"(?:[A-Za-z0-9-]{1,130}-)?"
 _WAYS = r"(?:In|Out)"
 _ZONES = rf"DataTransfer-x?AZ-{_WAYS}"
-_PROCESSING = r"(?:NatGateway|VpcEndpoint|VpcEndpoint-GWLBE)"
+_PROCESSING = r"(?:NatGateway|RegionalNatGateway|VpcEndpoint|VpcEndpoint-GWLBE)"
 _TRAFFIC = (
     rf"(?:DataTransfer-(?:Out|In|Regional)|{_ZONES}|C3DataTransfer-{_WAYS}|AWS-{_WAYS}|CloudFront-{_WAYS}"
     rf"|Unclassified-(?:Out|In|Regional)|VpcPeering-{_WAYS}|TransitGateway|{_PROCESSING})-Bytes"
@@ -147,7 +147,7 @@ _METERED_ONLY = re.compile(rf"{_PREFIX}(?:C3DataTransfer|Unclassified)-[A-Za-z]{
 _BILLED_ONLY = (
     (
         re.compile(rf"{_PREFIX}{_PROCESSING}-Bytes"),
-        "not metered here: no on-ramp meters processing by NAT gateways and endpoints; a producer may name it",
+        "not metered here: no flow log of these gateways and endpoints was ingested, or it does not tell processing",
     ),
     (
         re.compile(rf"{_PREFIX}{_ZONES}-Bytes"),

@@ -248,7 +248,7 @@ KINDS: tuple[LogKind, ...] = (
         recognise=reading.flow_log_name,
         read=partial(_read, _flows),
         classifier=partial(_classify, _flows),
-        rules="hops/2",
+        rules="hops/3",
     ),
     LogKind(
         name="s3-access",

@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
-from typing import Any, BinaryIO, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Annotated, Any, BinaryIO, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
-from metering.stores.codec import DecimalText
+from metering.stores.codec import Added, DecimalText, Unwritten
 from metering.units import GIB, KIB, MIB
 
 # Every line has exactly one of these outcomes. Reports list them in this order.
@@ -27,6 +27,8 @@ class Balance:
         rejected: Lines of traffic that never crossed a boundary (action REJECT), or that by the rules of the log kind
             moved nothing over the metered boundary (an S3 copy, the egress side of a transit gateway).
         metered_bytes: Bytes of metered lines; likewise `rejected_bytes`, `shadowed_bytes` and `refused_bytes`.
+        processed: Metered lines that are metered a second time, as processing by a gateway or endpoint.
+        processed_bytes: Bytes of these lines. The batches of a file have `metered_bytes` and `processed_bytes`.
     """
 
     lines: int = 0
@@ -42,6 +44,13 @@ class Balance:
     rejected_bytes: DecimalText = 0
     shadowed_bytes: DecimalText = 0
     refused_bytes: DecimalText = 0
+    processed: Annotated[int, Unwritten(0)] = 0
+    processed_bytes: Annotated[DecimalText, Added(0), Unwritten(0)] = 0
+
+    @property
+    def batched_bytes(self) -> int:
+        """Bytes that the batches of the file have together."""
+        return self.metered_bytes + self.processed_bytes
 
     def __add__(self, other: Balance) -> Balance:
         return Balance(**{each.name: getattr(self, each.name) + getattr(other, each.name) for each in fields(self)})

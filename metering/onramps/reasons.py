@@ -65,12 +65,23 @@ class Traffic(NamedTuple):
     usage_type: str = ""
 
 
+class Processed(NamedTuple):
+    """The charge of a gateway for processing traffic: a second count of the same bytes, with the name of its rule."""
+
+    traffic: Traffic
+    rule: str
+
+
 class Classified(NamedTuple):
-    """Metered traffic, with the name of its rule; `reason` is empty unless the traffic is unclassified."""
+    """Metered traffic, with the name of its rule; `reason` is empty unless the traffic is unclassified.
+
+    `processed` is None unless a gateway charges for processing this traffic, in addition to its transfer.
+    """
 
     traffic: Traffic
     rule: str
     reason: str = ""
+    processed: Processed | None = None
 
 
 class Shadowed(NamedTuple):

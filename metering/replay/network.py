@@ -117,15 +117,26 @@ class _Side(NamedTuple):
     path: str = _IN_VPC
     next_hop: _Interface | None = None
 
+    @property
+    def processed(self) -> bool:
+        """Whether a gateway charges for the line: an endpoint always, a NAT gateway on the side of the workloads."""
+        return self.own.kind is _ENDPOINT or (self.own.kind is _NAT and self.next_hop is not None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogFile:
-    """An object in a log bucket. `metered_bytes` is the sum of the object's lines that must be metered."""
+    """An object in a log bucket.
+
+    Attributes:
+        metered_bytes: Sum of the object's lines that must be metered.
+        processed_bytes: Bytes of these lines that the NAT gateways and endpoints charge for processing.
+    """
 
     bucket: str
     key: str
     body: bytes
     metered_bytes: int
+    processed_bytes: int
 
 
 class SmallNetwork:
@@ -173,7 +184,7 @@ class SmallNetwork:
 
     def file(self, lines: int) -> LogFile:
         """The slot's log file with about `lines` lines of traffic."""
-        texts, metered_bytes = [" ".join(_FIELDS)], 0
+        texts, metered_bytes, processed_bytes = [" ".join(_FIELDS)], 0, 0
         while len(texts) <= lines:
             make, answer_percent = self._rng.choice(_JOURNEYS)
             size_bytes = self._rng.randint(_LEAST_BYTES, _MOST_BYTES)
@@ -186,9 +197,16 @@ class SmallNetwork:
                 equal *= 2 if self._rng.randrange(1_000) < _EQUAL else 1
                 texts += equal
                 metered_bytes += 0 if rejected else own_bytes * len(equal)
+                processed_bytes += own_bytes * len(equal) if side.processed and not rejected else 0
         texts += [self._quiet_line(own) for own in self._rng.sample(self._logged(), _QUIET)]
         body = gzip.compress("\n".join([*texts, ""]).encode(), 6, mtime=0)
-        return LogFile(bucket=_BUCKET, key=self._key(), body=body, metered_bytes=metered_bytes)
+        return LogFile(
+            bucket=_BUCKET,
+            key=self._key(),
+            body=body,
+            metered_bytes=metered_bytes,
+            processed_bytes=processed_bytes,
+        )
 
     def _logged(self) -> list[_Interface]:
         return [each for each in self._interfaces if each.vpc is self._main]

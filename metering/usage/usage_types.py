@@ -7,7 +7,7 @@ are independent of this module, so agreement is evidence. To add a usage type, f
 import json
 import re
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import NamedTuple, cast
 
@@ -155,20 +155,27 @@ def _unknown(*regions: str) -> frozenset[str]:
     return frozenset(region for region in regions if region not in billing_prefixes())
 
 
+# Usage types of processing by gateways and endpoints: a second count of bytes that are also transfer, as on AWS's bill.
+# Sums over usage types leave processing out, and name it beside the sum.
+PROCESSING = frozenset({
+    "TransitGateway-Bytes",
+    "NatGateway-Bytes",
+    "RegionalNatGateway-Bytes",
+    "VpcEndpoint-Bytes",
+    "VpcEndpoint-GWLBE-Bytes",
+})  # fmt: skip
 # Usage types of a region that AWS bills in addition to the transfer itself: processing, and peering between zones.
 #
 # The prices are in the offers AmazonVPC and AmazonEC2, not in AWSDataTransfer.
-
-
-TRAFFIC = frozenset({
-    "TransitGateway-Bytes",
-    "NatGateway-Bytes",
-    "VpcEndpoint-Bytes",
-    "VpcEndpoint-GWLBE-Bytes",
-    "VpcPeering-In-Bytes",
-    "VpcPeering-Out-Bytes",
-})  # fmt: skip
+TRAFFIC = PROCESSING | {"VpcPeering-In-Bytes", "VpcPeering-Out-Bytes"}
+_PROCESSING = re.compile(rf"(?:[A-Za-z0-9-]+-)?(?:{'|'.join(sorted(PROCESSING))})")
 _PREFIX = "USE1-"
+
+
+@lru_cache(maxsize=4_096)
+def is_processing(usage_type: str) -> bool:
+    """Whether a usage type is processing, in any region: `NatGateway-Bytes`, `USW2-NatGateway-Bytes`."""
+    return _PROCESSING.fullmatch(usage_type) is not None
 
 
 def contract_name(usage_type: str) -> str:

@@ -22,6 +22,7 @@ from metering.onramps.reading import FileName, FlowHop, Observation, ReadSetting
 from metering.onramps.reasons import Classified, Outcome, Refused, Traffic, Unmetered
 from metering.onramps.sources import ANY, Billable
 from tests.support.flow_logs import ATTRIBUTES as OF_FIELDS
+from tests.support.networks.billing import processing_service
 from tests.support.networks.description import description
 from tests.support.networks.inventory import EAST, OWNER, PARTNER, WEST
 from tests.support.networks.journeys import JOURNEYS
@@ -111,6 +112,7 @@ class Marks:
         refused: Bytes of lines that name no billable owner.
         faults: Wrongly judged bytes, by fault. It must be empty.
         knowable: Unclassified bytes that the log's fields could have classified, by leg of a journey.
+        processed: Bytes of processing that were metered; `unprocessed` has those that the log's fields could have told.
     """
 
     bytes: int = 0
@@ -119,6 +121,8 @@ class Marks:
     refused: int = 0
     faults: Counter[Fault] = field(default_factory=Counter)
     knowable: Counter[str] = field(default_factory=Counter)
+    processed: Counter[str] = field(default_factory=Counter)
+    unprocessed: Counter[str] = field(default_factory=Counter)
 
     @property
     def share(self) -> float:
@@ -141,6 +145,7 @@ class Marks:
         movement, shown = question.movement, _shown(outcome.traffic, usage_type)
         for why in _wrong(question, outcome, usage_type):
             self._fault(why, movement, shown, outcome.rule, size_bytes)
+        self._add_processed(question, size_bytes, outcome)
         if "Unclassified-" in usage_type:
             self.reasons[outcome.reason] += size_bytes
             if not movement.hides(question.knows):
@@ -149,6 +154,19 @@ class Marks:
         self.classified += size_bytes
         if movement.hides(question.knows):
             self._fault("a guess", movement, shown, outcome.rule, size_bytes)
+
+    def _add_processed(self, question: Question, size_bytes: int, outcome: Classified) -> None:
+        movement, told = question.movement, outcome.processed
+        if told is None:
+            if movement.processed(question.knows):
+                self.unprocessed[movement.leg] += size_bytes
+            return
+        self.processed[movement.leg] += size_bytes
+        traffic, region = told.traffic, movement.near.partition("/")[0]
+        service = processing_service(movement.processing)
+        wanted = Traffic(movement.account_id, service, outcome.traffic.resource_id, "out", region, region)
+        if traffic != wanted._replace(usage_type=movement.processing):
+            self._fault("processing", movement, _shown(traffic, traffic.usage_type), told.rule, size_bytes)
 
     def _fault(self, why: str, movement: Movement, verdict: str, rule: str, size_bytes: int) -> None:
         truth = f"{movement.account_id} {movement.direction} {movement.from_location} -> {movement.to_location} "

@@ -184,7 +184,9 @@ def test_the_reference_network_leaves_little_unclassified_and_every_byte_of_it_h
         reasons[share.reason] += share.bytes if share.reason else 0
     unclassified = unclassified_bytes(rows)
     assert sum(reasons.values()) == unclassified
-    assert sum(share.bytes for share in shares) == network.truth.metered_bytes
+    processed_bytes = sum(network.truth.processed().values())
+    assert sum(share.bytes for share in shares) == network.truth.metered_bytes + processed_bytes
+    assert sum(plan.balance.processed_bytes for plan in world.plans()) == processed_bytes > 0
     print(f"{style}: {_PERCENT * unclassified / network.truth.metered_bytes:.2f} % unclassified: {reasons}")
     assert _PERCENT * unclassified <= most_percent * network.truth.metered_bytes
     assert unclassified >= network.truth.hidden_bytes()
@@ -229,13 +231,15 @@ def _changed(network: Network) -> dict[str, object]:
 
 
 class _Before:
-    """The rules before `hops/2`, which bill peering between zones always as regional transfer."""
+    """The rules before `hops/2`: without processing, and peering between zones is always regional transfer."""
 
     def __init__(self, now: Classifier[FlowHop]) -> None:
         self._now = now
 
     def outcome(self, subject: FlowHop, hour_s: int) -> Outcome:
         outcome = self._now.outcome(subject, hour_s)
+        if isinstance(outcome, Classified):
+            outcome = outcome._replace(processed=None)
         if isinstance(outcome, Classified) and outcome.rule == "peered_other_zone":
             return outcome._replace(traffic=outcome.traffic._replace(service="AmazonEC2", usage_type=""))
         return outcome
@@ -245,14 +249,15 @@ def _classifier_before(name: FileName, timeline: Timeline) -> _Before:
     return _Before(VPC_FLOW.classifier(name, timeline))
 
 
-def _peering() -> tuple[Network, NetworkWorld]:
-    network, world = Network(NetworkPlan(first_s=FIRST_S, mix={"peering": 1}, lines=300, variety=6)), NetworkWorld()
+def _changed_by_rules() -> tuple[Network, NetworkWorld]:
+    mix = {"peering": 1, "nat": 1, "interface endpoint": 1}
+    network, world = Network(NetworkPlan(first_s=FIRST_S, mix=mix, lines=600, variety=6)), NetworkWorld()
     world.know_all(network)
     return network, world
 
 
 def _metered_by_the_rules_before() -> tuple[NetworkWorld, Network]:
-    network, world = _peering()
+    network, world = _changed_by_rules()
     world.kinds = (replace(VPC_FLOW, classifier=_classifier_before, rules="hops/1"),)
     files = list(network.files())
     world.take_all(world.put(files))
@@ -268,6 +273,7 @@ def test_a_file_that_older_rules_metered_is_not_counted_twice_under_another_usag
     before = world.report()
     assert b"DataTransfer-Regional-Bytes" in before
     assert b"VpcPeering-" not in before
+    assert b"NatGateway-Bytes" not in before
     assert differences(network, world.rows())
     if parts == "deleted":
         world.objects.delete([info.key for info in world.objects.list(LOG_PARTS_PREFIX)])
@@ -278,8 +284,10 @@ def test_a_file_that_older_rules_metered_is_not_counted_twice_under_another_usag
 
 
 def test_a_file_that_comes_first_under_the_new_rules_has_the_new_usage_type() -> None:
-    network, world = _peering()
+    network, world = _changed_by_rules()
     world.take_all(world.put(network.files()))
     world.work()
     assert not differences(network, world.rows())
     assert b"VpcPeering-Out-Bytes" in world.report()
+    assert b"NatGateway-Bytes" in world.report()
+    assert b"VpcEndpoint-Bytes" in world.report()

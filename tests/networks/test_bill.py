@@ -23,7 +23,6 @@ from tests.networks.exam import FIRST_S
 from tests.networks.world import NOW_S, NetworkWorld, metered
 from tests.support.bills import Line, quantity_of, write_bill
 from tests.support.networks.billing import at
-from tests.support.networks.inventory import Kind
 from tests.support.networks.traffic import Network, NetworkPlan
 
 if TYPE_CHECKING:
@@ -36,10 +35,11 @@ PLAN = NetworkPlan(first_s=FIRST_S, lines=1_500, variety=4, style="v11")
 UNSEEN = ("USW2-NatGateway-Hours", "USW2-VpcEndpoint-Hours", "USW2-TransitGateway-Hours", "USW2-Requests-Tier1")
 # In AWS's bills, only some usage types have the us-east-1 prefix.
 IN_VIRGINIA = {"TransitGateway-Bytes": "USE1-TransitGateway-Bytes"}
-# Peering, regions behind peered gateways, and processing by gateways according to their policies.
+# Peering, regions behind peered gateways, and processing by gateways (by policies of transit gateways) and endpoints.
 HARD = {
     "USW2-VpcPeering-In-Bytes", "USW2-VpcPeering-Out-Bytes", "USW2-USE1-AWS-Out-Bytes", "USE1-USW2-AWS-Out-Bytes",
     "USW2-TransitGateway-Bytes", "TransitGateway-Bytes", "USW2-DataTransfer-Regional-Bytes",
+    "USW2-NatGateway-Bytes", "USW2-RegionalNatGateway-Bytes", "USW2-VpcEndpoint-Bytes",
 }  # fmt: skip
 
 
@@ -72,20 +72,17 @@ def moved() -> tuple[Counter[tuple[str, str, int]], int]:
     return sums, hidden
 
 
-def processed(kind: Kind, usage_type: str) -> Counter[tuple[str, str, int]]:
-    """True bytes that gateways or endpoints of a kind process, which are the bytes that their interfaces receive."""
+def processed() -> Counter[tuple[str, str, int]]:
+    """True bytes that NAT gateways and endpoints charge for processing, in addition to the transfer of these bytes."""
     sums: Counter[tuple[str, str, int]] = Counter()
-    interfaces = {each.id for each in network().inventory.interfaces if each.kind == kind}
     for hour, each in network().truth.sums.items():
-        movement = hour.movement
-        if movement.interface_id in interfaces and movement.direction == "in":
-            sums[movement.account_id, usage_type, hour.hour_s] += each.bytes
+        if usage_type := hour.movement.processing:
+            sums[hour.movement.account_id, usage_type, hour.hour_s] += each.bytes
     return sums
 
 
 def bill() -> list[Line]:
-    beside = processed(Kind.NAT, "USW2-NatGateway-Bytes") + processed(Kind.ENDPOINT, "USW2-VpcEndpoint-Bytes")
-    sums = moved()[0] + beside
+    sums = moved()[0] + processed()
     lines = [
         Line(account, IN_VIRGINIA.get(kind, kind), hour_s, quantity_of(size))
         for (account, kind, hour_s), size in sorted(sums.items())
@@ -118,8 +115,7 @@ def test_the_bill_of_a_network_differs_in_no_row_and_what_one_side_alone_has_sta
     assert not differing(answer)
     assert (answer["beyond"], answer["broken"]) == (0, {})
     assert {row["usage_type"] for row in answer["rows"]} >= HARD
-    assert {each["usage_type"] for each in answer["billed_only"]} == {"USW2-NatGateway-Bytes", "USW2-VpcEndpoint-Bytes"}
-    assert all("not metered here" in each["why"] for each in answer["billed_only"])
+    assert answer["billed_only"] == []
     assert answer["metered_here_only"] == []
     assert [each["usage_type"] for each in answer["left_out_usage_types"]] == sorted(UNSEEN)
     unclassified = sum(int(size) for name, size in answer["metered_only"].items() if "Unclassified" in name)

@@ -10,7 +10,7 @@ from functools import cache
 import pytest
 
 from metering.onramps.context.store import Timeline
-from metering.onramps.reasons import Classified, Traffic
+from metering.onramps.reasons import Classified, Processed, Traffic
 from metering.units import HOUR_S, MINUTE_S
 from tests.networks.exam import ATTRIBUTES, Exam, Marks, Question, context_timeline, exam, lacking_one, layers
 from tests.support.networks.billing import PEERING_APART_FROM_S
@@ -44,6 +44,39 @@ def test_with_the_whole_inventory_version_11_classifies_all_that_can_be_known() 
     marks = asked("v11").marks(context_timeline(asked("v11").description))
     # A log sometimes omits the next hop. Without the next hop, a transit gateway looks like other routes.
     assert 100 * sum(marks.knowable.values()) < marks.bytes, marks.knowable
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_with_the_whole_inventory_all_processing_is_metered_that_the_fields_tell(style: str) -> None:
+    marks = asked(style).marks(context_timeline(asked(style).description))
+    assert not marks.unprocessed
+    assert {leg.partition(":")[0] for leg in marks.processed} >= {"nat", "carrier nat", "interface endpoint"}
+
+
+def test_version_11_alone_tells_the_processing_of_nat_gateways_with_private_addresses() -> None:
+    processed = {leg.partition(":")[0] for leg in asked("v11").marks(Timeline()).processed}
+    assert processed >= {"nat", "regional nat", "central egress"}
+    assert "interface endpoint" not in processed
+
+
+def test_what_nobody_asked_for_at_a_nat_gateway_is_transfer_and_no_processing() -> None:
+    unasked = exam("v5", journeys=("unasked at nat",))
+    marks = checked("unasked", unasked.marks(context_timeline(unasked.description)))
+    assert marks.classified
+    assert not marks.processed
+
+
+@pytest.mark.parametrize("changes", [{"usage_type": "USW2-NatGateway-Byte"}, {"account_id": "999999999999"}])
+def test_the_exam_notices_wrong_processing_and_processing_of_the_public_side(changes: dict[str, str]) -> None:
+    at_gateway = [each for each in asked("v11").questions if each.movement.leg.startswith("nat: nat gateway")]
+    private, public = (
+        next(each for each in at_gateway if bool(each.movement.processing) is private) for private in (True, False)
+    )
+    right = Traffic(private.movement.account_id, "AmazonEC2", "i-1", "out", "us-west-2", "us-west-2")
+    right = right._replace(usage_type=private.movement.processing)
+    assert not _marked(private, {}, Processed(right, "a rule")).faults
+    for question, processed in ((private, right._replace(**changes)), (public, right)):
+        assert "processing" in {each.why for each in _marked(question, {}, Processed(processed, "a rule")).faults}
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -105,10 +138,10 @@ def test_the_exam_notices_a_guess_a_missing_reason_and_a_line_that_is_not_metere
     assert [each.why for each in marks.faults] == ["not metered"]
 
 
-def _marked(question: Question, changes: dict[str, str]) -> Marks:
+def _marked(question: Question, changes: dict[str, str], processed: Processed | None = None) -> Marks:
     """Marks for a line whose outcome is the true outcome with these `changes`."""
     truth = {name: getattr(question.movement, name) for name in Traffic._fields} | {"resource_id": "i-1"}
     traffic = Traffic(**truth | changes)
     marks = Marks()
-    marks.add(question, 1, Classified(traffic, "a rule"), traffic.usage_type)
+    marks.add(question, 1, Classified(traffic, "a rule", processed=processed), traffic.usage_type)
     return marks

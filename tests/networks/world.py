@@ -26,10 +26,12 @@ from metering.reports.usage_rows import grouped
 from metering.stores.objects import PLANS_PREFIX
 from metering.stores.writes import ItemStore, Table
 from metering.units import DAY_S, HOUR_S
+from metering.usage.usage_types import is_processing
 from tests.networks.exam import FIRST_S
 from tests.support.lake_world import World
 from tests.support.memory.queues import MemoryQueue
 from tests.support.networks.description import description
+from tests.support.networks.traffic import Processed
 from tests.support.small_logs import LogBucket
 
 if TYPE_CHECKING:
@@ -178,7 +180,12 @@ def differences(network: Network, rows: Mapping[Row, int]) -> list[str]:
         services.setdefault(cell, set()).add(hour.movement.service)
     found: dict[_Cell, Counter[str]] = {}
     problems = []
+    processed: Counter[Processed] = Counter()
     for row, size_bytes in rows.items():
+        if is_processing(row.usage_type) and "TransitGateway" not in row.usage_type:
+            resource_id = resources.get(row.resource_id, row.resource_id)
+            processed[Processed(row.hour_s, row.account_id, resource_id, row.usage_type)] += size_bytes
+            continue
         resource_id = resources.get(row.resource_id, row.resource_id)
         cell = _cell(row.hour_s, row.account_id, resource_id, row.direction, silent)
         found.setdefault(cell, Counter())[_row_key(row)] += size_bytes
@@ -186,6 +193,12 @@ def differences(network: Network, rows: Mapping[Row, int]) -> list[str]:
             problems.append(f"service of {row}")
     for cell in wanted.keys() | found.keys():
         problems += _compared(cell, wanted.get(cell, Counter()), found.get(cell, Counter()))
+    truth = network.truth.processed()
+    problems += [
+        f"{each}: {processed[each]:,} bytes are metered, and {truth[each]:,} were processed"
+        for each in truth.keys() | processed.keys()
+        if truth[each] != processed[each]
+    ]
     return sorted(problems)
 
 

@@ -53,6 +53,7 @@ _EC2 = (
     ("COMPUTE000000001", "Compute Instance", "BoxUsage:m5.large", "RunInstances", "Hrs", "0.096"),
     ("NATBYTES00000001", "NAT Gateway", "NatGateway-Bytes", "NatGateway", "GB", "0.045"),
     ("NATHOURS00000001", "NAT Gateway", "NatGateway-Hours", "NatGateway", "Hrs", "0.045"),
+    ("NATREGIONAL00001", "NAT Gateway", "USE1-RegionalNatGateway-Bytes", "RegionalNatGateway", "GB", "0.045"),
     ("NATPRVD000000001", "NAT Gateway", "NatGateway-Prvd-Bytes", "NatGateway", "GB", "0"),
 )
 _FIRST = {"ap-southeast-1": "0.12", "sa-east-1": "0.15"}

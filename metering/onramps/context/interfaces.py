@@ -16,6 +16,8 @@ CLASSIC_LOAD_BALANCER = "classic_load_balancer"
 NETWORK_LOAD_BALANCER = "network_load_balancer"
 GATEWAY_LOAD_BALANCER = "gateway_load_balancer"
 NAT_GATEWAY = "nat_gateway"
+# A NAT gateway of all zones, which has no interface. Rules of the hop do not distinguish it from other NAT gateways.
+REGIONAL_NAT_GATEWAY = "regional_nat_gateway"
 TRANSIT_GATEWAY = "transit_gateway"
 ENDPOINT = "vpc_endpoint"
 # The interface belongs to an inspection appliance, such as Network Firewall.
@@ -34,7 +36,7 @@ _BY_TYPE = {
     "lambda": INTERFACE,
     "natGateway": NAT_GATEWAY,
     "nat_gateway": NAT_GATEWAY,
-    "regional_nat_gateway": NAT_GATEWAY,
+    REGIONAL_NAT_GATEWAY: NAT_GATEWAY,
     "network_load_balancer": NETWORK_LOAD_BALANCER,
     "gateway_load_balancer": GATEWAY_LOAD_BALANCER,
     "transit_gateway": TRANSIT_GATEWAY,

@@ -175,8 +175,12 @@ class _Cell:
     """Lines with the same verdict in one hour. Mutable, because a file has millions of cells."""
 
     __slots__ = ("bytes", "end_s", "lines", "start_s")
+    bytes: int
+    lines: int
+    start_s: int
+    end_s: int
 
-    def __init__(self, first: reading.Observation[object]) -> None:
+    def __init__(self, first: reading.Observation[object] | _Cell) -> None:
         self.bytes, self.lines, self.start_s, self.end_s = first.bytes, first.lines, first.start_s, first.end_s
 
     def add(self, other: reading.Observation[object] | _Cell) -> None:
@@ -258,13 +262,19 @@ class _Sums:
     def measured(self, content_sha256: str) -> Measured:
         totals: dict[tuple[Traffic, int], _Cell] = {}
         shares: dict[tuple[str, str, str], tuple[int, int]] = {}
+        processed: dict[str, tuple[int, int]] = {}
         for (outcome, usage_type, hour_s), cell in self._cells.items():
             add_lines(shares, (usage_type, outcome.rule, outcome.reason), cell.lines, cell.bytes)
             _merge(totals, (outcome.traffic, hour_s), cell)
+            if outcome.processed is not None:
+                traffic, rule = outcome.processed
+                add_lines(shares, (traffic.usage_type, rule, ""), cell.lines, cell.bytes)
+                add_lines(processed, rule, cell.lines, cell.bytes)
+                _merge(totals, (traffic, hour_s), cell)
         return Measured(
             content_sha256=content_sha256,
             totals={key: HourTotal(cell.bytes, cell.lines, cell.start_s, cell.end_s) for key, cell in totals.items()},
-            balance=self._moved(),
+            balance=self._moved(*_sum(processed)),
             shares=tuple(
                 plans.Share(usage_type=usage_type, rule=rule, reason=reason, bytes=size, lines=lines)
                 for (usage_type, rule, reason), (lines, size) in sorted(shares.items())
@@ -277,7 +287,7 @@ class _Sums:
             fields=self._fields,
         )
 
-    def _moved(self) -> reading.Balance:
+    def _moved(self, processed: int, processed_bytes: int) -> reading.Balance:
         """Balance after the rules; the reader's balance counts every line that may be metered as `metered`."""
         balance = self._balance
         shadowed, shadowed_bytes = _sum(self._shadowed)
@@ -295,6 +305,8 @@ class _Sums:
             rejected_bytes=balance.rejected_bytes + unmetered_bytes,
             refused=refused,
             refused_bytes=refused_bytes,
+            processed=processed,
+            processed_bytes=processed_bytes,
         )
 
 
@@ -304,10 +316,10 @@ def common_fields(one: frozenset[str] | None, other: frozenset[str] | None) -> f
 
 
 def _merge(totals: dict[tuple[Traffic, int], _Cell], key: tuple[Traffic, int], cell: _Cell) -> None:
-    """Add a cell to the record of its traffic and hour. Two rules may produce the same record."""
+    """Add a cell to the record of its traffic and hour. Two rules may produce the same record, and one line two."""
     known = totals.get(key)
     if known is None:
-        totals[key] = cell
+        totals[key] = _Cell(cell)
     else:
         known.add(cell)
 

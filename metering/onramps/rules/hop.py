@@ -8,7 +8,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from metering.onramps.context.document import NOT_OF_AWS, Address, AddressRange, Interface, address_of, is_public
-from metering.onramps.context.interfaces import INTERFACE, NAT_GATEWAY, TRANSIT_GATEWAY, kind_of_type
+from metering.onramps.context.interfaces import (
+    INTERFACE,
+    NAT_GATEWAY,
+    REGIONAL_NAT_GATEWAY,
+    TRANSIT_GATEWAY,
+    kind_of_type,
+)
 from metering.onramps.reasons import LineReason, Refused
 
 if TYPE_CHECKING:
@@ -23,7 +29,11 @@ _AVAILABILITY_ZONE = re.compile(r"[a-z0-9]+-az[0-9]+")
 
 
 class OwnSide(NamedTuple):
-    """Own side of a line: the line's owner, and the owner's location. Empty strings and None mean unknown."""
+    """Own side of a line: the line's owner, and the owner's location. Empty strings and None mean unknown.
+
+    `processor` is the kind that processing is charged by. It is the line's for NAT gateways, but otherwise that of the
+    inventory, because lines name interface endpoints and Gateway Load Balancer endpoints alike.
+    """
 
     account_id: str
     resource_id: str
@@ -34,6 +44,7 @@ class OwnSide(NamedTuple):
     public: bool | None
     addresses: frozenset[Address]
     local: bool
+    processor: str
 
 
 def own_side(hop: FlowHop, name: FileName, knowledge: Knowledge) -> OwnSide | Refused:
@@ -50,16 +61,18 @@ def own_side(hop: FlowHop, name: FileName, knowledge: Knowledge) -> OwnSide | Re
     if refused is not None:
         return refused
     zone_id = hop.zone_id or (subnet.zone_id if subnet is not None else "")
+    kind = _kind(hop, interface, gateway_id)
     return OwnSide(
         account_id=account_id,
         resource_id=resource_id,
         region=region,
         zone_id=zone_id,
         vpc_id=vpc_id,
-        kind=_kind(hop, interface, gateway_id),
+        kind=kind,
         public=_public(hop, interface, gateway_id),
         addresses=_addresses(interface),
         local=bool(hop.sublocation_type) or is_local(zone_id),
+        processor=_processor(hop, interface, kind),
     )
 
 
@@ -94,11 +107,17 @@ def _kind(hop: FlowHop, interface: Interface | None, gateway_id: str) -> str:
     return INTERFACE if hop.instance_id else interface.kind if interface is not None else ""
 
 
+def _processor(hop: FlowHop, interface: Interface | None, kind: str) -> str:
+    if kind == NAT_GATEWAY:
+        return kind if hop.interface_id and hop.interface_type != REGIONAL_NAT_GATEWAY else REGIONAL_NAT_GATEWAY
+    return interface.kind if interface is not None else ""
+
+
 def _public(hop: FlowHop, interface: Interface | None, gateway_id: str) -> bool | None:
     if interface is not None:
         return interface.public
     # A regional NAT gateway is always public (NAT gateways, regional availability mode).
-    regional = hop.interface_type == "regional_nat_gateway" or (gateway_id and not hop.interface_id)
+    regional = hop.interface_type == REGIONAL_NAT_GATEWAY or (gateway_id and not hop.interface_id)
     return True if regional else None
 
 

@@ -15,7 +15,8 @@ import msgspec
 
 from metering.hours import hour_of
 from metering.onramps.context.document import Address, address_of, is_public
-from metering.onramps.reasons import Classified, LineReason, Outcome, Refused, Shadowed, Traffic
+from metering.onramps.context.interfaces import NAT_GATEWAY
+from metering.onramps.reasons import Classified, LineReason, Outcome, Processed, Refused, Shadowed, Traffic
 from metering.onramps.rules.hop import Hop, OwnSide, Peer, kind_in, next_hop_of, own_side, peer_of, zone_in
 from metering.onramps.rules.knowledge import Knowledge, knowledge_of
 from metering.usage.usage_types import UNKNOWN, usage_type_of
@@ -50,6 +51,22 @@ class HopRule(msgspec.Struct, frozen=True, kw_only=True):
     service: str = ""
 
 
+class ProcessingRule(msgspec.Struct, frozen=True, kw_only=True):
+    """Charge for each byte that an interface of a kind processes, in addition to the hop.
+
+    Attributes:
+        kind: Kind of the interface.
+        usage: Usage type without billing prefix.
+        service: AWS product code under which the processing is billed.
+    """
+
+    name: str
+    kind: str
+    usage: str
+    service: str
+    source: str
+
+
 class FreeKinds(msgspec.Struct, frozen=True, kw_only=True):
     """Kinds whose hops inside a VPC are free in all zones: `any` over IPv4 and IPv6, `ipv4` over IPv4 only."""
 
@@ -62,6 +79,7 @@ class HopRules(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         rules: The rules in order. The last rule always matches.
+        processing: What interfaces charge for processing; at most one rule for each kind.
         charged_across_zones: Interface kinds: a hop between zones is charged if both sides are of these kinds.
         elb_kinds: Kinds that belong to the service AWSELB.
         peering_apart_from: Hour from which AWS bills peering between zones under separate usage types.
@@ -72,7 +90,12 @@ class HopRules(msgspec.Struct, frozen=True, kw_only=True):
     free_across_zones: FreeKinds
     charged_across_zones: frozenset[str]
     elb_kinds: frozenset[str]
+    processing: tuple[ProcessingRule, ...]
     rules: tuple[HopRule, ...]
+
+    def processing_at(self, own: OwnSide) -> ProcessingRule | None:
+        """Charge for processing at an interface; None if nothing is charged, or (in Local Zones) no rule is known."""
+        return None if own.local else next((each for each in self.processing if each.kind == own.processor), None)
 
     @property
     def peering_apart_from_s(self) -> int:
@@ -203,6 +226,7 @@ class Owner(NamedTuple):
     own: OwnSide
     place: OwnSide
     number: int
+    processing: ProcessingRule | None
 
 
 class HopJudge:
@@ -227,10 +251,12 @@ class HopJudge:
             return own
         # Rules need to know whether an interface has addresses, but not the addresses themselves.
         addresses = frozenset((Address(4, 0),)) if own.addresses else own.addresses
-        return Owner(own, own._replace(account_id="", resource_id="", addresses=addresses), self._owners)
+        place = own._replace(account_id="", resource_id="", addresses=addresses)
+        return Owner(own, place, self._owners, hop_rules().processing_at(own))
 
     def outcome(self, owner: Owner, subject: FlowHop) -> Outcome:
-        own, place, number = owner
+        own, place, number, _ = owner
+        processed = self._processed(owner, subject)
         direction = _DIRECTIONS.get(subject.flow_direction) or self._direction_of(subject, own)
         if direction == "out":
             text, service = subject.destination or subject.packet_destination, subject.destination_service
@@ -238,21 +264,55 @@ class HopJudge:
         elif direction == "in":
             text, service, path = subject.source or subject.packet_source, subject.source_service, ""
         else:
-            return _without_direction(own)
+            return _without_direction(own)._replace(processed=processed)
         peer = self._peer(own.vpc_id, text) if text else None
         if peer is None and text:
             return Refused(LineReason.INVALID_ADDRESS, f"{text[:60]!r} is no address")
         # Subject fields from index 18 belong to the next hop.
-        key = (number, direction, id(peer), path, service, subject[18:])
+        key = (number, direction, id(peer), path, service, subject[18:], processed)
         outcome = self._outcomes.get(key)
         if outcome is None:
             if len(self._outcomes) >= _REMEMBERED:
                 self._outcomes.clear()
             alike = self._judged((place, direction, id(peer), path, service, subject[18:]), subject, peer)
             outcome = self._outcomes[key] = alike._replace(
-                traffic=alike.traffic._replace(account_id=own.account_id, resource_id=own.resource_id)
+                traffic=alike.traffic._replace(account_id=own.account_id, resource_id=own.resource_id),
+                processed=processed,
             )
         return outcome
+
+    def _processed(self, owner: Owner, subject: FlowHop) -> Processed | None:
+        rule, own = owner.processing, owner.own
+        if rule is None or (own.kind == NAT_GATEWAY and not self._on_private_side(own, subject)):
+            return None
+        usage_type = usage_type_of(own.region, rule.usage).usage_type
+        place = own.region
+        return Processed(
+            Traffic(own.account_id, rule.service, own.resource_id, "out", place, place, usage_type), rule.name
+        )
+
+    def _on_private_side(self, own: OwnSide, subject: FlowHop) -> bool:
+        """Whether a line of a NAT gateway is surely one of the side of the workloads.
+
+        On this side a packet has the address of the far end where the line has the gateway's. On the other side, both
+        have the gateway's, and the log also has, as accepted, unasked packets that the gateway drops.
+        """
+        ends = (subject.source, subject.packet_source), (subject.destination, subject.packet_destination)
+        if any(packet for _, packet in ends):
+            return any(self._is_far_end(own.vpc_id, *end) for end in ends)
+        # The other side of a private gateway may be any private address.
+        peers = [self._peer(own.vpc_id, text) if text else None for text, _ in ends]
+        return own.public is True and all(peer is not None and peer.in_own_vpc for peer in peers)
+
+    def _is_far_end(self, vpc_id: str, line: str, packet: str) -> bool:
+        """Whether the packet's address surely differs from each address of the gateway; a line names only the first."""
+        one, other = self._peer(vpc_id, line) if line else None, self._peer(vpc_id, packet) if packet else None
+        if one is None or other is None or one == other:
+            return False
+        facts = self.knowledge.vpcs.get(vpc_id)
+        if facts is None or facts.zones is None:
+            return other.public and not one.public
+        return not other.in_own_vpc
 
     def _judged(
         self, key: tuple[OwnSide, str, int, str, str, tuple[str, ...]], subject: FlowHop, peer: Peer | None

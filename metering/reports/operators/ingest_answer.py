@@ -44,6 +44,7 @@ _FILES = answer.ListedRows(
     answer.exact("metered_bytes"),
     answer.exact(*_BYTES[2:], priority=answer.ROOMY + 1),
     answer.prose("problem", priority=answer.ROOMY),
+    answer.exact("processed_bytes", priority=answer.ROOMY + 1, about="metered a second time, as processing"),
 )
 
 
@@ -186,6 +187,12 @@ def _footer(totals: RunTotals, *, dry_run: bool) -> Iterator[str]:
     outcomes = {name: name.removesuffix("_bytes") for name in _BYTES[1:]}
     sizes = " + ".join(f"{words.get(word, word)} {getattr(balance, name):,}" for name, word in outcomes.items())
     yield f"Bytes: {balance.stated_bytes:,} = {sizes}."
+    if balance.processed:
+        counts = "would count" if dry_run else "count"
+        yield (
+            f"Processed: {counted(balance.processed, 'metered line')} with {exact_and_size(balance.processed_bytes)} "
+            f"{counts} a second time, as processing by NAT gateways and endpoints."
+        )
     yield from _left_out(totals)
 
 
@@ -256,13 +263,14 @@ def _files(totals: RunTotals) -> dict[str, int]:
 
 def _balance(balance: Balance) -> dict[str, answer.Json]:
     lines: dict[str, answer.Json] = {name: getattr(balance, name) for name in ("lines", *OUTCOMES)}
-    return {**lines, **{name: str(getattr(balance, name)) for name in _BYTES}, "holds": balance.holds}
+    sizes: dict[str, answer.Json] = {name: str(getattr(balance, name)) for name in (*_BYTES, "processed_bytes")}
+    return {**lines, "processed": balance.processed, **sizes, "holds": balance.holds}
 
 
 def _of_file(outcome: FileOutcome) -> tuple[str | int, ...]:
     counts = [getattr(outcome.balance, name) for name in ("lines", *OUTCOMES, *_BYTES)]
     problem = "" if outcome.problem is None else f"{outcome.problem[0]}: {outcome.problem[1]}"
-    return (outcome.place, outcome.verdict, outcome.kind, *counts, problem)
+    return (outcome.place, outcome.verdict, outcome.kind, *counts, problem, outcome.balance.processed_bytes)
 
 
 def _count(name: str, members: str = "", *, about: str = "") -> answer.Fields[Context]:

@@ -6,6 +6,7 @@ if both agree, this is evidence. Derive changes from the price pages and the con
 
 from __future__ import annotations
 
+from ipaddress import ip_address, ip_network
 from typing import NamedTuple
 
 from tests.support.networks.inventory import Family, Interface, Kind
@@ -31,6 +32,8 @@ class Movement(NamedTuple):
         usage_type: AWS's usage type; empty if no log determines the type.
         hidden: Log versions whose fields do not suffice, even with the whole inventory; `*` for all versions.
         holder_id: Account of unclassified bytes if the payer is unknowable; else empty.
+        processing: Usage type under which the same bytes are charged again, as processing; else empty.
+        processing_hidden: Log versions that do not tell this, even with the whole inventory.
     """
 
     account_id: str
@@ -44,6 +47,8 @@ class Movement(NamedTuple):
     leg: str
     hidden: tuple[str, ...] = ()
     holder_id: str = ""
+    processing: str = ""
+    processing_hidden: tuple[str, ...] = ()
 
     @property
     def charged(self) -> bool:
@@ -60,6 +65,10 @@ class Movement(NamedTuple):
 
     def hides(self, fields: str) -> bool:
         return "*" in self.hidden or fields in self.hidden
+
+    def processed(self, fields: str) -> str:
+        """Usage type of processing, if a log with these fields tells it; else empty."""
+        return "" if fields in self.processing_hidden else self.processing
 
 
 def within_vpc(own: Interface, other: Interface, direction: str) -> str:
@@ -122,6 +131,31 @@ def other_region(region: str, other: str, direction: str) -> str:
 def processed(region: str) -> str:
     """Usage type of processing by a transit gateway, charged on top of the transfer."""
     return f"{_BEFORE[region]}TransitGateway-Bytes"
+
+
+# Interfaces that charge each byte of either direction. A NAT gateway does so on the side of the workloads only.
+_PROCESSING = {Kind.NAT: "NatGateway", Kind.REGIONAL_NAT: "RegionalNatGateway", Kind.ENDPOINT: "VpcEndpoint"}
+
+
+def with_processing(moved: Movement, own: Interface, workload: str) -> Movement:
+    """A movement at the side of the workloads, with what the interface charges for processing.
+
+    `workload` is the address at the other end of the line. Without the addresses of the packet, a line tells the side
+    of a gateway only if both of its addresses are in the gateway's VPC, which such a log names by its interface.
+    """
+    name = _PROCESSING.get(own.kind)
+    if name is None:
+        return moved
+    inside = any(ip_address(workload) in ip_network(cidr) for cidr in own.vpc.cidrs)
+    hidden = own.kind is Kind.REGIONAL_NAT or (own.kind is Kind.NAT and not inside)
+    return moved._replace(
+        processing=f"{_BEFORE[own.vpc.region]}{name}-Bytes", processing_hidden=("v2",) if hidden else ()
+    )
+
+
+def processing_service(usage_type: str) -> str:
+    """Product under which AWS lists processing."""
+    return "AmazonEC2" if usage_type.endswith("NatGateway-Bytes") else "AmazonVPC"
 
 
 def movement(

@@ -14,6 +14,7 @@ from tests.support.networks.billing import (
     over_peering,
     regional,
     with_outside,
+    with_processing,
     within_vpc,
 )
 from tests.support.networks.gateways import FIREWALL, PEERING, VPN, Pass, passes
@@ -74,6 +75,7 @@ class Trip:
             usage_type = within_vpc(own, other, direction)
             hidden = hidden if usage_type else NOBODY_KNOWS
             moved = self._moved(own, direction, other.place, usage_type, other.kind, hidden)
+            moved = with_processing(moved, own, packet.destination if direction == "out" else packet.source)
             self._add(own, packet, IN_VPC, other if told else None, moved)
 
     def through(self, inventory: Inventory, packet: Packet, *names: str) -> None:
@@ -218,6 +220,15 @@ def _nat(vpc: str, family: str, kind: Kind = Kind.NAT) -> Callable[[Trip, Invent
     return make
 
 
+def _unasked(vpc: str, family: str) -> Callable[[Trip, Inventory, random.Random], None]:
+    """Unasked packets to a NAT gateway. The gateway drops them, but its log has them as accepted."""
+
+    def make(trip: Trip, net: Inventory, rng: random.Random) -> None:
+        trip.enters(net.gateway(net.some(rng, vpc), Kind.NAT), peer(rng, family, _PEERS))
+
+    return make
+
+
 def _balanced(family: str) -> Callable[[Trip, Inventory, random.Random], None]:
     """From an external client through an application load balancer to a target in any zone."""
 
@@ -307,18 +318,22 @@ def _vpn(trip: Trip, net: Inventory, rng: random.Random) -> None:
     )
 
 
-def _central_egress(trip: Trip, net: Inventory, rng: random.Random) -> None:
+def _central_egress_to(family: str) -> Callable[[Trip, Inventory, random.Random], None]:
     """From a VPC through a transit gateway to another VPC's NAT gateway."""
-    one, there = net.some(rng, "spoke"), peer(rng, "internet", _PEERS)
-    near = net.gateway(one, Kind.TGW)
-    far = net.some(rng, "main", Kind.TGW)
-    gateway = net.gateway(far, Kind.NAT)
-    chain = (one, near, far, gateway)
-    _there_and_back(trip, chain, one.address, there.address, net=net, gateways=("spoke", "main"))
-    trip.answer = False
-    trip.leaves(gateway, there, INTERNET_GATEWAY)
-    trip.answer = True
-    trip.enters(gateway, there)
+
+    def make(trip: Trip, net: Inventory, rng: random.Random) -> None:
+        one, there = net.some(rng, "spoke"), peer(rng, family, _PEERS)
+        near = net.gateway(one, Kind.TGW)
+        far = net.some(rng, "main", Kind.TGW)
+        gateway = net.gateway(far, Kind.NAT)
+        chain, service = (one, near, far, gateway), there.family.service
+        _there_and_back(trip, chain, one.address, there.address, service, net=net, gateways=("spoke", "main"))
+        trip.answer = False
+        trip.leaves(gateway, there, INTERNET_GATEWAY)
+        trip.answer = True
+        trip.enters(gateway, there)
+
+    return make
 
 
 def _peered(vpc: str, *, ipv6: bool = False) -> Callable[[Trip, Inventory, random.Random], None]:
@@ -394,7 +409,7 @@ JOURNEYS: dict[str, Journey] = {
     "nat to other region": Journey(_nat("main", "ec2-ireland"), 30),
     "regional nat": Journey(_nat("apps", "internet", Kind.REGIONAL_NAT), 80),
     "transit gateway": Journey(_transit, 50),
-    "central egress": Journey(_central_egress, 80),
+    "central egress": Journey(_central_egress_to("internet"), 80),
     "peered gateways": Journey(_peered_gateways("main"), 40),
     "peered gateways from a partner": Journey(_peered_gateways("spoke"), 60),
     "inspected by a firewall": Journey(_inspected, 0),
@@ -420,6 +435,9 @@ JOURNEYS: dict[str, Journey] = {
     "carrier across zones": Journey(_inside("carrier", same_zone=False), 50),
     "carrier nat": Journey(_nat("carrier", "internet"), 80),
     "carrier s3 by nat": Journey(_nat("carrier", "s3-here"), 60),
+    "s3 by nat": Journey(_nat("main", "s3-here"), 60),
+    "unasked at nat": Journey(_unasked("main", "internet"), 0),
+    "central egress to s3": Journey(_central_egress_to("s3-here"), 60),
     "spoke across zones": Journey(_inside("spoke", same_zone=False), 50),
     "peer across zones": Journey(_inside("peer", same_zone=False), 50),
     "east across zones": Journey(_inside("east", same_zone=False), 50),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -34,6 +35,13 @@ class Hour(NamedTuple):
     movement: Movement
 
 
+class Processed(NamedTuple):
+    hour_s: int
+    account_id: str
+    resource_id: str
+    usage_type: str
+
+
 @dataclass(slots=True)
 class Truth:
     """Exact sums of all traffic in a network's logs, each counted once, and sums of repeated (shadowed) lines."""
@@ -59,6 +67,14 @@ class Truth:
     @property
     def metered_bytes(self) -> int:
         return sum(size_bytes for size_bytes, _ in self._sums.values())
+
+    def processed(self) -> Counter[Processed]:
+        """Bytes that gateways and endpoints charge for processing, as far as the fields of their logs tell."""
+        sums: Counter[Processed] = Counter()
+        for (hour_s, knows, movement), (size_bytes, _) in self._sums.items():
+            if usage_type := movement.processed(knows):
+                sums[Processed(hour_s, movement.account_id, movement.resource_id, usage_type)] += size_bytes
+        return sums
 
     def hidden_bytes(self) -> int:
         """Bytes that the fields of their log do not suffice to classify, even with the whole inventory."""

@@ -417,6 +417,18 @@ def test_bytes_of_lines_that_are_in_no_batch_are_named() -> None:
     assert region.check().differences == ((made.identity, "its lines have 600 metered bytes, its batches 599"),)
 
 
+def test_batches_have_the_metered_bytes_and_those_that_were_processed() -> None:
+    region = PlannedRegion()
+    made = plan(HOUR)
+    balance = replace(made.balance, processed=1, processed_bytes=50)
+    region.put(replace(made, balance=balance, parts=(made.parts[0]._replace(bytes=650),)), metered_bytes=650)
+    found = region.check()
+    assert (found.metered_bytes, found.processed_bytes, found.accepted_bytes, found.differences) == (600, 50, 650, ())
+    region.put(replace(plan(HOUR, number=1), balance=balance))
+    [(_, problem)] = region.check().differences
+    assert problem == "its lines have 650 metered bytes, its batches 600"
+
+
 def test_a_batch_that_is_metered_with_other_bytes_is_named() -> None:
     region = PlannedRegion()
     made = plan(HOUR)
@@ -528,6 +540,7 @@ FULL = Verification(
         plans=1,
         lines=2,
         metered_bytes=3,
+        processed_bytes=6,
         accepted_bytes=4,
         refused_bytes=5,
         differences=(("d", "wrong"),),

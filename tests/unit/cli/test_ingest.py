@@ -81,9 +81,10 @@ def test_a_dry_run_needs_no_aws_and_its_rows_add_up(tmp_path: Path) -> None:
     answer = json.loads(result.stdout)
     balance = answer["balance"]
     assert balance["holds"]
-    assert sum(int(row["bytes"]) for row in answer["rows"]) == int(balance["metered_bytes"])
-    assert sum(row["lines"] for row in answer["rows"]) == balance["metered"]
-    assert sum(int(rule["bytes"]) for rule in answer["rules"]) == int(balance["metered_bytes"])
+    batched_bytes = int(balance["metered_bytes"]) + int(balance["processed_bytes"])
+    assert sum(int(row["bytes"]) for row in answer["rows"]) == batched_bytes
+    assert sum(row["lines"] for row in answer["rows"]) == balance["metered"] + balance["processed"]
+    assert sum(int(rule["bytes"]) for rule in answer["rules"]) == batched_bytes > int(balance["metered_bytes"])
     reasons = answer["unclassified"]["reasons"]
     assert sum(int(reason["bytes"]) for reason in reasons) == int(answer["unclassified"]["bytes"])
     assert "a context (metering context capture)" in answer["unclassified"]["hint"]

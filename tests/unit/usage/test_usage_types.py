@@ -4,7 +4,16 @@ from importlib import resources
 
 import pytest
 
-from metering.usage.usage_types import Location, billing_prefixes, classify, parse_location, partition_of
+from metering.usage.usage_types import (
+    PROCESSING,
+    TRAFFIC,
+    Location,
+    billing_prefixes,
+    classify,
+    is_processing,
+    parse_location,
+    partition_of,
+)
 
 
 def usage_type(direction: str, from_text: str, to_text: str) -> str:
@@ -108,6 +117,19 @@ def test_known_and_unknown_locations_are_taken(text: str) -> None:
 ])  # fmt: skip
 def test_the_partition_for_billing_follows_the_name(region: str, partition: str) -> None:
     assert partition_of(region) == partition
+
+
+@pytest.mark.parametrize("name", sorted(PROCESSING))
+def test_processing_is_recognised_in_every_region(name: str) -> None:
+    assert all(is_processing(f"{prefix}{name}") for prefix in ("", "USE1-", "USW2-", "ap-southeast-9-"))
+
+
+@pytest.mark.parametrize("name", [
+    *sorted(TRAFFIC - PROCESSING), "DataTransfer-Out-Bytes", "USW2-C3DataTransfer-In-Bytes", "NatGateway-Hours",
+    "NatGateway-Prvd-Bytes", "MyNatGateway-Bytes", "USW2-NatGateway-Bytes-x", "",
+])  # fmt: skip
+def test_transfer_and_other_names_are_no_processing(name: str) -> None:
+    assert not is_processing(name)
 
 
 def test_every_real_bill_line_has_the_usage_type_that_aws_billed() -> None:

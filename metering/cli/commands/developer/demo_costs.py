@@ -31,6 +31,7 @@ from metering.reports.answer import KEEP, ROOMY, Answer, ListedRows, copied, int
 from metering.reports.operators.ingest_answer import hint, totals_answer
 from metering.reports.query import UsageQuery
 from metering.units import DAY_S, HOUR_S
+from metering.usage.usage_types import is_processing
 from metering.wiring import billing
 from metering.wiring.onramps import build_ingest
 from metering.wiring.reports import build_verifier
@@ -159,8 +160,11 @@ def meter_log(demo: Demo) -> None:
     write_answer(totals_answer(totals, dry_run=False, with_context=True), Format.TABLE, None)
     if why := hint(totals, with_context=True):
         tell(why)
-    moved, counted = file.metered_bytes, _counted_bytes(demo, first_s)
-    tell(f"The network moved {moved:,} bytes by its own count; the totals have {counted:,}.")
+    moved, counted = (file.metered_bytes, file.processed_bytes), _counted_bytes(demo, first_s)
+    tell(
+        f"The network moved {moved[0]:,} bytes by its own count, of which its gateways and endpoints processed "
+        f"{moved[1]:,}; the totals have {counted[0]:,} and {counted[1]:,}."
+    )
     tell("A copy of the file in another folder, compressed anew, came as well, and was not counted again.")
     if counted != moved or totals.failed or totals.files["repeated"] != 1:
         raise CommandFailedError("The log and the totals differ.", "The balance of the file is listed above.")
@@ -180,10 +184,12 @@ def _taken(demo: Demo, file: LogFile) -> RunTotals:
     return totals
 
 
-def _counted_bytes(demo: Demo, first_s: int) -> int:
-    """Bytes in the usage table for the accounts of the synthetic network."""
+def _counted_bytes(demo: Demo, first_s: int) -> tuple[int, int]:
+    """Bytes of transfer and of processing in the usage table, for the accounts of the synthetic network."""
     query = UsageQuery(
         from_s=hour_of(first_s - DAY_S), to_s=hour_of(demo.now_s) + HOUR_S, accounts=frozenset((OWNER, PARTNER))
     )
-    usage = source.UsageTable(items=demo.region.items).usage(query, now_s=demo.now_s)
-    return sum(total.bytes for _, total in usage)
+    sums = {True: 0, False: 0}
+    for key, total in source.UsageTable(items=demo.region.items).usage(query, now_s=demo.now_s):
+        sums[is_processing(key.usage_type)] += total.bytes
+    return sums[False], sums[True]

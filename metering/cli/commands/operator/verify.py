@@ -255,6 +255,7 @@ def _document(result: verification.Verification) -> dict[str, Json]:
             "files": result.logs.plans,
             "lines": result.logs.lines,
             "metered_bytes": str(result.logs.metered_bytes),
+            "processed_bytes": str(result.logs.processed_bytes),
             "accepted_bytes": str(result.logs.accepted_bytes),
             "refused_bytes": str(result.logs.refused_bytes),
             "differences": [{"of": name, "problem": problem} for name, problem in result.logs.differences],

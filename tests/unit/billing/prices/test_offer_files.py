@@ -277,6 +277,7 @@ def beside(tmp_path: Path) -> PriceBook:
 @pytest.mark.parametrize(("usage_type", "price", "service"), [
     ("TransitGateway-Bytes", "0.02", "AmazonVPC"),
     ("NatGateway-Bytes", "0.045", "AmazonEC2"),
+    ("RegionalNatGateway-Bytes", "0.045", "AmazonEC2"),
     ("VpcEndpoint-GWLBE-Bytes", "0.0035", "AmazonVPC"),
     ("VpcPeering-In-Bytes", "0.01", "AmazonVPC"),
     ("VpcPeering-Out-Bytes", "0.01", "AmazonVPC"),

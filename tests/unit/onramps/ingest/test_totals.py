@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -20,9 +21,10 @@ from metering.onramps.ingest.totals import HourTotal, Measured, measure
 from metering.onramps.ingest.trial import Chosen, outcomes
 from metering.onramps.plans import Share
 from metering.onramps.reading import Balance, FileName
-from metering.onramps.reasons import Traffic
+from metering.onramps.reasons import Classified, Processed, Traffic
 from metering.onramps.sources import Bills
 from metering.reports.operators.ingest_answer import hint, percent, totals_answer
+from metering.stores.codec import Fields, members_of, read_struct
 from metering.stores.objects import ObjectInfo
 from metering.units import HOUR_S, INT64_MAX
 from tests.support.memory.clock import ManualClock
@@ -80,6 +82,45 @@ def test_a_line_of_another_account_and_what_the_service_would_refuse_are_refused
     found = measured(("i-1@12345678901", 7, T, T + 1), ("i" * 600, 8, T, T + 1))
     assert found.refusals == (("invalid_account", 1, 7), ("invalid_value", 1, 8))
     assert not found.totals
+
+
+def test_processing_is_a_second_record_of_the_same_lines_and_no_outcome_of_its_own() -> None:
+    """Lines of two workloads are two records of transfer, and one record of their gateway."""
+    gateway = Traffic(ACCOUNT, "AmazonEC2", "nat-1", "out", "us-east-1", "us-east-1", "NatGateway-Bytes")
+
+    class Gateway:
+        def outcome(self, subject: str, hour_s: int) -> object:
+            found = SMALL.classifier(NAME, Timeline()).outcome(subject, hour_s)
+            assert isinstance(found, Classified)
+            return found._replace(processed=Processed(gateway, "nat")) if subject.startswith("i-n") else found
+
+    kind = replace(SMALL, classifier=lambda _name, _timeline: Gateway())  # type: ignore[arg-type,return-value]  # of the test
+    lines = ("i-n1", 100, T, T + 9), ("i-n2", 20, T + 5, T + 60), ("i-3", 3, T, T + 1)
+    found = measure(io.BytesIO(small_file(*lines)), kind, NAME, Timeline())
+    assert found.totals == {
+        (gateway, T): HourTotal(120, 2, T, T + 60),
+        (internet("i-n1"), T): HourTotal(100, 1, T, T + 9),
+        (internet("i-n2"), T): HourTotal(20, 1, T + 5, T + 60),
+        (internet("i-3"), T): HourTotal(3, 1, T, T + 1),
+    }
+    balance = found.balance
+    assert balance.holds
+    assert (balance.metered, balance.metered_bytes) == (3, 123)
+    assert (balance.processed, balance.processed_bytes) == (2, 120)
+    assert balance.batched_bytes == sum(total.bytes for total in found.totals.values())
+    assert Share("NatGateway-Bytes", "nat", "", 120, 2) in found.shares
+    totals = RunTotals()
+    totals.add(FileOutcome(place="a", verdict="metered", identity="a", balance=balance, shares=found.shares))
+    told = totals_answer(totals, dry_run=True, with_context=True).footer
+    assert any(each.startswith("Processed: 2 metered lines with 120 bytes would count a second time") for each in told)
+
+
+def test_a_balance_without_processing_is_stored_as_by_earlier_releases() -> None:
+    balance = Balance(lines=1, metered=1, stated_bytes=5, metered_bytes=5)
+    stored = members_of(balance)
+    assert "processed" not in " ".join(stored)
+    fields = Fields.of_json(json.dumps(stored).encode(), "plan")
+    assert read_struct(Balance, fields) == balance
 
 
 def test_too_many_distinct_records_refuse_the_file() -> None:

@@ -11,7 +11,7 @@ from metering.onramps.reasons import Classified
 from metering.onramps.rules.hop_judge import CONDITIONS, DIRECTION_UNKNOWN, hop_rules
 from metering.units import HOUR_S
 from metering.usage.usage_types import Location, classify, parse_location
-from tests.support.describing import EFFECTIVE_S, ranges
+from tests.support.describing import EFFECTIVE_S, interface, ranges
 from tests.support.flow_logs import VPC_FLOW
 from tests.unit.onramps.rules.world import WORLD, entering, judged, leaving, line, next_hop
 
@@ -196,9 +196,84 @@ def test_the_kinds_of_the_rule_file_are_kinds_of_the_inventory() -> None:
     rules = hop_rules()
     free = rules.free_across_zones.any | rules.free_across_zones.ipv4
     named = free | rules.charged_across_zones | rules.elb_kinds
-    assert named == kinds - {interfaces.OTHER, interfaces.INSPECTION_ENDPOINT}
+    assert named == kinds - {interfaces.OTHER, interfaces.INSPECTION_ENDPOINT, interfaces.REGIONAL_NAT_GATEWAY}
+    processing = [rule.kind for rule in rules.processing]
+    assert len(set(processing)) == len(processing)
+    assert kinds.issuperset(processing)
     assert not free & rules.charged_across_zones
 
 
 def test_plans_name_the_version_of_the_rules() -> None:
     assert VPC_FLOW.rules == hop_rules().version
+
+
+# Processing by gateways and endpoints, in addition to the hop
+
+OUTSIDE, WORKLOAD, GATEWAY = "81.2.0.1", "10.0.1.4", "10.0.2.7"
+NAT_BYTES = "USW2-NatGateway-Bytes"
+FIREWALLED = {"vpc_id": "vpc-inspected"}
+
+
+def at_nat(source: str, destination: str, packet: tuple[str, str] = ("", ""), **fields: str) -> FlowHop:
+    ends = {"packet_source": packet[0], "packet_destination": packet[1]}
+    return line("eni-nat", source=source, destination=destination, **(ends | {"flow_direction": ""} | fields))
+
+
+@pytest.mark.parametrize(("hop", "usage_type"), [
+    (at_nat(WORKLOAD, GATEWAY, (WORKLOAD, OUTSIDE)), NAT_BYTES),
+    (at_nat(GATEWAY, WORKLOAD, (OUTSIDE, WORKLOAD)), NAT_BYTES),
+    (at_nat(GATEWAY, OUTSIDE, (GATEWAY, OUTSIDE)), ""),
+    (at_nat(OUTSIDE, GATEWAY, (OUTSIDE, GATEWAY)), ""),
+    # A second address of the gateway, of which a line names only the first.
+    (at_nat(GATEWAY, OUTSIDE, ("10.0.2.77", OUTSIDE)), ""),
+    (at_nat("10.2.1.4", GATEWAY, ("10.2.1.4", OUTSIDE)), NAT_BYTES),
+    (at_nat(WORKLOAD, GATEWAY, (WORKLOAD, "172.20.0.1")), NAT_BYTES),
+    (at_nat(WORKLOAD, GATEWAY), NAT_BYTES),
+    (at_nat(GATEWAY, OUTSIDE), ""),
+    # Without the packet's addresses, this may be either side.
+    (at_nat("10.2.1.4", GATEWAY), ""),
+    (at_nat(WORKLOAD, GATEWAY, (WORKLOAD, OUTSIDE), sublocation_type="wavelength"), ""),
+    (entering("eni-endpoint", WORKLOAD, destination="10.0.2.10"), "USW2-VpcEndpoint-Bytes"),
+    (leaving("eni-endpoint", WORKLOAD, "1"), "USW2-VpcEndpoint-Bytes"),
+    (entering("eni-fw", "10.5.1.4", destination="10.5.1.5", **FIREWALLED), "USW2-VpcEndpoint-GWLBE-Bytes"),
+    (entering("eni-fw", "10.5.1.4", interface_type="vpc_endpoint", **FIREWALLED), "USW2-VpcEndpoint-GWLBE-Bytes"),
+    (entering("eni-new", WORKLOAD, interface_type="vpc_endpoint"), ""),
+    (entering("eni-alb", WORKLOAD), ""),
+    (leaving("eni-private", OUTSIDE, "1", **NAT), ""),
+    (line("", resource_id="nat-2", interface_type="regional_nat_gateway", source=WORKLOAD, destination="10.0.9.9",
+          packet_source=WORKLOAD, packet_destination=OUTSIDE), "USW2-RegionalNatGateway-Bytes"),
+])  # fmt: skip
+def test_a_gateway_processes_its_private_side_and_an_endpoint_both_ways(hop: FlowHop, usage_type: str) -> None:
+    outcome = judged(hop)
+    assert isinstance(outcome, Classified)
+    assert usage_type == (outcome.processed.traffic.usage_type if outcome.processed else "")
+
+
+def test_processing_has_the_account_and_the_resource_of_the_gateway_and_no_zone() -> None:
+    outcome = judged(at_nat(WORKLOAD, GATEWAY, (WORKLOAD, OUTSIDE)))
+    assert isinstance(outcome, Classified)
+    place = ("us-west-2", "us-west-2")
+    assert outcome.processed == (
+        (outcome.traffic.account_id, "AmazonEC2", "eni-nat", "out", *place, NAT_BYTES), "nat_gateway_processing"
+    )  # fmt: skip
+
+
+def test_of_a_gateway_that_no_inventory_has_only_a_public_far_end_tells_the_side() -> None:
+    told = {"interface_type": "nat_gateway", "vpc_id": ""}
+    for far_end, processed in ((OUTSIDE, True), ("172.20.0.1", False)):
+        outcome = judged(at_nat(WORKLOAD, GATEWAY, (WORKLOAD, far_end), **told), None)
+        assert isinstance(outcome, Classified)
+        assert bool(outcome.processed) is processed
+
+
+@pytest.mark.parametrize("packet", [("", ""), ("10.0.2.12", "10.8.0.4")])
+def test_of_a_private_nat_gateway_only_the_packets_addresses_tell_the_side(packet: tuple[str, str]) -> None:
+    first = {**WORLD["regions"][0]}
+    first["NetworkInterfaces"] = [
+        *first["NetworkInterfaces"], interface("eni-private-nat", "subnet-2", "10.0.2.12", InterfaceType="natGateway")
+    ]  # fmt: skip
+    world = {**WORLD, "regions": [first, *WORLD["regions"][1:]]}
+    ends = {"source": WORKLOAD, "destination": "10.0.2.12", "packet_source": packet[0] and WORKLOAD}
+    outcome = judged(line("eni-private-nat", **ends, packet_destination=packet[1], flow_direction="ingress"), world)
+    assert isinstance(outcome, Classified)
+    assert bool(outcome.processed) is bool(packet[0])
