@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from heapq import merge
+from itertools import chain
 
 from load_tests.scale.meter import Kept, Meter
 from load_tests.scale.region import KINDS, RECORDS, ROUNDS, Region, account_id, kind
@@ -20,7 +21,7 @@ from metering.ledger.notes.reconciliation import SOURCE_PK, SOURCES_KEY, SourceF
 from metering.ledger.runs import Run, lake_chain, rollup_chain
 from metering.ledger.usage.items import REGION_PREFIX, newest_run_of, usage_item_key
 from metering.ledger.usage.kinds import DIRECTORY, kind_items
-from metering.ledger.usage.region import START_KEY
+from metering.ledger.usage.region import NEVER, START_KEY, substitutes
 from metering.stores.objects import lake_file_key, plan_key
 from metering.stores.writes import Action, Delete, Item, Key, Put, Table, Update, Value, item_bytes, key_of
 from metering.units import DAY_S, HOUR_S, KIB
@@ -30,6 +31,9 @@ _PAGE_BYTES = 1_000_000
 _HASH = "5f" * 32
 _ROLLUP_RUN = 1_000_000
 _ANY_KIND = kind(0)
+# Kinds of the region's numbers: those of each account, in the same order, and the kinds that stand for others.
+_KINDS = tuple(map(kind, range(KINDS)))
+_OF_REGION = tuple(dict.fromkeys((*_KINDS, *chain.from_iterable(map(substitutes, _KINDS)))))
 # Number of blocks whose batches come from one source, and number of the source's batches per hour.
 BLOCKS_A_SOURCE = 4
 _NUMBERS_AN_HOUR = (ROUNDS - 1) * BLOCKS_A_SOURCE
@@ -67,7 +71,8 @@ class ComputedItems:
         self._batch_totals = list(map(region.batch_total, range(region.blocks)))
         # Jobs write from several threads, and the stored items are not safe for concurrent use.
         self._lock = threading.RLock()
-        # The region's totals by lateness and kind, if a measurement needs them (`with_region`).
+        # The region's totals by lateness and kind, if a measurement needs them (`with_region`); else only what the
+        # measured job adds.
         self._region_totals: dict[int, list[Total]] = {}
         # Counts the most expensive computations of items, which are not part of the job's time.
         self.computed: Counter[str] = Counter()
@@ -229,12 +234,12 @@ class ComputedItems:
         staging, sort, name = self._staging, *_parted(pk)
         if sort == partitions.HOUR:
             yield from self._hour(parse_hour(name))
-        elif pk == DIRECTORY and self._region_totals:
+        elif pk == DIRECTORY:
             yield from (Key(pk, account)._asdict() for account in self._accounts)
-        elif sort == partitions.KINDS and (name in self._accounts or (name == REGION and self._region_totals)):
+        elif sort == partitions.KINDS and (name in self._accounts or name == REGION):
             # Kind names sort first, and are never queried.
-            for number in range(KINDS):
-                yield kind_items(name, number, kind(number))[0]
+            for number, each in enumerate(_OF_REGION if name == REGION else _OF_REGION[:KINDS]):
+                yield kind_items(name, number, each)[0]
         elif sort == partitions.NOTE:
             yield from self._notes(pk)
         elif staging is not None:
@@ -332,8 +337,9 @@ class ComputedItems:
         return item
 
     def _usage(self, pk: str, sk_from: str, sk_to: str) -> Iterator[Item]:
-        if pk == START_KEY.pk and self._region_totals:
-            yield {**START_KEY._asdict(), "since": hour_label(0), "v": 0, newest_run_of(0): _ROLLUP_RUN}
+        if pk == START_KEY.pk:
+            since_s = 0 if self._region_totals else NEVER
+            yield {**START_KEY._asdict(), "since": hour_label(since_s), "v": 0, newest_run_of(0): _ROLLUP_RUN}
             return
         whole = pk.startswith(REGION_PREFIX) and bool(self._region_totals)
         *_, name, month = ["", *pk.split("#")]

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import chain, islice, product
 from typing import TYPE_CHECKING, TypeVar
 
 from metering.errors import UnavailableError
@@ -32,7 +32,7 @@ from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import REGION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 
     from metering.lake.view import LakeView
     from metering.ledger.booked_hours import RowSource
@@ -68,18 +68,21 @@ class UsageTable:
         without: Container[str] = (),
         months: Sequence[str] | None = None,
         lacks: NotRolledUp | None = None,
+        listed: bool = False,
     ) -> Iterator[tuple[UsageKey, Total]]:
         """Totals that include all usage that the query matches. Hours may be summed unless the query groups by hour.
 
-        Without accounts, the whole table is scanned. Corrections can be booked until now. `lacks` learns what waits.
+        Without accounts, those of the directory are read (`listed`), or the whole table is scanned. Corrections can be
+        booked until now. `lacks` learns what waits.
 
         Raises:
             LedgerCorruptError: An item cannot be read, or a number in the item is missing in the account's dictionary.
+            RegionIncompleteError: The region's totals, or the directory, lack usage of these hours.
             TooMuchWaitsError: The query asks for usage not rolled up yet, and too much usage waits.
             UnavailableError: A table does not answer.
         """
         reading = UsageReading(self.items, self.names)
-        if not query.accounts:
+        if not query.accounts and not listed:
             fold = Fold(
                 query.grain,
                 lambda hour_s, corrects_s: month_of(hour_s) not in without and query.takes_hour(hour_s, corrects_s),
@@ -89,12 +92,13 @@ class UsageTable:
             return
         end_s = query.booked_before_s(now_s=now_s)
         read = [month for month in (query.months(now_s=now_s) if months is None else months) if month not in without]
+        accounts = None if listed else query.accounts
         if query.now:
-            yield from self._now(query, read, end_s)
+            yield from self._now(query, accounts, read, end_s)
             return
         if lacks is not None and self.as_of_now is not None and read:
             apart = self.as_of_now.apart(
-                query.accounts, read, from_s=query.from_s, to_s=end_s, grain=query.grain, counts=query.takes_hour
+                accounts, read, from_s=query.from_s, to_s=end_s, grain=query.grain, counts=query.takes_hour
             )
             lacks.add(apart)
             if apart.booked is not None:
@@ -108,16 +112,19 @@ class UsageTable:
             return list(_named(reading, fold))
 
         threads = 1 if self.as_of_now is None else self.as_of_now.threads
-        for found in side_by_side(folded, product(sorted(query.accounts), read), threads=threads):
-            self.meter.partitions()
+        named = all_accounts(self.items) if accounts is None else sorted(accounts)
+        for found in side_by_side(folded, product(named, read), threads=threads):
+            self.meter.partitions(not listed)
             yield from found
 
-    def _now(self, query: UsageQuery, months: Sequence[str], end_s: int) -> Iterator[tuple[UsageKey, Total]]:
+    def _now(
+        self, query: UsageQuery, accounts: Collection[str] | None, months: Sequence[str], end_s: int
+    ) -> Iterator[tuple[UsageKey, Total]]:
         if self.as_of_now is None:
             raise TypeError("usage as of now is asked of a table that does not know what waits")
         self.meter.partitions(len(query.accounts) * len(months))
         return self.as_of_now.entries(
-            query.accounts, months, from_s=query.from_s, to_s=end_s, grain=query.grain, counts=query.takes_hour
+            accounts, months, from_s=query.from_s, to_s=end_s, grain=query.grain, counts=query.takes_hour
         )
 
 
@@ -241,17 +248,18 @@ class ReportSource:
             return bool(query.details)
         months = self._months(query, now_s)
         live = [month for month in months if month not in self._frozen(months, manifest=False)]
-        return bool(live) and (not self._has_totals(query, live) or (_by_account(query) and not self._listed(live)))
+        return bool(live) and (not self._has_totals(query, live) or (_by_account(query) and not self._partitions(live)))
 
     def _has_totals(self, query: UsageQuery, months: Sequence[str]) -> bool:
         """Whether the region's totals, and the directory, have all usage of a report in open months."""
         since_s = complete_since_s(self.items, self.view.shards)
         return self.as_of_now is not None and max(query.from_s, month_bounds_s(months[0])[0]) >= since_s
 
-    def _listed(self, months: Sequence[str]) -> frozenset[str]:
-        """The accounts of the directory; empty if one report may not read so many partitions."""
-        accounts = frozenset(all_accounts(self.items))
-        return accounts if len(accounts) * len(months) <= self.most_partitions else frozenset()
+    def _partitions(self, months: Sequence[str]) -> int:
+        """Number of partitions of the directory's accounts; 0 if one report may not read so many."""
+        most = self.most_partitions // len(months)
+        accounts = sum(1 for _ in islice(all_accounts(self.items), most + 1))
+        return accounts * len(months) if accounts <= most else 0
 
     def _totals(
         self, query: UsageQuery, months: Sequence[str], now_s: int, lacks: NotRolledUp | None
@@ -265,12 +273,17 @@ class ReportSource:
             return table.usage(query, now_s=now_s, months=months, lacks=lacks)
         if not self._has_totals(query, months):
             return None
-        if not _by_account(query) and (found := self._of_region(table, query, months, now_s, lacks)) is not None:
-            return found
-        accounts = self._listed(months)
-        if not accounts:
-            return None
-        return table.usage(replace(query, accounts=accounts), now_s=now_s, months=months, lacks=lacks)
+        try:
+            if not _by_account(query) and (found := self._of_region(table, query, months, now_s, lacks)) is not None:
+                return found
+            if partitions := self._partitions(months):
+                self.meter.partitions(partitions)
+                # The first total shows that the directory is complete.
+                each = table.usage(query, now_s=now_s, months=months, lacks=lacks, listed=True)
+                return chain(list(islice(each, 1)), each)
+        except RegionIncompleteError:
+            pass
+        return None
 
     def _of_region(
         self, table: UsageTable, query: UsageQuery, months: Sequence[str], now_s: int, lacks: NotRolledUp | None
@@ -283,8 +296,6 @@ class ReportSource:
             if query.now:
                 raise
             found = list(table.usage(replace(asked, now=False), now_s=now_s, months=months, lacks=lacks))
-        except RegionIncompleteError:
-            return None
         return None if _by_kind(query) and any(is_any(key) for key, _ in found) else found
 
     def _frozen_usage(self, query: UsageQuery, closed: FrozenMonth, now_s: int) -> Iterator[tuple[UsageKey, Total]]:

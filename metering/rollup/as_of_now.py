@@ -16,9 +16,10 @@ from metering.errors import (
 )
 from metering.hours import month_of
 from metering.ledger.commits import Waiting, known_shards, waiting_in
+from metering.ledger.notes.checks import CANARY_ACCOUNT_ID
 from metering.ledger.runs import Run, newest_run, rollup_chain
 from metering.ledger.usage.items import newest_run_of, usage_item_key
-from metering.ledger.usage.kinds import partition_of_kinds
+from metering.ledger.usage.kinds import all_accounts, partition_of_kinds
 from metering.ledger.usage.reading import Fold, Grain, UsageReading
 from metering.ledger.usage.region import known_numbers, region_start, region_sums
 from metering.rollup.plan import PlannedHour, RollupPlan
@@ -73,27 +74,40 @@ class _Look(NamedTuple):
 
 
 class _Asked(NamedTuple):
-    """The requested usage: of these accounts, booked in these months, in hours of `[from_s, to_s)`."""
+    """The requested usage: booked in these months, in hours of `[from_s, to_s)`.
 
-    accounts: frozenset[str]
+    Attributes:
+        accounts: Ids of the accounts; None for every account but the canary.
+    """
+
+    accounts: frozenset[str] | None
     months: frozenset[str]
     from_s: int
     to_s: int
 
     @classmethod
-    def of(cls, accounts: Collection[str], months: Iterable[str], from_s: int, to_s: int) -> _Asked:
+    def of(cls, accounts: Collection[str] | None, months: Iterable[str], from_s: int, to_s: int) -> _Asked:
         """The whole hours that overlap a range."""
-        return cls(frozenset(accounts), frozenset(months), from_s - from_s % HOUR_S, -(-to_s // HOUR_S) * HOUR_S)
+        named = None if accounts is None else frozenset(accounts)
+        return cls(named, frozenset(months), from_s - from_s % HOUR_S, -(-to_s // HOUR_S) * HOUR_S)
+
+    @property
+    def of_region(self) -> bool:
+        """Whether the sums over all accounts are asked for."""
+        return self.accounts is not None and REGION in self.accounts
 
     def takes(self, account_id: str, hour_s: int) -> bool:
-        return account_id in self.accounts and self.takes_hour(hour_s)
+        return self._takes_account(account_id) and self.takes_hour(hour_s)
+
+    def _takes_account(self, account_id: str) -> bool:
+        return account_id != CANARY_ACCOUNT_ID if self.accounts is None else account_id in self.accounts
 
     def usage_of(self, entries: Iterable[tuple[UsageKey, Total]]) -> Iterator[tuple[UsageKey, Total]]:
         """Usage of these accounts and hours, summed over all accounts if the region is asked for."""
         asked = ((key, total) for key, total in entries if self.takes_hour(key.hour_s))
-        if REGION in self.accounts:
+        if self.of_region:
             return iter(region_sums(asked).items())
-        return ((key, total) for key, total in asked if key.account_id in self.accounts)
+        return ((key, total) for key, total in asked if self._takes_account(key.account_id))
 
     def takes_hour(self, hour_s: int) -> bool:
         return self.from_s <= hour_s < self.to_s and month_of(hour_s) in self.months
@@ -153,7 +167,7 @@ class UsageNow:
     most: int | None = None
 
     def usage(
-        self, accounts: Collection[str], months: Sequence[str], *, from_s: int = 0, to_s: int = 1 << 62
+        self, accounts: Collection[str] | None, months: Sequence[str], *, from_s: int = 0, to_s: int = 1 << 62
     ) -> dict[UsageKey, Total]:
         """Totals of some accounts in some months, by usage key; see `entries`."""
         totals: dict[UsageKey, Total] = {}
@@ -163,7 +177,7 @@ class UsageNow:
 
     def entries(
         self,
-        accounts: Collection[str],
+        accounts: Collection[str] | None,
         months: Sequence[str],
         *,
         from_s: int = 0,
@@ -174,7 +188,8 @@ class UsageNow:
         """Totals of some accounts in some months, unsummed. Everything is read before the first total is yielded.
 
         Args:
-            accounts: Ids of the accounts.
+            accounts: Ids of the accounts. None for every account but the canary: the directory is read after the newest
+                runs, so it has the accounts of their plans (P52).
             months: Months such as `2026-11`; of each month, the hours that overlap `[from_s, to_s)`.
             from_s: A time in the first booked hour.
             to_s: End of the last hour, or a time within that hour.
@@ -183,6 +198,7 @@ class UsageNow:
 
         Raises:
             LedgerCorruptError: A staging object, a plan or a number is missing, although the ledger refers to it.
+            RegionIncompleteError: The region's totals, or the directory, lack usage of these hours.
             TooMuchWaitsError: More than `most` commits wait.
             UnavailableError: A store did not respond, or a chain advanced during every attempt.
         """
@@ -195,7 +211,7 @@ class UsageNow:
 
     def apart(
         self,
-        accounts: Collection[str],
+        accounts: Collection[str] | None,
         months: Sequence[str],
         *,
         from_s: int,
@@ -210,6 +226,7 @@ class UsageNow:
 
         Raises:
             LedgerCorruptError: As `entries` raises it.
+            RegionIncompleteError: As `entries` raises it.
         """
         asked = _Asked.of(accounts, months, from_s, to_s)
         waiting = self._listed(asked, known_shards(self.reading.items, self.shards))
@@ -230,7 +247,8 @@ class UsageNow:
         """A read during which no chain advanced; None if a chain advanced during every attempt."""
         for _ in range(self.attempts):
             runs = self._newest()
-            if REGION in asked.accounts and not self._has_region(runs, asked.from_s):
+            # The directory is as complete as the region's totals: a release that knows neither lists no account.
+            if (asked.accounts is None or asked.of_region) and not self._has_region(runs, asked.from_s):
                 raise RegionIncompleteError
             look = _Look(Fold(grain, counts), [], [])
             gone = ""
@@ -255,7 +273,8 @@ class UsageNow:
         def stored(place: tuple[str, str]) -> list[Item]:
             return list(self.reading.stored(*place, from_s=asked.from_s, to_s=asked.to_s))
 
-        places = product(sorted(asked.accounts), sorted(asked.months))
+        accounts = all_accounts(self.reading.items) if asked.accounts is None else sorted(asked.accounts)
+        places = product(accounts, sorted(asked.months))
         for items in side_by_side(stored, places, threads=self.threads):
             fold.add(planned.note(items))
         return _Look(fold, [*planned.not_added(), *self._waiting(asked, waiting, planned)], waiting)
@@ -284,12 +303,11 @@ class UsageNow:
         return found
 
     def _hours(self, asked: _Asked, plan: RollupPlan) -> Iterable[PlannedHour]:
-        if REGION not in asked.accounts:
+        if not asked.of_region:
             return plan.hours
         if not plan.region:
             raise RegionIncompleteError
-        kinds = {key.kind for hour in plan.hours for key, _ in hour.totals()}
-        return region_hours(plan, known_numbers(self.reading.names, kinds))
+        return region_hours(plan, known_numbers(self.reading.names, plan.kinds))
 
     def _has_region(self, runs: Mapping[int, Run | None], from_s: int) -> bool:
         """Whether the region's totals of hours from `from_s` on have all done runs of those just read (P51)."""

@@ -99,6 +99,11 @@ class RollupPlan(StoredDocument):
     hours: tuple[PlannedHour, ...]
     region: Annotated[bool, Unwritten(False)] = False
 
+    @property
+    def kinds(self) -> set[UsageKind]:
+        """Kinds of all sums."""
+        return {kind for hour in self.hours for kinds in (hour.numbered, hour.named) for kind in kinds}
+
 
 # Sums of one plan. A run takes no further commits once it has this number of sums, which bounds its memory and its plan
 # object: a sum takes about 600 bytes in memory and 120 in the plan.

@@ -64,7 +64,7 @@ class RegionBooking:
         """
         accounts = {hour.account_id for hour in plan.hours} - {CANARY_ACCOUNT_ID}
         self.numbers.enlist(accounts, threads=self.threads)
-        return claim_numbers(self.numbers, {key.kind for hour in plan.hours for key, _ in hour.totals()})
+        return claim_numbers(self.numbers, plan.kinds)
 
     def updates(self, plan: RollupPlan, run: Run) -> Iterator[Update]:
         """The updates of the region's items, in any order."""

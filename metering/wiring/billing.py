@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -22,13 +23,12 @@ from metering.errors import UnavailableError
 from metering.hours import month_bounds_s
 from metering.ledger.periods import read_frozen_month
 from metering.ledger.usage.kinds import all_accounts
-from metering.ledger.usage.reading import UsageReading
 from metering.ledger.usage.region import complete_since_s
 from metering.reports.exports.destination import Destination
 from metering.reports.source import naming
-from metering.rollup.as_of_now import TooMuchWaitsError, UsageNow
-from metering.stores.clock import CALLS_AT_ONCE, Retrier
-from metering.wiring.reports import MOST_WAITING
+from metering.rollup.as_of_now import RegionIncompleteError, TooMuchWaitsError
+from metering.stores.clock import Retrier
+from metering.wiring.reports import usage_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,28 +37,14 @@ if TYPE_CHECKING:
 
     from metering.billing.payers import Organization
     from metering.billing.usage.stored_months import LakeMonth
-    from metering.lake.view import LakeView
-    from metering.stores import writes
     from metering.stores.objects import ObjectStore
     from metering.wiring.region import RegionPorts
+    from metering.wiring.reports import UsageStores
 
 
 _ATTEMPTS = 5
 # Of more accounts than this, an open month is read hour by hour, from the totals beside lake files.
 _MOST_ACCOUNTS = 2_000
-
-
-class UsageStores(Protocol):
-    """Stores of a region's usage, as a command's connection, a report or a function has them."""
-
-    @property
-    def region(self) -> str: ...
-    @property
-    def items(self) -> writes.ItemStore: ...
-    @property
-    def objects(self) -> ObjectStore: ...
-    @property
-    def view(self) -> LakeView: ...
 
 
 class StageUsage:
@@ -157,27 +143,17 @@ class StageUsage:
 def _of_all_accounts(region: UsageStores, month: str) -> LakeMonth | None:
     """An open month from the usage items of all accounts, as of now; None if rows have to be read (P53)."""
     from metering.billing.usage.stored_months import LakeMonth
-    from metering.lake.parquet.reader import ParquetStagedUsage
 
     first_s, after_s = month_bounds_s(month)
     if complete_since_s(region.items, region.view.shards) > first_s:
         return None
-    accounts = frozenset(islice(all_accounts(region.items), _MOST_ACCOUNTS + 1))
-    if len(accounts) > _MOST_ACCOUNTS:
+    if sum(1 for _ in islice(all_accounts(region.items), _MOST_ACCOUNTS + 1)) > _MOST_ACCOUNTS:
         return None
-    now = UsageNow(
-        reading=UsageReading(region.items),
-        objects=region.objects,
-        staged=ParquetStagedUsage(region.objects),
-        shards=region.view.shards,
-        threads=CALLS_AT_ONCE,
-        attempts=_ATTEMPTS,
-        most=MOST_WAITING,
-    )
+    now = replace(usage_now(region), attempts=_ATTEMPTS)
     try:
-        usage = now.entries(accounts, [month], from_s=first_s, to_s=after_s)
-    except (TooMuchWaitsError, UnavailableError):
-        # The roll-up is behind, or it was at work during every look.
+        usage = now.entries(None, [month], from_s=first_s, to_s=after_s)
+    except (RegionIncompleteError, TooMuchWaitsError, UnavailableError):
+        # A release that knows no directory is at work, the roll-up is behind, or it was at work during every look.
         return None
     return LakeMonth.of_usage(usage, region=region.region, month=month)
 

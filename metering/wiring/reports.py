@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from metering.audit import freshness
 from metering.ledger.usage.reading import UsageReading
@@ -14,18 +14,35 @@ from metering.units import MIB
 
 if TYPE_CHECKING:
     from metering.audit.verifier import Verifier
+    from metering.lake.view import LakeView
+    from metering.ledger.usage.kinds import KindNames
+    from metering.stores import writes
+    from metering.stores.objects import ObjectStore
     from metering.wiring import connection, lake
     from metering.wiring.region import FunctionParts
 
+
+class UsageStores(Protocol):
+    """Stores of a region's usage, as a command's connection, a report or a function has them."""
+
+    @property
+    def region(self) -> str: ...
+    @property
+    def items(self) -> writes.ItemStore: ...
+    @property
+    def objects(self) -> ObjectStore: ...
+    @property
+    def view(self) -> LakeView: ...
+
+
 # An answer as of now reads at most this many staging objects. At full load, about 20 wait, for some 15 seconds.
-MOST_WAITING = 1_000
+_MOST_WAITING = 1_000
 
 
 def report_source(region: lake.ReadableRegion, meter: query.Meter = query.UNCOUNTED) -> ReportSource:
     """Build the source of a region's reports. `meter` counts all reads for reports."""
     # The watch is built here, too, and must not load a Parquet library.
     from metering.lake.parquet.frozen_months import ParquetFrozenFiles
-    from metering.lake.parquet.reader import ParquetStagedUsage
 
     return ReportSource(
         region=region.region,
@@ -35,14 +52,21 @@ def report_source(region: lake.ReadableRegion, meter: query.Meter = query.UNCOUN
         frozen=ParquetFrozenFiles(region.objects),
         meter=meter,
         names=region.kind_names,
-        as_of_now=UsageNow(
-            reading=UsageReading(region.items, region.kind_names),
-            objects=region.objects,
-            staged=ParquetStagedUsage(region.objects),
-            shards=region.view.shards,
-            threads=CALLS_AT_ONCE,
-            most=MOST_WAITING,
-        ),
+        as_of_now=usage_now(region, region.kind_names),
+    )
+
+
+def usage_now(region: UsageStores, names: KindNames | None = None) -> UsageNow:
+    """Build the reader of a region's usage as of now, for answers. `names` keeps the names of kinds between answers."""
+    from metering.lake.parquet.reader import ParquetStagedUsage
+
+    return UsageNow(
+        reading=UsageReading(region.items, names),
+        objects=region.objects,
+        staged=ParquetStagedUsage(region.objects),
+        shards=region.view.shards,
+        threads=CALLS_AT_ONCE,
+        most=_MOST_WAITING,
     )
 
 

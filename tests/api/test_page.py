@@ -226,10 +226,9 @@ def test_a_file_of_another_version_or_outside_of_the_page_is_not_found(api: ApiW
 
 def test_a_changed_file_changes_the_address_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
     files = static_files()
-    before = digest.__wrapped__()
+    before = digest()
     changed = StaticFile.of("page.js", files["page.js"].content + b"\n")
     monkeypatch.setattr("metering.api.page.static_files", lambda: {**files, "page.js": changed})
-    assert before == digest()
     assert digest.__wrapped__() != before
 
 

@@ -65,7 +65,9 @@ def region_sums(usage: Iterable[tuple[UsageKey, Total]]) -> dict[UsageKey, Total
     sums: dict[UsageKey, Total] = {}
     for key, total in usage:
         if key.account_id != CANARY_ACCOUNT_ID:
-            add_totals(sums, {key._replace(account_id=REGION): total})
+            place = UsageKey(key[0], REGION, *key[2:])
+            known = sums.get(place)
+            sums[place] = total if known is None else known.plus(total)
     return sums
 
 
@@ -80,12 +82,13 @@ def as_booked(sums: Mapping[UsageKey, Total], numbers: Mapping[UsageKind, int]) 
     for key, total in sums.items():
         name = key.kind
         if name not in numbers:
-            name = next((each for each in _substitutes(name) if each in numbers), _REST)
+            name = next((each for each in substitutes(name) if each in numbers), _REST)
         add_totals(booked, {UsageKey(key.hour_s, REGION, *name, key.corrects_s): total})
     return booked
 
 
-def _substitutes(kind: UsageKind) -> tuple[UsageKind, UsageKind]:
+def substitutes(kind: UsageKind) -> tuple[UsageKind, UsageKind]:
+    """The kinds under which the region books a kind without a number: the first of them that has one."""
     return kind._replace(from_location=ANY, to_location=ANY), _REST
 
 
@@ -97,7 +100,7 @@ def claim_numbers(numbers: KindNumbers, kinds: Iterable[UsageKind], *, fills: bo
         UnavailableError: It is unknown whether the claim succeeded. The next process retries.
     """
     # Kinds are claimed in order, so a full dictionary has the last substitute.
-    wanted = {each for kind in kinds for each in (kind, *_substitutes(kind))}
+    wanted = {each for kind in kinds for each in (kind, *substitutes(kind))}
     return {kind: number for kind, number in numbers.claim(REGION, wanted, fills=fills).items() if number is not None}
 
 

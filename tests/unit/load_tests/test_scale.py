@@ -25,7 +25,7 @@ from metering.ledger.booked_hours import LakeFile, Published
 from metering.ledger.markers import Marker, MarkerGlance, is_marker, marker_key
 from metering.ledger.usage.kinds import all_accounts
 from metering.ledger.usage.reading import UsageReading
-from metering.ledger.usage.region import region_start
+from metering.ledger.usage.region import NEVER, region_start
 from metering.stores.objects import lake_prefix
 from metering.stores.writes import Delete, Key, Put, Table, Update
 from metering.units import DAY_S, HOUR_S, MIB
@@ -343,7 +343,9 @@ def test_memory_of_this_process_is_known() -> None:
 def test_the_regions_item_of_an_hour_is_the_sum_of_the_accounts() -> None:
     made = region(20)
     items = ComputedItems(made, Meter())
-    assert region_start(items) is None
+    before = region_start(items)
+    assert before is not None
+    assert before.since_s == NEVER
     items.with_region()
     start = region_start(items)
     assert start is not None

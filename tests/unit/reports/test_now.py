@@ -17,6 +17,7 @@ from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, World, dying, record
 from tests.unit.billing.test_months import AFTER_S, FIRST_S, MONTH, world_with_october
 
 OTHER = "210987654321"
+NEW = "310987654321"
 
 _COLUMNS: tuple[tuple[GroupColumn, ...], ...] = ((), ("usage_type",), ("hour", "to"), ("day",), ("month", "corrects"))
 QUESTIONS = [
@@ -55,6 +56,26 @@ def test_without_now_what_waits_is_not_counted_yet() -> None:
     [waits] = rows(world, of_accounts(QUESTIONS[0], now=False))
     [now] = rows(world, of_accounts(QUESTIONS[0]))
     assert (waits.total.bytes, now.total.bytes) == (23, 23 + 13 + 2**62 + 17 + 19 + 23)
+
+
+def test_an_account_whose_first_commit_waits_is_in_an_answer_by_account_at_every_step_of_the_roll_up() -> None:
+    """No directory has an account before the plan of its first commit."""
+    query = replace(QUESTIONS[-1], from_s=HOUR - 40 * DAY_S)
+
+    def with_a_new_account() -> World:
+        world = world_that_waits()
+        world.send([record(29, account=NEW)], rolled_up=False)
+        return world
+
+    for world in dying(with_a_new_account, World.roll_up, least=8):
+        assert not world.source().reads_rows(query, now_s=NOW_S)
+        found = rows(world, query)
+        assert found == rows(world, replace(query, accounts=frozenset([ACCOUNT, OTHER, NEW])))
+        assert sum(row.total.bytes for row in found) == 2**62 + 124
+        # Without `now`, what waits is said, and is of the new account, too.
+        booked, lacks = with_waiting(world, replace(query, now=False))
+        assert lacks.total is not None
+        assert sum((row.total.bytes for row in booked), lacks.total.bytes) == 2**62 + 124
 
 
 def with_waiting(world: World, query: UsageQuery) -> tuple[list[UsageRow], NotRolledUp]:

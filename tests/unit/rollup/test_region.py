@@ -96,6 +96,9 @@ def test_runs_of_an_earlier_release_are_added_before_the_next_one(runs: int) -> 
     assert complete_since_s(region.items, 1) == NEVER
     with pytest.raises(RegionIncompleteError):
         read_now(region)
+    # The directory lacks the accounts of these runs, too.
+    with pytest.raises(RegionIncompleteError):
+        region.now().usage(None, sorted({month_of(key.hour_s) for key in region.committed}))
     send(region, runs + 1)
     region.rollup().run(region.deadline())
     assert booked(region) == expected(region) == read_now(region)
