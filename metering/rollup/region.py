@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain as chain_of
 from typing import TYPE_CHECKING
 
 from metering.errors import ConditionFailedError, LedgerCorruptError, ObjectMissingError
@@ -12,15 +13,14 @@ from metering.ledger.runs import runs_before
 from metering.ledger.usage.items import newest_run_of
 from metering.ledger.usage.region import (
     RegionStart,
-    as_booked,
     begin_region,
+    booked_as,
     claim_numbers,
     mark_region,
     region_start,
-    region_sums,
 )
 from metering.rollup.adding import updates_of
-from metering.rollup.plan import PlannedHour, RollupPlan, by_place
+from metering.rollup.plan import PlannedHour, RollupPlan
 from metering.usage.totals import REGION
 
 if TYPE_CHECKING:
@@ -30,14 +30,24 @@ if TYPE_CHECKING:
     from metering.ledger.usage.kinds import KindNumbers
     from metering.stores.clock import Alerts, Retrier
     from metering.stores.writes import ItemStore, Update
-    from metering.usage.totals import UsageKind
+    from metering.usage.totals import Total, UsageKind
 
 
 def region_hours(plan: RollupPlan, numbers: Mapping[UsageKind, int]) -> Iterator[PlannedHour]:
     """The sums that a plan adds to the region's items. They follow from the plan, because numbers never change."""
-    sums = region_sums(entry for hour in plan.hours for entry in hour.totals())
-    for (_, hour_s, corrects_s), kinds in by_place(as_booked(sums, numbers)).items():
-        yield PlannedHour(account_id=REGION, hour_s=hour_s, corrects_s=corrects_s, numbered=kinds, named={})
+    booked = {kind: booked_as(kind, numbers) for kind in plan.kinds}
+    places: dict[tuple[int, int | None], dict[UsageKind, Total]] = {}
+    # A plan has up to 200,000 sums, so no usage key is made of any.
+    for hour in plan.hours:
+        if hour.account_id == CANARY_ACCOUNT_ID:
+            continue
+        sums = places.setdefault((hour.hour_s, hour.corrects_s), {})
+        for kind, total in chain_of(hour.numbered.items(), hour.named.items()):
+            name = booked[kind]
+            before = sums.get(name)
+            sums[name] = total if before is None else before.plus(total)
+    for (hour_s, corrects_s), sums in places.items():
+        yield PlannedHour(account_id=REGION, hour_s=hour_s, corrects_s=corrects_s, numbered=sums, named={})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

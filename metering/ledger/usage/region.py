@@ -80,11 +80,15 @@ def as_booked(sums: Mapping[UsageKey, Total], numbers: Mapping[UsageKind, int]) 
     """
     booked: dict[UsageKey, Total] = {}
     for key, total in sums.items():
-        name = key.kind
-        if name not in numbers:
-            name = next((each for each in substitutes(name) if each in numbers), _REST)
-        add_totals(booked, {UsageKey(key.hour_s, REGION, *name, key.corrects_s): total})
+        add_totals(booked, {UsageKey(key.hour_s, REGION, *booked_as(key.kind, numbers), key.corrects_s): total})
     return booked
+
+
+def booked_as(kind: UsageKind, numbers: Mapping[UsageKind, int]) -> UsageKind:
+    """The kind under which the region's items have a kind, if `numbers` has all numbers that were claimed for it."""
+    if kind in numbers:
+        return kind
+    return next((each for each in substitutes(kind) if each in numbers), _REST)
 
 
 def substitutes(kind: UsageKind) -> tuple[UsageKind, UsageKind]:
