@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from lambdas.shards import shard_of_event
 from lambdas.start import Started, starting
 from metering.adapters.aws.runtime import LambdaContext, LambdaDeadline
-from metering.stores.clock import CALLS_AT_ONCE, Metrics
+from metering.stores.clock import ROLLUP_CALLS_AT_ONCE, Metrics
 from metering.wiring.lake import build_rollup, rollup_tick
 from metering.wiring.region import JobParts
 
@@ -15,13 +15,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from metering.rollup.rollup import RollupTick
+    from metering.wiring.lake import ServicePorts
 
 
-def _tick(parts: JobParts, metrics: Metrics) -> RollupTick:
-    return rollup_tick(parts, build_rollup(parts, metrics, threads=CALLS_AT_ONCE))
+def ticking(parts: ServicePorts, metrics: Metrics) -> RollupTick:
+    """Build the work of a tick."""
+    return rollup_tick(parts, build_rollup(parts, metrics, threads=ROLLUP_CALLS_AT_ONCE))
 
 
-dependencies = starting("rollup", JobParts, _tick)
+dependencies = starting("rollup", JobParts, ticking)
 
 
 def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, int | bool]:

@@ -25,7 +25,7 @@ from metering.ledger.notes.reconciliation import WorkList
 from metering.ledger.usage.reading import UsageReading
 from metering.operations.canary import Canary
 from metering.operations.watch import Watch
-from metering.stores.clock import CALLS_AT_ONCE
+from metering.stores.clock import CALLS_AT_ONCE, ROLLUP_CALLS_AT_ONCE
 from metering.stores.objects import staging_key
 from metering.stores.queues import Redelivery
 from metering.stores.writes import Put, Table
@@ -409,7 +409,7 @@ def _waiting_for(within_s: int) -> Callable[[Size], Staging]:
 
 def _rollup(name: str, staging: Staging, folder: Path) -> Result:
     bench = Bench(staging.region, folder, staging=staging)
-    rollup = bench.jobs.rollup
+    rollup = replace(bench.jobs.rollup, threads=ROLLUP_CALLS_AT_ONCE)
     # A process caches its accounts' dictionaries: only its first run reads them.
     accounts = range(staging.region.accounts)
     cold = bench.step(lambda: [rollup.numbers.names.read(account_id(each)) for each in accounts])

@@ -85,7 +85,7 @@ class Counted:
     """How complete the counted usage is.
 
     Attributes:
-        as_of_s: All usage published by this time is counted; 0 if nothing was counted yet.
+        as_of_s: All usage published by this time, or accepted by this time (`now`), is counted; 0 if nothing is.
         through_s: Time through which the counts of all regions are complete; 0 if unknown.
         reach: Time through which all accepted usage is counted, and the usage not counted yet.
         prices: Name and version of the price book; empty without a price book.
@@ -98,23 +98,27 @@ class Counted:
     prices: str
     left_out: Sequence[str] = ()
     unpriced: Mapping[str, int] | None = None
+    now: bool = False
 
     def meta(self) -> dict[str, object]:
         return {
             "as_of": open_months.moment(self.as_of_s),
             "complete_through": open_months.moment(self.through_s),
             **reach_document(self.reach),
+            "now": self.now,
             "prices": self.prices,
             "left_out": list(self.left_out),
             "unpriced": [{"usage_type": name, "bytes": str(size)} for name, size in (self.unpriced or {}).items()],
         }
 
     def footer(self) -> tuple[str, ...]:
+        through = f"usage that is complete through {open_months.moment(self.through_s) or 'an unknown time'}."
         lines = [
-            f"Counted: what the compactor had published by {open_months.moment(self.as_of_s)}, of usage that is "
-            f"complete through {open_months.moment(self.through_s) or 'an unknown time'}. "
-            "`metering cost` has newer usage too. To count what was "
-            "published since: metering budget update"
+            f"Counted: all that was accepted by {open_months.moment(self.as_of_s)}, of {through} Alerts follow the "
+            "biller, which counts what the compactor has published: metering budget update"
+            if self.now
+            else f"Counted: what the compactor had published by {open_months.moment(self.as_of_s)}, of {through} "
+            "`metering cost` has newer usage too. To count what was published since: metering budget update"
             if self.as_of_s
             else "Nothing is counted yet: the biller has not run. To run it now: metering budget update",
             *reach_lines(self.reach),

@@ -1,13 +1,13 @@
 """A region's reports, each read from the store that has the requested figures.
 
-| report                       | read from, in this order if complete (P53)                             |
-|------------------------------|------------------------------------------------------------------------|
-| on a closed month            | the frozen month, even if its items in the ledger have changed since   |
-| on named accounts            | their usage items; as of now, with what is not rolled up yet (P28)     |
-| over all accounts, together  | the region's totals, as of now: one partition a month                  |
-| over all accounts, each      | their usage items, by the directory: one partition an account and month |
-| over all accounts, otherwise | totals beside lake files, and staging: one hour after the other        |
-| with detail columns          | the lake and staging, row by row                                       |
+| report                       | read from, in this order if complete (P53)                             | source     |
+|------------------------------|------------------------------------------------------------------------|------------|
+| on a closed month            | the frozen month, even if its items in the ledger have changed since   | `closed`   |
+| on named accounts            | their usage items; as of now, with what is not rolled up yet (P28)     | `accounts` |
+| over all accounts, together  | the region's totals, as of now: one partition a month                  | `region`   |
+| over all accounts, each      | their usage items, by the directory: one partition an account and month | `accounts` |
+| over all accounts, otherwise | totals beside lake files, and staging: one hour after the other        | `hours`    |
+| with detail columns          | the lake and staging, row by row                                       | `rows`     |
 """
 
 from __future__ import annotations
@@ -165,17 +165,20 @@ class ReportSource:
     ) -> Iterator[tuple[Values, Total]]:
         """Totals by the query's columns, before they are summed.
 
-        `seen` records which of the query's names the totals have; `lacks`, the usage that waits for the roll-up.
+        `seen` records which of the query's names the totals have, and the sources; `lacks`, the usage that waits for
+        the roll-up.
 
         Raises:
             UnavailableError: An hour could not be read.
         """
-        months = self._months(query, now_s)
+        months, seen = self._months(query, now_s), Seen(query) if seen is None else seen
         # For named accounts, a closed month's objects are sufficient: the month's manifest is large, and is not read.
         frozen = self._frozen(months, manifest=bool(query.details) or not query.accounts)
         if query.details:
+            seen.sources.add("rows")
             return self._detailed(query, frozen, now_s, seen)
-        return matching(self._usage(query, months, frozen, now_s, lacks), query, region=self.region, seen=seen)
+        usage = self._usage(query, months, frozen, now_s, lacks, seen.sources)
+        return matching(usage, query, region=self.region, seen=seen)
 
     def each_hour(self, query: UsageQuery, work: Callable[[int, Sequence[RowSource]], T], *, now_s: int) -> Iterator[T]:
         """Call `work` with each booked hour of the query that has rows, and with all of the hour's row sources.
@@ -229,16 +232,19 @@ class ReportSource:
         frozen: Mapping[str, FrozenMonth],
         now_s: int,
         lacks: NotRolledUp | None,
+        sources: set[str],
     ) -> Iterator[tuple[UsageKey, Total]]:
-        found = self._totals(query, [month for month in months if month not in frozen], now_s, lacks)
+        found = self._totals(query, [month for month in months if month not in frozen], now_s, lacks, sources)
         if found is not None:
             yield from found
         else:
+            sources.add("hours")
             rows = RowQuery(columns=USAGE_COLUMNS, where=_where(query))
             for hour_s in self._live_hours(query, frozen, now_s):
                 self.meter.hours()
                 yield from usage_of(hour_s, self.view.hour_totals(hour_s, rows)).items()
         for closed in frozen.values():
+            sources.add("closed")
             self.meter.partitions(len(query.accounts))
             yield from self._frozen_usage(query, closed, now_s)
 
@@ -262,7 +268,7 @@ class ReportSource:
         return accounts * len(months) if accounts <= most else 0
 
     def _totals(
-        self, query: UsageQuery, months: Sequence[str], now_s: int, lacks: NotRolledUp | None
+        self, query: UsageQuery, months: Sequence[str], now_s: int, lacks: NotRolledUp | None, sources: set[str]
     ) -> Iterable[tuple[UsageKey, Total]] | None:
         """Usage of open months from usage items; None if only rows have all of it."""
         months = [month for month in months if month >= _FIRST_MONTH]
@@ -270,17 +276,21 @@ class ReportSource:
             return ()
         table = UsageTable(items=self.items, names=self.names, as_of_now=self.as_of_now, meter=self.meter)
         if query.accounts:
+            sources.add("accounts")
             return table.usage(query, now_s=now_s, months=months, lacks=lacks)
         if not self._has_totals(query, months):
             return None
         try:
             if not _by_account(query) and (found := self._of_region(table, query, months, now_s, lacks)) is not None:
+                sources.add("region")
                 return found
             if partitions := self._partitions(months):
                 self.meter.partitions(partitions)
                 # The first total shows that the directory is complete.
                 each = table.usage(query, now_s=now_s, months=months, lacks=lacks, listed=True)
-                return chain(list(islice(each, 1)), each)
+                first = list(islice(each, 1))
+                sources.add("accounts")
+                return chain(first, each)
         except RegionIncompleteError:
             pass
         return None

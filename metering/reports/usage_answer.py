@@ -142,11 +142,13 @@ def usage_answer(
     missing: Sequence[MissingName] = (),
     booked_s: tuple[int, int] | None = None,
     lacks: NotRolledUp | None = None,
+    sources: Iterable[str] = (),
 ) -> Answer:
     """Convert all rows of a report, already sorted, to the contract's form; the query's `top` is applied here.
 
     `regions`, if any, were merged; `left_out` lists parts of the service that these regions lack. `booked_s` is the
-    range of hours with rows, if it is to be shown; `lacks` is usage that waits for the roll-up, outside the rows.
+    range of hours with rows, if it is to be shown; `lacks` is usage that waits for the roll-up, outside the rows;
+    `sources` says what was read (`Seen`).
     """
     left_out, periods = left_out or {}, periods or {}
     meta = head_document(query_document(query), periods, as_of_s=as_of_s, complete=complete)
@@ -160,6 +162,8 @@ def usage_answer(
         ]
     if booked_s is not None:
         meta["booked"] = {"from": rfc3339(booked_s[0]), "to": rfc3339(booked_s[1])}
+    if named := sorted(sources):
+        meta["sources"] = list(named)
     waiting = None if lacks is None else waiting_document(lacks)
     if waiting is not None:
         meta["waiting"] = waiting

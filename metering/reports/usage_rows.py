@@ -76,9 +76,14 @@ UsageRow = ReportRow[Total]
 
 
 class Seen:
-    """Filter values that were requested, and those that were found. Mutable."""
+    """Filter values that were requested, and those that were found. Mutable.
+
+    Attributes:
+        sources: What the totals were read from (P53): `closed`, `region`, `accounts`, `hours` or `rows`.
+    """
 
     def __init__(self, query: UsageQuery) -> None:
+        self.sources: set[str] = set()
         self._query = query
         self._missing = {parameter: set(names) for parameter, names in query.filters().items()}
         self._beside: set[tuple[str, str]] = set()

@@ -144,6 +144,8 @@ R = TypeVar("R")
 
 # Number of calls that one job makes in parallel. A client has more connections than that.
 CALLS_AT_ONCE = 16
+# The roll-up waits most: it updates one item a call.
+ROLLUP_CALLS_AT_ONCE = 24
 # Number of parallel scans on an emulator, which processes one call at a time and reads the whole table for each page:
 # with more scans, every scan would time out.
 _EMULATED_SCANS_AT_ONCE = 2

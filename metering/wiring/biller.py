@@ -13,16 +13,22 @@ from metering.billing import organization
 from metering.billing.bill_export import BillCheck, decode_exports
 from metering.billing.budgets import budget
 from metering.billing.budgets.biller import Biller, Home
-from metering.billing.budgets.open_months import OpenMonths, Terms, read_regions
+from metering.billing.budgets.open_months import OpenMonths, ReadRegion, Terms, read_regions
 from metering.billing.day_sums.keeper import DaySumKeeper
+from metering.billing.day_sums.now import sums_now
 from metering.billing.prices.store import OverrideStore, PriceStore
 from metering.errors import SettingsError, UnavailableError
 from metering.fleet.regions import LedgerRegionStates
 from metering.lake.parquet.reader import ParquetLakeReader, ParquetTotals
 from metering.ledger.format_version import generations_of
+from metering.ledger.notes import watch
+from metering.reports.source import naming
+from metering.rollup.as_of_now import RegionIncompleteError, TooMuchWaitsError
 from metering.settings import BillerSettings
+from metering.stores.writes import read_note
 from metering.wiring.answers.pages import report_maker
 from metering.wiring.region import FunctionParts, JobParts, RegionPorts, Stage
+from metering.wiring.reports import MOST_ACCOUNTS, few_accounts, usage_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -185,9 +191,19 @@ def connected_sums(region: lake.ReadableRegion) -> BucketSums:
 
 
 def connected_months(
-    home: lake.ReadableRegion, regions: Sequence[lake.ReadableRegion], budgets: Sequence[budget.Budget]
+    home: lake.ReadableRegion,
+    regions: Sequence[lake.ReadableRegion],
+    budgets: Sequence[budget.Budget],
+    *,
+    most_accounts: int = MOST_ACCOUNTS,
 ) -> OpenMonths:
-    """Figures for a command that checks budgets: the day sums that the billers last stored.
+    """Figures for a question about budgets: day sums as of now or, of a region with too much to read, of its biller.
+
+    Args:
+        home: The home region.
+        regions: All regions of the stage.
+        budgets: Budgets that the figures are for.
+        most_accounts: A region with more accounts is answered from what its biller last stored.
 
     Raises:
         UnavailableError: A region does not respond.
@@ -195,7 +211,30 @@ def connected_months(
     found, left_out = read_regions(map(connected_sums, regions))
     if left_out:
         raise UnavailableError("s3.GetObject", f"no day sums of {', '.join(left_out)}", may_have_applied=False)
-    return OpenMonths(objects=home.objects, regions=found, terms=read_terms(home.objects), budgets=budgets)
+    now = [_as_of_now(region, read, most_accounts) for region, read in zip(regions, found, strict=True)]
+    return OpenMonths(objects=home.objects, regions=now, terms=read_terms(home.objects), budgets=budgets)
+
+
+def _as_of_now(region: lake.ReadableRegion, read: ReadRegion, most_accounts: int) -> ReadRegion:
+    keeper = build_keeper(region)
+    now_s = region.clock.now_ms() // 1_000
+    through = read_note(region.items, watch.COMPLETENESS_KEY, watch.Completeness.from_item)
+    with naming(region.region):
+        index = read.index if read.index.number else keeper.begun()
+        if (lacking := keeper.days_lacking(index)) is None or not few_accounts(region.items, most_accounts):
+            return read
+        try:
+            now = sums_now(
+                index,
+                lacking,
+                read.sums.totals,
+                usage_now(region, region.kind_names),
+                now_s=now_s,
+                through_s=0 if through is None else through.through_s,
+            )
+        except (RegionIncompleteError, TooMuchWaitsError):
+            return read
+    return replace(read, index=now.index, now=now)
 
 
 def connected_biller(region: RegionConnection, at_home: Sequence[RegionConnection]) -> Biller:

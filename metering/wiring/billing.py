@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
-from itertools import islice
 from typing import TYPE_CHECKING, Protocol, Self
 
 from metering.adapters import folders
@@ -22,13 +21,12 @@ from metering.billing.usage import months
 from metering.errors import UnavailableError
 from metering.hours import month_bounds_s
 from metering.ledger.periods import read_frozen_month
-from metering.ledger.usage.kinds import all_accounts
 from metering.ledger.usage.region import complete_since_s
 from metering.reports.exports.destination import Destination
 from metering.reports.source import naming
 from metering.rollup.as_of_now import RegionIncompleteError, TooMuchWaitsError
 from metering.stores.clock import Retrier
-from metering.wiring.reports import usage_now
+from metering.wiring.reports import few_accounts, usage_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,8 +41,6 @@ if TYPE_CHECKING:
 
 
 _ATTEMPTS = 5
-# Of more accounts than this, an open month is read hour by hour, from the totals beside lake files.
-_MOST_ACCOUNTS = 2_000
 
 
 class StageUsage:
@@ -147,7 +143,7 @@ def _of_all_accounts(region: UsageStores, month: str) -> LakeMonth | None:
     first_s, after_s = month_bounds_s(month)
     if complete_since_s(region.items, region.view.shards) > first_s:
         return None
-    if sum(1 for _ in islice(all_accounts(region.items), _MOST_ACCOUNTS + 1)) > _MOST_ACCOUNTS:
+    if not few_accounts(region.items):
         return None
     now = replace(usage_now(region), attempts=_ATTEMPTS)
     try:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 from metering.audit import freshness
+from metering.ledger.usage.kinds import all_accounts
 from metering.ledger.usage.reading import UsageReading
 from metering.reports import query
 from metering.reports.source import ReportSource
@@ -37,6 +39,8 @@ class UsageStores(Protocol):
 
 # An answer as of now reads at most this many staging objects. At full load, about 20 wait, for some 15 seconds.
 _MOST_WAITING = 1_000
+# With more accounts, an open month is read hour by hour, and budgets have the biller's sums.
+MOST_ACCOUNTS = 2_000
 
 
 def report_source(region: lake.ReadableRegion, meter: query.Meter = query.UNCOUNTED) -> ReportSource:
@@ -54,6 +58,11 @@ def report_source(region: lake.ReadableRegion, meter: query.Meter = query.UNCOUN
         names=region.kind_names,
         as_of_now=usage_now(region, region.kind_names),
     )
+
+
+def few_accounts(items: writes.ItemStore, most: int = MOST_ACCOUNTS) -> bool:
+    """Whether the directory has at most `most` accounts."""
+    return sum(1 for _ in islice(all_accounts(items), most + 1)) <= most
 
 
 def usage_now(region: UsageStores, names: KindNames | None = None) -> UsageNow:

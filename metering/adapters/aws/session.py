@@ -53,7 +53,7 @@ _EMULATED_TIMEOUTS_S = {"lambda": 120}
 _USER_AGENT = f"Botocore/{botocore.__version__} Python/{platform.python_version()}"
 # Total attempts, including the first (botocore's `total_max_attempts`).
 _ATTEMPTS = 4
-_CONNECTIONS = 32
+CONNECTIONS = 32
 
 
 class _Session(Protocol):
@@ -126,7 +126,7 @@ def sdk_config(access: Access, service: str, *, attempts: int = _ATTEMPTS) -> Co
             service, _READ_TIMEOUT_S
         ),
         retries={"mode": "standard", "total_max_attempts": attempts},
-        max_pool_connections=_CONNECTIONS,
+        max_pool_connections=CONNECTIONS,
         # The SDK would build its own user agent twice per call, which takes a tenth of the CPU time of an update.
         user_agent=_USER_AGENT if service == "dynamodb" else None,
         user_agent_extra="metering",

@@ -88,6 +88,6 @@ USAGE = Resource(
         *(words.SORT, words.TOP, words.WITH_CORRECTIONS, words.NOW),
         *words.PAGED,
     ),
-    schema=openapi.figures(_SUMS, sometimes={"waiting": _WAITING}),
+    schema=openapi.figures(_SUMS, sometimes={"waiting": _WAITING, "sources": openapi.array(openapi.text(16), 5)}),
 )
 RESOURCES = (USAGE,)

@@ -33,6 +33,7 @@ from metering.usage.totals import Service, UsageType
 
 if TYPE_CHECKING:
     from metering.billing.budgets.budget import Budget, Scope
+    from metering.billing.day_sums.now import SumsNow
     from metering.billing.payers import Organization
     from metering.billing.prices import store
     from metering.billing.prices.book import PriceBook
@@ -400,10 +401,15 @@ class RegionSums(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadRegion:
-    """A region with one fixed version of its day sums, so that all reads in one run are consistent."""
+    """A region with one fixed version of its day sums, so that all reads in one run are consistent.
+
+    Attributes:
+        now: The sums as of now, if somebody asks; the index is theirs.
+    """
 
     sums: RegionSums
     index: DayIndex
+    now: SumsNow | None = None
 
     @property
     def region(self) -> str:
@@ -415,8 +421,9 @@ class ReadRegion:
             month=month,
             index=self.index,
             objects=self.sums.objects,
-            totals=self.sums.totals,
+            totals=self.sums.totals if self.now is None else self.now.totals,
             digest=self.index.closed.get(month, ""),
+            bodies={} if self.now is None else self.now.bodies,
         )
 
     def last_whole_day(self) -> int | None:
@@ -549,6 +556,11 @@ class OpenMonths:
                     shares.add(day_s, self.summaries.everything(region.month(month_of(day_s)), day_s))
             self._shares[before_s] = shares
         return self._shares[before_s]
+
+    @property
+    def is_now(self) -> bool:
+        """Whether the sums of every region are as of now."""
+        return all(region.now for region in self.regions)
 
     @property
     def reach(self) -> Reach:

@@ -21,7 +21,7 @@ import json
 import zlib
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from itertools import chain, groupby
 from operator import attrgetter
@@ -242,6 +242,7 @@ class SummedMonth:
 
     Attributes:
         index: Version of the index that all calls read.
+        bodies: Day sums that the index names and no bucket has (`SumsNow`), by key.
     """
 
     region: str
@@ -250,6 +251,7 @@ class SummedMonth:
     objects: ObjectStore
     totals: TotalsReader
     digest: str = ""
+    bodies: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def days(self) -> Mapping[int, str]:
@@ -257,15 +259,15 @@ class SummedMonth:
 
     def day(self, day_s: int) -> DayReader | None:
         """The sums of a day in any month; None if the day has no sums."""
-        key = self.index.days.get(day_s)
-        return None if key is None else DayReader(self.objects.get(key), key)
+        return self._read(day_s) if day_s in self.index.days else None
 
     def head(self, day_s: int) -> DayHead | None:
         """Head of a day in any month; None if the day has no sums. Only the object's first line is read."""
         key = self.index.days.get(day_s)
         if key is None:
             return None
-        with self.objects.open(key) as body:
+        made = self.bodies.get(key)
+        with self.objects.open(key) if made is None else io.BytesIO(made) as body:
             return head_of(body, key)
 
     def accounts(self) -> Iterator[str]:
@@ -308,7 +310,8 @@ class SummedMonth:
 
     def _read(self, day_s: int) -> DayReader:
         key = self.index.days[day_s]
-        return DayReader(self.objects.get(key), key)
+        made = self.bodies.get(key)
+        return DayReader(self.objects.get(key) if made is None else made, key)
 
     def _lines(self, file: LakeFile, accounts: Accounts, sold: Solds) -> Iterator[UsageLine]:
         for key, total in self.totals.of(file):

@@ -8,7 +8,7 @@ with the index.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING
 
 from metering.billing.day_sums.days import AccountTurn, DayAddition, DayReader, day_body, digest_of, empty_day
@@ -22,9 +22,9 @@ from metering.billing.day_sums.index import (
     list_unpublished,
     newest_runs,
 )
-from metering.lake.plan import Plan
+from metering.lake.plan import Plan, PlanHour
 from metering.ledger import commits
-from metering.ledger.booked_hours import LakeFile, Published, published_key
+from metering.ledger.booked_hours import LakeFile, Pending, Published, pending_in, published_key
 from metering.ledger.format_version import generations_of
 from metering.ledger.runs import Run, lake_chain, newest_first, run_key
 from metering.stores import writes
@@ -33,7 +33,7 @@ from metering.units import DAY_S
 from metering.usage.totals import Total
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from metering.lake import ports
     from metering.stores.clock import Clock, Deadline
@@ -44,6 +44,9 @@ _LOOKS_BACK_S = 70 * DAY_S
 _MOST_FILES = 400
 # A query sums the contents of at most this many uncounted files.
 _FEW_FILES = 50
+# A query as of now reads at most this many entries of lists, in about a second, and plans of runs.
+_MOST_ENTRIES = 10_000
+_FEW_RUNS = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +139,36 @@ class DaySumKeeper:
         more = not listed.whole or not all_done(newest_runs(self.items, self.shards), work.runs)
         return Reach(through_s=index.reach.through_s, left=Uncounted(total=listed.total.plus(published), at_least=more))
 
+    def days_lacking(self, index: DayIndex) -> frozenset[int] | None:
+        """First seconds of the days of which the sums may lack usage; None if too much is uncounted to tell.
+
+        A commit goes from the waiting list to the pending list, and from there into a run. The lists are read in this
+        order, so a commit that moves meanwhile is seen.
+
+        Raises:
+            UnavailableError: A call failed.
+            LedgerCorruptError: An entry, a run or a plan cannot be read.
+        """
+        hours: set[int] = set()
+        left = _MOST_ENTRIES
+        for waiting in islice(commits.waiting_commits(self.items, self.shards), left):
+            hours.update(waiting.totals)
+            left -= 1
+        for shard in commits.known_shards(self.items, self.shards):
+            for pending in islice(map(Pending.from_item, pending_in(self.items, shard)), left):
+                hours.update(pending.hours)
+                left -= 1
+        runs = _FEW_RUNS
+        for shard in commits.known_shards(self.items, self.shards):
+            for run in islice(self._after(shard, index.runs.get(shard, 0)), runs):
+                hours.update(hour.hour_s for hour in self._plan(run))
+                runs -= 1
+        return frozenset(hour_s - hour_s % DAY_S for hour_s in hours) if left and runs else None
+
+    def begun(self) -> DayIndex:
+        """The newest index; in a new region, and after a restore, one without sums. Raises as `reach`."""
+        return self._begun(DayIndexes(objects=self.objects).newest())
+
     def _looked(self, index: DayIndex, now_s: int) -> tuple[_Work, Reach]:
         """New runs, and the time up to which the sums are complete once these runs are counted.
 
@@ -191,16 +224,18 @@ class DaySumKeeper:
 
     def _done(self, shard: int, after: int) -> Iterator[Run]:
         """Done runs after a given run number, oldest first, up to the first run that is not done."""
-        key = run_key(lake_chain(shard), after + 1)
-        runs = map(Run.from_item, self.items.query(writes.Table.LEDGER, key.pk, sk_from=key.sk))
-        return takewhile(lambda run: run.state == "done", runs)
+        return takewhile(lambda run: run.state == "done", self._after(shard, after))
+
+    def _after(self, shard: int, number: int) -> Iterator[Run]:
+        key = run_key(lake_chain(shard), number + 1)
+        return map(Run.from_item, self.items.query(writes.Table.LEDGER, key.pk, sk_from=key.sk))
+
+    def _plan(self, run: Run) -> Sequence[PlanHour]:
+        """Hours of a run. A run that a restore of the ledger added to the chain has no plan, and no rows (P41)."""
+        return Plan.from_json(self.objects.get(run.plan_key), run.plan_key).hours if run.plan_key else ()
 
     def _published(self, run: Run) -> Iterator[tuple[int, LakeFile]]:
-        if not run.plan_key:
-            # A restore of the ledger added this run, which has no rows, to the chain (P41).
-            return
-        plan = Plan.from_json(self.objects.get(run.plan_key), run.plan_key)
-        keys = [published_key(hour.hour_s, run.shard, run.number) for hour in plan.hours]
+        keys = [published_key(hour.hour_s, run.shard, run.number) for hour in self._plan(run)]
         for item in self.items.get_many(writes.Table.LEDGER, keys).values():
             published = Published.from_item(item)
             for file in published.files:

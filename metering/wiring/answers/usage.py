@@ -93,7 +93,7 @@ def usage_of(
         query, rows, as_of_s=now_s, complete=complete, periods=report_periods(sources, query, now_s=now_s),
         regions=() if everywhere is None else [region.region for region in regions],
         left_out={} if everywhere is None else everywhere.left_out, missing=missing, booked_s=booked_s,
-        lacks=lacks,
+        lacks=lacks, sources=seen.sources,
     )  # fmt: skip
     return UsageFound(answer=answer, rows=rows, missing=missing, booked_s=booked_s, lacks=lacks)
 

@@ -26,11 +26,11 @@ from lambdas.reconciler import handler as reconciler
 from lambdas.rollup import handler as rollup
 from lambdas.start import Started
 from lambdas.watch import handler as watch
-from metering.adapters.aws.session import Access, Clients
+from metering.adapters.aws.session import CONNECTIONS, Access, Clients
 from metering.ledger.format_version import FORMAT_VERSION, LedgerFormat
 from metering.rollup.rollup import RollupTick
 from metering.settings import as_environment
-from metering.stores.clock import CALLS_AT_ONCE
+from metering.stores.clock import CALLS_AT_ONCE, ROLLUP_CALLS_AT_ONCE
 from metering.version import package_version
 from metering.wiring.biller import BillerWork
 from metering.wiring.lake import rollup_tick
@@ -38,6 +38,7 @@ from tests.api.world import ApiWorld
 from tests.support.budget_world import BudgetWorld
 from tests.support.format_ledger import FormatLedger
 from tests.support.lake_world import World
+from tests.support.memory.clock import MemoryMetrics
 from tests.support.stage import settings
 from tests.support.watched import WatchedRegion
 from tests.unit.lambdas.api_requests import Context, request
@@ -193,6 +194,11 @@ def threads_of(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_compactor_has_many_calls_on_their_way(threads_of: Callable[[str], int]) -> None:
     assert threads_of("compactor") == CALLS_AT_ONCE
+
+
+def test_the_roll_up_has_more_and_no_more_than_a_client_has_connections() -> None:
+    made = rollup.ticking(World(), MemoryMetrics())
+    assert CALLS_AT_ONCE < made.rollup.threads == ROLLUP_CALLS_AT_ONCE <= CONNECTIONS
 
 
 def test_the_reconciler_scans_in_parts_side_by_side_but_for_an_emulator(

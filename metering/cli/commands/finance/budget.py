@@ -100,7 +100,8 @@ def set_(
 def list_(session: Session) -> None:
     """List every budget with scope, amount and thresholds, and what is spent in its period so far, in per cent too.
 
-    What is spent is counted as of the biller's last run. Forecasts and alerts are shown by: metering budget check
+    What is spent is counted as of now; with more than 2,000 accounts, as of the biller's last run. Forecasts and alerts
+    are shown by: metering budget check
     """
     from metering.reports.budgets import budget_list_answer
 
@@ -132,8 +133,8 @@ def remove(session: Session, name: NameArgument) -> None:
 def check(session: Session, name: Annotated[str | None, argument("[BUDGET]", "Only this budget.")] = None) -> None:
     """Show the state of budgets in this period: actual, forecast, crossed thresholds, and the alerts that were made.
 
-    All figures are as of the biller's last run, which counted what the compactor had published by then. To update them
-    now: metering budget update
+    All figures are as of now; with more than 2,000 accounts, as of the biller's last run. The biller sends alerts, and
+    counts what the compactor has published. To run it now: metering budget update
     """
     from metering.reports.budgets import standings_answer
 
@@ -225,11 +226,11 @@ def anomalies(
 
     Bytes are compared, because tiers and allowances can raise the cost sharply even if usage is steady. For each of the
     most expensive days, the answer has a command that shows the day's three largest resources. Only complete days are
-    compared, as of the biller's last run.
+    compared, as of now; with more than 2,000 accounts, as of the biller's last run.
     """
     from metering.billing.budgets.evaluation import anomalies_of
     from metering.reports.budgets import anomalies_answer
-    from metering.wiring.answers.accounts import connected_reach
+    from metering.wiring.answers.budgets import reach_now
     from metering.wiring.biller import connected_months
     from metering.wiring.billing import build_prices
 
@@ -254,8 +255,15 @@ def anomalies(
         for each in anomalies_of(region.month(date_of(day_s)[:7]), day_s, book, rules)
     ]
     found.sort(key=lambda each: (-each.excess, each.day_s, each.region, each.series))
-    named, reach = f"{book.name} {book.version}", connected_reach(regions)
-    session.write(anomalies_answer(found, stage=session.stage, days=days, book=named, reach=reach))
+    session.write(
+        anomalies_answer(
+            found,
+            stage=session.stage,
+            days=days,
+            book=f"{book.name} {book.version}",
+            reach=reach_now(months, regions),
+        )
+    )
 
 
 def _rules(deviations: float, percent: int, floor: str) -> AnomalyRules:
