@@ -11,7 +11,6 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from metering.audit.freshness import STALE_S, Complete, Freshness, duration
-from metering.billing.budgets.messages import not_counted_text
 from metering.hours import month_bounds_s, month_of, rfc3339
 from metering.intake.work import FULL_RECORDS
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
@@ -152,7 +151,7 @@ class StatusReader:
         if line.what != "money" or self.sums is None:
             return line
         left = self.sums.reach().left
-        lacks = "" if left is None else not_counted_text(left)
+        lacks = "" if left is None else left.text
         return replace(line, value=f"{line.value}, not counted yet: {lacks}") if lacks else line
 
     def _queue(self) -> StatusLine:

@@ -7,7 +7,6 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from metering.billing.budgets.messages import not_counted_text
 from metering.billing.day_sums.days import AccountsReader, AccountSum, merged_accounts
 from metering.billing.day_sums.index import DayIndex, DayIndexes, Reach, Uncounted
 from metering.errors import ObjectDamagedError, ObjectMissingError, OperationFailedError, UnavailableError
@@ -317,7 +316,7 @@ def reach_lines(reach: Reach) -> list[str]:
     through = "It is not known yet up to when all that was accepted is counted."
     if reach.through_s:
         through = f"Counted through {rfc3339(reach.through_s)}: all that was accepted before."
-    left = "" if reach.left is None else not_counted_text(reach.left)
+    left = "" if reach.left is None else reach.left.text
     return [through, f"Not counted: {left}, accepted and in no sum yet. {UPDATE}"] if left else [through]
 
 

@@ -1,31 +1,37 @@
-"""Connections to a deployed region, built from the outputs of its stacks."""
+"""Connections to a deployed region, built from the outputs of its stacks.
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+A report needs neither jobs nor the settings of a stage. Their imports take as long as the report.
+"""
+
+from __future__ import annotations
+
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from metering.adapters import inert
 from metering.adapters.aws import log_buckets, published_settings, queues
 from metering.adapters.aws.capacity import LedgerCapacity
 from metering.adapters.aws.cloudwatch import CloudWatchAlarms, CloudWatchFunctionLogs, log_groups
 from metering.adapters.aws.pacing import pace
-from metering.adapters.aws.producer_roles import IamProducerRoles
 from metering.adapters.aws.session import Clients, ReadOnlyClients, caller_arn, caller_id
 from metering.adapters.aws.stacks import RegionResources, read_outputs, stack_outputs
 from metering.fleet.ports import RegionStacks
-from metering.fleet.settings.bases import SAFEST, STAGES
-from metering.fleet.settings.layers import config_of
-from metering.fleet.stage import StageConfig
 from metering.intake.senders import ServiceSenders, decode_services
-from metering.lake.view import LakeView
-from metering.onramps.coverage.job import CoverageJob
-from metering.onramps.sources import LogSource
 from metering.settings import GivenSettings, Settings
 from metering.stores import clock
-from metering.wiring import lake, onramps, region
-from metering.wiring.jobs import LakeJobs, lake_jobs
+from metering.wiring import lake, region
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from metering.adapters.aws.producer_roles import IamProducerRoles
+    from metering.fleet.stage import StageConfig
+    from metering.lake.view import LakeView
+    from metering.onramps.coverage.job import CoverageJob
+    from metering.onramps.sources import LogSource
+    from metering.wiring.jobs import LakeJobs
 
 
 class OnrampQueues(NamedTuple):
@@ -78,6 +84,8 @@ class RegionConnection(region.RegionPorts):
 
     @cached_property
     def producer_roles(self) -> IamProducerRoles:
+        from metering.adapters.aws.producer_roles import IamProducerRoles
+
         return IamProducerRoles(
             clients=self.clients,
             config=self.config,
@@ -121,6 +129,9 @@ class RegionConnection(region.RegionPorts):
     @cached_property
     def config(self) -> StageConfig:
         """Configuration of the stage in this region: that which the deployment published, or the base of the stage."""
+        from metering.fleet.settings.bases import SAFEST, STAGES
+        from metering.fleet.settings.layers import config_of
+
         given = published_settings.read_settings(self.clients, self.stage).given
         base = self.stage if self.stage in STAGES else SAFEST
         return config_of(self.stage, given or GivenSettings(like=base), {}).in_region(self.region)
@@ -136,6 +147,8 @@ class RegionConnection(region.RegionPorts):
 
     @cached_property
     def coverage(self) -> CoverageJob:
+        from metering.wiring import onramps
+
         return onramps.build_coverage(self, self.log_sources)
 
     @cached_property
@@ -158,6 +171,8 @@ class RegionConnection(region.RegionPorts):
 
     @cached_property
     def jobs(self) -> LakeJobs:
+        from metering.wiring.jobs import lake_jobs
+
         jobs = lake_jobs(self, inert.NoMetrics(), threads=clock.scans_at_once(emulated=self.emulated))
         # Only a ledger whose format is known is asked for its capacity.
         pace(self.clients, self.names.ledger_table)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from metering.billing.budgets.budget import Threshold, Unit
-    from metering.billing.day_sums.index import Reach, Uncounted
+    from metering.billing.day_sums.index import Reach
     from metering.stores.clock import Alerts, Clock
 
 
@@ -102,18 +102,11 @@ class Setting:
             "as_of": open_months.moment(self.now_s),
             "complete_through": open_months.moment(self.through_s),
             "counted_through": open_months.moment(self.reach.through_s),
-            "not_counted": "" if self.reach.left is None else not_counted_text(self.reach.left),
+            "not_counted": "" if self.reach.left is None else self.reach.left.text,
             "prices": self.prices,
             "left_out": ", ".join(self.left_out),
         }
         return {name: text for name, text in said.items() if text}
-
-
-def not_counted_text(left: Uncounted) -> str:
-    """Text for accepted usage that is not counted yet: `at least 12,100 bytes = 11.8 KB`; empty if all is counted."""
-    if not left.total.records and not left.at_least:
-        return ""
-    return f"{'at least ' if left.at_least else ''}{exact_and_size(left.total.bytes)}"
 
 
 def amount_text(value: int, unit: Unit) -> str:

@@ -18,6 +18,7 @@ from metering.ledger import booked_hours, commits
 from metering.ledger.runs import lake_chain, newest_run
 from metering.stores.codec import Added, Fields, Form, StoredDocument, Unwritten, members_of
 from metering.stores.objects import RATED_INDEX_PREFIX, ObjectStore, rated_index_key
+from metering.units import exact_and_size
 from metering.usage.totals import ZERO, Total, sum_totals
 
 if TYPE_CHECKING:
@@ -39,6 +40,13 @@ class Uncounted:
 
     total: Total = ZERO
     at_least: bool = False
+
+    @property
+    def text(self) -> str:
+        """For people: `at least 12,100 bytes = 11.8 KB`; empty if all is counted."""
+        if not self.total.records and not self.at_least:
+            return ""
+        return f"{'at least ' if self.at_least else ''}{exact_and_size(self.total.bytes)}"
 
     def plus(self, other: Uncounted) -> Uncounted:
         return Uncounted(total=self.total.plus(other.total), at_least=self.at_least or other.at_least)

@@ -18,7 +18,6 @@ from metering.hours import month_of
 from metering.ledger.notes import checks
 from metering.reports import time_range, usage_answer, usage_rows
 from metering.reports.accounts import COLUMNS, AccountsParameters
-from metering.reports.page import MOST_ACCOUNTS
 from metering.reports.query import (
     DETAIL_COLUMNS,
     FILTERS,
@@ -55,6 +54,8 @@ def check_page(session: Session, *, others: Mapping[str, object], top: int | Non
             f"--html writes a page with tables of its own, and does not take {', '.join(useless)}.",
             "Leave --html out, or the others. --top says how many accounts the page lists.",
         )
+    from metering.reports.page import MOST_ACCOUNTS
+
     if top is not None and top > MOST_ACCOUNTS:
         raise WrongUsageError(f"--html lists {MOST_ACCOUNTS} accounts at most.", "The others are one exact sum.")
 
