@@ -76,16 +76,25 @@ _DETAILS: dict[str, Json] = {"resource_id": text(512), "direction": text(3), "ba
 _ASKED = record({"from": TIME, "to": TIME, "group_by": array(text(32), 10)})
 
 
-def figures(sums: Schema, others: Schema | None = None, *, sometimes: Schema | None = None, **more: Json) -> Schema:
+def figures(
+    sums: Schema,
+    others: Schema | None = None,
+    *,
+    beside_sums: Schema | None = None,
+    sometimes: Schema | None = None,
+    **more: Json,
+) -> Schema:
     """Schema of an answer with totals: the query, the completeness, and rows with the grouping columns.
 
     Args:
         sums: Columns with figures, which every row has.
         others: Fields of the row that sums the remaining rows.
+        beside_sums: Further optional columns with figures.
         sometimes: Further optional fields of the answer.
         more: Further required fields of the answer.
     """
-    row = record(sums, **_NAMES, **_DETAILS)
+    some = beside_sums or {}
+    row = record(sums, **_NAMES, **_DETAILS, **some)
     beside: Schema = {
         "query": _ASKED,
         "as_of": TIME,
@@ -95,7 +104,7 @@ def figures(sums: Schema, others: Schema | None = None, *, sometimes: Schema | N
         **more,
         "rows": array(row),
     }
-    optional: Schema = {"next": CURSOR, "rows_total": integer(), "others": maybe(record(others or sums))}
+    optional: Schema = {"next": CURSOR, "rows_total": integer(), "others": maybe(record(others or sums, **some))}
     return record(beside, **optional, **(sometimes or {}))
 
 

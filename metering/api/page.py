@@ -89,8 +89,8 @@ _IMPORT_LATER = re.compile(rb'\bimport\("([^"]+)"\)')
 _INDENTATION = re.compile(rb"^ +", re.MULTILINE)
 # Names of a module's own scope.
 _NAMED = re.compile(rb"^(?:export )?(?:const|let|class|function|async function) (\w+)", re.MULTILINE)
-# Ends of lines that say nothing: no text of a module goes over several lines.
-_LINE_END = re.compile(rb"(?<=[,;{(\[])\n|\n(?=[})\]])")
+# Ends of lines that say nothing, and a comma or semicolon before a bracket. No text of a module has several lines.
+_LINE_END = re.compile(rb"(?<=[;{(\[])\n|[,;]?\n(?=[})\]])|(?<=,)\n|\n(?=[?:&|.])|(?<=\})\n(?=[a-z])")
 _BLANK = re.compile(rb"\n+")
 # Spaces of a style that only people need.
 _STYLE_SPACE = re.compile(rb"/\*.*?\*/|\n|(?<=[:,]) +| +(?=\{)", re.DOTALL)

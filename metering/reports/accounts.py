@@ -5,21 +5,23 @@ from __future__ import annotations
 import heapq
 import re
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING
 
-from metering.billing.day_sums.days import AccountsReader, AccountSum, merged_accounts
-from metering.billing.day_sums.index import DayIndex, DayIndexes, Reach, Uncounted
+from metering.billing.day_sums.days import AccountsReader, AccountSum, account_sum, merged_accounts
+from metering.billing.day_sums.index import FORM, DayIndex, DayIndexes, Reach, Uncounted
 from metering.errors import ObjectDamagedError, ObjectMissingError, OperationFailedError, UnavailableError
 from metering.hours import date_of, hour_of, month_bounds_s, month_of, rfc3339
 from metering.ledger.format_version import generations_of
 from metering.ledger.notes.checks import CANARY_ACCOUNT_ID
 from metering.ledger.periods import FrozenMonth, periods_of, read_frozen_month
-from metering.reports import usage_rows
+from metering.reports import usage_answer, usage_rows
 from metering.reports.answer import KEEP, Answer, Json, MappedRows, RowType, copied, integer, sized, timed
 from metering.reports.query import Order, given_names, ranking_problems
 from metering.reports.time_range import InvalidParametersError, ParameterProblem, refused
 from metering.units import counted, exact_and_size
-from metering.usage.totals import ZERO, Total, sum_totals
+from metering.usage.totals import Moved, sum_totals
+from metering.usage.usage_types import is_processing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -210,6 +212,10 @@ class AccountsSource:
                 "--group-by account_id",
             )
         days = index.of_month(month)
+        kept = index.accounts.get(month)
+        if kept is not None and kept.form != FORM:
+            reason = f"The accounts of {month} were summed by an earlier release, together with processing."
+            raise AccountsNotKeptError(reason, _UPDATE)
         if days and index.accounts_of(month) is None:
             summed = index.accounts[month].days & days.keys() if month in index.accounts else frozenset()
             reason = f"Of the {len(days)} days of {month} with usage, {len(summed)} are summed by account."
@@ -234,7 +240,8 @@ class AccountsSource:
         for hour in closed.hours:
             for key, total in self.frozen.hour(closed, hour.hour_s, query.accounts or None):
                 if query.matches(key.account_id):
-                    added = AccountSum(key.account_id, total.bytes, total.records, key.hour_s, key.hour_s)
+                    processing = is_processing(key.usage_type)
+                    added = account_sum(key.account_id, total, key.hour_s, processing=processing)
                     known = sums.get(key.account_id)
                     sums[key.account_id] = added if known is None else known.plus(added)
         return iter(sorted(sums.values()))
@@ -262,7 +269,7 @@ class Listing:
     """The first accounts in the requested order, and the sum and the number of all accounts that match."""
 
     rows: Sequence[AccountSum]
-    total: Total
+    total: Moved
     count: int
 
 
@@ -279,18 +286,25 @@ def listed(sums: Iterable[AccountSum], order: Order, *, most: int | None = None)
         rows = list(sums)
         if order != BY_ID:
             rows.sort(key=_place(order))
-        total = Total(sum(each.bytes for each in rows), sum(each.records for each in rows))
-        return Listing(rows=rows, total=total, count=len(rows))
-    total, count = ZERO, 0
+        return Listing(rows=rows, total=_sum(rows), count=len(rows))
+    total, count = Moved(0, 0), 0
 
     def counted() -> Iterator[AccountSum]:
         nonlocal total, count
         for each in sums:
-            total, count = Total(total.bytes + each.bytes, total.records + each.records), count + 1
+            total, count = total.plus(_figures(each)), count + 1
             yield each
 
     first = heapq.nsmallest(most, counted(), key=_place(order))
     return Listing(rows=first, total=total, count=count)
+
+
+def _figures(each: AccountSum) -> Moved:
+    return Moved(each.bytes, each.records, each.processed_bytes)
+
+
+def _sum(rows: Iterable[AccountSum]) -> Moved:
+    return reduce(Moved.plus, map(_figures, rows), Moved(0, 0))
 
 
 def _place(order: Order) -> Callable[[AccountSum], tuple[int, str]]:
@@ -326,8 +340,9 @@ _ACCOUNTS: RowType[AccountSum] = RowType(
     integer("records"),
     timed("first_hour", of=lambda it: it.first_s),
     timed("last_hour", of=lambda it: it.last_s),
+    usage_answer.processed_column(),
 )
-_OTHERS: RowType[Total] = RowType(sized("bytes"), integer("records"))
+_OTHERS = usage_answer.SUMS
 _STATES = ("open", "closing", "closed")
 
 
@@ -359,9 +374,8 @@ def accounts_answer(
     if regions:
         meta["regions"] = list(regions)
     left_over = listing.count - len(listing.rows)
-    others = ZERO
-    if left_over:
-        others = listing.total.minus(sum_totals(Total(each.bytes, each.records) for each in listing.rows))
+    shown = _sum(listing.rows)
+    others = Moved(*(all_of - some for all_of, some in zip(listing.total, shown, strict=True)))
     if query.top is not None:
         sums = {"rows": left_over, **_OTHERS.document(others)} if left_over else None
         meta |= {"rows_total": listing.count, "others": sums}
@@ -376,6 +390,7 @@ def accounts_answer(
             *usage_rows.cut_lines(len(listing.rows), listing.count),
             f"Total: {exact_and_size(listing.total.bytes)} in {counted(listing.total.records, 'record')} of "
             f"{counted(listing.count, 'account')}.",
+            *usage_answer.processed_lines(listing.total),
             *_freshness(query.month, state, as_of_s, reach),
         ),
     )

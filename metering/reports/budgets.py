@@ -64,8 +64,11 @@ _SPENT: answer.Fields[Standing] = (
         title="used %",
     ),
 )
+_PROCESSED: answer.Fields[Standing] = answer.exact(
+    "processed_bytes", title="processed", priority=answer.ROOMY + 1, about="processing, a second count, not in spent"
+)
 _LISTED: answer.RowType[Standing] = answer.RowType(
-    _about(lambda it: it.budget, lambda it: it.budget.period), _SPENT, _rules(lambda it: it.budget)
+    _about(lambda it: it.budget, lambda it: it.budget.period), _SPENT, _rules(lambda it: it.budget), _PROCESSED
 )
 _STANDINGS: answer.Fields[Standing] = (
     *_about(lambda it: it.budget, lambda it: it.period.name),
@@ -179,7 +182,7 @@ def standings_answer(standings: Sequence[Standing], alerts: Sequence[StoredAlert
     ]
     if crossed:
         said.insert(0, f"Crossed: {'; '.join(crossed)}. What to do: metering runbook budget-crossed")
-    return answer.RowType(_STANDINGS, told).answer(
+    return answer.RowType(_STANDINGS, told, _PROCESSED).answer(
         standings,
         meta=counted.meta(),  # type: ignore[arg-type]  # texts and lists of texts
         title="Budgets",

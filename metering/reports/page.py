@@ -17,6 +17,7 @@ from metering.reports.costs.rows import CostQuery, total_of
 from metering.reports.costs.rows import Figures as Costs
 from metering.units import DAY_S, HOUR_S, SIZE_BASE, counted, exact_and_size, size_text
 from metering.usage.totals import ZERO, Total, add_totals, sum_totals
+from metering.usage.usage_types import is_processing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -51,10 +52,15 @@ def page_query(query: UsageQuery, *, now_s: int) -> UsageQuery:
 
 @dataclass(slots=True, kw_only=True)
 class Figures:
-    """One set of totals for each column; the trend also has times without usage. Mutable while totals are added."""
+    """One set of totals for each column; the trend also has times without usage. Mutable while totals are added.
+
+    `processed` has the usage types of processing, a second count of bytes, which are in no other total.
+    """
 
     bucket: str
+    apart: bool = True
     total: Total = ZERO
+    processed: dict[str, Total] = field(default_factory=dict)
     trend: dict[str, Total] = field(default_factory=dict)
     layers: dict[str, dict[str, int]] = field(default_factory=dict)
     accounts: dict[str, Total] = field(default_factory=dict)
@@ -65,6 +71,9 @@ class Figures:
     def add(self, values: usage_rows.Values, total: Total) -> None:
         """Add one total, which belongs to these values of `page_query`'s columns."""
         moment, account_id, usage_type, from_location, to_location, region = values
+        if self.apart and is_processing(usage_type):
+            add_totals(self.processed, {usage_type: total})
+            return
         self.total = self.total.plus(total)
         moment = moment[: _BUCKETS[self.bucket]]
         add_totals(self.trend, {moment: total})
@@ -78,7 +87,7 @@ class Figures:
 
 def figures_of(entries: Iterable[tuple[usage_rows.Values, Total]], query: UsageQuery, *, now_s: int) -> Figures:
     """Sum all regions' totals by the columns of `page_query`. Times in the future have no bar."""
-    found = Figures(bucket=query.group_by[0])
+    found = Figures(bucket=query.group_by[0], apart=query.processing_apart)
     if found.bucket != "month":
         hours = range(query.from_s, min(query.to_s, now_s + HOUR_S), HOUR_S)
         moments = (datetime.fromtimestamp(hour_s, query.zone).isoformat() for hour_s in hours)
@@ -329,6 +338,9 @@ class UsagePage:
         yield from section("From where to where", self._matrix(), about=_MATRIX)
         kinds = self._ranked(figures.usage_types, "usage type", _TOP_TYPES, self._costs_of(1))
         yield from section("Usage types", kinds)
+        if figures.processed:
+            costs = self._costs_of(1)
+            yield from section("Processed by gateways and endpoints", self._processed(costs), about=_PROCESSED)
         yield from section("Regions and their freshness", self._freshness())
         yield from section("Proof", self._proof(), about=_PROOF)
         yield from section("The same figures again", tag("pre", words(self.command)))
@@ -352,9 +364,29 @@ class UsagePage:
             tag("p", words(told), class_="soft"),
             tag("p", words(size_text(total.bytes)), class_="big"),
             tag("p", words(f"{total.bytes:,} bytes in {counted(total.records, 'record')}")),
+            *self._beside(),
             *self._against(),
             tag("div", *self._facts(), class_="facts"),
         )
+
+    def _beside(self) -> Iterable[Markup]:
+        size = sum(each.bytes for each in self.figures.processed.values())
+        if size:
+            yield tag("p", words(f"{size_text(size)} of it processed by gateways and endpoints"), class_="soft")
+
+    def _processed(self, costs: Mapping[str, Costs] | None) -> Markup:
+        rows = sorted(self.figures.processed.items(), key=lambda each: (-each[1].bytes, each[0]))
+        body = (
+            tag(
+                "tr",
+                tag("td", text(name)),
+                *([] if costs is None else [_cost_cell(costs.get(name, Costs()))]),
+                *numbers(f"{total.bytes:,}", size_text(total.bytes), f"{total.records:,}"),
+            )
+            for name, total in rows
+        )
+        money = [] if costs is None else ["cost (USD)"]
+        return table(headings("usage type", *money, "bytes", "size", "records"), body)
 
     def _against(self) -> Iterable[Markup]:
         earlier = self.earlier
@@ -480,6 +512,7 @@ def answer_page(answer: Answer) -> str:
 
 
 _MATRIX = "Rows: from. Columns: to. The darker a cell, the more bytes; the darkest has the most."
+_PROCESSED = "A second count of bytes, as on AWS's bill: in no sum of bytes here, and in the costs."
 _PROOF = (
     "The reconciler compares batch markers, the usage table and the rows of the lake, hour by hour, down to the byte. "
     "Different must be 0."

@@ -20,7 +20,7 @@ from metering.reports.time_range import (
     zone_of,
 )
 from metering.units import DAY_S, HOUR_S
-from metering.usage.usage_types import EXPLICIT_USAGE_TYPE, LOCATION, SERVICE
+from metering.usage.usage_types import EXPLICIT_USAGE_TYPE, LOCATION, SERVICE, is_processing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -236,6 +236,21 @@ class UsageQuery:
     def __post_init__(self) -> None:
         given = ((each, getattr(self, each.field)) for each in FILTERS.values())
         object.__setattr__(self, "given", tuple((each, values) for each, values in given if values))
+
+    @property
+    def processing_apart(self) -> bool:
+        """Whether sums over usage types leave processing out; they count it only if nothing else is asked for."""
+        return not self.usage_types or not all(map(is_processing, self.usage_types))
+
+    @property
+    def sums_usage_types(self) -> bool:
+        """Whether a row may be a sum over usage types that leaves processing out."""
+        return self.processing_apart and "usage_type" not in self.group_by
+
+    @property
+    def of_usage_types(self) -> UsageQuery:
+        """The query whose totals tell processing from other usage; the column `usage_type` may come last."""
+        return replace(self, group_by=(*self.group_by, "usage_type")) if self.sums_usage_types else self
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -405,8 +405,8 @@ def report_rows(
         InvalidParametersError: There are more rows than `most`.
         UnavailableError: An hour could not be read.
     """
-    entries = report_entries(sources, query, now_s=now_s, seen=seen, lacks=lacks)
-    return in_order(summed(entries, most=most), query)
+    entries = report_entries(sources, query.of_usage_types, now_s=now_s, seen=seen, lacks=lacks)
+    return in_order(summed(entries, query, most=most), query)
 
 
 def report_entries(

@@ -12,18 +12,19 @@ from metering.hours import hour_of, rfc3339
 from metering.lake import ports
 from metering.ledger.notes.checks import of_canary
 from metering.reports import time_range
-from metering.reports.answer import KEEP, Answer, Cell, Column, Json, RowType, integer, sized
+from metering.reports.answer import KEEP, ROOMY, Answer, Cell, Column, Fields, Json, RowType, integer, sized
 from metering.reports.query import FILTERS, Filter, UsageQuery
 from metering.reports.source import ReportSource, naming
-from metering.reports.usage_rows import NotRolledUp, Ranked, Seen, UsageRow, cut_lines, ranked
+from metering.reports.usage_rows import NotRolledUp, Ranked, Seen, UsageRow, cut_lines, ranked, sum_of_rows
 from metering.units import HOUR_S, counted, exact_and_size
-from metering.usage.totals import Total, sum_totals
+from metering.usage.usage_types import is_processing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from metering.lake.view import LakeView
     from metering.ledger.booked_hours import HourState, RowSource
+    from metering.usage.totals import Moved
 
 # Names that a report asked for and did not find, with the nearest existing names in its range.
 #
@@ -126,8 +127,16 @@ class _Search:
 
 
 _MONTHS_NAMED = 3
-FIGURES: RowType[Total] = RowType(sized("bytes", priority=KEEP), integer("records"))
+FIGURES: RowType[Moved] = RowType(sized("bytes", priority=KEEP), integer("records"))
 F = TypeVar("F")
+
+
+def processed_column() -> Fields[F]:
+    """The last column of sums over usage types."""
+    return sized("processed_bytes", priority=ROOMY, title="processed", about="processing, a second count, in no sum")
+
+
+SUMS: RowType[Moved] = RowType(FIGURES.fields, processed_column())
 
 
 def usage_answer(
@@ -167,22 +176,43 @@ def usage_answer(
     waiting = None if lacks is None else waiting_document(lacks)
     if waiting is not None:
         meta["waiting"] = waiting
-    cut = ranked(rows, query, sum_totals)
-    total = Total(sum(row.total.bytes for row in rows), sum(row.total.records for row in rows))
+    cut = ranked(rows, query, lambda some: sum_of_rows(some, query))
+    total = sum_of_rows(rows, query)
+    processing = processing_in(rows, query)
+    if processing:
+        meta["processing"] = [*processing]
     return rows_answer(
         query,
         cut,
-        FIGURES,
+        SUMS if query.sums_usage_types else FIGURES,
+        of_others=SUMS if query.processing_apart else FIGURES,
         meta=meta,
         title=title_of("Usage", query, as_of_s),
         empty="No usage matches." if waiting is None else "No usage that is rolled up matches.",
         footer=(
             *cut_lines(len(cut.rows), len(rows)),
             f"Total: {exact_and_size(total.bytes)} in {counted(total.records, 'record')}.",
+            *processed_lines(total),
             *waiting_lines(lacks),
             *completeness_lines(query, complete, as_of_s, periods, left_out),
         ),
     )
+
+
+def processing_in(rows: Iterable[UsageRow], query: UsageQuery) -> list[str]:
+    """Usage types of rows that are processing, and thus in no sum; sorted. Empty unless rows have usage types."""
+    if not query.processing_apart or "usage_type" not in query.columns:
+        return []
+    place = query.columns.index("usage_type")
+    return sorted({name for row in rows if is_processing(name := row.values[place])})
+
+
+def processed_lines(total: Moved) -> tuple[str, ...]:
+    """Text below a sum over usage types; empty if nothing was processed."""
+    if not total.processed_bytes:
+        return ()
+    size = exact_and_size(total.processed_bytes)
+    return (f"Processed by gateways and endpoints, a second count and not in the total: {size}.",)
 
 
 def head_document(
@@ -203,12 +233,16 @@ def rows_answer(
     cut: Ranked[F],
     figures: RowType[F],
     *,
+    of_others: RowType[F] | None = None,
     meta: Mapping[str, Json],
     title: str,
     empty: str,
     footer: tuple[str, ...],
 ) -> Answer:
-    """Rows of a report: values of the group columns, and figures. If `top` is set, the other rows are one sum."""
+    """Rows of a report: values of the group columns, and figures. If `top` is set, the other rows are one sum.
+
+    `of_others` are the figures of this sum in JSON, if they are more than those of the rows.
+    """
     names = tuple(
         Column(
             name=name,
@@ -224,7 +258,11 @@ def rows_answer(
     others = None if cut.others is None else {**label, **figures.row(cut.others)}
     rows = [{**dict(zip(query.columns, row.values, strict=True)), **figures.row(row.total)} for row in cut.rows]
     if query.top is not None:
-        sums = None if cut.others is None else {"rows": cut.rows_total - len(rows), **figures.document(cut.others)}
+        sums = (
+            None
+            if cut.others is None
+            else {"rows": cut.rows_total - len(rows), **(of_others or figures).document(cut.others)}
+        )
         meta = {**meta, "rows_total": cut.rows_total, "others": sums}
     columns = (*names, *figures.columns)
     return Answer(columns=columns, rows=rows, others=others, meta=meta, title=title, empty=empty, footer=footer)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from metering.hours import hour_label, month_of
 from metering.reports import time_range
 from metering.reports.query import FILTERS, GroupColumn, UsageQuery
-from metering.usage.totals import ZERO, Total, UsageKey
+from metering.usage.totals import ZERO, Moved, Total, UsageKey, moved
+from metering.usage.usage_types import is_processing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -72,7 +73,7 @@ class ReportRow(Generic[F]):
     total: F
 
 
-UsageRow = ReportRow[Total]
+UsageRow = ReportRow[Moved]
 
 
 class Seen:
@@ -121,7 +122,7 @@ class NotRolledUp:
     """Usage that waits for the roll-up, and that a report on accounts therefore lacks. Mutable.
 
     Attributes:
-        total: Waiting usage that the query matches; None if unknown.
+        total: Waiting usage that the query matches, without processing; None if unknown.
         since_s: Lower bound of the sent time of the oldest waiting message, epoch seconds; None if nothing waits.
     """
 
@@ -142,6 +143,8 @@ class NotRolledUp:
                 continue
             found = True
             self._seen.note(key)
+            if self._query.processing_apart and is_processing(key.usage_type):
+                continue
             self.total = None if self.total is None else self.total.plus(total)
         if apart.waiting is None:
             self.total = None
@@ -169,14 +172,21 @@ def matching(
             seen.note_beside(key)
 
 
-def summed(entries: Iterable[tuple[Values, Total]], *, most: int | None = None) -> list[UsageRow]:
+def summed(
+    entries: Iterable[tuple[Values, Total]], query: UsageQuery | None = None, *, most: int | None = None
+) -> list[UsageRow]:
     """One row per distinct tuple of values, sorted by the tuple. Sums that cancel out (repairs) remain as 0.
+
+    Entries of `query.of_usage_types` become rows of the query, with processing apart. Without a query, all counts.
 
     Raises:
         InvalidParametersError: There are more.
     """
-    sums: dict[Values, Total] = {}
-    for values, total in entries:
+    place = len(query.group_by) if query is not None and query.sums_usage_types else None
+    sums: dict[Values, Moved] = {}
+    for named, entry in entries:
+        values = named if place is None else (*named[:place], *named[place + 1 :])
+        total = moved(entry, processing=place is not None and is_processing(named[place]))
         before = sums.get(values)
         sums[values] = total if before is None else before.plus(total)
         if before is None:
@@ -184,9 +194,19 @@ def summed(entries: Iterable[tuple[Values, Total]], *, most: int | None = None) 
     return [ReportRow(values=values, total=sums[values]) for values in sorted(sums)]
 
 
+def sum_of_rows(rows: Iterable[UsageRow], query: UsageQuery) -> Moved:
+    """Sum of rows. Rows of processing, which are grouped by usage type, are left out and stand beside it."""
+    place = query.columns.index("usage_type") if query.processing_apart and "usage_type" in query.columns else None
+    found = Moved(0, 0)
+    for row in rows:
+        processing = place is not None and is_processing(row.values[place])
+        found = found.plus(moved(row.total.total, processing=True) if processing else row.total)
+    return found
+
+
 def grouped(usage: Iterable[tuple[UsageKey, Total]], query: UsageQuery) -> list[UsageRow]:
     """Sum totals by usage key into the rows of the report."""
-    return summed(matching(usage, query))
+    return summed(matching(usage, query.of_usage_types), query)
 
 
 _HOURS = frozenset({"hour", "corrects"})
@@ -221,10 +241,10 @@ def ordered(
     return sorted(names, key=lambda row: named(row.values)[place], reverse=query.order.descending)
 
 
-def ranked(rows: Sequence[ReportRow[F]], query: UsageQuery, sum_of: Callable[[Iterable[F]], F]) -> Ranked[F]:
+def ranked(rows: Sequence[ReportRow[F]], query: UsageQuery, sum_of: Callable[[Iterable[ReportRow[F]]], F]) -> Ranked[F]:
     """Cut sorted rows after the first `top` of the query."""
     rest = [] if query.top is None else rows[query.top :]
-    others = sum_of(row.total for row in rest) if rest else None
+    others = sum_of(rest) if rest else None
     return Ranked(rows=rows[: query.top], others=others, rows_total=len(rows))
 
 

@@ -65,6 +65,28 @@ class Total(NamedTuple):
 ZERO = Total(0, 0)
 
 
+class Moved(NamedTuple):
+    """Sums over usage types: bytes and records without processing, and the bytes that were processed beside them."""
+
+    bytes: int
+    records: int
+    processed_bytes: int = 0
+
+    @property
+    def total(self) -> Total:
+        """The sums without processing."""
+        return Total(self.bytes, self.records)
+
+    def plus(self, other: Moved) -> Moved:
+        """Sum of two sums."""
+        return Moved(*self.total.plus(other.total), self.processed_bytes + other.processed_bytes)
+
+
+def moved(total: Total, *, processing: bool) -> Moved:
+    """A total of a usage type, which is processing or not, as a part of sums over usage types."""
+    return Moved(0, 0, total.bytes) if processing else Moved(*total)
+
+
 def add_totals(into: dict[K, Total], totals: Mapping[K, Total]) -> None:
     """Add `totals` to `into`, key by key."""
     for key, total in totals.items():

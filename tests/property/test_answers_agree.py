@@ -18,11 +18,10 @@ from metering.ledger.usage.region import START_KEY
 from metering.reports.query import GroupColumn, UsageParameters, UsageQuery
 from metering.reports.source import report_rows
 from metering.reports.time_range import shown
-from metering.reports.usage_rows import ranked
+from metering.reports.usage_rows import ranked, sum_of_rows
 from metering.stores.queues import Delivery
 from metering.stores.writes import Table
 from metering.units import DAY_S, HOUR_S
-from metering.usage.totals import sum_totals
 from tests.support.examples import examples
 from tests.support.lake_world import HOUR, NOW_S, World, record
 
@@ -152,7 +151,7 @@ def test_a_report_and_sql_are_the_sum_by_hand(
     source = world.source()
     rows = report_rows([source], query, now_s=NOW_S)
     expected = by_hand(sent, query, bucket)
-    assert {row.values: tuple(row.total) for row in rows} == expected
+    assert {row.values: tuple(row.total.total) for row in rows} == expected
     assert by_sql(world, query, bucket) == expected
     # The region's totals, then rows alone.
     together = replace(query, group_by=query.group_by[1:])
@@ -175,7 +174,7 @@ def test_the_first_rows_and_the_others_are_the_whole(sent: list[Sent], top: int,
     query = asked.query(now_s=NOW_S)
     source = world.source()
     rows = report_rows([source], query, now_s=NOW_S)
-    cut = ranked(rows, query, sum_totals)
+    cut = ranked(rows, query, lambda some: sum_of_rows(some, query))
     hand = by_hand(sent, replace(query, group_by=()), "day").values()
     shown_bytes = sum(row.total.bytes for row in cut.rows)
     shown_records = sum(row.total.records for row in cut.rows)
@@ -214,6 +213,10 @@ def test_a_region_with_canaries_has_one_total_in_report_and_sql() -> None:
     rows = report_rows([source], query, now_s=NOW_S)
     for view, records in (("transfers", "count(*)"), ("usage", "sum(records)")):
         sql = f"SELECT service, sum(bytes), {records} FROM {view} GROUP BY 1"  # noqa: S608 - of ours
-        assert list(world.lake.run(sql).rows) == [("AmazonEC2", 12, 2)] == [(*row.values, *row.total) for row in rows]
+        assert (
+            list(world.lake.run(sql).rows)
+            == [("AmazonEC2", 12, 2)]
+            == [(*row.values, *row.total.total) for row in rows]
+        )
         services = {row[0] for row in world.lake.run(sql, with_canary=True).rows}
         assert services == {"AmazonEC2", "MeteringCanary"}

@@ -71,6 +71,7 @@ BUDGETS = Resource(
                         "amount": text(64),
                         **each(_FIGURE, "actual used_percent forecast forecast_low forecast_high"),
                         **each(text(1024), "crossed alerts"),
+                        "processed_bytes": maybe(BYTES),
                     }
                 ),
                 10_000,

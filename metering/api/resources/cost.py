@@ -133,13 +133,23 @@ ACCOUNTS = Resource(
             "as_of": openapi.TIME,
             "periods": openapi.mapping(openapi.text(16)),
             "rows": openapi.array(
-                openapi.record({**_ACCOUNT_SUMS, "first_hour": openapi.TIME, "last_hour": openapi.TIME})
+                openapi.record(
+                    {
+                        **_ACCOUNT_SUMS, "first_hour": openapi.TIME, "last_hour": openapi.TIME,
+                        "processed_bytes": openapi.BYTES,
+                    }
+                )
             ),
         },
         next=openapi.CURSOR,
         rows_total=openapi.integer(),
         others=openapi.maybe(
-            openapi.record({"rows": openapi.integer(), "bytes": openapi.BYTES, "records": openapi.integer()})
+            openapi.record(
+                {
+                    "rows": openapi.integer(), "bytes": openapi.BYTES, "records": openapi.integer(),
+                    "processed_bytes": openapi.BYTES,
+                }
+            )
         ),
         regions=openapi.array(openapi.text(64), 100),
         counted_through=openapi.maybe(openapi.TIME),

@@ -70,6 +70,8 @@ def _query(asked: Asked, accounts: frozenset[str], position: Position) -> UsageQ
 
 
 _SUMS: openapi.Schema = {"bytes": openapi.BYTES, "records": openapi.integer(-(2**63))}
+# Sums over usage types leave processing out, and have it beside. Rows of a usage type have their bytes alone.
+_PROCESSED: openapi.Schema = {"processed_bytes": openapi.BYTES}
 # Usage of the requested accounts that is not rolled up yet. Null means that too much usage would have to be read.
 _WAITING = openapi.record(
     {"bytes": openapi.maybe(openapi.BYTES), "records": openapi.maybe(openapi.integer()), "since": openapi.TIME}
@@ -88,6 +90,14 @@ USAGE = Resource(
         *(words.SORT, words.TOP, words.WITH_CORRECTIONS, words.NOW),
         *words.PAGED,
     ),
-    schema=openapi.figures(_SUMS, sometimes={"waiting": _WAITING, "sources": openapi.array(openapi.text(16), 5)}),
+    schema=openapi.figures(
+        _SUMS,
+        beside_sums=_PROCESSED,
+        sometimes={
+            "waiting": _WAITING,
+            "sources": openapi.array(openapi.text(16), 5),
+            "processing": openapi.array(openapi.text(128)),
+        },
+    ),
 )
 RESOURCES = (USAGE,)

@@ -15,6 +15,7 @@ from metering.billing.rating.payer_prices import find
 from metering.billing.usage.months import Sold
 from metering.hours import date_of, month_bounds_s, month_of
 from metering.units import DAY_S
+from metering.usage.usage_types import is_processing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,6 +46,8 @@ class Standing:
     Attributes:
         actual: Exact cost (L0) or bytes so far; None without a price book.
         forecast: Forecast; None if the period has ended, or no forecast was requested.
+        processed_bytes: Bytes of processing beside `actual`, which are a second count; None for a budget in USD or of a
+            usage type.
     """
 
     budget: Budget
@@ -52,6 +55,7 @@ class Standing:
     actual: int | None
     forecast: Forecast | None
     crossed: tuple[Threshold, ...]
+    processed_bytes: int | None = None
 
 
 def period_at(budget: Budget, epoch_s: int) -> BudgetPeriod:
@@ -77,30 +81,38 @@ class Evaluation:
 
     def standing(self, budget: Budget, period: BudgetPeriod, *, forecast: bool) -> Standing:
         """Standing of a budget in one of its periods. A forecast is made only before the period ends."""
-        actual = self._actual(budget, period)
+        actual, processed_bytes = self._actual(budget, period)
         expected = None
         if forecast and actual is not None and period.from_s <= self.through_s < period.to_s:
             expected = self.expected(budget, period).at_least(actual)
         crossed = tuple(each for each in budget.thresholds if _is_crossed(each, budget, actual, expected))
-        return Standing(budget=budget, period=period, actual=actual, forecast=expected, crossed=crossed)
+        return Standing(
+            budget=budget,
+            period=period,
+            actual=actual,
+            forecast=expected,
+            crossed=crossed,
+            processed_bytes=processed_bytes,
+        )
 
-    def _actual(self, budget: Budget, period: BudgetPeriod) -> int | None:
+    def _actual(self, budget: Budget, period: BudgetPeriod) -> tuple[int | None, int | None]:
+        """Exact cost or bytes so far, and the bytes of processing beside them."""
         days = None if budget.period == "month" else [period.from_s]
+        payers = self.months.payers_of(budget, period.month)
+        if budget.amount.unit == "bytes":
+            sums = {True: 0, False: 0}
+            for payer_id in payers:
+                for region, _, group, sold, size in self.months.usage_of(payer_id, period.month).parts(days):
+                    if in_scope(budget.scope, region.region, group, sold):
+                        sums[_counts(budget, sold)] += size
+            return sums[True], None if budget.scope.usage_type else sums[False]
         total = 0
-        for payer_id in self.months.payers_of(budget, period.month):
-            if budget.amount.unit == "bytes":
-                usage = self.months.usage_of(payer_id, period.month)
-                total += sum(
-                    size
-                    for region, _, group, sold, size in usage.parts(days)
-                    if in_scope(budget.scope, region.region, group, sold)
-                )
-                continue
+        for payer_id in payers:
             costs = self.months.costs_of(payer_id, period.month)
             if costs is None:
-                return None
+                return None, None
             total += costs.exact_of(budget.scope, days)
-        return total
+        return total, None
 
     def expected(self, budget: Budget, period: BudgetPeriod) -> Forecast:
         """Sum of the forecasts of a budget's payers. The payers' intervals are added up, so the interval is wide."""
@@ -129,6 +141,8 @@ class Evaluation:
             for region in self.months.months(month_of(day_s)):
                 for group, solds in self.months.summaries.of_payer(region, day_s, payer_id):
                     for sold, size in solds.items():
+                        if not _counts(budget, sold):
+                            continue
                         into = (mine if in_scope(budget.scope, region.region, group, sold) else others)[day_s]
                         into[sold] = into.get(sold, 0) + size
         return PeriodUsage(mine=mine, others=others, account_id=budget.scope.account)
@@ -139,6 +153,11 @@ class Evaluation:
         # A partly counted day is included if any of its usage is counted; otherwise the forecast covers the day.
         until_s = today_s + DAY_S if self.through_s > today_s else today_s
         yield from range(min(first_s, today_s - HISTORY_DAYS * DAY_S), until_s, DAY_S)
+
+
+def _counts(budget: Budget, sold: Sold) -> bool:
+    """Whether a budget counts a usage type: in bytes, processing counts only in a budget of that usage type."""
+    return budget.amount.unit == "USD" or bool(budget.scope.usage_type) or not is_processing(sold.usage_type)
 
 
 def _is_crossed(threshold: Threshold, budget: Budget, actual: int | None, expected: Forecast | None) -> bool:
@@ -236,13 +255,19 @@ def anomalies_of(month: SummedMonth, day_s: int, book: PriceBook, rules: Anomaly
             if series in today.sums:
                 before[series].append(size)
     found = (
-        # A week without usage has 0 bytes.
-        _judged(
-            month.region, day_s, series, today, before[series] + [0] * (len(known) - len(before[series])), book, rules
-        )
+        _judged(month.region, day_s, series, today, weeks, book, rules)
         for series in today.sums
+        if len(weeks := _with_weeks_of_none(series, before[series], len(known))) >= LEAST_WEEKS
     )
     return sorted((each for each in found if each is not None), key=lambda each: (-each.excess, each.series))
+
+
+def _with_weeks_of_none(series: Series, before: list[int], known: int) -> list[int]:
+    """Bytes of earlier weeks. A week without usage has 0 bytes.
+
+    Of processing such a week is unknown: processing also begins with a release that meters it, or with a flow log.
+    """
+    return before if is_processing(series.usage_type) else before + [0] * (known - len(before))
 
 
 def _weeks(index: DayIndex, day_s: int) -> list[int]:

@@ -7,7 +7,8 @@ are exact only up to 2^53. The accounts of a day are never all in memory at once
 
 The head of a list of accounts has the month and, for each counted hour, the total. Each further line describes one
 account: `["123456789012", "4096", 12, 1764000000, 1764003600]`: its id, its bytes, its records, and the first and the
-last hour of its usage, in epoch seconds. Unlike the day sums, the list includes the canary, and books corrections in
+last hour of its usage, in epoch seconds; then, if there are any, bytes and records of processing, which are not in the
+others. Unlike the day sums, the list includes the canary, and books corrections in
 the month of their booking: the sum over all accounts equals that of the lake files, to the byte.
 """
 
@@ -28,7 +29,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from metering.audit.verification import EVERY_ACCOUNT, Difference
-from metering.billing.day_sums.index import DayIndex, DayIndexes, KeptAccounts
+from metering.billing.day_sums.index import FORM, DayIndex, DayIndexes, KeptAccounts
 from metering.billing.usage.months import Accounts, Late, Sold, Solds, UsageLine, line_of, merged
 from metering.errors import LedgerCorruptError, ObjectDamagedError, ObjectMissingError
 from metering.hours import date_of, hour_label, month_bounds_s, month_of
@@ -40,6 +41,7 @@ from metering.stores import codec
 from metering.stores.objects import ObjectStore, rated_accounts_key
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import ZERO, Service, Total, UsageKey, UsageKind, UsageType, add_totals, sum_totals
+from metering.usage.usage_types import is_processing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -323,7 +325,7 @@ class SummedMonth:
                 yield line_of(key, total)
 
 
-_ACCOUNTS_SCHEMA = "metering.month-accounts/1"
+_ACCOUNTS_SCHEMA = "metering.month-accounts/2"
 # Number of lines that are decoded together. Decoding them individually takes three times as long.
 _LINES = 4_096
 
@@ -332,7 +334,9 @@ class AccountSum(NamedTuple):
     """Usage of an account in a month.
 
     Attributes:
+        bytes, records: Usage without processing.
         first_s, last_s: The first and the last hour with usage, epoch seconds.
+        processed_bytes, processed_records: Processing, a second count of bytes.
     """
 
     account_id: str
@@ -340,6 +344,13 @@ class AccountSum(NamedTuple):
     records: int
     first_s: int
     last_s: int
+    processed_bytes: int = 0
+    processed_records: int = 0
+
+    @property
+    def whole(self) -> Total:
+        """All usage, as rows of the lake have it."""
+        return Total(self.bytes + self.processed_bytes, self.records + self.processed_records)
 
     def plus(self, other: AccountSum) -> AccountSum:
         return AccountSum(
@@ -348,7 +359,16 @@ class AccountSum(NamedTuple):
             self.records + other.records,
             min(self.first_s, other.first_s),
             max(self.last_s, other.last_s),
+            self.processed_bytes + other.processed_bytes,
+            self.processed_records + other.processed_records,
         )
+
+
+def account_sum(account_id: str, total: Total, hour_s: int, *, processing: bool) -> AccountSum:
+    """Usage of an account in an hour, which is processing or not."""
+    if processing:
+        return AccountSum(account_id, 0, 0, hour_s, hour_s, total.bytes, total.records)
+    return AccountSum(account_id, total.bytes, total.records, hour_s, hour_s)
 
 
 def merged_accounts(sums: Iterable[AccountSum]) -> Iterator[AccountSum]:
@@ -364,8 +384,12 @@ def _add(sums: dict[str, AccountSum], added: AccountSum) -> None:
 def accounts_body(month: str, hours: Mapping[int, Total], sums: Iterable[AccountSum]) -> bytes:
     """Content of the object. `sums` are in order. Equal sums give an equal body."""
     head = [[hour_label(hour_s), str(total.bytes), total.records] for hour_s, total in sorted(hours.items())]
-    lines = ([each.account_id, str(each.bytes), each.records, each.first_s, each.last_s] for each in sums)
-    return lines_body(chain([{"schema": _ACCOUNTS_SCHEMA, "month": month, "hours": head}], lines))
+    return lines_body(chain([{"schema": _ACCOUNTS_SCHEMA, "month": month, "hours": head}], map(_account_line, sums)))
+
+
+def _account_line(each: AccountSum) -> list[object]:
+    line: list[object] = [each.account_id, str(each.bytes), each.records, each.first_s, each.last_s]
+    return [*line, str(each.processed_bytes), each.processed_records] if each.processed_records else line
 
 
 def accounts_key(month: str, body: bytes) -> str:
@@ -410,8 +434,8 @@ class AccountsReader:
 
 
 def _sums(lines: list[bytes]) -> Iterator[AccountSum]:
-    for account_id, size, records, first_s, last_s in json.loads(b"[%b]" % b",".join(lines)):
-        yield AccountSum(account_id, int(size), records, first_s, last_s)
+    for account_id, size, records, first_s, last_s, *processed in json.loads(b"[%b]" % b",".join(lines)):
+        yield AccountSum(account_id, int(size), records, first_s, last_s, *map(int, processed))
 
 
 # A month's list of accounts covers whole days, named in the index beside the key. A day may be missing because an
@@ -436,11 +460,14 @@ class MonthAddition:
         self._hours: dict[int, Total] = {} if before is None else dict(before.hours)
         self._sums: dict[str, AccountSum] = {}
 
-    def add(self, hour_s: int, totals: Mapping[str, Total]) -> None:
-        """Add the accounts of one lake file of an hour. The accounts must cover the hour's day."""
+    def add(self, hour_s: int, totals: Mapping[tuple[str, bool], Total]) -> None:
+        """Add the accounts of one lake file of an hour: processing and other usage, by account and whether it is that.
+
+        The accounts must cover the hour's day.
+        """
         self.changed = True
-        for account_id, total in totals.items():
-            _add(self._sums, AccountSum(account_id, total.bytes, total.records, hour_s, hour_s))
+        for (account_id, processing), total in totals.items():
+            _add(self._sums, account_sum(account_id, total, hour_s, processing=processing))
         self._hours[hour_s] = self._hours.get(hour_s, ZERO).plus(sum_totals(totals.values()))
 
     def cover(self, day_s: int, day: MonthAddition) -> None:
@@ -511,7 +538,7 @@ class AccountTurn:
         if month in self._months:
             return day_s in self._months[month].days
         kept = self._index.accounts.get(month)
-        return kept is not None and day_s in kept.days and kept.key not in self._lost
+        return kept is not None and kept.form == FORM and day_s in kept.days and kept.key not in self._lost
 
     def _add_day(self, key: str) -> int:
         """Add all of the day whose sums are at `key`, or nothing; returns the number of the day's lake files."""
@@ -532,7 +559,7 @@ class AccountTurn:
 
     def _begun(self, month: str) -> MonthAddition:
         kept = self._index.accounts.get(month)
-        if kept is not None:
+        if kept is not None and kept.form == FORM:
             try:
                 return MonthAddition(AccountsReader(self._objects.get(kept.key), kept.key), kept.days)
             except (ObjectMissingError, ObjectDamagedError):
@@ -543,16 +570,17 @@ class AccountTurn:
 
 def _told(month: MonthAddition, hour_s: int, totals: Entries) -> Iterator[tuple[UsageKey, Total]]:
     """Yield the totals; after the last total, add all of them to the month."""
-    sums: dict[str, Total] = {}
+    sums: dict[tuple[str, bool], Total] = {}
     for entry in totals:
         key, total = entry
-        known = sums.get(key.account_id)
-        sums[key.account_id] = total if known is None else known.plus(total)
+        place = key.account_id, is_processing(key.usage_type)
+        known = sums.get(place)
+        sums[place] = total if known is None else known.plus(total)
         yield entry
     month.add(hour_s, sums)
 
 
-_BY_ACCOUNT = RowQuery(columns=("account_id",))
+_BY_ACCOUNT = RowQuery(columns=("account_id", "usage_type"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -589,7 +617,8 @@ class AccountCheck:
         found: list[Difference] = []
         for month, kept in sorted(index.accounts.items()):
             first_s, after_s = month_bounds_s(month)
-            if first_s < to_s and from_s < after_s:
+            # The biller makes accounts of an older form anew.
+            if kept.form == FORM and first_s < to_s and from_s < after_s:
                 whole = deep and from_s <= first_s and (after_s <= to_s or after_s > max(kept.days) + DAY_S)
                 found += self._month(month, kept, index, (from_s, to_s), deep=whole)
         return found
@@ -608,7 +637,7 @@ class AccountCheck:
                 yield _difference(hour_s, shown.get(hour_s, ZERO), rows)
         if reader is None:
             return
-        of_accounts = sum_totals(Total(each.bytes, each.records) for each in reader.accounts())
+        of_accounts = sum_totals(each.whole for each in reader.accounts())
         of_hours = sum_totals(shown.values())
         if of_accounts != of_hours:
             yield _difference(month_bounds_s(month)[0], of_accounts, of_hours, account_id=EVERY_ACCOUNT)
@@ -620,15 +649,14 @@ class AccountCheck:
     ) -> Iterator[Difference]:
         counted: dict[str, AccountSum] = {}
         for hour_s, sources in published.items():
-            for (account_id,), total in self.reader.totals(sources, _BY_ACCOUNT).items():
-                _add(counted, AccountSum(str(account_id), total.bytes, total.records, hour_s, hour_s))
+            for (account_id, name), total in self.reader.totals(sources, _BY_ACCOUNT).items():
+                _add(counted, account_sum(str(account_id), total, hour_s, processing=is_processing(str(name))))
         kept = {each.account_id: each for each in reader.accounts()}
         for account_id in sorted(counted.keys() | kept.keys()):
             nothing = AccountSum(account_id, 0, 0, 0, 0)
             one, other = kept.get(account_id, nothing), counted.get(account_id, nothing)
             if one != other:
-                expected, found = Total(one.bytes, one.records), Total(other.bytes, other.records)
-                yield _difference(month_bounds_s(month)[0], expected, found, account_id=account_id)
+                yield _difference(month_bounds_s(month)[0], one.whole, other.whole, account_id=account_id)
 
     def _published(self, hour_s: int, index: DayIndex) -> list[RowSource]:
         """Lake files of an hour that were published by counted runs."""

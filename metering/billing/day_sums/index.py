@@ -154,12 +154,21 @@ def _dates(days: frozenset[int]) -> list[str]:
     return list(map(date_of, sorted(days)))
 
 
+FORM = 2
+"""Form of the accounts of a month that this release writes."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptAccounts:
-    """The accounts of a month: key of their object, and first hours of the days that are completely counted."""
+    """The accounts of a month: key of their object, and first hours of the days that are completely counted.
+
+    Attributes:
+        form: Form of the object. Objects of form 1, by earlier releases, count processing as other usage.
+    """
 
     key: str
     days: Annotated[frozenset[int], Form(_days, _dates)]
+    form: Annotated[int, Added(1)] = FORM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,9 +222,10 @@ class DayIndex(StoredDocument):
         return {day_s: key for day_s, key in sorted(self.days.items()) if date_of(day_s)[:7] == month}
 
     def accounts_of(self, month: str) -> KeptAccounts | None:
-        """The accounts of a month; None if they lack a day that the index has of this month."""
+        """The accounts of a month; None if they lack a day that the index has of this month, or have an older form."""
         kept = self.accounts.get(month)
-        return kept if kept is not None and self.of_month(month).keys() <= kept.days else None
+        whole = kept is not None and kept.form == FORM and self.of_month(month).keys() <= kept.days
+        return kept if whole else None
 
     def to_json(self) -> bytes:
         head = {"schema": self.SCHEMA, "number": self.number, "from_s": self.from_s, "as_of": rfc3339(self.counted_s)}

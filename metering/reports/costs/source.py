@@ -394,7 +394,8 @@ def cost_answer(
     `regions` were rated together; `left_out` lists parts of the service that regions lack.
     """
     rows = usage_rows.ordered(costs.rows.rows, query.usage, _ORDER)
-    cut, usage, left_out = usage_rows.ranked(rows, query.usage, total_of), query.usage, left_out or {}
+    cut = usage_rows.ranked(rows, query.usage, lambda some: total_of(row.total for row in some))
+    usage, left_out = query.usage, left_out or {}
     closed = {plan.month: "closed" if plan.month in costs.closed else "open" for plan in costs.plans}
     meta: dict[str, Json] = {
         **head_document(_query_document(query), costs.periods, as_of_s=as_of_s, complete=complete),

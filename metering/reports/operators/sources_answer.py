@@ -256,12 +256,12 @@ def corrections_since(sources: Sequence[source.ReportSource], months: Sequence[s
     if not months:
         return {}
     first_s, after_s = month_bounds_s(min(months))[0], month_bounds_s(max(months))[1]
-    query = UsageQuery(from_s=first_s, to_s=after_s, group_by=("corrects",), with_corrections=True)
+    query = UsageQuery(from_s=first_s, to_s=after_s, group_by=("corrects", "usage_type"), with_corrections=True)
     found: dict[str, Total] = {}
     for row in source.report_rows(sources, query, now_s=now_s):
         month = row.values[0][:7]
         if month in months:
-            found[month] = found.get(month, ZERO).plus(row.total)
+            found[month] = found.get(month, ZERO).plus(row.total.total)
     return found
 
 

@@ -28,7 +28,6 @@ from metering.hours import month_of
 from metering.ledger.notes.money import ALERTS_PK, StoredAlert
 from metering.ledger.periods import read_frozen_month
 from metering.stores.writes import ItemStore, Table
-from metering.usage.totals import Total
 from tests.simulation.checks.watch import ViolationError
 from tests.simulation.region import jobs
 from tests.simulation.region.faults import MINUTE_MS
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from metering.billing.day_sums.index import DayIndex
     from metering.stores.clock import Alerts, Clock
     from metering.stores.objects import ObjectStore
+    from metering.usage.totals import Total
     from tests.simulation.region.ports import Process
     from tests.simulation.region.world import World
     from tests.support.memory.clock import MemoryAlerts
@@ -242,4 +242,4 @@ def accounts(objects: ObjectStore, index: DayIndex, month: str) -> dict[str, Tot
     if found is None:
         return {}
     reader = AccountsReader(objects.get(found.key), found.key)
-    return {each.account_id: Total(each.bytes, each.records) for each in reader.accounts()}
+    return {each.account_id: each.whole for each in reader.accounts()}

@@ -599,7 +599,7 @@ def test_it_lists_the_accounts_of_the_month_that_runs(region: Lively) -> None:
     assert answer["rows"] == [
         {
             "account_id": account, "bytes": size, "records": 1, "first_hour": "2026-11-24T13:00:00Z",
-            "last_hour": "2026-11-24T13:00:00Z",
+            "last_hour": "2026-11-24T13:00:00Z", "processed_bytes": "0",
         }
         for account, size in ((ACCOUNT, str(2**62)), (SECOND, "5"))
     ]  # fmt: skip

@@ -52,7 +52,7 @@ def test_a_report_is_saved_made_shown_and_removed(regions: TwoRegions, tmp_path:
     assert told.exit_code == 0
     assert "the report of 2026-11-24" in told.stderr
     assert page.read_bytes() == regions.home.objects.get(shown["page"])
-    assert rows.read_text().splitlines()[1] == f"{ACCOUNT},{5 * GIB},1"
+    assert rows.read_text().splitlines()[1] == f"{ACCOUNT},{5 * GIB},1,0"
     assert "no report accounts of 2026-11-23" in refused("reports", "show", "accounts", "--date", "2026-11-23")
     assert ask("reports", "remove", "accounts")["rows"] == []
     assert ask("reports", "show", "accounts")["rows"] == [shown]

@@ -74,7 +74,7 @@ def test_a_table_is_what_the_answer_is_as_parquet(api: ApiWorld, tmp_path: Path)
     answer = api.get("/v1/usage?from=2026-11&group_by=account_id,hour&format=parquet")
     (tmp_path / "t.parquet").write_bytes(answer.content)
     assert pq.read_table(tmp_path / "t.parquet").equals(table)
-    assert table.schema.names == ["account_id", "hour", "bytes", "records"]
+    assert table.schema.names == ["account_id", "hour", "bytes", "records", "processed_bytes"]
     november_s = int(datetime(2026, 11, 1, tzinfo=UTC).timestamp())
     totals = [total.bytes for key, total in api.world.usage().items() if key.hour_s >= november_s]
     assert sum(table["bytes"].to_pylist()) == sum(totals)
@@ -113,7 +113,8 @@ def test_everywhere_merges_regions_and_says_which() -> None:
     connection = Connection(StoreAnswers(cast("Place", place), clock=clock))
     table = connection.usage(from_="2026-11", group_by="region")
     rows = [tuple(row.values()) for row in table.to_pylist()]
-    assert (table.schema.names, rows) == (["region", "bytes", "records"], [("eu-west-1", 10, 1), ("us-east-1", 11, 1)])
+    assert table.schema.names == ["region", "bytes", "records", "processed_bytes"]
+    assert rows == [("eu-west-1", 10, 1, 0), ("us-east-1", 11, 1, 0)]
     told = connection.about(table)
     assert (told["regions"], told["left_out"]) == (["eu-west-1", "us-east-1"], {"eu-west-1": ["analytics"]})
     batches = connection.trace("123456789012", from_="2026-11")

@@ -64,7 +64,7 @@ def summed_by(rows: list[UsageRow], columns: int = 1) -> dict[tuple[str, ...], T
     sums: dict[tuple[str, ...], Total] = {}
     for row in rows:
         values = row.values[:columns]
-        sums[values] = sums.get(values, Total(0, 0)).plus(row.total)
+        sums[values] = sums.get(values, Total(0, 0)).plus(row.total.total)
     return sums
 
 
@@ -124,8 +124,8 @@ def test_every_format_says_the_same(accounts: frozenset[str]) -> None:
     rows = report_rows([region().source()], query, now_s=NOVEMBER + 4 * DAY_S)
     answer = usage_answer(query, rows, as_of_s=NOVEMBER, complete=Complete(through_s=NOVEMBER))
     expected = [
-        {"month": "2026-10", "corrects": "", "bytes": str(12 + 2**62), "records": "3"},
-        {"month": "2026-11", "corrects": rfc3339(OCTOBER), "bytes": "17", "records": "1"},
+        {"month": "2026-10", "corrects": "", "bytes": str(12 + 2**62), "records": "3", "processed_bytes": "0"},
+        {"month": "2026-11", "corrects": rfc3339(OCTOBER), "bytes": "17", "records": "1", "processed_bytes": "0"},
     ]
     tables = [
         json.loads(encoded(answer, Format.JSON))["rows"],
@@ -178,5 +178,5 @@ def test_resources_are_told_apart_and_other_accounts_left_out() -> None:
         from_s=NOW_S - DAY_S, to_s=NOW_S + DAY_S, group_by=("account_id",), details=("resource_id",),
         accounts=frozenset([ACCOUNT]),
     )  # fmt: skip
-    found = {row.values: row.total for row in report_rows([world.source()], query, now_s=NOW_S)}
+    found = {row.values: row.total.total for row in report_rows([world.source()], query, now_s=NOW_S)}
     assert found == {(ACCOUNT, "i-1"): Total(16, 2), (ACCOUNT, "i-2"): Total(7, 1)}

@@ -90,7 +90,7 @@ def test_rows_and_what_waits_are_the_usage_as_of_now_at_every_step_of_the_roll_u
         [booked], lacks = with_waiting(world, query)
         [now] = rows(world, of_accounts(query))
         assert lacks.total is not None
-        assert booked.total.plus(lacks.total) == now.total
+        assert booked.total.total.plus(lacks.total) == now.total.total
         assert (lacks.since_s is None) == (lacks.total == ZERO)
 
 
@@ -147,7 +147,7 @@ def test_a_closed_month_is_frozen_also_as_of_now() -> None:
         from_s=FIRST_S, to_s=AFTER_S, group_by=("month", "corrects"), accounts=frozenset([ACCOUNT]), now=True
     )
     [row] = report_rows([world.source()], query, now_s=now_s)
-    assert row.total == closed.total
+    assert row.total.total == closed.total
     marked = report_rows([world.source()], replace(query, with_corrections=True), now_s=now_s)
     assert [row.total.bytes for row in marked] == [closed.total.bytes, 17]
 

@@ -107,7 +107,7 @@ def test_a_report_is_a_page_rows_and_a_document_and_is_made_once(home: Home) -> 
     assert sorted(home.files()) == sorted(
         [document.page, document.rows, f"reports/accounts/2026-11-24/{question.digest}.json"]
     )
-    assert home.objects.get(document.rows).decode().splitlines()[1:] == [f"{ACCOUNT},{5 * GIB},1"]
+    assert home.objects.get(document.rows).decode().splitlines()[1:] == [f"{ACCOUNT},{5 * GIB},1,0"]
     assert f"{5 * GIB:,} bytes in 1 record" in home.objects.get(document.page).decode()
     [told] = home.told()
     assert told["page"] == f"s3://data/{document.page}"

@@ -7,7 +7,7 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -27,7 +27,7 @@ from metering.reports.time_range import InvalidParametersError
 from metering.reports.usage_answer import usage_answer
 from metering.reports.usage_rows import ReportRow, UsageRow, in_order
 from metering.units import DAY_S, HOUR_S
-from metering.usage.totals import Total
+from metering.usage.totals import Moved
 from tests.support.lake_world import ACCOUNT, NOW_S, World, record
 from tests.support.memory.queues import MemoryQueue
 from tests.support.region import quarantine_of
@@ -126,7 +126,7 @@ def test_a_closed_month_beside_an_open_one_or_with_corrections_is_told_beside_th
 
 
 SIZES = {"111111111111": 2**70, "222222222222": 3, "333333333333": 2**70, "444444444444": 1}
-ROWS = [ReportRow(values=(account,), total=Total(size, 2)) for account, size in SIZES.items()]
+ROWS = [ReportRow(values=(account,), total=Moved(size, 2)) for account, size in SIZES.items()]
 
 
 def asked(**more: object) -> UsageQuery:
@@ -166,7 +166,7 @@ def test_every_encoding_of_the_first_rows_adds_up_to_the_whole() -> None:
     total, records = sum(SIZES.values()), 2 * len(SIZES)
     document = json.loads(encoded(answer, Format.JSON))
     assert (document["rows_total"], len(document["rows"])) == (4, 2)
-    assert document["others"] == {"rows": 2, "bytes": "4", "records": 4}
+    assert document["others"] == {"rows": 2, "bytes": "4", "records": 4, "processed_bytes": "0"}
     assert document["query"]["top"] == 2
     assert document["query"]["sort"] == "bytes:desc"
     assert sum(int(row["bytes"]) for row in [*document["rows"], document["others"]]) == total
@@ -184,7 +184,7 @@ def test_every_encoding_of_the_first_rows_adds_up_to_the_whole() -> None:
 
 
 def test_the_others_of_a_report_by_hour_alone_have_no_label_and_all_bytes() -> None:
-    rows = [ReportRow(values=(f"2026-11-24T1{n}:00:00Z",), total=Total(n, 1)) for n in range(3)]
+    rows = [ReportRow(values=(f"2026-11-24T1{n}:00:00Z",), total=Moved(n, 1)) for n in range(3)]
     answer = answer_of(asked(group_by="hour", top=1), rows)
     table = pq.read_table(io.BytesIO(encoded(answer, Format.PARQUET))).to_pylist()
     assert [(row["hour"] is None, int(row["bytes"])) for row in table] == [(False, 2), (True, 1)]
@@ -199,7 +199,7 @@ def test_without_a_rest_there_are_no_others() -> None:
 
 def test_hours_of_the_night_when_clocks_go_back_stand_in_the_order_of_time() -> None:
     labels = ["2026-10-25T02:00:00+02:00", "2026-10-25T02:00:00+01:00", "2026-10-25T03:00:00+01:00"]
-    rows = [ReportRow(values=(label,), total=Total(1, 1)) for label in sorted(labels)]
+    rows = [ReportRow(values=(label,), total=Moved(1, 1)) for label in sorted(labels)]
     query = asked(group_by="hour", start="2026-10", zone="Europe/Berlin")
     assert [row.values[0] for row in in_order(rows, query)] == labels
 
@@ -256,3 +256,60 @@ def test_deeds_in_every_encoding() -> None:
     answer = deeds_answer([ended, begun])
     check(answer, "audit")
     assert encoded_bytes(answer, "parquet")
+
+
+# Processing, a second count of bytes
+
+PROCESSING = {
+    "USW2-DataTransfer-Out-Bytes": Moved(100, 1), "USW2-NatGateway-Bytes": Moved(70, 2),
+    "TransitGateway-Bytes": Moved(30, 3),
+}  # fmt: skip
+
+
+def processed_world() -> World:
+    world = World()
+    for name, (size, records, _) in PROCESSING.items():
+        world.send([record(size, start_s=ASKED_S - HOUR_S) | {"usage_type": name}])
+        world.send([record(0, start_s=ASKED_S - HOUR_S) | {"usage_type": name} for _ in range(records - 1)])
+    world.compact_all()
+    return world
+
+
+def asked_of(world: World, **more: object) -> dict[str, Any]:
+    query = asked(start="2026-11", **more)
+    rows = report_rows([world.source()], query, now_s=ASKED_S)
+    answer = answer_of(query, rows)
+    document: dict[str, Any] = json.loads(encoded(answer, Format.JSON))
+    return {**document, "footer": answer.footer}
+
+
+@pytest.mark.parametrize("more", [{}, {"accounts": ACCOUNT}, {"detail": "resource_id"}, {"service": "AmazonEC2"}])
+def test_a_sum_over_usage_types_leaves_processing_out_and_names_it(more: dict[str, str]) -> None:
+    names = {"account": more.get("accounts"), "service": more.get("service")}
+    filters = {name: [value] for name, value in names.items() if value}
+    found = asked_of(processed_world(), filters=filters, detail=more.get("detail"))
+    [row] = found["rows"]
+    assert (row["bytes"], row["records"], row["processed_bytes"]) == ("100", 1, "100")
+    assert "Total: 100 bytes in 1 record." in found["footer"]
+    assert any("not in the total: 100 bytes" in line for line in found["footer"])
+
+
+def test_rows_of_usage_types_have_their_bytes_and_sums_of_them_leave_processing_out() -> None:
+    found = asked_of(processed_world(), group_by="usage_type")
+    assert {row["usage_type"]: (row["bytes"], row["records"]) for row in found["rows"]} == {
+        name: (str(size), records) for name, (size, records, _) in PROCESSING.items()
+    }
+    assert found["processing"] == ["TransitGateway-Bytes", "USW2-NatGateway-Bytes"]
+    assert "Total: 100 bytes in 1 record." in found["footer"]
+    found = asked_of(processed_world(), group_by="usage_type", top=1)
+    assert found["rows"][0]["bytes"] == "100"
+    assert found["others"] == {"rows": 2, "bytes": "0", "records": 0, "processed_bytes": "100"}
+
+
+def test_a_question_about_processing_alone_counts_it() -> None:
+    names = [name for name in PROCESSING if "Gateway" in name]
+    found = asked_of(processed_world(), filters={"usage_type": names})
+    assert [(row["bytes"], row["records"]) for row in found["rows"]] == [("100", 5)]
+    assert "processing" not in found
+    found = asked_of(processed_world(), filters={"usage_type": [*PROCESSING]})
+    assert [(row["bytes"], row["processed_bytes"]) for row in found["rows"]] == [("100", "100")]

@@ -1,6 +1,8 @@
 import csv
 import json
+import re
 from importlib import resources
+from pathlib import Path
 
 import pytest
 
@@ -122,6 +124,14 @@ def test_the_partition_for_billing_follows_the_name(region: str, partition: str)
 @pytest.mark.parametrize("name", sorted(PROCESSING))
 def test_processing_is_recognised_in_every_region(name: str) -> None:
     assert all(is_processing(f"{prefix}{name}") for prefix in ("", "USE1-", "USW2-", "ap-southeast-9-"))
+
+
+def test_the_contract_has_the_same_names_in_a_pattern_for_sql() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "contract" / "reports.md").read_text()
+    [pattern] = re.findall(r"NOT regexp_full_match\(usage_type, '(.+)'\)", page)
+    names = [*PROCESSING, *(TRAFFIC - PROCESSING), "DataTransfer-Out-Bytes", "NatGateway-Prvd-Bytes"]
+    for name in [*names, *(f"USW2-{each}" for each in names)]:
+        assert bool(re.fullmatch(pattern, name)) is is_processing(name)
 
 
 @pytest.mark.parametrize("name", [

@@ -23,7 +23,7 @@ export function tableCard(shown, answer, rows) {
     { ...shareColumn(total), wide: view === "cost" },
     changeColumn(shown),
   ];
-  const [priced, folds] = view === "cost" ? foldedOf(rows) : [rows, []];
+  const [priced, folds] = view === "cost" ? foldedOf(rows) : [rows, [fold("processed", answer.beside)]];
   const caption = `${measure.title} by ${WORDS[split]}, the largest first`;
   const trace = traceLink(shown);
   return h(
@@ -46,11 +46,11 @@ export function tableCard(shown, answer, rows) {
       "p",
       { class: "hint digits" },
       view === "cost"
-        ? "Each row is rounded to 10 decimals; the total is exact, so the rows may add up to a little more or less."
+        ? "Each row is rounded to 10 decimals; the total is exact."
         : "",
     ),
     state.with_corrections
-      ? h("p", { class: "hint" }, "With what was booked later for closed months of this range.")
+      ? h("p", { class: "hint" }, "With what was booked later for closed months.")
       : null,
   );
 }
@@ -66,6 +66,12 @@ function exactButton() {
   return button;
 }
 
+function fold(title, inside) {
+  const bytes = sum(inside.map((row) => whole(row.bytes)));
+  const cells = { size: sized(bytes), bytes: grouped(bytes) };
+  return { title: `${title} (${grouped(inside.length)})`, rows: inside, cells };
+}
+
 /** Rows with a cost, and one row each for what has no price and for what is not sold. */
 function foldedOf(rows) {
   const kinds = { priced: [], unpriced: [], unsold: [] };
@@ -73,11 +79,6 @@ function foldedOf(rows) {
     const unsold = row.bytes !== "0" && row.bytes === row.unrated_bytes;
     kinds[row.cost_usd === null ? "unpriced" : unsold ? "unsold" : "priced"].push(row);
   }
-  const fold = (title, inside) => {
-    const bytes = sum(inside.map((row) => whole(row.bytes)));
-    const cells = { size: sized(bytes), bytes: grouped(bytes) };
-    return { title: `${title} (${grouped(inside.length)})`, rows: inside, cells };
-  };
   return [kinds.priced, [fold("without a price", kinds.unpriced), fold("not sold here", kinds.unsold)]];
 }
 
@@ -139,7 +140,7 @@ function shareColumn(total) {
     kind: "text",
     foot: () => "",
     cell(row) {
-      if (row.cost_usd === null) return "";
+      if (row.cost_usd === null || row.depth === undefined) return "";
       const part = total > 0n ? Number((row.value * 1000n) / total) / 10 : 0;
       return h("span", { class: "share", "--share": `${Math.max(0, part)}%` }, percent(row.value, total));
     },

@@ -64,13 +64,23 @@ async function asked(view, split, main, drawn, signal) {
     return { answer, picture };
   }
   const picture = await drawable(view, drawn, signal);
-  if (!picture.rows) return { answer: await ask(view, main, { signal }), picture };
-  return { answer: { ...picture, rows: summed(picture.rows, split) }, picture };
+  if (!picture.rows) return { answer: apart(await ask(view, main, { signal })), picture };
+  return { answer: { ...picture, rows: summed(picture.rows, split), beside: summed(picture.beside, split) }, picture };
+}
+
+/** Processing is a second count of bytes, and in no sum: its rows, which the answer names, stand beside the others. */
+function apart(answer) {
+  const names = new Set(answer.processing);
+  const [rows, beside] = [[], []];
+  for (const row of answer.rows)
+    if (names.has(row.usage_type)) beside.push({ ...row, processed_bytes: row.bytes });
+    else rows.push(row);
+  return { ...answer, rows, beside };
 }
 
 async function drawable(view, drawn, signal) {
   try {
-    return await ask(view, drawn, { signal });
+    return apart(await ask(view, drawn, { signal }));
   } catch (problem) {
     // Nobody is let in by asking again, and nobody waits for who has gone.
     if (signal.aborted || !(problem instanceof Problem) || problem.status !== 422) throw problem;
@@ -82,11 +92,12 @@ function summed(rows, split) {
   const found = new Map();
   for (const row of rows) {
     const name = row[split] ?? "";
-    const [bytes, records] = found.get(name) ?? [0n, 0n];
-    found.set(name, [bytes + whole(row.bytes), records + whole(row.records)]);
+    const into = found.get(name) ?? { [split]: name };
+    for (const figure of ["bytes", "records", "processed_bytes"])
+      into[figure] = whole(row[figure] ?? 0) + (into[figure] ?? 0n);
+    found.set(name, into);
   }
-  const texts = ([name, [bytes, records]]) => ({ [split]: name, bytes: String(bytes), records: String(records) });
-  return [...found].map(texts);
+  return [...found.values()];
 }
 
 /** Rows of the table: the largest first, by what the view counts and then by their bytes, each with its layer. */
@@ -103,7 +114,7 @@ function ordered({ view, split }, answer) {
 }
 
 function parts(shown, answer, picture, rows) {
-  if (!rows.length) return [nothing(emptyWords(shown.state), emptyLinks(shown.state))];
+  if (!rows.length && !answer.beside?.length) return [nothing(emptyWords(shown.state), emptyLinks(shown.state))];
   return [
     shown.view === "cost" ? withoutPrice(answer, rows) : null,
     tiles(shown, answer, rows),
@@ -153,7 +164,9 @@ function tiles(shown, answer, rows) {
   const total = byteTile("Total", bytes, { id: "total", "data-bytes": String(bytes) }, view === "usage" ? against : "");
   if (view === "usage") {
     const records = sum(rows.map((row) => whole(row.records)));
-    return h("div", { class: "tiles" }, total, tile("Records", grouped(records), `in ${named}`), state);
+    const processed = sum([...answer.beside, ...rows].map((row) => whole(row.processed_bytes ?? 0)));
+    const beside = processed ? byteTile("Processed", processed, {}, ", not in it") : null;
+    return h("div", { class: "tiles" }, total, beside, tile("Records", grouped(records), `in ${named}`), state);
   }
   const large = [cents(answer.total_usd), h("span", { class: "unit" }, " USD")];
   const exact = h("span", { class: "digits" }, `${grouped(answer.total_usd)} USD exactly`);

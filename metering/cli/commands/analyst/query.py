@@ -49,6 +49,8 @@ _EXAMPLES = """Examples:
     metering query "SELECT * FROM transfers" --last 24h --output transfers.parquet
     metering query --file top.sql --tz Europe/Berlin
     metering query "DESCRIBE transfers"
+
+A sum over usage types also counts processing, a second count of bytes: docs/contract/reports.md#processing.
 """
 
 

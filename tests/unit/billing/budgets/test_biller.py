@@ -223,6 +223,21 @@ def test_a_budget_in_bytes_needs_no_prices() -> None:
     assert [alert.fields["actual"] for alert in world.topic.sent] == ["3,221,225,472 bytes = 3.00 GB"]
 
 
+def test_a_budget_in_bytes_leaves_processing_out_and_names_it_unless_it_is_about_it() -> None:
+    world = BudgetWorld()
+    world.use(3 * GB)
+    world.send([record(2 * GB) | {"usage_type": "NatGateway-Bytes"}])
+    world.compact_all()
+    world.keep()
+    found = []
+    for scope in (Scope(account=ACCOUNT), Scope(usage_type="NatGateway-Bytes")):
+        budget = world.set(amount="5 GB", thresholds=["actual 100%"], scope=scope)
+        evaluation = Evaluation(months=world.months(budget), through_s=NOW_S)
+        standing = evaluation.standing(budget, period_at(budget, NOW_S), forecast=False)
+        found.append((standing.actual, standing.processed_bytes, standing.crossed))
+    assert found == [(3 * GB, 2 * GB, ()), (2 * GB, None, ())]
+
+
 def test_tiers_and_the_allowance_of_an_account_are_those_of_its_payer() -> None:
     """Both accounts used 60 GB: 20 GB exceed the 100 free GB, and count for the account that used them later."""
     world = BudgetWorld(organization=replace(paid_by(PAYER, (ACCOUNT, OTHER)), version=1))

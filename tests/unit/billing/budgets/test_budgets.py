@@ -283,13 +283,22 @@ def test_a_day_is_unusual_if_it_is_far_above_the_median(size: int, before: list[
     assert is_unusual(size, before) is unusual
 
 
-def keep(world: BudgetWorld, days: Mapping[int, Mapping[str, int]], *, through_s: int = TODAY) -> SummedMonth:
-    """Day sums of one usage type in the biller's form: day -> account -> GB."""
+def keep(
+    world: BudgetWorld,
+    days: Mapping[int, Mapping[str, int]],
+    *,
+    through_s: int = TODAY,
+    processed: Mapping[int, int] | None = None,
+) -> SummedMonth:
+    """Day sums in the biller's form: day -> account -> GB of transfer, and `processed`, day -> GB of NAT gateways."""
     keys: dict[int, str] = {}
     for day_s, accounts in days.items():
         addition = DayAddition(empty_day(day_s))
         out = UsageType("DataTransfer-Out-Bytes"), Service("AmazonEC2"), "us-east-1", "internet"
         totals = [(UsageKey(day_s, account, *out), Total(gb * GB, 1)) for account, gb in accounts.items()]
+        if size := (processed or {}).get(day_s):
+            nat = UsageType("NatGateway-Bytes"), Service("AmazonEC2"), "us-east-1", "us-east-1"
+            totals.append((UsageKey(day_s, ACCOUNT, *nat), Total(size * GB, 1)))
         addition.add(day_s, LakeFile(key=f"lake/{day_s}", rows=1, bytes=1), totals)
         body = day_body(addition.head(), addition.accounts(()))
         keys[day_s] = rated_day_key(day_s, digest_of(body))
@@ -328,10 +337,43 @@ def test_a_new_account_is_unusual_if_it_is_dear() -> None:
     assert (found.series.account_id, found.expected) == ("999999999999", 0)
 
 
-def billed(days: Mapping[int, Mapping[str, int]], *, runs: int = 1) -> BudgetWorld:
+NAT = book(
+    [
+        product("NAT1", "NatGateway-Bytes", ((None, "0.045"),)),
+        product("OUT1", "DataTransfer-Out-Bytes", ((None, "0.09"),)),
+    ]
+)
+
+
+def test_processing_is_judged_by_weeks_that_have_it_and_by_three_of_them_at_least() -> None:
+    before = {YESTERDAY - week * 7 * DAY_S: 100 for week in (1, 2, 3)}
+    for weeks_with, found in ((0, 0), (2, 0), (3, 1)):
+        known = dict([*before.items()][:weeks_with])
+        month = keep(BudgetWorld(), weeks(100), processed={YESTERDAY: 9_000, **known})
+        unusual = anomalies_of(month, YESTERDAY, NAT)
+        assert [each.series.usage_type for each in unusual] == ["NatGateway-Bytes"] * found
+
+
+def test_the_day_of_the_release_that_meters_processing_alerts_nobody() -> None:
+    """On this day, an account has much processing, and no usage but that of the days before."""
+    for usage_type, alerts in (("", 0), ("NatGateway-Bytes", 1)):
+        world = BudgetWorld(book=NAT)
+        world.set(amount="6000 GB", thresholds=["actual 80%", "forecast 100%"],
+                  scope=Scope(account=ACCOUNT, usage_type=usage_type))  # fmt: skip
+        billed(weeks(100), world=world, processed={YESTERDAY: 90_000})
+        assert len(world.topic.sent) == alerts
+
+
+def billed(
+    days: Mapping[int, Mapping[str, int]],
+    *,
+    runs: int = 1,
+    world: BudgetWorld | None = None,
+    processed: Mapping[int, int] | None = None,
+) -> BudgetWorld:
     """A region in which the biller ran `runs` times after the end of yesterday."""
-    world = BudgetWorld()
-    keep(world, days)
+    world = world or BudgetWorld()
+    keep(world, days, processed=processed)
     world.complete_through(TODAY)
     world.clock.sleep_ms(4 * HOUR_S * 1000)
     for _ in range(runs):

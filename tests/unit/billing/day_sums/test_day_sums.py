@@ -19,6 +19,7 @@ from metering.billing.day_sums.days import (
     AccountSum,
     DayReader,
     SummedMonth,
+    account_sum,
     accounts_body,
     accounts_key,
     merged_accounts,
@@ -66,7 +67,7 @@ def kept(world: BudgetWorld, month: str = MONTH) -> list[AccountSum]:
 
 def of_lake(world: BudgetWorld) -> list[AccountSum]:
     sums = [
-        AccountSum(key.account_id, total.bytes, total.records, key.hour_s, key.hour_s)
+        account_sum(key.account_id, total, key.hour_s, processing=key.usage_type.endswith("NatGateway-Bytes"))
         for key, total in world.visible().items()
     ]
     return list(merged_accounts(sorted(sums)))
@@ -104,7 +105,9 @@ def test_they_are_the_sums_of_the_lake_with_the_canary_and_with_late_usage() -> 
         for _ in range(3):
             account = chance.choice([ACCOUNT, "210987654321", "000000000007", CANARY])
             start_s = NOW_S - chance.randrange(8) * DAY_S - chance.randrange(3) * HOUR_S
-            world.send([record(chance.randrange(2**40), start_s=start_s, account=account)])
+            sent = record(chance.randrange(2**40), start_s=start_s, account=account)
+            processing = {"usage_type": "USW2-NatGateway-Bytes"} if chance.randrange(3) == 0 else {}
+            world.send([{**sent, **processing}])
         world.compact_all()
         world.keep()
 
@@ -138,6 +141,26 @@ def test_sums_of_days_that_are_gone_keep_nothing_from_being_filled_in() -> None:
 
     assert newest(world).accounts_of(MONTH) is None
     assert len(newest(world).accounts[MONTH].days) == 1
+
+
+def test_accounts_of_an_earlier_release_are_refused_no_difference_and_made_anew() -> None:
+    """Earlier releases counted processing as other usage."""
+    world = kept_world(7, 8)
+    world.send([record(5) | {"usage_type": "TransitGateway-Bytes"}])
+    world.compact_all()
+    world.keep()
+    number = newest(world).number
+    document = json.loads(world.objects.get(rated_index_key(number)))
+    del document["accounts"][MONTH]["form"]
+    world.objects.put(rated_index_key(number), json.dumps(document).encode(), if_absent=False)
+
+    source = AccountsSource(region=REGION, items=world.items, objects=world.objects, frozen=world.jobs.frozen_files)
+    query = AccountsParameters(month=MONTH).query(now_s=NOW_S)
+    with pytest.raises(AccountsNotKeptError, match="summed by an earlier release, together with processing"):
+        source.month(query)
+    assert differences(world) == []
+    world.keep()
+    assert kept(world) == [*source.month(query).sums] == [AccountSum(ACCOUNT, 15, 2, HOUR - DAY_S, HOUR, 5, 1)]
 
 
 def _forget_accounts(world: BudgetWorld) -> None:

@@ -24,7 +24,7 @@ from metering.reports.source import report_rows
 from metering.reports.time_range import InvalidParametersError
 from metering.stores.objects import RATED_PREFIX, rated_index_key
 from metering.units import DAY_S, HOUR_S
-from metering.usage.totals import Total
+from metering.usage.totals import Moved
 from tests.support.budget_world import REGION, BudgetWorld
 from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, record
 
@@ -40,6 +40,7 @@ def world() -> BudgetWorld:
     made = BudgetWorld()
     for start_s in (OCTOBER_S, OCTOBER_S + DAY_S, NOW_S - DAY_S, NOW_S):
         made.send([record(2**40 + 1, start_s=start_s), record(5, start_s=start_s, account=OTHER)])
+        made.send([{**record(3, start_s=start_s, account=OTHER), "usage_type": "USW2-NatGateway-Bytes"}])
         made.send([record(9, start_s=start_s, account=CANARY)])
     made.compact_all()
     made.keep()
@@ -56,11 +57,12 @@ def source(world: BudgetWorld) -> AccountsSource:
     return AccountsSource(region=REGION, items=world.items, objects=world.objects, frozen=frozen)
 
 
-def totals(world: BudgetWorld, query: AccountsQuery) -> dict[str, Total]:
-    return {each.account_id: Total(each.bytes, each.records) for each in source(world).month(query).sums}
+def totals(world: BudgetWorld, query: AccountsQuery) -> dict[str, Moved]:
+    found = source(world).month(query).sums
+    return {each.account_id: Moved(each.bytes, each.records, each.processed_bytes) for each in found}
 
 
-def reported(world: BudgetWorld, month: str, account: str = "") -> dict[str, Total]:
+def reported(world: BudgetWorld, month: str, account: str = "") -> dict[str, Moved]:
     """Totals by account, as in `report usage --group-by account_id`."""
     given = [account] if account else []
     query = UsageParameters(start=month, group_by="account_id", filters={"account": given}).query(now_s=NOW_S)
@@ -153,7 +155,7 @@ def test_the_first_of_an_order_and_the_sum_of_all(column: str, descending: bool)
     for most in (1, 3, 100):
         cut = listed(iter(SUMS), order, most=most)
         assert list(cut.rows) == list(whole.rows)[:most]
-        assert (cut.total, cut.count) == (whole.total, whole.count) == (Total(70, 28), 7)
+        assert (cut.total, cut.count) == (whole.total, whole.count) == (Moved(70, 28), 7)
 
 
 def test_accounts_that_are_equal_in_an_order_are_sorted_by_their_ids() -> None:
