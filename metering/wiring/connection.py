@@ -20,6 +20,7 @@ from metering.fleet.ports import RegionStacks
 from metering.intake.senders import ServiceSenders, decode_services
 from metering.settings import GivenSettings, Settings
 from metering.stores import clock
+from metering.units import MIB
 from metering.wiring import lake, region
 
 if TYPE_CHECKING:
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
     from metering.onramps.coverage.job import CoverageJob
     from metering.onramps.sources import LogSource
     from metering.wiring.jobs import LakeJobs
+
+
+# A command that reads hour after hour meets each staging object in several of them.
+_KEPT_BYTES = 64 * MIB
 
 
 class OnrampQueues(NamedTuple):
@@ -163,6 +168,7 @@ class RegionConnection(region.RegionPorts):
             shards=self.settings.shards,
             life_s=self.settings.lake_life_s,
             clock=self.clock,
+            kept_bytes=_KEPT_BYTES,
         )
 
     def on_demand(self, say: Callable[[str], None]) -> AbstractContextManager[None]:

@@ -36,11 +36,19 @@ class ServicePorts(Protocol):
 
 
 def lake_view(
-    items: ItemStore, objects: ObjectStore, *, shards: int, life_s: int = 0, clock: Clock | None = None
+    items: ItemStore,
+    objects: ObjectStore,
+    *,
+    shards: int,
+    life_s: int = 0,
+    clock: Clock | None = None,
+    kept_bytes: int = 0,
 ) -> LakeView:
     """Build the view of a region's lake over its Parquet files, which S3 deletes after `life_s` (0: never)."""
     life = LakeLife(life_s=life_s, clock=clock, objects=objects) if life_s and clock is not None else None
-    return LakeView(items=items, objects=objects, reader=ParquetLakeReader(objects), shards=shards, life=life)
+    return LakeView(
+        items=items, objects=objects, reader=ParquetLakeReader(objects, kept_bytes=kept_bytes), shards=shards, life=life
+    )
 
 
 def build_rollup(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from io import BytesIO
 from itertools import islice
+from threading import Lock
 from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeVar
 
 import pyarrow as pa
@@ -32,6 +34,7 @@ _NUMBERS = ("low", "high", "records")
 # many rows as groups, because otherwise each part would cost as much as all groups together.
 _PARTIAL_ROWS = 500_000
 _GROWTH = 1.5
+_FEW_PARTIAL_ROWS = 10_000
 # Rows are converted to Python objects in slices of this size.
 _SLICE_ROWS = 16 * 1024
 
@@ -55,6 +58,11 @@ class Sums:
             self._parts = [self.table()]
             self._rows = self._parts[0].num_rows
             self._most_rows = max(_PARTIAL_ROWS, int(self._rows * _GROWTH))
+
+    def take(self, other: Sums) -> None:
+        """Add sums of the same query. Few rows are not grouped before: this costs more than to keep them."""
+        for part in other._parts if other._rows <= _FEW_PARTIAL_ROWS else [other.table()]:
+            self.add(part)
 
     def table(self) -> pa.Table:
         """The sums of all rows added so far, one row per group."""
@@ -263,16 +271,44 @@ _FEW_VALUES = 100
 _ROWS_AT_ONCE = 1_000_000
 
 
+class _Kept:
+    """The objects that were read last, up to a size. Mutable; for several threads."""
+
+    def __init__(self, objects: ObjectStore, most_bytes: int) -> None:
+        self.most_bytes = most_bytes
+        self._objects = objects
+        self._bodies: OrderedDict[str, bytes] = OrderedDict()
+        self._bytes = 0
+        self._lock = Lock()
+
+    def get(self, key: str) -> bytes:
+        with self._lock:
+            if key in self._bodies:
+                self._bodies.move_to_end(key)
+                return self._bodies[key]
+        body = self._objects.get(key)
+        with self._lock:
+            if key not in self._bodies:
+                self._bodies[key] = body
+                self._bytes += len(body)
+            while self._bytes > self.most_bytes:
+                self._bytes -= len(self._bodies.popitem(last=False)[1])
+        return body
+
+
 class ParquetLakeReader:
     """Reads totals. Only the columns, row groups and byte ranges that a query needs are fetched.
 
     Args:
         readers: Threads that read sources in parallel.
+        kept_bytes: Staging objects that were read are kept up to this size: each has rows of several hours, and never
+            changes.
     """
 
-    def __init__(self, objects: ObjectStore, *, readers: int = 8) -> None:
+    def __init__(self, objects: ObjectStore, *, readers: int = 8, kept_bytes: int = 0) -> None:
         self._objects = objects
         self._readers = readers
+        self._kept = _Kept(objects, kept_bytes)
 
     def totals(self, sources: Sequence[RowSource], query: ports.RowQuery) -> dict[ports.Group, Total]:
         return dict(self.groups(sources, query))
@@ -280,7 +316,7 @@ class ParquetLakeReader:
     def groups(self, sources: Sequence[RowSource], query: ports.RowQuery) -> Iterator[tuple[ports.Group, Total]]:
         sums = Sums(query)
         for (part,) in self._read(sources, [query]):
-            sums.add(part.table())
+            sums.take(part)
         yield from sums.groups()
 
     def parts(self, sources: Sequence[RowSource], query: ports.RowQuery) -> Iterator[tuple[ports.Group, Total]]:
@@ -304,7 +340,7 @@ class ParquetLakeReader:
         sums = Sums(ports.USAGE_QUERY)
         queries = (ports.USAGE_QUERY,) if batches is None else (ports.USAGE_QUERY, ports.BATCH_QUERY)
         for usage, *by_batch in self._read(sources, queries):
-            sums.add(usage.table())
+            sums.take(usage)
             if batches is not None:
                 # Memory holds only the batches of one source in an hour.
                 batches(by_batch[0].groups())
@@ -347,6 +383,8 @@ class ParquetLakeReader:
         """Of a lake file, only necessary ranges are read. A staging object is small, so it is read by one GET."""
         if not source.staged:
             return self._objects.open(source.key)
+        if self._kept.most_bytes:
+            return BytesIO(self._kept.get(source.key))
         if source.rows <= ports.FEW_ROWS:
             return self._objects.open_end(source.key, last_bytes=hour_rows.STAGED_END_BYTES)
         return BytesIO(self._objects.get(source.key))

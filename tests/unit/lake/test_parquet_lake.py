@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -41,7 +42,7 @@ from metering.ledger.booked_hours import LakeFile, RowSource
 from metering.units import HOUR_S
 from metering.usage.totals import Total, add_totals, sum_totals
 from tests.support.examples import examples
-from tests.support.lake_world import HOUR
+from tests.support.lake_world import HOUR, World, record
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.objects import MemoryObjectStore
 
@@ -458,3 +459,28 @@ def test_a_folder_without_a_lock_is_left_for_an_hour(tmp_path: Path) -> None:
     with scratch_folder(tmp_path):
         assert young.exists()
         assert not old.exists()
+
+
+# A command meets a staging object in each of its hours.
+
+
+def hours_read(kept_bytes: int) -> tuple[World, ParquetLakeReader, list[str]]:
+    world = World()
+    for number in range(2):
+        world.send([record(number + 1, start_s=HOUR - hour * HOUR_S) for hour in range(3)], rolled_up=False)
+    calls: list[str] = []
+    world.objects.on_call = calls.append
+    return world, ParquetLakeReader(world.objects, kept_bytes=kept_bytes), calls
+
+
+def totals_by_hour(world: World, reader: ParquetLakeReader) -> list[dict[Group, Total]]:
+    view = replace(world.jobs.view, reader=reader)
+    query = RowQuery(columns=("account_id",))
+    return [view.read(HOUR - hour * HOUR_S, lambda state: reader.totals(state.sources, query)) for hour in range(3)]
+
+
+@pytest.mark.parametrize(("kept_bytes", "reads"), [(0, 6), (1, 6), (1_000_000, 2)])
+def test_a_staging_object_that_is_kept_is_read_once_for_all_its_hours(kept_bytes: int, reads: int) -> None:
+    world, reader, calls = hours_read(kept_bytes)
+    assert [sum(total.bytes for total in hour.values()) for hour in totals_by_hour(world, reader)] == [3, 3, 3]
+    assert len([call for call in calls if call.startswith(("objects.get", "objects.open"))]) == reads
