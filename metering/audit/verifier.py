@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
+    Tell = Callable[[str, int, int], None]
+
     from metering.audit.census_state import CensusState
     from metering.intake.dropped import DropIds
     from metering.lake.view import LakeView
@@ -40,7 +42,7 @@ _BATCH_USAGE_COLUMNS = ("batch_id", *ports.USAGE_COLUMNS)
 
 
 def _compare(
-    reconciler: Reconciler, state: CensusState, chosen: Mapping[str, verification.SentContent]
+    reconciler: Reconciler, state: CensusState, chosen: Mapping[str, verification.SentContent], tell: Tell
 ) -> verification.Verification:
     """Examine a deep census (I2) as the reconciler does. The rows reduce the `unaccounted` totals of `chosen`."""
     result = reconciler.judge(state)
@@ -49,10 +51,19 @@ def _compare(
     compared = verification.Verification(
         keys=sum(rows.keys for rows in state.rows.values()),
         metered=sum_totals(_visible(state, hour_s) for hour_s in state.rows),
-        proven=sum_totals(_account(view, hour_s, chosen) for hour_s in state.rows if chosen),
+        proven=sum_totals(_accounts(view, list(state.rows), chosen, tell)) if chosen else ZERO,
         unstable=tuple(check.hour_s for check in result.unstable),
     )
     return verification.sum_verifications([compared, *(_named(check.differences) for check in result.different)])
+
+
+def _accounts(
+    view: LakeView, hours: Sequence[int], chosen: Mapping[str, verification.SentContent], tell: Tell
+) -> Iterator[Total]:
+    for done, hour_s in enumerate(hours):
+        tell("rows by batch", done, len(hours))
+        yield _account(view, hour_s, chosen)
+    tell("rows by batch", len(hours), len(hours))
 
 
 def _account(view: LakeView, hour_s: int, chosen: Mapping[str, verification.SentContent]) -> Total:
@@ -326,7 +337,7 @@ class Verifier:
         sent: verification.SentBatches | None = None,
         counted: CensusState | None = None,
         keep: Callable[[CensusState], None] = lambda _state: None,
-        tell: Callable[[str, int, int], None] = lambda _what, _done, _of: None,
+        tell: Tell = lambda _what, _done, _of: None,
     ) -> verification.Verification:
         """Check everything booked in `[from_s, to_s)`, and every batch of a manifest.
 
@@ -375,7 +386,7 @@ class Verifier:
             tell(now.phase, now.done, now.of)
 
         reconciler.census.go_on(state, tell=told)
-        compared = _compare(reconciler, state, chosen)
+        compared = _compare(reconciler, state, chosen, tell)
         if sent is None:
             verdicts = self._ledger(state.verdicts, dead, waiting)
         now_s = self.clock.now_ms() // 1_000

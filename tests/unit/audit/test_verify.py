@@ -135,6 +135,15 @@ def test_mixed_traffic_passes_with_each_verdict_as_sent() -> None:
     assert result.promised == result.proven == result.metered
 
 
+def test_progress_goes_on_while_rows_are_compared_with_the_manifest() -> None:
+    made, steps = region(), list[tuple[str, int, int]]()
+    sent = SentBatches.collect(made.lines)
+    made.verifier().verify(from_s=0, to_s=NOW_S + 86_400, sent=sent, tell=lambda *step: steps.append(step))
+    hours = [step for step in steps if step[0] == "rows by batch"]
+    assert [done for _, done, _ in hours] == list(range(hours[0][2] + 1))
+    assert steps[-len(hours) :] == hours
+
+
 def test_records_of_a_closing_month_are_proven_under_their_own_hours() -> None:
     made = Region()
     made.items.put(Put(table=Table.LEDGER, item=Period(month="2026-10", state="closing").to_item()))
