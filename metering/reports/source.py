@@ -23,7 +23,7 @@ from metering.lake.ports import USAGE_COLUMNS, FrozenReader, Group, RowQuery, Ti
 from metering.ledger.periods import FrozenMonth, closed_month, first_closed_month, periods_of, read_frozen_month
 from metering.ledger.usage.kinds import all_accounts
 from metering.ledger.usage.reading import Fold, UsageReading
-from metering.ledger.usage.region import complete_since_s, is_any
+from metering.ledger.usage.region import ANY, complete_since_s, is_any
 from metering.reports.query import UNCOUNTED, Meter, UsageQuery
 from metering.reports.usage_rows import NotRolledUp, Seen, UsageRow, Values, in_order, matching, summed
 from metering.rollup.as_of_now import RegionIncompleteError, TooMuchWaitsError
@@ -306,7 +306,7 @@ class ReportSource:
             if query.now:
                 raise
             found = list(table.usage(replace(asked, now=False), now_s=now_s, months=months, lacks=lacks))
-        return None if _by_kind(query) and any(is_any(key) for key, _ in found) else found
+        return None if any(_merges(key, query) for key, _ in found) else found
 
     def _frozen_usage(self, query: UsageQuery, closed: FrozenMonth, now_s: int) -> Iterator[tuple[UsageKey, Total]]:
         """Totals of a closed month: by day if the query splits no day, otherwise by account or hour by hour."""
@@ -474,9 +474,15 @@ def _by_account(query: UsageQuery) -> bool:
     return "account_id" in query.group_by
 
 
-def _by_kind(query: UsageQuery) -> bool:
-    """Whether a report needs the kinds of usage, which the region's totals may have put together."""
-    return bool(query.given) or not {"usage_type", "service", "from", "to"}.isdisjoint(query.group_by)
+def _merges(key: UsageKey, query: UsageQuery) -> bool:
+    """Whether a total of the region stands for several kinds of usage that a report distinguishes.
+
+    Such totals have no places, and some of them no usage type and service either.
+    """
+    if not is_any(key):
+        return False
+    columns = {each.group for each, _ in query.given} | {*query.group_by}
+    return not columns.isdisjoint({"from", "to"} if key.usage_type != ANY else {"usage_type", "service", "from", "to"})
 
 
 def _where(query: UsageQuery) -> tuple[tuple[str, frozenset[str]], ...]:

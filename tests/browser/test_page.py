@@ -19,9 +19,9 @@ from metering.units import HOUR_S
 from tests.api.world import FIRST
 from tests.browser.test_states import answered, document, gives
 from tests.browser.watched import HEIGHT, MIDDLE, NARROW, WIDE, watched
-from tests.browser.world import ANALYST, CUSTOMER, OPERATOR
+from tests.browser.world import ANALYST, CUSTOMER, OPERATOR, busy_api, serving
 from tests.gate import TOO_LATE
-from tests.support.lake_world import HOUR
+from tests.support.lake_world import HOUR, record
 from tests.unit.house.command_lines import parsed
 
 if TYPE_CHECKING:
@@ -77,6 +77,28 @@ def test_the_figures_are_those_of_the_api(browser: Browser, opened: str, url: st
         assert int(by_hour.replace(",", "")) == total
         assert tab.faults() == []
         tab.check(url, secrets=(OPERATOR,))
+
+
+@pytest.mark.parametrize("split", ["usage_type", "account_id"])
+def test_processing_stands_beside_the_total_and_in_no_picture(browser: Browser, split: str) -> None:
+    nat = {**record(70 << 30, account=FIRST), "usage_type": "USW2-NatGateway-Bytes"}
+    api = busy_api(nat)
+    with serving(api.app) as url, watched(browser, scheme="light", width=WIDE) as tab:
+        tab.open(f"{url}?by={split}#token={OPERATOR}")
+        answer = asked(twin(tab))
+        apart = set(answer.get("processing", ()))
+        assert apart == ({"USW2-NatGateway-Bytes"} if split == "usage_type" else set())
+        total = sum(int(row["bytes"]) for row in answer["rows"] if row.get("usage_type") not in apart)
+        assert int(tab.attribute("#total", "data-bytes")) == total
+        assert f"{70 << 30:,} bytes, not in it" in tab.text(".tiles")
+        assert "NatGateway" not in tab.text(".legend")
+        if apart:
+            tab.page.get_by_role("button", name="processed (1)").click()
+            assert "USW2-NatGateway-Bytes" in tab.text(".fold")
+        tab.page.locator(".over-time summary").click()
+        by_hour = tab.page.locator(".over-time tfoot td").first.inner_text()
+        assert int(by_hour.replace(",", "")) == total
+        assert tab.faults() == []
 
 
 @pytest.mark.parametrize("width", [WIDE, MIDDLE, NARROW])

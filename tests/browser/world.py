@@ -133,9 +133,12 @@ def serving(app: ASGIApp) -> Iterator[str]:
         thread.join(10)
 
 
-def busy_api() -> ApiWorld:
-    """The API on the busy region, with one token for each role."""
-    api = ApiWorld(busy_world())
+def busy_api(*more: dict[str, str | int]) -> ApiWorld:
+    """The API on the busy region, with `more` records, and one token for each role."""
+    world = busy_world()
+    if more:
+        world.send([*more])
+    api = ApiWorld(world)
     for token, role in ((OPERATOR, Role.OPERATOR), (ANALYST, Role.ANALYST)):
         api.tokens.grants[token] = Grant(token_id=role.value, role=role)
     own = frozenset({FIRST})

@@ -25,7 +25,7 @@ from metering.reports.query import UsageParameters, UsageQuery
 from metering.reports.source import report_periods, report_rows
 from metering.reports.time_range import InvalidParametersError
 from metering.reports.usage_answer import usage_answer
-from metering.reports.usage_rows import ReportRow, UsageRow, in_order
+from metering.reports.usage_rows import ReportRow, Seen, UsageRow, in_order, sum_of_rows
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Moved
 from tests.support.lake_world import ACCOUNT, NOW_S, World, record
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from metering.reports.answer import Answer
+    from tests.support.region import Parts
 
 ANSWERS = Path(__file__).with_name("answers")
 ASKED_S = month_bounds_s("2026-11")[0] + 4 * DAY_S
@@ -313,3 +314,32 @@ def test_a_question_about_processing_alone_counts_it() -> None:
     assert "processing" not in found
     found = asked_of(processed_world(), filters={"usage_type": [*PROCESSING]})
     assert [(row["bytes"], row["processed_bytes"]) for row in found["rows"]] == [("100", "100")]
+
+
+class FewKinds(World):
+    """A region whose totals have numbers for few kinds of usage, so that others count with any places, or together."""
+
+    kinds = 6
+
+    def parts(self) -> Parts:
+        return replace(super().parts(), region_kinds=self.kinds)
+
+
+@pytest.mark.parametrize(("kinds", "group_by", "read"), [
+    (6, "day", {"region"}), (6, "usage_type", {"region"}), (6, "to", {"accounts"}),
+    (1, "day", {"accounts"}), (1, "usage_type", {"accounts"}), (512, "to", {"region"}),
+])  # fmt: skip
+def test_totals_of_the_region_that_put_kinds_together_answer_what_they_tell(
+    kinds: int, group_by: str, read: set[str]
+) -> None:
+    world = FewKinds()
+    world.kinds = kinds
+    world.send([record(1)])
+    for number in range(4):
+        world.send([record(100, to=f"us-west-{number + 1}") | {"usage_type": "DataTransfer-Out-Bytes"}])
+        world.send([record(7, to=f"us-west-{number + 1}") | {"usage_type": "NatGateway-Bytes"}])
+    query = UsageParameters(start="2026-11", group_by=group_by).query(now_s=NOW_S)
+    seen = Seen(query)
+    rows = report_rows([world.source()], query, now_s=NOW_S, seen=seen)
+    assert seen.sources == read
+    assert sum_of_rows(rows, query) == (401, 5, 28)
