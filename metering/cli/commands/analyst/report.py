@@ -168,7 +168,7 @@ def usage(
 
     Totals are stored by the hour, so --from and --to must be on the hour. With --detail, the command reads the rows
     themselves, and --from and --to may be any second. With --tz, a day is a day in that time zone: the sum of the day's
-    UTC hours.
+    UTC hours. Sums over usage types leave out what gateways and endpoints process, a second count, and name it beside.
     """
     from metering.wiring.answers.usage import Everywhere, measured_completeness, read_warnings, usage_of
 
