@@ -29,7 +29,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help install demo clean dist check lint test proof e2e localstack networks validate-exports api-fuzz browser
 .PHONY: record check-long tools pythons mutants matrix drills long localstack-rest fuzz networks-long simulate soak load bench
-.PHONY: hour browser-fronts pictures engines lint-templates race size organisations
+.PHONY: causes hour browser-fronts pictures engines lint-templates race size organisations
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@ / {print "\n" substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -121,7 +121,7 @@ api-fuzz: $(STAMP) ## The HTTP API against its own document, by schemathesis, an
 	@$(PY) -m tests.api_fuzz --examples $(EXAMPLES)
 
 networks: $(STAMP) ## Logs of generated networks, metered and compared with their truth, whatever is known beside them
-	@$(PYTEST) -q -n $(JOBS) tests/networks -m "not emulator"
+	@$(PYTEST) -q -n $(JOBS) tests/networks -m "not emulator and not long"
 
 organisations: $(STAMP) ## Templates and calls of commands, held against five usual organisations' policies; seeded breaches that each must find
 	@$(PY) -m tests.organisations
@@ -140,6 +140,9 @@ pictures: $(STAMP) ## The pictures of docs/pictures anew: each view in 3 sizes, 
 	@$(PY) -m tests.browser.program
 	@mkdir -p docs/pictures
 	@METERING_PICTURES=docs/pictures $(PYTEST) -q -n $(JOBS) tests/browser/test_page.py -m browser -k "every_view or the_api"
+
+causes: $(STAMP) ## Causes and destinations of generated networks: none wrong, sums equal, most of what is charged named
+	@$(PYTEST) -q -n $(JOBS) tests/networks/test_causes.py -m "not long"
 
 record: $(STAMP) ## Record the answers of all read commands anew, and how they look: read the difference
 	@$(PY) -m tests.cli.record

@@ -173,6 +173,7 @@ class OnrampSettings(Settings):
     """Settings of a function that works on log files."""
 
     log_sources: str = Field(description="Log sources of the region, as `metering.onramps.sources` writes them.")
+    causes: bool = Field(default=False, description="Whether the causes of log files are kept.")
     tag_keys: str = Field("", description="Keys of the tags that contexts are captured with, separated by commas.")
 
 

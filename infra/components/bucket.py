@@ -13,8 +13,10 @@ from constructs import Construct
 from infra.components.organisation import READS, WRITES, customer_key, grant_key
 from infra.components.shared import NIST, acknowledge, acknowledge_wildcard, removal_policy, written
 from metering.fleet.stage import REGION_MARK
+from metering.onramps.ingest.causes import LIFE_S
 from metering.stores.objects import (
     ATHENA_RESULTS_PREFIX,
+    CAUSE_PARTS_PREFIX,
     CLOSED_PREFIX,
     CONTEXT_PREFIX,
     DOCTOR_PREFIX,
@@ -34,7 +36,7 @@ from metering.stores.objects import (
     SUMMARIES_PREFIX,
     WITHDRAWN_PREFIX,
 )
-from metering.units import KIB
+from metering.units import DAY_S, KIB
 
 if TYPE_CHECKING:
     from infra.components.queues import IngestQueue
@@ -274,6 +276,7 @@ def _lifecycle_rules(config: StageConfig) -> list[s3.LifecycleRule]:
         s3.LifecycleRule(id="plans", prefix=PLANS_PREFIX, expiration=_days(config.plan_life_days)),
         s3.LifecycleRule(id="markers", prefix=MARKERS_PREFIX, expiration=_days(config.markers_days)),
         s3.LifecycleRule(id="withdrawn", prefix=WITHDRAWN_PREFIX, expiration=_days(_WITHDRAWN_DAYS)),
+        s3.LifecycleRule(id="cause-parts", prefix=CAUSE_PARTS_PREFIX, expiration=_days(LIFE_S // DAY_S)),
         s3.LifecycleRule(id="context", prefix=CONTEXT_PREFIX, expiration=_days(config.plan_life_days)),
         # The biller can recompute these objects from other data; forecasts look back half a year.
         s3.LifecycleRule(id="rated", prefix=RATED_PREFIX, expiration=_days(config.rated_retention_days)),

@@ -61,7 +61,9 @@ class LogSources(Construct):
         for source in sources:
             self._announce(source, config)
         plain = encode_sources(source.plain() for source in sources)
-        own = as_environment({"log_sources": plain, "tag_keys": ",".join(config.causes.tags)})
+        own = as_environment(
+            {"log_sources": plain, "causes": config.causes.enabled, "tag_keys": ",".join(config.causes.tags)}
+        )
         self.onramp, self.log_context = (
             MeteringFunction(
                 self, spec.construct_id, config=config, spec=spec, code=code, environment={**environment, **own}

@@ -14,6 +14,7 @@ from infra.components.shared import acknowledge_wildcard
 from metering.stores.objects import (
     ATHENA_RESULTS_PREFIX,
     AUDIT_PREFIX,
+    CAUSES_PREFIX,
     CLOSED_PREFIX,
     CONTEXT_PREFIX,
     DOCTOR_PREFIX,
@@ -182,6 +183,7 @@ _MADE = (
     INVOICES_PREFIX,
     PLANS_PREFIX,
     CONTEXT_PREFIX,
+    CAUSES_PREFIX,
     NOTES_PREFIX,
 )
 _READABLE = (STAGING_PREFIX, QUARANTINE_PREFIX, LEDGER_PREFIX, *_MADE)

@@ -22,6 +22,7 @@ from metering.ledger.notes.money import ALERTS_PK, BILLER_KEY
 from metering.settings import as_environment
 from metering.stores.objects import (
     AUDIT_PREFIX,
+    CAUSE_PARTS_PREFIX,
     CLOSED_PREFIX,
     CONTEXT_PREFIX,
     DROP_PREFIX,
@@ -334,8 +335,8 @@ def _grant_onramp(function: MeteringFunction, data: DataStack) -> None:
     # The on-ramp reads the data format but writes no items, because the aggregator writes the verdicts on the batches.
     data.ledger.grant_read(role)
     data.ingest.grant_send(role)
-    data.data.grant_read(role, PLANS_PREFIX, CONTEXT_PREFIX, LOG_PARTS_PREFIX)
-    data.data.grant_write(role, PLANS_PREFIX, LOG_PARTS_PREFIX, QUARANTINE_PREFIX)
+    data.data.grant_read(role, PLANS_PREFIX, CONTEXT_PREFIX, LOG_PARTS_PREFIX, CAUSE_PARTS_PREFIX)
+    data.data.grant_write(role, PLANS_PREFIX, LOG_PARTS_PREFIX, CAUSE_PARTS_PREFIX, QUARANTINE_PREFIX)
 
 
 def _grant_log_context(function: MeteringFunction, data: DataStack) -> None:

@@ -264,7 +264,14 @@ def taking(ingest: LogIngest, choice: Choice) -> Work:
     return take
 
 
-def measuring(timeline: Timeline, choice: Choice, overlap: Overlap | None = None, looks: Looks | None = None) -> Work:
+def measuring(
+    timeline: Timeline,
+    choice: Choice,
+    overlap: Overlap | None = None,
+    looks: Looks | None = None,
+    *,
+    who: bool = False,
+) -> Work:
     """Return the function that measures a file in a dry run; without a context with what a `Trial` then looks at."""
     trial = Trial(
         kinds=KINDS,
@@ -274,6 +281,7 @@ def measuring(timeline: Timeline, choice: Choice, overlap: Overlap | None = None
         bills=choice.bills,
         overlap=overlap,
         looks=looks,
+        who=who,
     )
     return trial.outcome
 

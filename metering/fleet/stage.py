@@ -91,6 +91,7 @@ class CauseRules(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    enabled: bool = Field(default=True, description="Keep the causes of log files (docs/causes.md) for 15 days.")
     tags: tuple[Annotated[str, Field(pattern=_TAG_KEY)], ...] = Field(
         ("Name",), description="Keys of the tags that contexts are captured with; none: only those of AWS's services."
     )

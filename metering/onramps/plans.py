@@ -15,7 +15,17 @@ from typing import Annotated, ClassVar, NamedTuple
 
 from metering.onramps.reading import NO_OTHERS, SLOT_FORM, Balance, Others
 from metering.stores import objects
-from metering.stores.codec import Added, AnyText, DecimalText, Fields, Form, FromOne, StoredDocument, WholeOrNull
+from metering.stores.codec import (
+    Added,
+    AnyText,
+    DecimalText,
+    Fields,
+    Form,
+    FromOne,
+    StoredDocument,
+    Unwritten,
+    WholeOrNull,
+)
 
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]")
 NO_SLOT = "none"
@@ -81,6 +91,7 @@ class Plan(StoredDocument):
         from_byte: Offset of the plan's lines in the decompressed content: earlier lines have another plan. 0 unless
             release 0.2.0 appended lines to a file that had grown.
         after: Identity of the content before `from_byte`; empty without such content.
+        causes: SHA-256 of the file's cause rows (`metering.onramps.ingest.causes`); empty without them.
         billed_as: A value of `metering.onramps.sources.BilledAs`; empty in plans before 0.2.
     """
 
@@ -106,6 +117,7 @@ class Plan(StoredDocument):
     from_byte: int = 0
     billed_as: Annotated[str, Added("")] = ""
     others: Annotated[Others, Added(NO_OTHERS)] = NO_OTHERS
+    causes: Annotated[str, Added(""), Unwritten("")] = ""
 
     @property
     def key(self) -> str:

@@ -152,6 +152,19 @@ class RefusedLine(NamedTuple):
     bytes: int
 
 
+class Shown(NamedTuple):
+    """Address that an interface has by its own lines of an hour.
+
+    `lines` is 0 if the lines state their direction. Otherwise, it is the number of lines that have the address at
+    either end, and the empty address has the number of all lines of the interface.
+    """
+
+    hour_s: int
+    interface_id: str
+    address: str
+    lines: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block(Generic[SubjectT]):
     """Part of a file. The memory of a block is limited, regardless of the size of the file.
@@ -163,6 +176,7 @@ class Block(Generic[SubjectT]):
         balance: Outcomes of the block's lines; lines in `observations` are `metered`.
         read_bytes: Bytes of the stored file read so far, for a progress bar.
         fields: Fields that all lines of the block have, as AWS names them; None for kinds of logs with fixed fields.
+        shown: Own addresses of interfaces, if the settings ask for detail.
     """
 
     observations: Sequence[Observation[SubjectT]]
@@ -171,6 +185,7 @@ class Block(Generic[SubjectT]):
     balance: Balance = field(default_factory=Balance)
     read_bytes: int = 0
     fields: frozenset[str] | None = None
+    shown: Sequence[Shown] = ()
 
 
 MAX_IDENTITY_CHARS = 120
@@ -275,6 +290,25 @@ class Folding(Protocol):
         """
 
 
+class Detail(Protocol):
+    """Grouping of addresses that keeps apart what causes are named by (`metering.onramps.rules.causes`)."""
+
+    def alike(self, addresses: Sequence[str], hours: Iterable[int], *, directed: bool) -> Sequence[str]:
+        """For each distinct address, return a representative as `Folding` does, with the same name as destination."""
+
+    def apart(self, addresses: Sequence[str], hours: Iterable[int], *, directed: bool) -> Sequence[str]:
+        """As `alike`, for lines of interfaces that forward: each address of a known network stands for itself."""
+
+    def forwarding(self, interface_ids: Sequence[str], hours: Iterable[int]) -> Sequence[bool]:
+        """Whether each interface forwards bytes for others, as gateways do."""
+
+    def forwards(self, interface_types: Sequence[str]) -> Sequence[bool]:
+        """As `forwarding`, by the types in the lines."""
+
+    def is_known(self, interface_ids: Sequence[str], hours: Iterable[int]) -> Sequence[bool]:
+        """Whether the addresses of each interface are known, so that lines without a direction need not show them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadSettings:
     """Limits and hints for reading one file.
@@ -289,6 +323,7 @@ class ReadSettings:
             individually. Empty lines, and readable lines that may not be metered, do not count.
         kept_refusals: Maximum number of refused lines kept per file; all refused lines are counted.
         folding: Groups addresses that rules treat alike; subjects contain one address per group. None keeps each.
+        detail: Groups addresses instead, and asks for what lines show about interfaces, to name causes.
         block_bytes: Bytes of text read at once. Memory grows with this value; results do not depend on it.
     """
 
@@ -299,6 +334,7 @@ class ReadSettings:
     max_bad_lines: int = 100_000
     kept_refusals: int = 1_000
     folding: Folding | None = None
+    detail: Detail | None = None
     block_bytes: int = 8 * MIB
 
 

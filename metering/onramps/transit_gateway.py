@@ -19,6 +19,7 @@ from metering.onramps.formats.flows.reader import read_flow_log
 from metering.onramps.formats.pieces import peeked
 from metering.onramps.reasons import Classified, FileReason, LineReason, Outcome, Refused, Shadowed, Traffic, Unmetered
 from metering.onramps.rules import hop_judge
+from metering.onramps.rules.causes import ADDRESS_UNKNOWN, Causes, Ends
 from metering.onramps.rules.knowledge import Knowledge, knowledge_of
 from metering.units import HOUR_S, KIB
 from metering.usage.usage_types import UNKNOWN, usage_type_of
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from metering.onramps.context import store
-    from metering.onramps.reading import Block, FileName, FlowHop, ReadSettings
+    from metering.onramps.reading import Block, Detail, FileName, FlowHop, ReadSettings
 
 # Rows of transit gateway flow logs. Each flow passes two attachments, and each attachment has one record of it:
 # `ingress` where the flow enters the gateway, `egress` where the flow leaves it. The rules decide which charge applies
@@ -39,15 +40,20 @@ _SENDER, _RECEIVER = "tgw-src-vpc-account-id", "tgw-dst-vpc-account-id"
 _FLOW = ("srcaddr", "dstaddr", "srcport", "dstport", "protocol")
 _BYTES, _START, _END, _STATUS, _DIRECTION = "bytes", "start", "end", "log-status", "flow-direction"
 _NEEDED = (ATTACHMENT, _BYTES, _START, _END, _DIRECTION)
+# The VPCs and services of a flow's ends, by which its cause and destination are named.
+_ENDS = ("tgw-src-vpc-id", "tgw-dst-vpc-id", "pkt-src-aws-service", "pkt-dst-aws-service")
 USED_FIELDS = (
     *(GATEWAY, ATTACHMENT, _PAIR, _SENDER, _RECEIVER, _OWNER, _REGION, _BYTES, _START, _END, _STATUS, _DIRECTION),
     *_FLOW,
+    *_ENDS,
 )
 
 _ACCOUNT = re.compile(r"[0-9]{12}")
 _NONE = ("", "-", "unknown")
 # Until 2286, times in seconds have ten digits, so longer numbers are milliseconds.
 _MILLISECONDS_FROM = 10**11
+# Number of cached addresses.
+_REMEMBERED = 100_000
 
 
 class TransitHop(NamedTuple):
@@ -74,6 +80,10 @@ class TransitHop(NamedTuple):
     source_port: str = ""
     destination_port: str = ""
     protocol: str = ""
+    source_vpc_id: str = ""
+    destination_vpc_id: str = ""
+    source_service: str = ""
+    destination_service: str = ""
 
 
 @runtime_checkable
@@ -85,19 +95,21 @@ class AsksFlows(Protocol):
 
 
 class TransitRowJudge:
-    """Counts the rows of one file. Without rules, rows keep all fields that rules might use.
+    """Counts the rows of one file. Without rules, rows keep all fields that rules might use; `detail` keeps the ends.
 
     Raises:
         LogFileRefusedError: A field that metering requires is missing.
     """
 
-    def __init__(self, fields: Collection[str], rules: object = None) -> None:
+    def __init__(self, fields: Collection[str], rules: object = None, detail: Detail | None = None) -> None:
         self._rules = rules if isinstance(rules, AsksFlows) else None
+        self._detail = detail
+        self._alike: dict[tuple[str, int], str] = {}
         self._asked: dict[tuple[str, int], bool] = {}
         missing = [name for name in _NEEDED if name not in fields]
         if missing:
-            detail = f"the flow log of a transit gateway has no {', no '.join(missing)}"
-            raise LogFileRefusedError(FileReason.MISSING_FIELD, detail)
+            problem = f"the flow log of a transit gateway has no {', no '.join(missing)}"
+            raise LogFileRefusedError(FileReason.MISSING_FIELD, problem)
 
     def judge(self, number: int, text: str, value: Callable[[str], str], tally: rows.Tally[TransitHop]) -> None:
         """Count a row; `value` returns a field of `USED_FIELDS`, empty if the row lacks it."""
@@ -140,7 +152,11 @@ class TransitRowJudge:
             if account_id and _ACCOUNT.fullmatch(account_id) is None:
                 return LineReason.INVALID_ACCOUNT, f"{account_id[:64]!r} is no account of 12 digits"
         gateway_id, attachment_id, pair_id = (_text(value(name)) for name in (GATEWAY, ATTACHMENT, _PAIR))
-        flow = [_text(value(name)) for name in _FLOW] if self._asks(gateway_id, hour_of(start_s)) else ()
+        hour_s = hour_of(start_s)
+        flow = [_text(value(name)) for name in _FLOW] if self._asks(gateway_id, hour_s) else []
+        if self._detail is not None:
+            flow = flow or [*(self._address(_text(value(name)), hour_s) for name in _FLOW[:2]), "", "", ""]
+            flow += [_text(value(name)) for name in _ENDS]
         hop = TransitHop(
             gateway_id,
             attachment_id or gateway_id,
@@ -152,6 +168,16 @@ class TransitRowJudge:
         )
         tally.metered([rows.Moved(hop, size_bytes)], start_s, end_s)
         return None
+
+    def _address(self, text: str, hour_s: int) -> str:
+        """The address, or one that is named alike."""
+        found = self._alike.get((text, hour_s))
+        if found is None and self._detail is not None:
+            if len(self._alike) >= _REMEMBERED:
+                self._alike.clear()
+            [found] = self._detail.apart([text], [hour_s], directed=True)
+            self._alike[text, hour_s] = found
+        return found or ""
 
 
 def _text(value: str) -> str:
@@ -188,7 +214,7 @@ def _read_parquet(
     file.seek(0)
     if GATEWAY in columns:
         used = tuple(name for name in USED_FIELDS if name in columns)
-        yield from rows.read_rows(file, settings, used, TransitRowJudge(columns, settings.folding))
+        yield from rows.read_rows(file, settings, used, TransitRowJudge(columns, settings.folding, settings.detail))
     else:
         # It has been hashed.
         yield from read_flow_log(cast("BinaryIO", file), name, settings, digest=len)
@@ -217,7 +243,7 @@ class _Lines:
     """`LineJudge` of one file."""
 
     def __init__(self, settings: ReadSettings) -> None:
-        self._folding = settings.folding
+        self._folding, self._detail = settings.folding, settings.detail
         self._names: list[str] = []
         self._places: dict[str, int] = {}
         self._rows: TransitRowJudge | None = None
@@ -241,7 +267,7 @@ class _Lines:
 
     def _know(self, names: list[str]) -> None:
         self._names = names
-        self._rows = TransitRowJudge(names, self._folding)
+        self._rows = TransitRowJudge(names, self._folding, self._detail)
         self._places = {name: place for place, name in enumerate(names) if name in USED_FIELDS}
 
 
@@ -430,11 +456,14 @@ def _all(verdicts: tuple[bool | None, ...]) -> bool | None:
 # | who pays for either | `payers` |
 
 PROCESSING, PEERED_ELSEWHERE = "transit_gateway_processing", "transit_gateway_peered_elsewhere"
+PATH = "transit_gateway"
 FROM_PEERING, LEAVES = "transit_gateway_from_peering", "transit_gateway_leaves"
 PEERED_INSIDE = "transit_gateway_peered_inside"
 ATTACHMENT_UNKNOWN, PEER_REGION_UNKNOWN, PAYER_UNKNOWN = "attachment_unknown", "peer_region_unknown", "payer_unknown"
 # Traffic from these attachments into a gateway is charged. No rule of any other type was confirmed by measurement.
 _CHARGED = frozenset({"vpc", "vpn", "vpn-concentrator", "direct-connect-gateway", "connect"})
+# Behind these attachments, there are networks outside AWS.
+_ON_PREMISES = _CHARGED - {"vpc", "connect"}
 _INSIDE, _OUT = "Unclassified-Regional-Bytes", "Unclassified-Out-Bytes"
 
 
@@ -453,6 +482,10 @@ class WithTransit:
             return shadow or _outcome(subject, self._name, knowledge, hour_s)
         return self._flows.outcome(subject, hour_s)
 
+    def causes(self, *, later: bool) -> Causes:
+        """Causes of the file's bytes (`metering.onramps.rules.causes.Naming`)."""
+        return TransitCauses(self._flows, self._name, self._timeline, later=later)
+
     def asks_flows(self, gateway_id: str, hour_s: int) -> bool:
         """Whether a metering policy uses addresses, ports or protocols of a gateway in an hour (`AsksFlows`)."""
         policies = knowledge_of(self._timeline.at(hour_s)).policies.get(gateway_id, ())
@@ -461,6 +494,46 @@ class WithTransit:
     def alike(self, addresses: Sequence[str], hours: Iterable[int], *, directed: bool) -> Sequence[str]:
         """For each address, return an address that the hop rules treat alike (`Folding`)."""
         return self._flows.alike(addresses, hours, directed=directed)
+
+
+class TransitCauses(Causes):
+    """Names the causes of flow logs of transit gateways and of interfaces.
+
+    The workload is the end of the flow in a VPC; of two workloads, the sender.
+    """
+
+    def ends(self, subject: FlowHop | TransitHop, hour_s: int, outcome: Classified, usage_type: str) -> Ends:
+        """Ends of the bytes of a classified subject."""
+        if not isinstance(subject, TransitHop):
+            return super().ends(subject, hour_s, outcome, usage_type)
+        source = subject.source, subject.source_vpc_id, subject.source_service
+        destination = subject.destination, subject.destination_vpc_id, subject.destination_service
+        # An address outside of its VPC came over another gateway there. A firewall or a peer is in no VPC of the line.
+        if self._is_inside(source, destination, hour_s):
+            (near, vpc_id, _), (far, far_vpc_id, service) = source, destination
+        elif self._is_outside(subject, hour_s) and self._is_inside(destination, source, hour_s):
+            (near, vpc_id, _), (far, far_vpc_id, service) = destination, source
+        else:
+            return Ends(path=PATH, reason=ADDRESS_UNKNOWN)
+        return Ends(
+            near=near,
+            far=far,
+            service=service,
+            vpc_id=vpc_id or far_vpc_id,
+            far_vpc_id=far_vpc_id or vpc_id,
+            path=PATH,
+        )
+
+    def _is_outside(self, hop: TransitHop, hour_s: int) -> bool:
+        """Whether the sender is surely outside AWS, by a public address, or by its attachment."""
+        knowledge = knowledge_of(self.timeline.at(hour_s))
+        source_id = hop.pair_id if hop.outward else hop.attachment_id
+        attachment = knowledge.attachments.get((hop.gateway_id, source_id))
+        return self.is_outside(hop.source, hour_s) or (attachment is not None and attachment.kind in _ON_PREMISES)
+
+    def _is_inside(self, end: tuple[str, str, str], other: tuple[str, str, str], hour_s: int) -> bool:
+        address, vpc_id, _ = end
+        return self.is_in(address, vpc_id, hour_s) or (not vpc_id and self.is_joined(address, other[1], hour_s))
 
 
 def _shadow(subject: TransitHop, name: FileName, knowledge: Knowledge, hour_s: int) -> Shadowed | None:

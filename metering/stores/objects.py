@@ -165,6 +165,9 @@ LOG_PARTS_PREFIX = "ingest/logs/"
 # Plans made by on-ramps from log files, and the contexts for these plans. A plan outlives its batches' markers.
 PLANS_PREFIX = "plans/"
 CONTEXT_PREFIX = "context/"
+# Cause rows of log files: whose workloads moved the bytes of their records.
+CAUSES_PREFIX = "causes/"
+CAUSE_PARTS_PREFIX = "causes/parts/"
 # The service puts the rows of commits below this prefix.
 STAGING_PREFIX = "staging/"
 LAKE_PREFIX = "lake/"
@@ -208,6 +211,7 @@ SCAN_KEY = "audit/scan.json.gz"
 PREFIXES = (
     ATHENA_RESULTS_PREFIX,
     AUDIT_PREFIX,
+    CAUSES_PREFIX,
     CLOSED_PREFIX,
     CONTEXT_PREFIX,
     DOCTOR_PREFIX,

@@ -91,6 +91,7 @@ def build_arrivals(parts: OnrampParts) -> arrivals.Arrivals:
             contexts=parts.contexts,
             clock=parts.clock,
             window_s=parts.names.window_s,
+            causes=parts.names.causes,
         ),
         refusals=taking.Refusals(objects=parts.objects),
         contexts=parts.contexts,
@@ -165,10 +166,12 @@ def build_coverage(
     )
 
 
-def build_ingest(ports: RegionPorts, *, bucket: str, window_s: int, contexts: Path | None) -> taking.LogIngest:
+def build_ingest(
+    ports: RegionPorts, *, bucket: str, window_s: int, contexts: Path | None, causes: bool
+) -> taking.LogIngest:
     """Build the ingest of log files, with the contexts of a folder or of the region.
 
-    Records that are `window_s` old or older are refused.
+    Records that are `window_s` old or older are refused; `causes` says whether the causes of new files are kept.
     """
     kept = ContextStore(ports.objects)
     return taking.LogIngest(
@@ -179,6 +182,7 @@ def build_ingest(ports: RegionPorts, *, bucket: str, window_s: int, contexts: Pa
         clock=ports.clock,
         window_s=window_s,
         is_booked=partial(_is_booked, ports),
+        causes=causes,
     )
 
 

@@ -105,6 +105,7 @@ LINES: dict[str, str] = {
     "query-empty": "query \"SELECT * FROM transfers WHERE service = 'AmazonRedshift'\"",
     "query-one-number": 'query "SELECT count(*) FROM transfers"',
     "ingest": "ingest --dry-run logs",
+    "ingest-who": "ingest --dry-run --who logs --context ctx --accounts shared-subnets --top 12",
     "ingest-with-context": "ingest --dry-run logs --context ctx --accounts shared-subnets",
     "trace": "trace --account 123456789012 --usage-type DataTransfer-Out-Bytes --hour 2026-11-24T11:00:00Z",
     "trace-many": "trace --account 900100000000 --from 2026-11-24",

@@ -151,7 +151,7 @@ def test_the_onramp_decrypts_with_that_key_through_s3_only() -> None:
 def test_the_onramp_is_a_producer_and_commits_nothing(stage: str) -> None:
     grants = Grants(with_sources(stage), "pipeline", ONRAMP)
     own = {prefix for prefix in grants.prefixes("s3:PutObject") if prefix}
-    assert own == {"plans/", "ingest/logs/", "quarantine/"}
+    assert own == {"plans/", "ingest/logs/", "causes/parts/", "quarantine/"}
     assert {"plans/", "context/", "ingest/logs/"} <= grants.prefixes("s3:GetObject")
     assert not grants.everything() & {"s3:DeleteObject", "s3:PutBucketNotification", "sts:AssumeRole"}
     for pk in (*KINDS, "W#log", None):

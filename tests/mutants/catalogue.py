@@ -20,6 +20,7 @@ RELEASES = ("tests/unit/fleet/test_regions.py",)
 CONTENT = ("tests/property/test_content_identity.py",)
 NETWORKS = ("tests/networks/test_acceptance.py",)
 KNOWLEDGE = ("tests/networks/test_knowledge.py",)
+CAUSES = ("tests/unit/onramps/rules/test_causes.py", "tests/networks/test_causes.py")
 _PRODUCER = ("tests/unit/producer",)
 _RATING = ("tests/unit/billing/rating",)
 _PRICES = ("tests/unit/billing/prices/test_offer_files.py",)
@@ -477,6 +478,25 @@ MUTANTS = (
          "kept is not None and day_s in")),
     *seeded("metering/onramps/ingest/totals.py", ("tests/unit/onramps/ingest/test_totals.py",),
         ("a record of processing is the record of its first lines", "totals[key] = _Cell(cell)", "totals[key] = cell")),
+    *seeded("metering/onramps/rules/causes.py", CAUSES,
+        ("inventory before seen: lines of another interface at the address do not matter",
+         'holders = {*shown, found} - {""}', "holders = {found or next(iter(shown), '')} - {''}"),
+        ("an address that changes hands keeps the name of its first holder",
+         "if self._later_holders(within[0], address, hour_s) - {holder}:", "if False:"),
+        ("the first of two networks has an address", "if len(within) != 1:\n            return",
+         "if not within:\n            return"),
+        ("a workload at an address that changed hands is a destination",
+         "not in self._contested_in(hour_s, networks):", "not in ():"),
+        ("without the owner of a transit gateway its VPCs are known",
+         'return (*others, *over_gateway, "")', "return (*others, *over_gateway)"),
+        ("a public peer of a workload is on the internet", 'path == "7" or (named', 'path or (named')),
+    *seeded("metering/onramps/ingest/causes.py", ("tests/unit/onramps/ingest/test_cause_rows.py",),
+        ("remainder spread: causes beyond the most are dropped",
+         'else Cause("", "", "", "", MANY)', "else next(iter(left.get(key, parts[key])))"),
+        ("causes that do not add up are kept", "    check_sums(parts, totals)\n", "")),
+    *seeded("metering/onramps/formats/flows/shown.py", ("tests/networks/test_causes.py",),
+        ("addresses in lines of gateways are added up by workload", "column.is_null())\n    if",
+         "column.is_null())\n    rows = pc.invert(rows)\n    if")),
     *seeded("metering/onramps/rules/hop_judge.py", NETWORKS,
         ("two flow logs of one interface both count", "None or authority.id == self._log_id", "None or self._log_id")),
     *seeded("metering/billing/prices/offers.py", _PRICES,

@@ -161,7 +161,7 @@ READERS = (
         ("X2 all accounts of the context are taken for sharers of subnets", "each.subnet_id in subnets", "subnets")),
     *seeded("metering/onramps/ingest/planning.py", _BILLS,
         ("X2 a file that comes again is judged by the setting of now",
-         "(replace(file, bills=file.bills.as_planned(plan.billed_as)), timeline)", "(file, timeline)")),
+         "billed = replace(file, bills=file.bills.as_planned(plan.billed_as))", "billed = file")),
     *seeded("metering/onramps/ingest/totals.py", _BILLS,
         ("X2 lines of other accounts that are refused are not counted as such", "            if other:\n",
          "            if other and isinstance(outcome, Classified):\n")),

@@ -91,7 +91,7 @@ class Exam:
         for question in self.questions:
             judge = Judge(question.kind.classifier(question.name, timeline), Billable(ANY, question.name, timeline))
             for each in question.observations:
-                outcome, usage_type, _ = judge.verdict(each.subject, each.hour_s)
+                outcome, usage_type, *_ = judge.verdict(each.subject, each.hour_s)
                 marks.add(question, each.bytes, outcome, usage_type)
         return marks
 

@@ -101,6 +101,7 @@ class Here:
     log_sources = ()
     queue_facts = Facts()
     names = SimpleNamespace(data_bucket="data")
+    config = SimpleNamespace(causes=SimpleNamespace(enabled=True))
 
     def __init__(self, world: World, region: str = "us-east-1", *, log_sources: bool = False) -> None:
         self.region = region

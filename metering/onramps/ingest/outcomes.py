@@ -13,6 +13,20 @@ from metering.onramps.reading import NO_OTHERS, Balance, Others
 if TYPE_CHECKING:
     from metering.onramps import plans
     from metering.onramps.ingest import taking
+    from metering.onramps.ingest.causes import Parts
+
+
+class Moved(NamedTuple):
+    """Cause of bytes of a run, without hours and records."""
+
+    usage_type: str
+    account_id: str
+    resource_id: str
+    cause: str
+    destination: str
+    path: str
+    basis: str
+    reason: str
 
 
 FileVerdict = Literal["metered", "repeated", "conflict", "refused", "empty", "left_out"]
@@ -39,6 +53,7 @@ class FileOutcome:
     others: Others = NO_OTHERS
     fields: frozenset[str] | None = None
     problem: tuple[str, str] | None = None
+    causes: Parts = field(default_factory=dict)
 
 
 def outcome_of_taken(taken: taking.Taken, stored_bytes: int) -> FileOutcome:
@@ -65,6 +80,7 @@ def outcome_of_measured(measured: Measured, *, place: str, stored_bytes: int, ki
         kind=kind,
         identity=identity,
         fields=measured.fields,
+        causes=measured.causes,
         **_parts_of(measured),
     )
 
@@ -84,6 +100,7 @@ class RunTotals:
         fields: Fields common to all logs with known fields; None if no log has known fields.
         problems: Number of files by reason of their refusal, conflict or omission.
         examples: First file of each reason, with its detail.
+        causes: Bytes and lines by cause, if the files were read for causes.
     """
 
     def __init__(self) -> None:
@@ -97,6 +114,7 @@ class RunTotals:
         self.fields: frozenset[str] | None = None
         self.problems: Counter[str] = Counter()
         self.examples: dict[str, tuple[str, str]] = {}
+        self.causes: dict[Moved, tuple[int, int]] = {}
         # 8 bytes of an identity's hash, and 8 of the content's hash: for a run of a million files, these take 100 MB.
         self._seen: dict[int, int] = {}
 
@@ -136,6 +154,7 @@ class RunTotals:
                 refusals=(),
                 others=NO_OTHERS,
                 problem=None,
+                causes={},
             )
         problem = ("changed_since", "another file of this run has its name, and other content")
         return FileOutcome(place=outcome.place, verdict="conflict", kind=outcome.kind, problem=problem)
@@ -146,6 +165,12 @@ class RunTotals:
         self.fields = common_fields(self.fields, outcome.fields)
         for share in outcome.shares:
             add_lines(self.metered, (share.usage_type, share.rule, share.reason), share.lines, share.bytes)
+        for key, causes in outcome.causes.items():
+            record = key.usage_type, key.traffic.account_id, key.traffic.resource_id
+            for cause, part in causes.items():
+                moved = Moved(*record, *cause)
+                size, lines = self.causes.get(moved, (0, 0))
+                self.causes[moved] = (size + part.bytes, lines + part.lines)
         for log, lines, size in outcome.shadowed:
             add_lines(self.shadowed, log, lines, size)
         for reason, lines, size in outcome.refusals:

@@ -15,6 +15,8 @@ from metering.intake import messages
 from metering.intake.work import MAX_RECORDS
 from metering.onramps import reading
 from metering.onramps.context.store import Timeline
+from metering.onramps.ingest.causes import digest_of, rows_of
+from metering.onramps.ingest.totals import Who
 from metering.onramps.plans import Part, Plan, plan_key
 from metering.onramps.reasons import FileReason, LineReason, Traffic
 from metering.stores.objects import CONTEXT_PREFIX, ObjectStore, log_part_key
@@ -23,6 +25,7 @@ from metering.units import DAY_S, HOUR_S, INT64_MAX
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from metering.onramps.ingest.causes import CauseRow
     from metering.onramps.ingest.totals import HourTotal, LogFile, Measured
     from metering.stores.clock import Clock
 
@@ -157,6 +160,12 @@ class Planned(NamedTuple):
     measured: Measured
     new: bool
 
+    @property
+    def cause_rows(self) -> tuple[CauseRow, ...]:
+        """Rows of the file's cause part; empty if the plan has another digest, or no digest."""
+        rows = rows_of(self.plan.identity, self.measured.causes, self.measured.totals) if self.plan.causes else ()
+        return rows if digest_of(rows) == self.plan.causes else ()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planner:
@@ -164,12 +173,14 @@ class Planner:
 
     Attributes:
         window_s: Age from which the service refuses records; None to skip the check.
+        causes: Whether new plans have causes.
     """
 
     objects: ObjectStore
     contexts: Contexts
     clock: Clock
     window_s: int | None
+    causes: bool = False
 
     def found(self, file: LogFile) -> Plan | None:
         key = plan_key(file.kind.name, file.name.source, file.name.slot_s, file.name.identity)
@@ -190,7 +201,7 @@ class Planner:
             timeline = self.contexts.timeline()
             if not overlap_known:
                 _check_context(file, timeline)
-            measured = _measured(file, timeline)
+            measured = _measured(file, timeline, causes=self.causes)
         self._check_age(measured)
         check_owner(file, measured)
         plan = self._plan_of(file, measured, timeline)
@@ -207,7 +218,8 @@ class Planner:
         """
         with _missing_context_named():
             timeline = self.contexts.pinned(plan.contexts) if plan.contexts else Timeline()
-            measured = _measured(replace(file, bills=file.bills.as_planned(plan.billed_as)), timeline)
+            billed = replace(file, bills=file.bills.as_planned(plan.billed_as))
+            measured = _measured(billed, timeline, causes=bool(plan.causes))
             return Planned(plan, measured, new=False)
 
     def _check_age(self, measured: Measured) -> None:
@@ -245,6 +257,7 @@ class Planner:
             planned_s=self.clock.now_ms() // 1000,
             billed_as=file.bills.billed_as,
             others=measured.others,
+            causes=digest_of(rows_of(name.identity, measured.causes, measured.totals)),
         )
 
 
@@ -265,8 +278,8 @@ def check_owner(file: LogFile, measured: Measured) -> None:
     raise LogFileRefusedError(FileReason.NOT_ALLOWED, f"no line of it can be billed: {detail}")
 
 
-def _measured(file: LogFile, timeline: Timeline) -> Measured:
-    measured = file.measured(timeline)
+def _measured(file: LogFile, timeline: Timeline, *, causes: bool) -> Measured:
+    measured = file.measured(timeline, Who.PINNED if causes else Who.NO)
     identity = file.name.identity
     if identity.startswith(reading.CONTENT_SCHEME) and identity != reading.identity_by_content(measured.content_sha256):
         # The file was already read once, to compute its identity.

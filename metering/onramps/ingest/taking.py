@@ -3,7 +3,8 @@
 1. The identity is derived from the file's name, or from its content.
 2. The file is measured by the contexts of its plan; if it has no plan, by the newest contexts.
 3. The plan is put if absent.
-4. Parts are put if absent, and a message is sent for each part. The ledger recognises a repeated message.
+4. The cause part and the parts are put if absent, and a message is sent for each part. The ledger recognises a repeated
+   message.
 
 If the content of a file differs from its plan, the file is sent under the same batch ids. The ledger reports the
 conflict, and keeps the content; the totals stay unchanged.
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 from metering.errors import LogFileRefusedError, ObjectMissingError, UnavailableError
 from metering.onramps import reasons, sources
 from metering.onramps.formats.pieces import Pieces
-from metering.onramps.ingest import planning
+from metering.onramps.ingest import causes, planning
 from metering.onramps.ingest.totals import LogFile, Measured, log_file, place_of, store_refusals
 from metering.onramps.plans import PLACES_PREFIX, Part, Plan
 from metering.onramps.reading import NO_OTHERS, Block, Others, ReadSettings, identity_by_content
@@ -258,6 +259,7 @@ class LogIngest:
         kinds: Kinds of logs to accept; empty for all.
         is_booked: Returns whether the service accepted a batch of this id; None to skip this check. The check shows
             that a file planned long ago by other rules is counted, although its parts are deleted.
+        causes: Whether the causes of new files are kept.
     """
 
     objects: ObjectStore
@@ -268,6 +270,7 @@ class LogIngest:
     window_s: int | None
     kinds: Sequence[LogKind] = ()
     is_booked: Callable[[str], bool] | None = None
+    causes: bool = False
 
     def take(
         self,
@@ -338,7 +341,7 @@ class LogIngest:
         if plan is not None and _is_of(plan, file) and (plan.parts or not plan.refusals):
             # The object is unchanged, so it was stored exactly as measured, unless a part is missing. Refused lines are
             # stored before the parts. If there are no parts, nothing shows whether the refused lines were stored.
-            messages = self._messages_of(plan)
+            messages = self._messages_of(plan) if self._has_causes(plan) else None
             if messages is not None:
                 return self._sent("repeated", file, plan, messages)
         planned = planner.planned(file, overlap_known=overlap_known) if plan is None else planner.followed(file, plan)
@@ -352,6 +355,9 @@ class LogIngest:
         plan = planned.plan
         made = list(planning.parts_of(plan.identity, planned.measured.totals))
         if tuple(part for part, _ in made) == plan.parts:
+            # A message is only sent if the cause part is stored.
+            if rows := planned.cause_rows:
+                self.objects.put(causes.causes_key(plan.identity), causes.parquet_of(rows), if_absent=True)
             return self._store(plan.identity, made)
         messages = self._messages_of(plan)
         if messages is None:
@@ -363,6 +369,12 @@ class LogIngest:
                 "made of it is not stored any more; take it with the version and the settings that planned it",
             )
         return messages
+
+    def _has_causes(self, plan: Plan) -> bool:
+        """Whether the cause part of a plan is stored, unless its life is over."""
+        if not plan.causes or self.clock.now_ms() // 1000 >= plan.planned_s + causes.LIFE_S:
+            return True
+        return self.objects.head(causes.causes_key(plan.identity)) is not None
 
     def _conflict(self, file: LogFile, planned: planning.Planned) -> Taken:
         """Send changed content under the plan's ids; for parts without such an id, store a reference to the file."""
@@ -432,7 +444,13 @@ class LogIngest:
 
     @property
     def _planner(self) -> planning.Planner:
-        return planning.Planner(objects=self.objects, contexts=self.contexts, clock=self.clock, window_s=self.window_s)
+        return planning.Planner(
+            objects=self.objects,
+            contexts=self.contexts,
+            clock=self.clock,
+            window_s=self.window_s,
+            causes=self.causes,
+        )
 
     @property
     def _refusals(self) -> Refusals:

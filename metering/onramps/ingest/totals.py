@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from enum import Enum
 from functools import lru_cache
 from operator import attrgetter
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol, TypeVar
 
 from metering.errors import LogFileRefusedError, ObjectChangedError, ObjectMissingError, ObjectUnreadableError
 from metering.intake.records import resource_problems, traffic_of
 from metering.onramps import plans, reading
+from metering.onramps.ingest.causes import MANY, Bytes, OfResources, Parts, RecordKey
 from metering.onramps.kinds import LogKind, why_refused
 from metering.onramps.reasons import (
     Classified,
@@ -28,6 +30,7 @@ from metering.onramps.reasons import (
     Traffic,
     Unmetered,
 )
+from metering.onramps.rules.causes import Cause, Naming
 from metering.onramps.sources import ANY, NAMED, Billable, Bills, LogStore, folder_contradicts
 
 if TYPE_CHECKING:
@@ -39,12 +42,14 @@ if TYPE_CHECKING:
 class Verdict(NamedTuple):
     """Verdict on a subject; `usage_type` is empty unless the subject is metered.
 
-    `other` means that the subject's account differs from the account in the file's name.
+    `other` means that the subject's account differs from the account in the file's name. `ends` is the number of
+    the ends of the subject's bytes, None unless the file is read for causes.
     """
 
     outcome: Outcome
     usage_type: str = ""
     other: bool = False
+    ends: int | None = None
 
 
 # About 60 MB. A full cache is emptied; this only costs time.
@@ -54,9 +59,10 @@ _MOST_VERDICTS = 100_000
 class Judge:
     """Caches verdicts, so that a subject that occurs in many blocks is judged once."""
 
-    def __init__(self, classifier: Classifier[object], billable: Billable) -> None:
+    def __init__(self, classifier: Classifier[object], billable: Billable, causes: Causes | None = None) -> None:
         self._classifier = classifier
         self._billable = billable
+        self._causes = causes
         self._verdicts: dict[tuple[object, int], Verdict] = {}
 
     def verdict(self, subject: object, hour_s: int) -> Verdict:
@@ -65,7 +71,11 @@ class Judge:
         if known is None:
             if len(self._verdicts) >= _MOST_VERDICTS:
                 self._verdicts.clear()
-            known = self._verdicts[key] = self._judged(self._classifier.outcome(subject, hour_s), hour_s)
+            known = self._judged(self._classifier.outcome(subject, hour_s), hour_s)
+            outcome, usage_type, other, _ = known
+            if self._causes is not None and isinstance(outcome, Classified):
+                known = Verdict(outcome, usage_type, other, self._causes.number(subject, hour_s, outcome, usage_type))
+            self._verdicts[key] = known
         return known
 
     def _judged(self, outcome: Outcome, hour_s: int) -> Verdict:
@@ -96,6 +106,10 @@ def _as_the_service_judges(outcome: Classified, traffic: Traffic) -> Verdict:
 
 K = TypeVar("K")
 _HOUR_OF = attrgetter("hour_s")
+MAX_ENDS = 1_000_000
+"""Most distinct ends of a file, about 250 MB; a file with more has no detail."""
+_UNKEPT = Cause("", "", "", "", MANY)
+
 
 MAX_RECORDS = 250_000
 """Most distinct records of one file: five parts. A flow log of 3,000 interfaces has about 60,000."""
@@ -126,6 +140,7 @@ class Measured:
         hours: Hours in which lines start, for the contexts that a plan pins.
         others: Lines of accounts other than the account in the file's name.
         fields: Fields that all lines have; None for kinds of logs with fixed fields.
+        causes: Causes of each record; empty unless the file was read for causes.
     """
 
     content_sha256: str
@@ -138,6 +153,32 @@ class Measured:
     hours: frozenset[int]
     others: reading.Others = reading.NO_OTHERS
     fields: frozenset[str] | None = None
+    causes: Parts = field(default_factory=dict)
+
+
+class Causes(Protocol):
+    """Rules that name the causes of one file (`metering.onramps.rules.causes`)."""
+
+    def learn(self, shown: Iterable[reading.Shown]) -> None:
+        """Note own addresses of interfaces."""
+
+    def number(self, subject: Any, hour_s: int, outcome: Classified, usage_type: str) -> int:
+        """Number of the ends of a classified subject's bytes."""
+
+    def resolved(self, number: int, hour_s: int) -> Cause:
+        """Cause of bytes whose ends have this number, after all lines were read."""
+
+
+class Who(Enum):
+    """Whether causes are determined.
+
+    A real pass names causes by pinned contexts alone. A dry run also uses contexts of later hours, and takes the
+    resource as the cause where a kind of log has no rules for causes.
+    """
+
+    NO = "no"
+    PINNED = "pinned"
+    DRY_RUN = "dry run"
 
 
 def measure(
@@ -150,6 +191,7 @@ def measure(
     bills: Bills = ANY,
     max_records: int = MAX_RECORDS,
     watch: Callable[[reading.Block[object]], None] | None = None,
+    who: Who = Who.NO,
 ) -> Measured:
     """Read a log file, judge its lines and add them up.
 
@@ -162,19 +204,27 @@ def measure(
     classifier = kind.classifier(name, timeline)
     if isinstance(classifier, reading.Folding):
         settings = replace(settings, folding=classifier)
-    judge = Judge(classifier, Billable(bills, name, timeline))
+    causes: Causes | None = None
+    if who is not Who.NO and isinstance(classifier, Naming):
+        causes = classifier.causes(later=who is Who.DRY_RUN)
+        settings = replace(settings, detail=causes)
+    elif who is Who.DRY_RUN:
+        causes = OfResources()
+    judge = Judge(classifier, Billable(bills, name, timeline), causes)
     sums = _Sums(max_records=max_records, kept_refusals=settings.kept_refusals)
     for block in kind.read(stream, name, settings, digest=content.update):
         sums.add(block, judge)
+        if causes is not None:
+            causes.learn(block.shown)
         if watch is not None:
             watch(block)
-    return sums.measured(content.hexdigest())
+    return sums.measured(content.hexdigest(), causes)
 
 
 class _Cell:
     """Lines with the same verdict in one hour. Mutable, because a file has millions of cells."""
 
-    __slots__ = ("bytes", "end_s", "lines", "start_s")
+    __slots__ = ("bytes", "end_s", "lines", "parts", "start_s")
     bytes: int
     lines: int
     start_s: int
@@ -182,6 +232,7 @@ class _Cell:
 
     def __init__(self, first: reading.Observation[object] | _Cell) -> None:
         self.bytes, self.lines, self.start_s, self.end_s = first.bytes, first.lines, first.start_s, first.end_s
+        self.parts: dict[int, list[int]] = {}
 
     def add(self, other: reading.Observation[object] | _Cell) -> None:
         self.bytes += other.bytes
@@ -203,6 +254,7 @@ class _Sums:
         self._hours: set[int] = set()
         self._others: dict[bool, tuple[int, int]] = {}
         self._fields: frozenset[str] | None = None
+        self._parted = 0
 
     def add(self, block: reading.Block[object], judge: Judge) -> None:
         """Add a block.
@@ -216,7 +268,7 @@ class _Sums:
         cells = self._cells
         # Hours are in order, because a classifier caches only a few hours, and each hour may have its own context.
         for each in sorted(block.observations, key=_HOUR_OF):
-            outcome, usage_type, other = judge.verdict(each.subject, each.hour_s)
+            outcome, usage_type, other, ends = judge.verdict(each.subject, each.hour_s)
             self._hours.add(each.hour_s)
             if other:
                 add_lines(self._others, isinstance(outcome, Classified), each.lines, each.bytes)
@@ -226,17 +278,26 @@ class _Sums:
             key = (outcome, usage_type, each.hour_s)
             cell = cells.get(key)
             if cell is None:
-                self._open(key, each)
+                cell = self._open(key, each)
             else:
                 cell.add(each)
+            if ends is not None:
+                part = cell.parts.get(ends)
+                if part is None:
+                    self._parted += 1
+                    cell.parts[ends] = [each.bytes, each.lines]
+                else:
+                    part[0] += each.bytes
+                    part[1] += each.lines
 
-    def _open(self, key: tuple[Classified, str, int], first: reading.Observation[object]) -> None:
-        self._cells[key] = _Cell(first)
+    def _open(self, key: tuple[Classified, str, int], first: reading.Observation[object]) -> _Cell:
+        cell = self._cells[key] = _Cell(first)
         if len(self._cells) > self._max_records:
             raise LogFileRefusedError(
                 FileReason.TOO_DIVERSE,
                 f"it would become more than {self._max_records:,} records; is a field read as another one?",
             )
+        return cell
 
     def _set_aside(self, outcome: Shadowed | Unmetered | Refused, lines: reading.Observation[object]) -> None:
         if isinstance(outcome, Shadowed):
@@ -259,7 +320,7 @@ class _Sums:
                 self._refusals, LineReason.OTHER, block.balance.refused - lines, block.balance.refused_bytes - size
             )
 
-    def measured(self, content_sha256: str) -> Measured:
+    def measured(self, content_sha256: str, causes: Causes | None = None) -> Measured:
         totals: dict[tuple[Traffic, int], _Cell] = {}
         shares: dict[tuple[str, str, str], tuple[int, int]] = {}
         processed: dict[str, tuple[int, int]] = {}
@@ -285,7 +346,25 @@ class _Sums:
             hours=frozenset(self._hours),
             others=reading.Others(*_sum(self._others), *self._others.get(True, (0, 0))),
             fields=self._fields,
+            causes={} if causes is None else self._causes(causes),
         )
+
+    def _causes(self, causes: Causes) -> Parts:
+        """Causes of each record; a record and its processing have the same causes."""
+        parts: Parts = {}
+        # By hour, because the rules remember the contexts of few hours.
+        for (outcome, usage_type, hour_s), cell in sorted(self._cells.items(), key=lambda each: each[0][2]):
+            keys = [RecordKey(outcome.traffic, hour_s, usage_type)]
+            if outcome.processed is not None:
+                traffic = outcome.processed.traffic
+                keys.append(RecordKey(traffic, hour_s, traffic.usage_type))
+            into = [parts.setdefault(key, {}) for key in keys]
+            for ends, (size_bytes, lines) in cell.parts.items():
+                cause = _UNKEPT if self._parted > MAX_ENDS else causes.resolved(ends, hour_s)
+                for found in into:
+                    known = found.get(cause)
+                    found[cause] = Bytes(size_bytes, lines) if known is None else known.plus(size_bytes, lines)
+        return parts
 
     def _moved(self, processed: int, processed_bytes: int) -> reading.Balance:
         """Balance after the rules; the reader's balance counts every line that may be metered as `metered`."""
@@ -379,14 +458,16 @@ class LogFile:
     def open(self) -> BinaryIO:
         return self.store.open(self.key, if_match=self.etag or None)
 
-    def measured(self, timeline: Timeline) -> Measured:
-        """Read the file, judge its lines by `timeline`, and add them up.
+    def measured(self, timeline: Timeline, who: Who = Who.NO) -> Measured:
+        """Read the file, judge its lines by `timeline`, add them up, and name causes if asked to.
 
         Raises:
             LogFileRefusedError: The file as a whole cannot be metered.
         """
         with closing(self.open()) as stream:
-            return measure(stream, self.kind, self.name, timeline, self.settings, bills=self.bills, watch=self.watch)
+            return measure(
+                stream, self.kind, self.name, timeline, self.settings, bills=self.bills, watch=self.watch, who=who
+            )
 
     def called(self, identity: str) -> LogFile:
         """Copy of the file with an identity derived from its content."""

@@ -15,7 +15,7 @@ from metering.onramps import sources
 from metering.onramps.context.document import address_of, is_public
 from metering.onramps.ingest import planning
 from metering.onramps.ingest.outcomes import FileOutcome, outcome_of_measured
-from metering.onramps.ingest.totals import Judge, kind_and_name, log_file, path_of, place_of, store_refusals
+from metering.onramps.ingest.totals import Judge, Who, kind_and_name, log_file, path_of, place_of, store_refusals
 from metering.onramps.reading import Block, FileName, FlowHop, ReadSettings, identity_by_content
 from metering.onramps.reasons import Classified
 
@@ -94,7 +94,7 @@ class Looks:
         found: Counter[tuple[str, str, Look]] = Counter()
         for each in block.observations:
             if isinstance(each.subject, FlowHop):
-                outcome, usage_type, _ = judge.verdict(each.subject, each.hour_s)
+                outcome, usage_type, *_ = judge.verdict(each.subject, each.hour_s)
                 if isinstance(outcome, Classified):
                     found[usage_type, outcome.reason, look_of(each.subject)] += each.bytes
         with self._lock:
@@ -165,7 +165,10 @@ def _infos(target: Target) -> Iterator[ObjectInfo]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """Measures files. Without a context, `overlap` finds traffic that two flow logs see, and `looks` guesses."""
+    """Measures files, and names causes if `who` is set.
+
+    Without a context, `overlap` finds traffic that two flow logs see, and `looks` guesses.
+    """
 
     kinds: Sequence[LogKind]
     timeline: Timeline
@@ -174,6 +177,7 @@ class Trial:
     bills: sources.Bills = sources.NAMED
     overlap: Overlap | None = None
     looks: Looks | None = None
+    who: bool = False
 
     def outcome(self, chosen: Chosen, watch: Callable[[Block[object]], None]) -> FileOutcome:
         """Measure one file.
@@ -206,7 +210,7 @@ class Trial:
 
             file = replace(file, watch=watched)
             with store_refusals():
-                measured = file.measured(self.timeline)
+                measured = file.measured(self.timeline, Who.DRY_RUN if self.who else Who.NO)
             planning.check_owner(file, measured)
         except LogFileRefusedError as error:
             return FileOutcome(

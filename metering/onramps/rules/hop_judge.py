@@ -467,6 +467,10 @@ class AddressClasses:
             self._firsts.clear()
         return list(map(self._known.__getitem__, addresses))
 
+    def one(self, address: str) -> str:
+        """The representative of an address's class."""
+        return self._known[address]
+
     def _first(self, text: str) -> str:
         address = address_of(text)
         if address is None or address in self._own:
@@ -506,12 +510,21 @@ class FlowClassifier:
             judge = self._begin(hour_s)
         return judge.outcome(subject)
 
+    def owner(self, subject: FlowHop, hour_s: int) -> Owner | Refused | Shadowed:
+        """Owner of a line in an hour, or the reason why its bytes are not metered here."""
+        return (self._hours.get(hour_s) or self._begin(hour_s)).owner(subject)
+
     def alike(self, addresses: Sequence[str], hours: Iterable[int], *, directed: bool) -> Sequence[str]:
         """For each address, return an address with the same verdicts in all of these hours (`Folding`)."""
+        classes = self.classes(hours, directed=directed)
+        return addresses if classes is None else classes.alike(addresses)
+
+    def classes(self, hours: Iterable[int], *, directed: bool) -> AddressClasses | None:
+        """Classes of addresses in these hours; None if too many contexts judge them."""
         full = sorted({hour_of(hour) for hour in hours})
         # Contexts are counted by name only, because loading a context takes a second, and the cache holds only a few.
         if len(self._timeline.pins(full)) > _TOLD_APART:
-            return addresses
+            return None
         knowledges = {id(each): each for each in (knowledge_of(self._timeline.at(hour_s)) for hour_s in full)}
         key = (frozenset(knowledges), directed)
         classes = self._classes.get(key)
@@ -519,7 +532,7 @@ class FlowClassifier:
             if len(self._classes) >= _CONTEXTS:
                 self._classes.clear()
             classes = self._classes[key] = AddressClasses(knowledges.values(), directed=directed)
-        return classes.alike(addresses)
+        return classes
 
     def _begin(self, hour_s: int) -> _HourJudge:
         if len(self._hours) >= _HOURS:
@@ -548,13 +561,17 @@ class _HourJudge:
         self._known: dict[tuple[str, ...], Owner | Refused | Shadowed] = {}
 
     def outcome(self, subject: FlowHop) -> Outcome:
+        known = self.owner(subject)
+        return self._judge.outcome(known, subject) if isinstance(known, Owner) else known
+
+    def owner(self, subject: FlowHop) -> Owner | Refused | Shadowed:
         told = subject[:10]
         known = self._known.get(told)
         if known is None:
             if len(self._known) >= _OWNERS:
                 self._known.clear()
             known = self._known[told] = self._shadow(subject) or self._judge.owner(subject)
-        return self._judge.outcome(known, subject) if isinstance(known, Owner) else known
+        return known
 
     def _shadow(self, subject: FlowHop) -> Shadowed | None:
         """The other log that has the authority over the line's interface; None without such a log."""

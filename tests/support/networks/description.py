@@ -6,8 +6,18 @@ from typing import TYPE_CHECKING
 
 from metering.replay.network import made_id
 from tests.support.describing import flow_log, interface, subnet, vpc
-from tests.support.networks.gateways import described, gateway_id, moment
-from tests.support.networks.inventory import OWNER, PARTNER, Interface, Inventory, Kind, Subnet, Vpc, ip_ranges
+from tests.support.networks.gateways import attached_vpcs, described, gateway_id, moment
+from tests.support.networks.inventory import (
+    ENDPOINT_SERVICE,
+    OWNER,
+    PARTNER,
+    Interface,
+    Inventory,
+    Kind,
+    Subnet,
+    Vpc,
+    ip_ranges,
+)
 
 if TYPE_CHECKING:
     from tests.support.networks.flow_logs import FlowLog, FlowLogs
@@ -32,32 +42,39 @@ _DESCRIPTIONS = {
     Kind.ALB: "ELB app/web/50dc6c495c0c9188",
     Kind.NLB: "ELB net/internal/8d4fbf2a7a1c2f3e",
     Kind.TGW: "Network Interface for Transit Gateway Attachment",
-    Kind.NAT: "Interface for NAT Gateway",
-    Kind.ENDPOINT: "VPC Endpoint Interface",
+    Kind.NAT: "Interface for NAT Gateway {}",
+    Kind.ENDPOINT: "VPC Endpoint Interface {}",
     Kind.DATABASE: "RDSNetworkInterface",
 }
 
 
 def description(inventory: Inventory, flow_logs: FlowLogs, captured_s: int) -> dict[str, object]:
-    """Description of the whole network, as both accounts see it in both regions."""
+    """Description of the whole network, as both accounts see it in both regions.
+
+    Interfaces whose address changes hands are described as they are at `captured_s`.
+    """
     places = sorted({(vpc.account_id, vpc.region) for vpc in inventory.vpcs.values()})
     return {
         "schema": "metering.description/1",
         "captured_at": moment(captured_s),
-        "regions": [_region(inventory, flow_logs, *place) for place in places],
+        "regions": [_region(inventory, flow_logs, *place, captured_s) for place in places],
         "buckets": {log.bucket: log.region for log in flow_logs.logs},
         "accounts": [OWNER, PARTNER],
         "ip_ranges": ip_ranges(),
     }
 
 
-def _region(inventory: Inventory, flow_logs: FlowLogs, account_id: str, region: str) -> dict[str, object]:
+def _region(
+    inventory: Inventory, flow_logs: FlowLogs, account_id: str, region: str, captured_s: int
+) -> dict[str, object]:
+    gone = "first" if captured_s >= flow_logs.handed_over_s else "second"
     vpcs = [each for each in inventory.vpcs.values() if (each.account_id, each.region) == (account_id, region)]
     seen = [
         each
         for each in inventory.interfaces
         # A VPC's owner sees the resources of participants in the VPC.
         if each.vpc.region == region and account_id in (each.account_id, each.vpc.account_id)
+        if each.life not in ("unseen", gone)
     ]
     logs = [log for log in flow_logs.logs if (log.account_id, log.region) == (account_id, region)]
     return {
@@ -66,6 +83,8 @@ def _region(inventory: Inventory, flow_logs: FlowLogs, account_id: str, region: 
         "Vpcs": [vpc(each.id, *each.cidrs, ipv6=each.ipv6_cidr, owner=each.account_id) for each in vpcs],
         "Subnets": [_subnet(each, inner) for each in vpcs for inner in each.subnets],
         "NetworkInterfaces": [_interface(each) for each in seen if not each.resource_id],
+        "Tags": [tag for each in seen if each.instance_id for tag in _tags(each)],
+        "VpcEndpoints": _endpoints(seen),
         "FlowLogs": [_flow_log(log) for log in logs],
         "VpcPeeringConnections": _peerings(inventory, account_id, region),
         "Addresses": [_address(each) for each in seen if _has_elastic(each, account_id)],
@@ -88,10 +107,35 @@ def _interface(each: Interface) -> dict[str, object]:
         ipv6=each.ipv6,
         OwnerId=each.account_id,
         InterfaceType=_type(each),
-        Description=_DESCRIPTIONS.get(each.kind, ""),
+        Description=_DESCRIPTIONS.get(each.kind, "").format(each.holder),
         RequesterId=_REQUESTERS.get(each.kind, ""),
     )
+    if each.instance_id:
+        made["Attachment"] = {"InstanceId": each.instance_id}
     return made | {"Ipv4Prefixes": [{"Ipv4Prefix": each.pods}]} if each.pods else made
+
+
+def _tags(each: Interface) -> list[dict[str, str]]:
+    """Tags of an instance, as its workload's service sets them, and a name of people."""
+    kind, _, name = each.group.partition(":")
+    found = {"Name": f"{each.vpc.name}-{each.instance_id[-4:]}"}
+    if kind == "asg":
+        found["aws:autoscaling:groupName"] = name
+    elif kind == "eks":
+        found |= dict(zip(("eks:cluster-name", "eks:nodegroup-name"), name.split("/"), strict=True))
+        found["aws:autoscaling:groupName"] = "eks-blue-0a1b2c3d"
+    return [{"ResourceId": each.instance_id, "Key": key, "Value": value} for key, value in found.items()]
+
+
+def _endpoints(seen: list[Interface]) -> list[dict[str, object]]:
+    found: dict[str, list[str]] = {}
+    for each in seen:
+        if each.kind is Kind.ENDPOINT:
+            found.setdefault(each.holder, []).append(each.id)
+    return [
+        {"VpcEndpointId": holder, "ServiceName": ENDPOINT_SERVICE, "NetworkInterfaceIds": interfaces}
+        for holder, interfaces in found.items()
+    ]
 
 
 def _type(each: Interface) -> str:
@@ -149,7 +193,7 @@ def _peered(vpc: Vpc) -> dict[str, object]:
 
 
 def _attachments(inventory: Inventory, account_id: str, region: str) -> list[dict[str, object]]:
-    attached = [inventory.vpcs[name] for name in ("main", "spoke", "far")]
+    attached = [inventory.vpcs[name] for name in attached_vpcs(inventory)]
     return [
         {
             "TransitGatewayAttachmentId": made_id("tgw-attach", inventory.seed, vpc.name),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tests.support.networks.billing import Movement
+    from tests.support.networks.causes import Named
     from tests.support.networks.flow_logs import FlowLog
 
 _NUMBERS = {
@@ -60,7 +61,11 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogFile:
-    """One object of a log bucket; `movement` is set if all metered lines have the same movement."""
+    """One object of a log bucket.
+
+    `movement` is set if all metered lines have the same movement; `named` if all lines have the same cause and
+    destination.
+    """
 
     log: FlowLog
     bucket: str
@@ -68,10 +73,17 @@ class LogFile:
     body: bytes
     tally: Tally
     movement: Movement | None = None
+    named: Named | None = None
+    slot_s: int = 0
 
 
 def log_file(
-    log: FlowLog, slot_s: int, number: int, lines: Sequence[Line], movement: Movement | None = None
+    log: FlowLog,
+    slot_s: int,
+    number: int,
+    lines: Sequence[Line],
+    movement: Movement | None = None,
+    named: Named | None = None,
 ) -> LogFile:
     """A log file of a time slot. `number` distinguishes files of one slot."""
     tally = Tally()
@@ -84,7 +96,9 @@ def log_file(
         body = gzip.compress("\n".join([" ".join(log.fields), *texts, ""]).encode(), 6, mtime=0)
         tally.add("header")
     key = _key(log, slot_s, number)
-    return LogFile(log=log, bucket=log.bucket, key=key, body=body, tally=tally, movement=movement)
+    return LogFile(
+        log=log, bucket=log.bucket, key=key, body=body, tally=tally, movement=movement, named=named, slot_s=slot_s
+    )
 
 
 def replica(file: LogFile) -> LogFile:

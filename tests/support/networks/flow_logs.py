@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from metering.replay.network import made_id
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from tests.support.networks.gateways import FIELDS, KNOWS, Pass, attachments, gateway_id
-from tests.support.networks.inventory import EAST, OWNER, WEST, Interface, Inventory, Kind
+from tests.support.networks.inventory import EAST, ECHO, OWNER, WEST, Interface, Inventory, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -150,6 +150,11 @@ class FlowLogs:
     logs: tuple[FlowLog, ...]
     changed_s: int
 
+    @property
+    def handed_over_s(self) -> int:
+        """Time at which addresses change hands in networks with hostile events."""
+        return self.changed_s - 22 * MINUTE_S
+
     def of(self, interface: Interface) -> tuple[FlowLog, ...]:
         """The logs that cover an interface: those of the widest resource first, and per resource the oldest first."""
         if interface.resource_id:
@@ -182,6 +187,8 @@ def build_flow_logs(
         "edge": _spec("v5"),
         "far": _spec("v11"),
     }
+    if ECHO in inventory.vpcs:
+        makers[ECHO] = _spec("v11")
     old_s = first_s - first_s % HOUR_S - 90 * DAY_S
     logs = []
     for name, (knows, layout) in makers.items():

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from ipaddress import ip_address, ip_network
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from metering.replay.network import made_id
 from metering.units import HOUR_S
 from tests.support.networks.billing import NOTHING, Movement, other_region, processed
-from tests.support.networks.inventory import EAST, OWNER, PARTNER, WEST, Inventory, Packet
+from tests.support.networks.inventory import EAST, ECHO, OWNER, PARTNER, WEST, Inventory, Packet
+
+if TYPE_CHECKING:
+    from tests.support.networks.causes import Named
 
 # Default fields of a gateway's log (Amazon VPC Transit Gateways, "Transit Gateway Flow Log records").
 _FIELDS = (
@@ -48,7 +51,7 @@ class Attachment(NamedTuple):
 
 
 class Pass(NamedTuple):
-    """The record that a flow leaves at one attachment of a gateway."""
+    """The record that a flow leaves at one attachment of a gateway; `named` is the true cause and destination."""
 
     source: Attachment
     destination: Attachment
@@ -56,6 +59,7 @@ class Pass(NamedTuple):
     answer: bool
     packet: Packet
     leg: str
+    named: Named
 
     @property
     def at(self) -> Attachment:
@@ -71,10 +75,15 @@ def gateway_id(seed: int, region: str) -> str:
     return made_id("tgw", seed) if region == WEST else made_id("tgw", seed, region)
 
 
+def attached_vpcs(inventory: Inventory) -> tuple[str, ...]:
+    """Names of the VPCs that are attached to a gateway."""
+    return tuple(name for name in ("main", "spoke", "far", ECHO) if name in inventory.vpcs)
+
+
 def attachments(inventory: Inventory) -> tuple[Attachment, ...]:
     """All attachments. A peering has the same id on both sides."""
     seed, found = inventory.seed, []
-    for name in ("main", "spoke", "far"):
+    for name in attached_vpcs(inventory):
         vpc = inventory.vpcs[name]
         gateway = gateway_id(seed, vpc.region)
         attachment_id = made_id("tgw-attach", seed, name)
@@ -90,7 +99,7 @@ def attachments(inventory: Inventory) -> tuple[Attachment, ...]:
 
 
 def passes(
-    inventory: Inventory, names: tuple[str, ...], packet: Packet, journey: str, *, answer: bool
+    inventory: Inventory, names: tuple[str, ...], packet: Packet, journey: str, named: Named, *, answer: bool
 ) -> tuple[Pass, ...]:
     """Records of a flow through gateways; `names` lists attachments in pairs of entry and exit."""
     by_name = {each.name: each for each in attachments(inventory)}
@@ -100,7 +109,7 @@ def passes(
         for outward in (False, True):
             way = "leaves to" if outward else "enters from"
             leg = f"{journey}: transit gateway, {way} {other.kind if outward else one.kind}"
-            found.append(Pass(one, other, outward, answer, packet, leg))
+            found.append(Pass(one, other, outward, answer, packet, leg, named))
     return tuple(found)
 
 

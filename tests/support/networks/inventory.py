@@ -62,6 +62,10 @@ class Interface(NamedTuple):
         resource_id: Id of the gateway if it has no interface; else empty.
         pods: Address block for pods (prefix delegation); empty if absent.
         told_account_id: The account in logs: AWS reports `unknown` for some interfaces that it created itself.
+        holder: Resource that holds the interface, as descriptions tell it; `group` is the workload that tags or
+            descriptions tell. Empty if unknown.
+        life: `first` or `second` if the interface has its address only before, or only after, it changes hands;
+            `unseen` if no capture has the interface.
     """
 
     id: str
@@ -76,6 +80,9 @@ class Interface(NamedTuple):
     resource_id: str = ""
     pods: str = ""
     told_account_id: str = ""
+    holder: str = ""
+    group: str = ""
+    life: str = ""
 
     @property
     def zone_id(self) -> str:
@@ -229,6 +236,10 @@ _OUTLINES = {
     "far": _Outline(account_id=PARTNER, region=EAST, cidr="10.6.0.0/16"),
 }
 
+# A VPC that has addresses of `spoke`, behind the same transit gateway.
+ECHO = "echo"
+_ECHO = _Outline(account_id=PARTNER, region=WEST, cidr="10.2.32.0/20", tiers=("private",))
+
 # Interfaces that AWS makes: VPC, kind, tier, zones. Gateways in public subnets have a public address.
 _GATEWAYS: tuple[tuple[str, Kind, str, tuple[int, ...]], ...] = (
     ("main", Kind.NAT, "public", (1, 2)),
@@ -277,24 +288,37 @@ class Inventory:
         return next((each for each in gateways if each.zone_id == near.zone_id), gateways[0])
 
     def add(
-        self, vpc: str, kind: Kind, subnet: Subnet, *, public: bool = False, account_id: str = "", role: str = ""
+        self,
+        vpc: str,
+        kind: Kind,
+        subnet: Subnet,
+        *,
+        public: bool = False,
+        account_id: str = "",
+        role: str = "",
+        address: str = "",
+        life: str = "",
     ) -> Interface:
         """Make an interface. With a `role`, only journeys that ask for this role use the interface."""
         owner, number = self.vpcs[vpc], len(self.interfaces)
         regional = kind is Kind.REGIONAL_NAT
+        holder, group = _owned(self.seed, vpc, kind, number, role)
         made = Interface(
             id="-" if regional else made_id("eni", self.seed, number),
             kind=kind,
             account_id=account_id or owner.account_id,
             vpc=owner,
             subnet=subnet,
-            address=nth_address(subnet.cidr, 10 + number),
+            address=address or nth_address(subnet.cidr, 10 + number),
             ipv6=nth_address(f"{subnet.ipv6}/64", 0x1000 + number) if subnet.ipv6 else "",
             public=self._next_public(owner.region) if public else "",
             instance_id=made_id("i", self.seed, number) if kind is Kind.INSTANCE else "",
             resource_id=made_id("nat", self.seed, vpc) if regional else "",
             pods=f"{nth_address(subnet.cidr, 2_048 + 16 * (number % 120))}/28" if role == PODS else "",
             told_account_id=_UNTOLD if kind in _UNKNOWN_KINDS else account_id or owner.account_id,
+            holder=holder,
+            group=group,
+            life=life,
         )
         self.interfaces.append(made)
         self._by_role.setdefault((role or vpc, kind, public), []).append(made)
@@ -305,7 +329,41 @@ class Inventory:
         return nth_address(OWN_PUBLIC[region], number)
 
 
-def build_inventory(seed: int, instances: int) -> Inventory:
+# Workloads of instances: a third of them has only a name.
+_GROUPS = ("", "asg:{}-web", "asg:{}-jobs")
+_BALANCERS = {Kind.ALB: "app/web/50dc6c495c0c9188", Kind.NLB: "net/internal/8d4fbf2a7a1c2f3e"}
+ENDPOINT_SERVICE = "com.amazonaws.us-west-2.sqs"
+
+
+def _owned(seed: int, vpc: str, kind: Kind, number: int, role: str) -> tuple[str, str]:
+    """Holder and group of an interface."""
+    if kind is Kind.INSTANCE:
+        group = "eks:prod/blue" if role == PODS else _GROUPS[number % len(_GROUPS)].format(vpc)
+        return made_id("i", seed, number), group
+    if kind in _BALANCERS:
+        return _BALANCERS[kind], f"elb:{_BALANCERS[kind].rpartition('/')[0]}"
+    if kind is Kind.NAT:
+        return made_id("nat", seed, number), ""
+    if kind is Kind.ENDPOINT:
+        return made_id("vpce", seed, vpc), f"endpoint:{ENDPOINT_SERVICE}"
+    return "", ""
+
+
+def _add_hostile(inventory: Inventory) -> None:
+    """Addresses that change hands, interfaces in no capture, and two spokes with the same addresses."""
+    for vpc in ("main", "spoke"):
+        subnet = _subnet(inventory.vpcs[vpc], "private", 1)
+        first = inventory.add(vpc, Kind.INSTANCE, subnet, role=f"{vpc} reused", life="first")
+        inventory.add(vpc, Kind.INSTANCE, subnet, role=f"{vpc} reused", life="second", address=first.address)
+        inventory.add(vpc, Kind.INSTANCE, subnet, role=f"{vpc} unseen", life="unseen")
+    inventory.vpcs[ECHO] = _vpc(inventory.seed, ECHO, _ECHO)
+    for zone in (1, 2):
+        inventory.add(ECHO, Kind.TGW, inventory.vpcs[ECHO].subnets[zone - 1])
+        for _ in range(2):
+            inventory.add(ECHO, Kind.INSTANCE, inventory.vpcs[ECHO].subnets[zone - 1])
+
+
+def build_inventory(seed: int, instances: int, *, hostile: bool = False) -> Inventory:
     """The network with `instances` private instances per subnet, and a third as many public instances."""
     inventory = Inventory(seed=seed)
     for name, outline in _OUTLINES.items():
@@ -315,6 +373,13 @@ def build_inventory(seed: int, instances: int) -> Inventory:
             inventory.add(name, kind, _subnet(inventory.vpcs[name], tier, zone), public=tier == "public")
     for vpc in inventory.vpcs.values():
         _add_instances(inventory, vpc, instances)
+    _add_special(inventory)
+    if hostile:
+        _add_hostile(inventory)
+    return inventory
+
+
+def _add_special(inventory: Inventory) -> None:
     # A participant is an instance of another account in a subnet that the VPC's owner shares.
     for zone in (2, 3):
         inventory.add("main", Kind.INSTANCE, _subnet(inventory.vpcs["main"], "private", zone), account_id=PARTNER)
@@ -322,7 +387,6 @@ def build_inventory(seed: int, instances: int) -> Inventory:
         inventory.add("apps", Kind.INSTANCE, _subnet(inventory.vpcs["apps"], "private", zone), role=PODS)
     for _ in range(2):
         inventory.add("edge", Kind.INSTANCE, inventory.vpcs["edge"].subnets[-1], role=LOCAL)
-    return inventory
 
 
 def _add_instances(inventory: Inventory, vpc: Vpc, instances: int) -> None:

@@ -17,8 +17,21 @@ from tests.support.networks.billing import (
     with_processing,
     within_vpc,
 )
+from tests.support.networks.causes import End, Named, of_pass, of_side
 from tests.support.networks.gateways import FIREWALL, PEERING, VPN, Pass, passes
-from tests.support.networks.inventory import EAST, LOCAL, PODS, WEST, Interface, Inventory, Kind, Packet, Peer, peer
+from tests.support.networks.inventory import (
+    EAST,
+    ECHO,
+    LOCAL,
+    PODS,
+    WEST,
+    Interface,
+    Inventory,
+    Kind,
+    Packet,
+    Peer,
+    peer,
+)
 
 if TYPE_CHECKING:
     import random
@@ -45,6 +58,7 @@ class Side(NamedTuple):
         source: `srcaddr` of the line; `destination` is its `dstaddr`.
         path: `traffic-path`; empty on ingress.
         next_hop: The next hop in the log; None if the log names no next hop.
+        named: The true cause and destination.
     """
 
     own: Interface
@@ -55,15 +69,20 @@ class Side(NamedTuple):
     path: str
     next_hop: Interface | None
     movement: Movement
+    named: Named
 
 
 @dataclass(slots=True)
 class Trip:
-    """The sides of a journey, added hop by hop: to the request, or to the response if `answer` is set."""
+    """The sides of a journey, added hop by hop: to the request, or to the response if `answer` is set.
+
+    `ends` are the sender and the receiver of the request, by which causes are named.
+    """
 
     name: str
     sides: list[Side | Pass] = field(default_factory=list)
     answer: bool = False
+    ends: tuple[End, End] | None = None
 
     def inside(self, sender: Interface, receiver: Interface, packet: Packet, *, told: bool = True) -> None:
         """Add a hop within a VPC; `told` means that logs name the next hop."""
@@ -76,11 +95,12 @@ class Trip:
             hidden = hidden if usage_type else NOBODY_KNOWS
             moved = self._moved(own, direction, other.place, usage_type, other.kind, hidden)
             moved = with_processing(moved, own, packet.destination if direction == "out" else packet.source)
-            self._add(own, packet, IN_VPC, other if told else None, moved)
+            self._add(own, packet, IN_VPC, other if told else None, moved, (sender, receiver))
 
     def through(self, inventory: Inventory, packet: Packet, *names: str) -> None:
         """Add the records of a path through one or more transit gateways, given by attachment names."""
-        self.sides += passes(inventory, names, packet, self.name, answer=self.answer)
+        assert self.ends is not None, self.name
+        self.sides += passes(inventory, names, packet, self.name, of_pass(*self._way(self.ends)), answer=self.answer)
 
     def peered(self, sender: Interface, receiver: Interface, packet: Packet) -> None:
         """Add a hop over a peering connection. Logs do not name the next hop."""
@@ -90,7 +110,7 @@ class Trip:
             usage_type = over_peering(own, other, direction, ipv6=ipv6)
             hidden = () if usage_type else NOBODY_KNOWS
             moved = self._moved(own, direction, other.place, usage_type, f"peered {other.kind}", hidden)
-            self._add(own, packet, path, None, moved)
+            self._add(own, packet, path, None, moved, (sender, receiver))
 
     def public(self, sender: Interface, receiver: Interface) -> None:
         """Add a hop between two interfaces of the network that use public addresses."""
@@ -102,15 +122,15 @@ class Trip:
             # Each side sees its own private address and the other side's public address.
             ends = (own.address, other.public) if direction == "out" else (other.public, own.address)
             services = ("-", "EC2") if direction == "out" else ("EC2", "-")
-            self._add(own, Packet(*ends, *services), INTERNET_GATEWAY, None, moved)
+            self._add(own, Packet(*ends, *services), INTERNET_GATEWAY, None, moved, (sender, receiver), public=True)
 
     def leaves(self, own: Interface, peer: Peer, path: str) -> None:
         packet = Packet(own.ipv6 if ":" in peer.address else own.address, peer.address, "-", peer.family.service)
-        self._add(own, packet, path, None, self._outer(own, peer, "out", ()))
+        self._add(own, packet, path, None, self._outer(own, peer, "out", ()), (own, peer))
 
     def enters(self, own: Interface, peer: Peer, hidden: tuple[str, ...] = ()) -> None:
         packet = Packet(peer.address, own.ipv6 if ":" in peer.address else own.address, peer.family.service, "-")
-        self._add(own, packet, "", None, self._outer(own, peer, "in", hidden))
+        self._add(own, packet, "", None, self._outer(own, peer, "in", hidden), (peer, own))
 
     def _outer(self, own: Interface, peer: Peer, direction: str, hidden: tuple[str, ...]) -> Movement:
         usage_type = with_outside(own, peer.family, direction)
@@ -123,7 +143,23 @@ class Trip:
         way = "to" if direction == "out" else "from"
         return movement(own, direction, far, usage_type, f"{self.name}: {own.kind} {way} {other}", hidden)
 
-    def _add(self, own: Interface, packet: Packet, path: str, next_hop: Interface | None, moved: Movement) -> None:
+    def _way(self, ends: tuple[End, End]) -> tuple[End, End]:
+        """Sender and receiver of the bytes that are on their way now."""
+        return (ends[1], ends[0]) if self.answer else ends
+
+    def _add(
+        self,
+        own: Interface,
+        packet: Packet,
+        path: str,
+        next_hop: Interface | None,
+        moved: Movement,
+        hop: tuple[End, End],
+        *,
+        public: bool = False,
+    ) -> None:
+        """Add a side of a hop between two ends. The ends of the journey, if given, are those of its bytes."""
+        ends = hop if self.ends is None else self._way(self.ends)
         address = own.ipv6 if ":" in packet.source else own.address
         outward = moved.direction == "out"
         self.sides.append(
@@ -136,6 +172,7 @@ class Trip:
                 path=path if outward else "",
                 next_hop=next_hop,
                 movement=moved,
+                named=of_side(own, *ends, moved.direction, public=public),
             )
         )
 
@@ -170,11 +207,13 @@ def _there_and_back(
     *,
     net: Inventory | None = None,
     gateways: tuple[str, ...] = (),
+    ends: tuple[End, End] | None = None,
 ) -> None:
     """Add the hops of a request and its response between two addresses, along a chain of interfaces.
 
-    Hops between two VPCs use the transit gateway attachments `gateways`.
+    Hops between two VPCs use the transit gateway attachments `gateways`. The ends are by default those of the chain.
     """
+    trip.ends = ends or (chain[0], chain[-1])
     there_packet, back_packet = Packet(here, there, "-", service), Packet(there, here, service, "-")
     for packet, way in ((there_packet, chain), (back_packet, chain[::-1])):
         trip.answer = way is not chain
@@ -207,10 +246,13 @@ def _to(vpc: str, kind: Kind) -> Callable[[Trip, Inventory, random.Random], None
     return make
 
 
-def _nat(vpc: str, family: str, kind: Kind = Kind.NAT) -> Callable[[Trip, Inventory, random.Random], None]:
+def _nat(
+    vpc: str, family: str, kind: Kind = Kind.NAT, role: str = ""
+) -> Callable[[Trip, Inventory, random.Random], None]:
     def make(trip: Trip, net: Inventory, rng: random.Random) -> None:
-        one, there = net.some(rng, vpc), peer(rng, family, _PEERS)
+        one, there = net.some(rng, role or vpc), peer(rng, family, _PEERS)
         gateway = net.gateway(one, kind)
+        trip.ends = one, there
         trip.inside(one, gateway, Packet(one.address, there.address, "-", there.family.service))
         trip.leaves(gateway, there, INTERNET_GATEWAY)
         trip.answer = True
@@ -304,7 +346,7 @@ def _inspected(trip: Trip, net: Inventory, rng: random.Random) -> None:
     """Between two VPCs through a firewall that is attached to the transit gateway, outside all VPCs."""
     one, other = net.some(rng, "main"), net.some(rng, "spoke")
     chain = (one, net.gateway(one, Kind.TGW), net.gateway(other, Kind.TGW), other)
-    trip.answer = False
+    trip.answer, trip.ends = False, (one, other)
     for sender, receiver in ((chain[0], chain[1]), (chain[2], chain[3])):
         trip.inside(sender, receiver, Packet(one.address, other.address))
     trip.through(net, Packet(one.address, other.address), "main", FIREWALL, FIREWALL, "spoke")
@@ -313,21 +355,24 @@ def _inspected(trip: Trip, net: Inventory, rng: random.Random) -> None:
 def _vpn(trip: Trip, net: Inventory, rng: random.Random) -> None:
     """Between an instance and an on-premises network, over a VPN attachment."""
     one, there = net.some(rng, "main"), peer(rng, "on-premises", _PEERS)
-    _there_and_back(
-        trip, (one, net.gateway(one, Kind.TGW)), one.address, there.address, net=net, gateways=("main", VPN)
-    )
+    chain, ends = (one, net.gateway(one, Kind.TGW)), (one, there)
+    _there_and_back(trip, chain, one.address, there.address, net=net, gateways=("main", VPN), ends=ends)
 
 
-def _central_egress_to(family: str) -> Callable[[Trip, Inventory, random.Random], None]:
+def _central_egress_to(
+    family: str, vpc: str = "spoke", role: str = ""
+) -> Callable[[Trip, Inventory, random.Random], None]:
     """From a VPC through a transit gateway to another VPC's NAT gateway."""
 
     def make(trip: Trip, net: Inventory, rng: random.Random) -> None:
-        one, there = net.some(rng, "spoke"), peer(rng, family, _PEERS)
+        one, there = net.some(rng, role or vpc), peer(rng, family, _PEERS)
         near = net.gateway(one, Kind.TGW)
         far = net.some(rng, "main", Kind.TGW)
         gateway = net.gateway(far, Kind.NAT)
         chain, service = (one, near, far, gateway), there.family.service
-        _there_and_back(trip, chain, one.address, there.address, service, net=net, gateways=("spoke", "main"))
+        _there_and_back(
+            trip, chain, one.address, there.address, service, net=net, gateways=(vpc, "main"), ends=(one, there)
+        )
         trip.answer = False
         trip.leaves(gateway, there, INTERNET_GATEWAY)
         trip.answer = True
@@ -450,7 +495,17 @@ JOURNEYS: dict[str, Journey] = {
 }
 
 
+# Journeys of networks with hostile events: see `inventory.build_inventory`.
+HOSTILE: dict[str, Journey] = {
+    "nat by a reused address": Journey(_nat("main", "internet", role="main reused"), 80),
+    "nat by an interface in no capture": Journey(_nat("main", "s3-here", role="main unseen"), 60),
+    "central egress by a reused address": Journey(_central_egress_to("internet", role="spoke reused"), 80),
+    "central egress by an interface in no capture": Journey(_central_egress_to("internet", role="spoke unseen"), 80),
+    "central egress of a second spoke": Journey(_central_egress_to("internet", ECHO), 80),
+}
+
+
 def trip_of(name: str, net: Inventory, rng: random.Random) -> Trip:
     trip = Trip(name)
-    JOURNEYS[name].make(trip, net, rng)
+    (JOURNEYS | HOSTILE)[name].make(trip, net, rng)
     return trip

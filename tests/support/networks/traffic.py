@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from metering.units import HOUR_S, MINUTE_S
 from tests.support.networks import flow_logs
@@ -19,7 +19,10 @@ from tests.support.networks.files import Line, LogFile, Tally, log_file
 from tests.support.networks.gateways import Pass, billed
 from tests.support.networks.gateways import values_of as gateway_values_of
 from tests.support.networks.inventory import OWNER, WEST, Inventory, build_inventory
-from tests.support.networks.journeys import JOURNEYS, Side, trip_of
+from tests.support.networks.journeys import HOSTILE, JOURNEYS, Side, trip_of
+
+if TYPE_CHECKING:
+    from tests.support.networks.causes import Named
 
 
 class Sum(NamedTuple):
@@ -213,6 +216,8 @@ class NetworkPlan:
             connections with equal bytes, whose lines are equal).
         overlaps: Whether two logs cover some interfaces.
         apart: Whether each file has lines of only one kind of movement.
+        named: Whether each file has lines of only one cause and destination.
+        hostile: Whether an address changes hands at the first full hour, and spokes have the same addresses.
         edge_requests: Number of requests that CloudFront logs in all slots together.
     """
 
@@ -231,13 +236,16 @@ class NetworkPlan:
     equal: int = 5
     overlaps: bool = True
     apart: bool = False
+    named: bool = False
+    hostile: bool = False
     edge_requests: int = 0
 
 
 class _Seen(NamedTuple):
     """A side of a hop, with its line in each log: a text with placeholders for changing values.
 
-    `moved` returns the side's movement in an hour. `rejectable` is false for sides of a transit gateway.
+    `moved` returns the side's movement in an hour. `rejectable` is false for sides of a transit gateway. `life` is that
+    of an interface whose address changes hands.
     """
 
     answer: bool
@@ -245,6 +253,8 @@ class _Seen(NamedTuple):
     moved: Callable[[int], Movement]
     logs: tuple[flow_logs.FlowLog, ...]
     texts: tuple[tuple[flow_logs.FlowLog, str], ...]
+    named: Named
+    life: str = ""
 
 
 class _Flow(NamedTuple):
@@ -266,7 +276,7 @@ class _Flow(NamedTuple):
 
 
 # Lines of future files by log and, if movements are in separate files, by movement.
-_Piles = dict[tuple[str, "Movement | None"], list[Line]]
+_Piles = dict[tuple[str, "Movement | None", "Named | None"], list[Line]]
 
 
 class Network:
@@ -274,7 +284,7 @@ class Network:
 
     def __init__(self, plan: NetworkPlan) -> None:
         self._plan = plan
-        self.inventory: Inventory = build_inventory(plan.seed, plan.instances)
+        self.inventory: Inventory = build_inventory(plan.seed, plan.instances, hostile=plan.hostile)
         self.flow_logs: flow_logs.FlowLogs = flow_logs.build_flow_logs(
             self.inventory, plan.style, plan.first_s, plan.fields, overlaps=plan.overlaps
         )
@@ -319,20 +329,22 @@ class Network:
             made += self._travel(rng, slot_s, rng.choices(self._journeys, self._weights)[0], piles)
         self._be_quiet(rng, slot_s, piles)
         numbers: dict[str, int] = {}
-        for (log_id, movement), pile in piles.items():
+        for (log_id, movement, named), pile in piles.items():
             log = self._logs[log_id]
             for first in range(0, len(pile), self._plan.file_lines):
                 part = pile[first : first + self._plan.file_lines]
                 number = numbers[log_id] = numbers.get(log_id, 0) + 1
-                yield self._told(log_file(log, slot_s, number, part, movement))
+                yield self._told(log_file(log, slot_s, number, part, movement, named))
 
     def _travel(self, rng: random.Random, slot_s: int, name: str, piles: _Piles) -> int:
         """Add one flow of a journey: for each side of each hop, a line in each log that covers the side."""
         size_bytes = rng.randint(_LEAST_BYTES, _MOST_BYTES)
-        answered = size_bytes * JOURNEYS[name].answer // _PERCENT
+        answered = size_bytes * (JOURNEYS | HOSTILE)[name].answer // _PERCENT
         end_s = slot_s + rng.randrange(SLOT_S)
         flow = _Flow(end_s - rng.randrange(1, _LONGEST_S), end_s, rng.randint(32_768, 60_999))
         sides = self._routes[name][rng.randrange(self._plan.variety)]
+        if not self._alive(sides, flow):
+            return 0
         for side in sides:
             # Each side of a flow counts its own bytes. The counts differ by acknowledgements and retransmissions.
             own_bytes = (answered if side.answer else size_bytes - answered) + rng.randrange(_PERCENT)
@@ -341,6 +353,13 @@ class Network:
             for _ in range(2 if rng.randrange(1_000) < self._plan.equal else 1):
                 self._write(piles, side, flow, own_bytes, rejected=rejected)
         return len(sides)
+
+    def _alive(self, sides: tuple[_Seen, ...], flow: _Flow) -> bool:
+        """Whether the interfaces of a flow have their addresses as long as the flow lasts."""
+        lives = {side.life for side in sides}
+        handed_over_s = self.flow_logs.handed_over_s
+        first, second = flow.end_s < handed_over_s, flow.start_s >= handed_over_s
+        return (first or "first" not in lives) and (second or "second" not in lives)
 
     def _write(self, piles: _Piles, side: _Seen, flow: _Flow, own_bytes: int, *, rejected: bool) -> None:
         hour_s = flow.start_s - flow.start_s % HOUR_S
@@ -356,11 +375,13 @@ class Network:
                 self.truth.shadow(log.id, own_bytes)
             outcome = "shadowed" if shadowed else "metered" if movement.charged and not rejected else "rejected"
             line = text % tuple(values[name] for name in self._changing[log.id])
-            self._pile(piles, log, movement).append(Line(outcome, own_bytes, line))
+            self._pile(piles, log, movement, side.named).append(Line(outcome, own_bytes, line))
 
-    def _pile(self, piles: _Piles, log: flow_logs.FlowLog, movement: Movement | None) -> list[Line]:
+    def _pile(
+        self, piles: _Piles, log: flow_logs.FlowLog, movement: Movement | None, named: Named | None = None
+    ) -> list[Line]:
         kind = _without_resource(movement) if self._plan.apart and movement else None
-        return piles.setdefault((log.id, kind), [])
+        return piles.setdefault((log.id, kind, named if self._plan.named else None), [])
 
     def _be_quiet(self, rng: random.Random, slot_s: int, piles: _Piles) -> None:
         """Add lines of interfaces without traffic (NODATA) or with lost records (SKIPDATA)."""
@@ -396,7 +417,7 @@ class Network:
     def _passing(self, record: Pass) -> _Seen:
         logs = self.flow_logs.of_gateway(record)
         texts = tuple((log, _text(log, gateway_values_of(record))) for log in logs)
-        return _Seen(record.answer, False, partial(billed, record, self.flow_logs.changed_s), logs, texts)
+        return _Seen(record.answer, False, partial(billed, record, self.flow_logs.changed_s), logs, texts, record.named)
 
     def _forgetful(self, side: Side, rng: random.Random) -> Side:
         """The side, occasionally without its next hop, which a log names only on a best-effort basis."""
@@ -409,7 +430,7 @@ class Network:
     def _seen(self, side: Side) -> _Seen:
         logs = self.flow_logs.of(side.own)
         texts = tuple((log, _text(log, flow_logs.values_of(side, log.fields))) for log in logs)
-        return _Seen(side.answer, True, partial(at, side.movement), logs, texts)
+        return _Seen(side.answer, True, partial(at, side.movement), logs, texts, side.named, side.own.life)
 
 
 def _without_resource(movement: Movement) -> Movement:

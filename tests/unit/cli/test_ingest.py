@@ -589,3 +589,36 @@ def test_a_description_that_contradicts_itself_changes_nothing_in_a_stage(tmp_pa
     with pytest.raises(DescriptionError):
         capture(OperatorSession(world), source=path)
     assert list(world.objects.list("")) == []
+
+
+def test_who_shows_workloads_and_destinations_whose_bytes_add_up_to_the_totals(tmp_path: Path) -> None:
+    network_logs(tmp_path)
+    words = [str(tmp_path / "logs"), "--context", str(tmp_path / "ctx"), "--accounts", "shared-subnets"]
+    plain = json.loads(dry(*words, "--format", "json").stdout)
+    found = json.loads(dry("--who", *words, "--top", "0", "--format", "json").stdout)
+    wanted = int(plain["balance"]["metered_bytes"]) + int(plain["balance"]["processed_bytes"])
+    assert sum(int(row["bytes"]) for row in found["rows"]) == int(found["bytes"]) == wanted
+    by_type: dict[str, int] = {}
+    for row in found["rows"]:
+        by_type[row["usage_type"]] = by_type.get(row["usage_type"], 0) + int(row["bytes"])
+    usage: dict[str, int] = {}
+    for row in plain["rows"]:
+        usage[row["usage_type"]] = usage.get(row["usage_type"], 0) + int(row["bytes"])
+    assert by_type == usage
+    assert {"asg:main-web", "elb:app/web", "unattributed"} <= {row["workload"] for row in found["rows"]}
+    assert {"internet", "S3.us-west-2", "asg:main-web"} <= {row["destination"] for row in found["rows"]}
+    # The first rows, and one for all others.
+    short = json.loads(dry("--who", *words, "--top", "3", "--format", "json").stdout)
+    assert short["rows"] == found["rows"][:3]
+    assert int(short["others"]["bytes"]) == wanted - sum(int(row["bytes"]) for row in short["rows"])
+    detail = json.loads(dry("--who", *words, "--detail", "--format", "json").stdout)
+    assert sum(int(row["bytes"]) for row in detail["rows"]) == wanted
+    assert {row["basis"] for row in detail["rows"] if row["cause"]} >= {"told", "seen"}
+
+
+def test_who_without_a_context_names_what_lines_tell_and_in_a_real_run_it_is_refused(tmp_path: Path) -> None:
+    (tmp_path / NAME).write_bytes(flows(100, 200))
+    found = json.loads(dry("--who", str(tmp_path), "--format", "json").stdout)
+    assert [(row["workload"], row["bytes"]) for row in found["rows"]] == [("unattributed", "300")]
+    refused = CliRunner().invoke(app, ["ingest", "--who", str(tmp_path)])
+    assert refused.exit_code == 2

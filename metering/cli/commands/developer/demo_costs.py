@@ -173,7 +173,9 @@ def meter_log(demo: Demo) -> None:
 def _taken(demo: Demo, file: LogFile) -> RunTotals:
     """Ingest the file, and a copy of it that is compressed again and stored in another folder."""
     region, totals = demo.region, RunTotals()
-    ingest = build_ingest(region, bucket=region.names.data_bucket, window_s=region.settings.window_s, contexts=None)
+    ingest = build_ingest(
+        region, bucket=region.names.data_bucket, window_s=region.settings.window_s, contexts=None, causes=True
+    )
     with TemporaryDirectory() as folder:
         for each in (file, replica(file)):
             path = Path(folder) / each.bucket / each.key

@@ -23,9 +23,12 @@ from metering.units import counted, size_text
 
 if TYPE_CHECKING:
     from metering.cli.ingesting import Choice, Ran, Survey
-    from metering.onramps.context.store import Timeline
+    from metering.onramps.context.holders import Workloads
+    from metering.onramps.context.store import ContextStore, Timeline
     from metering.onramps.ingest.taking import LogIngest
     from metering.onramps.ingest.trial import Looks, Overlap
+    from metering.reports.answer import Answer
+    from metering.wiring.onramps import RememberedContexts
 
 ingest_app = typer.Typer()
 
@@ -33,6 +36,7 @@ _EXAMPLES = """Examples:
 
     metering ingest --dry-run ./flowlogs/
     metering ingest --dry-run s3://acme-logs/AWSLogs/ --since 1d --context ctx/
+    metering ingest --dry-run --who ./flowlogs/ --context ctx/
     metering ingest s3://acme-logs/AWSLogs/ --since 7d
 
 Then: metering verify --wait 10m
@@ -87,7 +91,13 @@ def ingest(
             "account in a file's name. Default: that account alone.",
         ),
     ] = None,
-    detail: Annotated[bool, switch("--detail", "Show one row per file, with the outcome of its lines.")] = False,
+    who: Annotated[
+        bool, switch("--who", "With --dry-run: show whose workloads move the bytes, and to where. Needs a context.")
+    ] = False,
+    top: Annotated[int, typer.Option(min=0, help="Number of rows of --who; 0 for all.")] = 40,
+    detail: Annotated[
+        bool, switch("--detail", "Show one row per file, with the outcome of its lines; with --who, one row per cause.")
+    ] = False,
     jobs: Annotated[int, typer.Option(min=1, max=64, help="Number of files read in parallel.")] = 4,
 ) -> None:
     """Meter existing log files: each file once, no matter how often it is ingested.
@@ -104,6 +114,8 @@ def ingest(
 
     if mapping is not None and kind is not None:
         raise WrongUsageError("--kind and --map both say how to read the files.", "Give one of them.")
+    if who and not dry_run:
+        raise WrongUsageError("--who shows what a dry run finds, and meters nothing.", "Add --dry-run.")
     if not dry_run:
         # Permission is checked before anything is read.
         _ = session.endpoint
@@ -127,7 +139,10 @@ def ingest(
             f"There is no log file in {', '.join(targets)}{' since ' + since if since else ''}.",
             _left_out(survey.left_out),
         )
-    _done(session, choice, survey, subject=", ".join(targets), dry_run=dry_run, detail=detail)
+    told = _Told(
+        dry_run=dry_run, detail=detail or (session.chosen_format is Format.NDJSON and not who), who=who, top=top
+    )
+    _done(session, choice, survey, told, subject=", ".join(targets))
     if unnamed.paths:
         raise CommandFailedError(
             f"Not in these totals: {counted(len(unnamed.paths), 'path')} whose name is no UTF-8.",
@@ -141,7 +156,8 @@ class _Told:
 
     Attributes:
         dry_run: Nothing was metered.
-        detail: One row a file.
+        detail: One row a file; of causes, one row a cause.
+        who: Whether causes are shown, at most `top` of them.
         with_context: Whether the files' traffic was classified by a context.
         overlap: Traffic that several flow logs recorded; None if a context already checks for such traffic.
         looks: Guesses by addresses alone; None if a context judges.
@@ -149,25 +165,30 @@ class _Told:
 
     dry_run: bool
     detail: bool
+    who: bool
+    top: int
     with_context: bool = True
     overlap: Overlap | None = None
     looks: Looks | None = None
 
 
-def _done(session: Session, choice: Choice, survey: Survey, *, subject: str, dry_run: bool, detail: bool) -> None:
+def _done(session: Session, choice: Choice, survey: Survey, told: _Told, *, subject: str) -> None:
     """Process the files, and print the answer."""
     from metering.cli.ingesting import Ran, measuring, run, taking
+    from metering.onramps.context.store import Timeline
     from metering.onramps.ingest.trial import Looks, Overlap
 
-    told = _Told(dry_run=dry_run, detail=detail or session.chosen_format is Format.NDJSON)
-    most_files = _MOST_FILES if told.detail else 0
-    ran = Ran()
-    if dry_run:
-        timeline = _contexts(session, choice)
+    most_files = _MOST_FILES if told.detail and not told.who else 0
+    ran, workloads = Ran(), None
+    if told.dry_run:
+        contexts = _contexts(session, choice)
+        timeline = contexts.timeline() if contexts is not None else Timeline()
         judged = bool(timeline.versions)
         if not judged:
             told = replace(told, with_context=False, overlap=Overlap(), looks=Looks())
-        run(choice, survey, measuring(timeline, choice, told.overlap, told.looks), ran, most_files=most_files)
+        work = measuring(timeline, choice, told.overlap, told.looks, who=told.who)
+        run(choice, survey, work, ran, most_files=most_files)
+        workloads = _workloads(session, choice, timeline) if told.who else None
     else:
         consequence = (
             f"Meters {counted(survey.files, 'file')} with {size_text(survey.stored_bytes)}. "
@@ -181,27 +202,34 @@ def _done(session: Session, choice: Choice, survey: Survey, *, subject: str, dry
                 files = sorted(ran.totals.files.items())
                 counts = ", ".join(f"{count} {verdict.replace('_', ' ')}" for verdict, count in files)
                 deed.result, deed.failed = f"files: {counts or 'none'}", ran.totals.failed
-    _tell(session, ran, told)
+    _tell(session, ran, told, workloads)
 
 
-def _tell(session: Session, ran: Ran, told: _Told) -> None:
-    from metering.reports.operators.ingest_answer import files_answer, hint, overlap_sentence, totals_answer
+def _answer(ran: Ran, told: _Told, workloads: Workloads | None) -> Answer:
+    from metering.cli.causes import causes_answer
+    from metering.reports.operators.ingest_answer import files_answer, totals_answer
+
+    if workloads is not None:
+        return causes_answer(ran.totals, workloads, top=told.top, detail=told.detail)
+    if told.detail:
+        return files_answer(ran.files, ran.totals, dry_run=told.dry_run)
+    return totals_answer(
+        ran.totals, dry_run=told.dry_run, with_context=told.with_context, overlap=told.overlap, looks=told.looks
+    )
+
+
+def _tell(session: Session, ran: Ran, told: _Told, workloads: Workloads | None) -> None:
+    from metering.reports.operators.ingest_answer import hint, overlap_sentence
 
     totals = ran.totals
     files = sum(totals.files.values())
-    session.write(
-        files_answer(ran.files, totals, dry_run=told.dry_run)
-        if told.detail
-        else totals_answer(
-            totals, dry_run=told.dry_run, with_context=told.with_context, overlap=told.overlap, looks=told.looks
-        )
-    )
+    session.write(_answer(ran, told, workloads))
     if ran.lines:
         say(
             f"Read {counted(ran.lines, 'line')} in {ran.seconds:.1f} s: "
             f"{ran.lines / max(ran.seconds, 0.001):,.0f} lines/s."
         )
-    if told.detail and files > len(ran.files):
+    if told.detail and not told.who and files > len(ran.files):
         say(f"Only the first {counted(len(ran.files), 'file')} are shown; the sums are of all.", "yellow")
     if told.overlap is not None and told.overlap.example is not None:
         say(overlap_sentence(told.overlap), "yellow")
@@ -243,19 +271,36 @@ def _ingest(session: Session, choice: Choice) -> LogIngest:
     # Only the on-ramp and operators may send parts of log files.
     need_operator(region)
     bucket, window_s = region.names.data_bucket, region.settings.window_s
-    return build_ingest(region, bucket=bucket, window_s=window_s, contexts=choice.contexts)
+    causes = region.config.causes.enabled
+    return build_ingest(region, bucket=bucket, window_s=window_s, contexts=choice.contexts, causes=causes)
 
 
-def _contexts(session: Session, choice: Choice) -> Timeline:
+def _contexts(session: Session, choice: Choice) -> RememberedContexts | None:
     """Contexts for a dry run: from the folder or, without one, from a named stage; otherwise none."""
-    from metering.onramps.context.store import ContextStore, Timeline
-    from metering.wiring.onramps import RememberedContexts, folder_contexts
+    from metering.wiring.onramps import RememberedContexts
+
+    store = _store(session, choice)
+    return None if store is None else RememberedContexts(store)
+
+
+def _store(session: Session, choice: Choice) -> ContextStore | None:
+    from metering.onramps.context.store import ContextStore
+    from metering.wiring.onramps import folder_contexts
 
     if choice.contexts is not None:
-        return RememberedContexts(folder_contexts(choice.contexts)).timeline()
-    if session.named_stage is None:
-        return Timeline()
-    return RememberedContexts(ContextStore(session.region().objects)).timeline()
+        return folder_contexts(choice.contexts)
+    return None if session.named_stage is None else ContextStore(session.region().objects)
+
+
+def _workloads(session: Session, choice: Choice, timeline: Timeline) -> Workloads:
+    """Names of workloads by the newest context and its tags."""
+    from metering.onramps.context.holders import Workloads
+
+    store = _store(session, choice)
+    if store is None or not timeline.versions:
+        return Workloads(None)
+    newest_s = timeline.versions[-1][0]
+    return Workloads(timeline.at(newest_s), store.tags_at(newest_s))
 
 
 def _check_contexts(folder: Path | None) -> None:

@@ -16,7 +16,19 @@ import pyarrow.compute as pc
 
 from metering.intake.formats.columns import exact_sum, halves, joined
 from metering.onramps.formats.flows.columns import ACTION, STATUS, Rows, rows_of, rows_with
-from metering.onramps.reading import Balance, Block, FileName, FlowHop, Folding, Observation, ReadSettings, RefusedLine
+from metering.onramps.formats.flows.shown import ShownAddresses, forwarding
+from metering.onramps.reading import (
+    Balance,
+    Block,
+    Detail,
+    FileName,
+    FlowHop,
+    Folding,
+    Observation,
+    ReadSettings,
+    RefusedLine,
+    Shown,
+)
 from metering.onramps.reasons import LineReason
 from metering.units import HOUR_S, INT64_MAX
 from metering.usage.usage_types import is_region
@@ -267,9 +279,11 @@ class _Numbers(dict[str, int]):
 class FlowSums:
     """Sums over the metered rows of one file, until `take` returns them."""
 
-    def __init__(self, texts: Texts, folding: Folding | None) -> None:
+    def __init__(self, texts: Texts, folding: Folding | None, detail: Detail | None = None) -> None:
         self._texts = texts
-        self._folding = folding
+        self._folding = folding if detail is None else detail
+        self._detail = detail
+        self._shown = None if detail is None else ShownAddresses(detail)
         self._done: list[Observation[FlowHop]] = []
         self._tables: list[pa.Table] = []
         self._numbers: dict[str, _Numbers] = {}
@@ -289,13 +303,20 @@ class FlowSums:
             self._numbers = {name: _Numbers() for name in words}
         numbers, start = table.column("bytes"), table.column("start")
         table = table.append_column("hour", pc.multiply(pc.divide(start, HOUR_S), HOUR_S))
-        table = self._numbered(table, {name: rows.texts(name) for name in words})
+        distinct = {name: rows.texts(name) for name in words}
+        if self._shown is not None:
+            self._shown.add(table, distinct)
+        table = self._numbered(table, distinct)
         # Sums of a block fit into int64, except for numbers that no real log line has.
         exact = pc.max(numbers).as_py() <= INT64_MAX // table.num_rows
         grouped = _grouped(table, [*words, "hour"], exact=exact)
         self._tables.append(grouped)
         self.groups += grouped.num_rows
         return table.num_rows, pc.sum(numbers).as_py() if exact else exact_sum(numbers)
+
+    def shown(self) -> Sequence[Shown]:
+        """Own addresses of interfaces since the last call, if there is detail."""
+        return () if self._shown is None else self._shown.take()
 
     def take(self) -> list[Observation[FlowHop]]:
         self._end()
@@ -313,18 +334,27 @@ class FlowSums:
         """Replace texts by numbers; a text has the same number in all blocks. A missing text counts as empty."""
         directed = "flow_direction" in words and not table.column("flow_direction").null_count
         hours = pc.unique(table.column("hour")).to_pylist() if self._folding is not None else []
+        detail = self._detail
+        gateways = None if detail is None else forwarding(table, words, detail, hours)
+        numbered = table
         for name, texts in words.items():
             alike: Sequence[str] = texts
             if name == "account_id":
                 alike = list(map(self._texts.account, texts))
             elif name in ADDRESSES and self._folding is not None:
                 alike = self._folding.alike(texts, hours, directed=directed)
-            absent = self._texts.account("") if name == "account_id" else ""
-            moved = pa.array(list(map(self._numbers[name].__getitem__, (*alike, absent))), pa.int32())
-            column = table.column(name)
-            found = pc.take(moved, column.fill_null(len(texts)) if column.null_count else column)
-            table = table.set_column(table.column_names.index(name), name, found)
-        return table
+            found = self._moved(name, alike, table.column(name))
+            if detail is not None and name in ADDRESSES:
+                apart = self._moved(name, detail.apart(texts, hours, directed=directed), table.column(name))
+                found = apart if gateways is None else pc.if_else(gateways, apart, found)
+            numbered = numbered.set_column(table.column_names.index(name), name, found)
+        return numbered
+
+    def _moved(self, name: str, texts: Sequence[str], column: pa.ChunkedArray) -> pa.ChunkedArray:
+        """Replace the indices of a column by the numbers of these texts."""
+        absent = self._texts.account("") if name == "account_id" else ""
+        moved = pa.array(list(map(self._numbers[name].__getitem__, (*texts, absent))), pa.int32())
+        return pc.take(moved, column.fill_null(len(texts)) if column.null_count else column)
 
     def _observed(self) -> Iterable[Observation[FlowHop]]:
         grouped = self._tables[0]
@@ -392,7 +422,7 @@ class BlockMaker:
 
     def __init__(self, name: FileName, settings: ReadSettings) -> None:
         self._texts = Texts(name.account_id)
-        self._sums = FlowSums(self._texts, settings.folding)
+        self._sums = FlowSums(self._texts, settings.folding, settings.detail)
         self._left = settings.kept_refusals
         self._balance = Balance()
         self._kept: list[RefusedLine] = []
@@ -459,6 +489,7 @@ class BlockMaker:
             balance=balance,
             read_bytes=read_bytes,
             fields=self._fields,
+            shown=self._sums.shown(),
         )
 
     def _refuse(self, judge: RowJudge, misfits: Mapping[str, int], kept: list[RefusedLine]) -> tuple[int, int]:
