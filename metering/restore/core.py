@@ -45,7 +45,7 @@ class Restoration:
         carry: Carries items that S3's rows do not give.
         copies: Made with the months that the decision says are closed.
         markers: Rebuilds lost markers from rows (P40).
-        marks: Marks usage items that the old roll-up may still update.
+        marks: Marks usage items that the old roll-up may still update. Returns further hours of the region to correct.
         region: States that the region's totals have what the old ledger had booked.
         usage: Corrects the usage of some accounts by hour; None for all usage (P38).
         whole: Whether the usage table is a new one, so that all usage has to be filled.
@@ -56,7 +56,7 @@ class Restoration:
     adoption: Adoption
     copies: Callable[[Decision], BatchCopies]
     markers: Callable[[], MarkerRebuild]
-    marks: Callable[[Decision], None]
+    marks: Callable[[Decision], set[int]]
     region: Callable[[], None]
     usage: Callable[[Mapping[int, set[str]] | None, Callable[[HourStep], None]], UsageRebuild]
     whole: bool = False
@@ -108,10 +108,9 @@ class Restoration:
         self.adoption.end(decision)
         # What was read so far was no half of another restorer's changes. From here on, rows do not change.
         self.adoption.changes.check()
-        if not self.whole:
-            self.marks(decision)
+        unsure = set() if self.whole else self.marks(decision)
         # The region's totals of an hour change with any account's.
-        hours = {hour_s: accounts | {REGION} for hour_s, accounts in adopted.hours.items()}
+        hours = {hour_s: adopted.hours.get(hour_s, set()) | {REGION} for hour_s in adopted.hours.keys() | unsure}
         usage = self.usage(None if self.whole else hours, tell_hour)
         if usage.unstable:
             named = ", ".join(map(hour_label, usage.unstable[:5]))

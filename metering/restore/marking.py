@@ -47,16 +47,24 @@ class UsageMarks:
     shards: int
     threads: int = 1
 
-    def run(self, decision: Decision) -> None:
+    def run(self, decision: Decision) -> set[int]:
         """Mark the items; a repetition changes nothing.
+
+        Returns:
+            Hours whose totals of the region may lack the newest run, although the accounts have it: a release that does
+            not know these totals may have finished the run (P51). Correct them, whatever was adopted.
 
         Raises:
             UnavailableError: A store does not respond; call again.
         """
+        unsure: set[int] = set()
         for chain, lift in decision.lifts.items():
             if chain == rollup_chain(int(chain[1:])):
-                keys = {key for plan in self._newest(chain) for key in self._keys(plan)}
+                plans = self._newest(chain)
+                keys = {key for plan in plans for key in self._keys(plan)}
                 do_all(lambda key: self._mark(key, int(chain[1:]), lift), keys, threads=self.threads)  # noqa: B023
+                unsure |= {hour.hour_s for plan in plans if plan.region for hour in plan.hours}
+        return unsure
 
     def lift_region(self) -> None:
         """Let the region's totals go on above the lifts, if they had all that the old roll-up had booked (P51).
@@ -75,7 +83,7 @@ class UsageMarks:
             return
         for shard in self.retrier.call(lambda: known_shards(self.items, self.shards)):
             chain, number, known = rollup_chain(shard), wrote.get(shard, 0), start.runs.get(shard, 0)
-            # A run that was not over has placed nothing, so its commits were corrected with their hours.
+            # The hours of the newest plan were corrected, whether or not its run was over (`run`).
             if number <= known or (number == known + 1 and all(plan.region for plan in self._newest(chain))):
                 lift = self.retrier.call(partial(newest_run, self.items, chain))
                 self.retrier.call(partial(mark_region, self.items, shard, 0 if lift is None else lift.number))
