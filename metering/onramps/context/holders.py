@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -180,10 +181,23 @@ class Owned(NamedTuple):
     tags: Mapping[str, str]
 
 
+class Location(NamedTuple):
+    """Where an interface is. Empty texts are unknown.
+
+    Attributes:
+        account_id: Account of the interface; another account may own the VPC.
+    """
+
+    account_id: str = ""
+    vpc_id: str = ""
+    subnet_id: str = ""
+
+
 class Workloads:
     """Looks up whose an interface or resource is. Without tags, the tag Name is never the answer."""
 
     def __init__(self, context: Context | None, tags: Tags | None = None) -> None:
+        self._context = context
         self._holders = {} if context is None else dict(context.holders)
         self._groups = {} if context is None else dict(context.groups)
         self._tags: Mapping[str, Mapping[str, str]] = {} if tags is None else tags.by_id()
@@ -196,3 +210,23 @@ class Workloads:
         if not workload:
             workload = f"name:{tags[_NAME]}" if tags.get(_NAME) else holder
         return Owned(holder, workload, tags)
+
+    @property
+    def hour_s(self) -> int:
+        """Hour from which the context holds, epoch seconds; 0 without a context."""
+        return 0 if self._context is None else self._context.effective_s
+
+    def location(self, its_id: str) -> Location:
+        """Where an interface, or the first interface of a resource, is."""
+        return self._locations.get(its_id, Location())
+
+    @cached_property
+    def _locations(self) -> Mapping[str, Location]:
+        found: dict[str, Location] = {}
+        if self._context is not None:
+            vpcs = {subnet.id: subnet.vpc_id for subnet in self._context.subnets}
+            for each in self._context.interfaces:
+                at = Location(each.account_id, vpcs.get(each.subnet_id, ""), each.subnet_id)
+                found[each.id] = at
+                found.setdefault(self._holders.get(each.id, each.id), at)
+        return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import shutil
 import signal
 import threading
@@ -614,6 +615,46 @@ def test_who_shows_workloads_and_destinations_whose_bytes_add_up_to_the_totals(t
     detail = json.loads(dry("--who", *words, "--detail", "--format", "json").stdout)
     assert sum(int(row["bytes"]) for row in detail["rows"]) == wanted
     assert {row["basis"] for row in detail["rows"] if row["cause"]} >= {"told", "seen"}
+
+
+def test_who_with_a_book_names_owners_and_what_nobody_owns_comes_first(tmp_path: Path) -> None:
+    network_logs(tmp_path)
+    words = [str(tmp_path / "logs"), "--context", str(tmp_path / "ctx"), "--accounts", "shared-subnets", "--top", "0"]
+    book = tmp_path / "owners.toml"
+    book.write_text(
+        '[[rule]]\nowner = "web"\nwhen = { workload = "asg:main-*" }\n'
+        '[[rule]]\nowner = "none"\nwhen = { tag = { team = "none" } }\n'
+        '[[rule]]\nowner = "edge"\nwhen = { resource = "nat-*" }\n'
+    )
+    plain = json.loads(dry("--who", *words, "--format", "json").stdout)
+    found = json.loads(dry("--who", *words, "--owners", str(book), "--format", "json").stdout)
+    assert {name: value for name, value in found.items() if name != "rows"} == {
+        name: value for name, value in plain.items() if name != "rows"
+    }
+    by_owner: dict[str, int] = {}
+    for row in found["rows"]:
+        assert (row["owner"] == "web") == row["workload"].startswith("asg:main-"), row
+        by_owner[row["owner"]] = by_owner.get(row["owner"], 0) + int(row["bytes"])
+    assert sum(by_owner.values()) == int(plain["bytes"])
+    # Bytes of a gateway without a cause are owned by a rule that names the gateway, and by no other.
+    assert {row["workload"] for row in found["rows"] if row["owner"] in ("edge", "")} == {"unattributed"}
+    assert min(by_owner[name] for name in ("web", "unowned", "edge")) > 0
+    charged = [row["owner"] for row in found["rows"] if "C3DataTransfer" not in row["usage_type"]]
+    assert charged == sorted(charged, key=lambda owner: owner != "unowned")
+    told = " ".join(dry("--who", *words, "--owners", str(book), "--format", "table").stdout.split())
+    assert "Rules that own nothing here: 2 (none)." in told
+    assert re.search(r"Unowned: [0-9.]+ % of the bytes; tag team is missing on \d+ of \d+ workloads\.", told), told
+
+
+def test_a_book_of_owners_needs_who_and_rows_and_a_file_without_faults(tmp_path: Path) -> None:
+    (tmp_path / NAME).write_bytes(flows(100))
+    book = tmp_path / "owners.toml"
+    book.write_text('[[rule]]\nowner = "a"\nwhen = {}\n')
+    given, none = ["--owners", str(book)], ["--owners", str(tmp_path / "none")]
+    for words, code in ((given, 2), (["--who", *none], 2), (["--who", "--detail", *given], 2), (["--who", *given], 1)):
+        refused = CliRunner().invoke(app, ["ingest", "--dry-run", *words, str(tmp_path / NAME)])
+        assert refused.exit_code == code, refused.output
+    assert "rule 1 (a): it asks for nothing" in refused.stderr
 
 
 def test_who_without_a_context_names_what_lines_tell_and_in_a_real_run_it_is_refused(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from metering.reports.time_range import InvalidParametersError, time_range
 from metering.units import counted, size_text
 
 if TYPE_CHECKING:
+    from metering.billing.owners import Owners
     from metering.cli.ingesting import Choice, Ran, Survey
     from metering.onramps.context.holders import Workloads
     from metering.onramps.context.store import ContextStore, Timeline
@@ -94,6 +95,9 @@ def ingest(
     who: Annotated[
         bool, switch("--who", "With --dry-run: show whose workloads move the bytes, and to where. Needs a context.")
     ] = False,
+    owners: Annotated[
+        Path | None, option("--owners", "FILE", "With --who: name the owners of workloads by this book, TOML or JSON.")
+    ] = None,
     top: Annotated[int, typer.Option(min=0, help="Number of rows of --who; 0 for all.")] = 40,
     detail: Annotated[
         bool, switch("--detail", "Show one row per file, with the outcome of its lines; with --who, one row per cause.")
@@ -116,6 +120,9 @@ def ingest(
         raise WrongUsageError("--kind and --map both say how to read the files.", "Give one of them.")
     if who and not dry_run:
         raise WrongUsageError("--who shows what a dry run finds, and meters nothing.", "Add --dry-run.")
+    if owners is not None and (not who or detail):
+        raise WrongUsageError("--owners names the owners in the rows of --who.", "Add --who, and leave --detail out.")
+    book = None if owners is None else _book(owners)
     if not dry_run:
         # Permission is checked before anything is read.
         _ = session.endpoint
@@ -140,7 +147,11 @@ def ingest(
             _left_out(survey.left_out),
         )
     told = _Told(
-        dry_run=dry_run, detail=detail or (session.chosen_format is Format.NDJSON and not who), who=who, top=top
+        dry_run=dry_run,
+        detail=detail or (session.chosen_format is Format.NDJSON and not who),
+        who=who,
+        top=top,
+        owners=book,
     )
     _done(session, choice, survey, told, subject=", ".join(targets))
     if unnamed.paths:
@@ -157,7 +168,7 @@ class _Told:
     Attributes:
         dry_run: Nothing was metered.
         detail: One row a file; of causes, one row a cause.
-        who: Whether causes are shown, at most `top` of them.
+        who: Whether causes are shown, at most `top` of them, with owners by the book `owners` if there is one.
         with_context: Whether the files' traffic was classified by a context.
         overlap: Traffic that several flow logs recorded; None if a context already checks for such traffic.
         looks: Guesses by addresses alone; None if a context judges.
@@ -167,6 +178,7 @@ class _Told:
     detail: bool
     who: bool
     top: int
+    owners: Owners | None = None
     with_context: bool = True
     overlap: Overlap | None = None
     looks: Looks | None = None
@@ -206,11 +218,12 @@ def _done(session: Session, choice: Choice, survey: Survey, told: _Told, *, subj
 
 
 def _answer(ran: Ran, told: _Told, workloads: Workloads | None) -> Answer:
-    from metering.cli.causes import causes_answer
+    from metering.cli.causes import Book, causes_answer
     from metering.reports.operators.ingest_answer import files_answer, totals_answer
 
     if workloads is not None:
-        return causes_answer(ran.totals, workloads, top=told.top, detail=told.detail)
+        book = None if told.owners is None else Book(told.owners, workloads.hour_s)
+        return causes_answer(ran.totals, workloads, top=told.top, detail=told.detail, book=book)
     if told.detail:
         return files_answer(ran.files, ran.totals, dry_run=told.dry_run)
     return totals_answer(
@@ -301,6 +314,14 @@ def _workloads(session: Session, choice: Choice, timeline: Timeline) -> Workload
         return Workloads(None)
     newest_s = timeline.versions[-1][0]
     return Workloads(timeline.at(newest_s), store.tags_at(newest_s))
+
+
+def _book(file: Path) -> Owners:
+    from metering.billing.owners import read_owners
+
+    if not file.is_file():
+        raise WrongUsageError(f"{file} is no file.", "docs/causes.md shows a book of owners.")
+    return read_owners(file.read_bytes(), file.name)
 
 
 def _check_contexts(folder: Path | None) -> None:

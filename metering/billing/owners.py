@@ -1,0 +1,164 @@
+"""Owners of workloads, by a book of rules in TOML or JSON: the first rule that fits decides, hour by hour."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+
+from pydantic import Field, StringConstraints
+
+from metering.billing import documents
+from metering.billing.prices.document import StrictDocument
+from metering.units import MIB
+
+UNOWNED = "unowned"
+"""Owner of what no rule fits."""
+_RESERVED = (UNOWNED, "unattributed")
+MOST_RULES = 1_000
+_MOST_BYTES = MIB
+_ANY = "*"
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_Text = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+_Hour = Annotated[str, StringConstraints(max_length=40)]
+
+
+class _WhenDocument(StrictDocument):
+    tag: Annotated[dict[_Text, _Text], Field(default_factory=dict, max_length=20)]
+    account: _Text = ""
+    resource: _Text = ""
+    workload: _Text = ""
+    vpc: _Text = ""
+    subnet: _Text = ""
+
+
+class _RuleDocument(StrictDocument):
+    owner: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    when: _WhenDocument
+    begin: _Hour | None = Field(default=None, alias="from")
+    end: _Hour | None = Field(default=None, alias="to")
+
+
+class _OwnersDocument(StrictDocument):
+    format: Literal["metering.owners/1"] = Field(default="metering.owners/1", alias="schema")
+    rule: list[_RuleDocument] = Field(max_length=MOST_RULES)
+
+
+class Attributes(NamedTuple):
+    """Facts about a cause of bytes. An empty text is unknown, and fits no pattern.
+
+    Attributes:
+        resource: Resource id, `i-…`, else the interface `eni-…`.
+    """
+
+    account: str
+    resource: str
+    workload: str
+    vpc: str
+    subnet: str
+    tags: Mapping[str, str]
+
+
+class Rule(NamedTuple):
+    """A rule of the book.
+
+    Attributes:
+        texts: Fields of `Attributes` and the text that each must have. Texts may end with `*`.
+        tags: Tags and the value that each must have.
+        from_s: First hour, epoch seconds; 0 for all.
+        to_s: First hour after the rule; None if it has no end.
+    """
+
+    owner: str
+    texts: tuple[tuple[str, str], ...]
+    tags: tuple[tuple[str, str], ...]
+    from_s: int
+    to_s: int | None
+
+    @property
+    def names_resource(self) -> bool:
+        """Whether the rule asks for a resource, so that it may also own what a gateway cannot attribute."""
+        return any(name == "resource" for name, _ in self.texts)
+
+    def fits(self, found: Attributes, hour_s: int) -> bool:
+        """Whether the rule holds in an hour, and all that it asks for fits."""
+        if hour_s < self.from_s or (self.to_s is not None and hour_s >= self.to_s):
+            return False
+        return all(_fits(pattern, getattr(found, name)) for name, pattern in self.texts) and all(
+            _fits(pattern, found.tags.get(key, "")) for key, pattern in self.tags
+        )
+
+
+def _fits(pattern: str, text: str) -> bool:
+    if not text:
+        return False
+    return text.startswith(pattern[:-1]) if pattern.endswith(_ANY) else text == pattern
+
+
+class Owners(NamedTuple):
+    """A book of owners."""
+
+    rules: tuple[Rule, ...] = ()
+
+    def rule_of(self, found: Attributes, hour_s: int) -> Rule | None:
+        """The first rule that fits; None without one."""
+        return next((rule for rule in self.rules if rule.fits(found, hour_s)), None)
+
+
+def read_owners(body: bytes, what: str) -> Owners:
+    """Parse a book of owners, in TOML if the name `what` ends so, else in JSON.
+
+    Raises:
+        DocumentRefusedError: The error lists every problem, and names the file.
+    """
+    if what.endswith(".toml"):
+        body = _json_of(body, what)
+    document = _OwnersDocument.read(body, what, most_bytes=_MOST_BYTES)
+    problems: list[str] = []
+    rules = tuple(_rule(number, each, problems) for number, each in enumerate(document.rule, 1))
+    if problems:
+        raise documents.DocumentRefusedError(what, problems)
+    return Owners(rules)
+
+
+def _json_of(body: bytes, what: str) -> bytes:
+    if len(body) > _MOST_BYTES:
+        raise documents.DocumentRefusedError(
+            what, [f"it has {len(body):,} bytes, and {_MOST_BYTES:,} are read at most"]
+        )
+    try:
+        return json.dumps(tomllib.loads(body.decode()), default=_moment).encode()
+    except (ValueError, TypeError, RecursionError) as error:
+        raise documents.DocumentRefusedError(what, [f"it is no TOML ({error})"]) from error
+
+
+def _moment(value: object) -> str:
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return value.isoformat().replace("+00:00", "Z")
+    raise TypeError(f"{value} is no time in UTC")
+
+
+def _rule(number: int, rule: _RuleDocument, problems: list[str]) -> Rule:
+    where = f"rule {number} ({rule.owner})"
+    if rule.owner in _RESERVED:
+        problems.append(f"{where}: an owner is not called {rule.owner}")
+    texts = tuple((name, text) for name in Attributes._fields[:-1] if (text := getattr(rule.when, name)))
+    tags = tuple(sorted(rule.when.tag.items()))
+    if not texts and not tags:
+        problems.append(f"{where}: it asks for nothing, and would own everything")
+    problems += [
+        f"{where}: {pattern} has a * that is not at its end"
+        for _, pattern in (*texts, *tags)
+        if _ANY in pattern.removesuffix(_ANY)
+    ]
+    reading = documents.Reading()
+    from_s = reading.read(documents.hour_of_text, rule.begin, f"{where}: from") if rule.begin else 0
+    to_s = reading.read(documents.hour_of_text, rule.end, f"{where}: to") if rule.end else None
+    problems += reading.problems
+    if to_s is not None and not reading.problems and to_s <= from_s:
+        problems.append(f"{where}: it ends at {rule.end}, and begins at {rule.begin}")
+    return Rule(rule.owner, texts, tags, from_s, to_s)
