@@ -172,7 +172,8 @@ drills: $(STAMP) ## Long drills on MiniStack: killed builds, removal, every runb
 	@METERING_DRILL_BATCHES=$(BATCHES) $(PYTEST) -v -n $(JOBS) --dist loadfile tests/e2e -m drill
 
 long: $(STAMP) ## Tests that are long and rarely red: memory and files over weeks, faults of log files on MiniStack, 5,000 requests in two worlds; all cases
-	@METERING_ALL_CASES=1 $(PYTEST) -q -n $(JOBS) tests/unit tests/property tests/api tests/cli tests/infra tests/integration -m "long or cases or examples"
+	@METERING_ALL_CASES=1 $(PYTEST) -q -n $(JOBS) tests/unit tests/property tests/api tests/cli tests/infra tests/integration \
+	  tests/networks/test_causes.py -m "long or cases or examples"
 
 browser-fronts: $(STAMP) ## The page over every front of a deployed service: HTTP API, URL of the function, metering serve
 	@$(PY) -m tests.browser.program
