@@ -105,7 +105,7 @@ READERS = (
         ("P53 hours of a day as of now are read from lake files",
          "self.stored.of(file) if found is None else iter(found.items())", "self.stored.of(file)")),
     *seeded("metering/lake/parquet/reader.py", ("tests/unit/lake/test_parquet_lake.py",),
-        ("kept staging objects grow without a limit", "while self._bytes > self.most_bytes:", "while False:")),
+        ("kept staging objects grow without a limit", "while self._bytes > self._most_bytes:", "while False:")),
     *seeded("metering/billing/owners.py", ("tests/unit/billing/test_owners.py",),
         ("owners: what is unknown fits a rule", "    if not text:\n        return False\n", ""),
         ("owners: a rule holds in each hour", "if hour_s < self.from_s or (", "if (")),

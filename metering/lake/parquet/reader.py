@@ -275,7 +275,7 @@ class _Kept:
     """The objects that were read last, up to a size. Mutable; for several threads."""
 
     def __init__(self, objects: ObjectStore, most_bytes: int) -> None:
-        self.most_bytes = most_bytes
+        self._most_bytes = most_bytes
         self._objects = objects
         self._bodies: OrderedDict[str, bytes] = OrderedDict()
         self._bytes = 0
@@ -291,7 +291,7 @@ class _Kept:
             if key not in self._bodies:
                 self._bodies[key] = body
                 self._bytes += len(body)
-            while self._bytes > self.most_bytes:
+            while self._bytes > self._most_bytes:
                 self._bytes -= len(self._bodies.popitem(last=False)[1])
         return body
 
@@ -308,7 +308,7 @@ class ParquetLakeReader:
     def __init__(self, objects: ObjectStore, *, readers: int = 8, kept_bytes: int = 0) -> None:
         self._objects = objects
         self._readers = readers
-        self._kept = _Kept(objects, kept_bytes)
+        self._kept = _Kept(objects, kept_bytes) if kept_bytes else None
 
     def totals(self, sources: Sequence[RowSource], query: ports.RowQuery) -> dict[ports.Group, Total]:
         return dict(self.groups(sources, query))
@@ -383,7 +383,7 @@ class ParquetLakeReader:
         """Of a lake file, only necessary ranges are read. A staging object is small, so it is read by one GET."""
         if not source.staged:
             return self._objects.open(source.key)
-        if self._kept.most_bytes:
+        if self._kept is not None:
             return BytesIO(self._kept.get(source.key))
         if source.rows <= ports.FEW_ROWS:
             return self._objects.open_end(source.key, last_bytes=hour_rows.STAGED_END_BYTES)
