@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
-    Tell = Callable[[str, int, int], None]
-
     from metering.audit.census_state import CensusState
     from metering.intake.dropped import DropIds
     from metering.lake.view import LakeView
     from metering.ledger import booked_hours
     from metering.stores.clock import Clock
     from metering.stores.objects import ObjectStore
+
+    Tell = Callable[[str, int, int], None]
 
 # The rows are summed by batch and by the columns of a usage key.
 _BATCH_USAGE_COLUMNS = ("batch_id", *ports.USAGE_COLUMNS)

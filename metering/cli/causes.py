@@ -27,11 +27,6 @@ class Book(NamedTuple):
     owners: Owners
     hour_s: int
 
-    def owner_of(self, moved: Moved, workloads: Workloads) -> str:
-        """Owner of a cause; empty for bytes without a cause and owner."""
-        rule = self.rule_of(moved, workloads)
-        return rule.owner if rule is not None else UNOWNED if moved.cause else ""
-
     def rule_of(self, moved: Moved, workloads: Workloads) -> Rule | None:
         """The rule that owns a cause. Bytes without a cause have the owner of the gateway, if a rule names that."""
         if not moved.cause:
@@ -106,7 +101,8 @@ def causes_answer(
             for moved, size in sorted(totals.causes.items())
         ]
         return _DETAIL.answer(rows, meta=meta, footer=footer)
-    found = _grouped(totals.causes, workloads, book)
+    rules = {} if book is None else {moved: book.rule_of(moved, workloads) for moved in totals.causes}
+    found = _grouped(totals.causes, workloads, rules)
     by_type: Counter[str] = Counter()
     for row, size in found.items():
         by_type[row.usage_type] += size
@@ -125,7 +121,7 @@ def causes_answer(
         [_cells((*row, size, percent(size, by_type[row.usage_type])), book) for row, size in shown],
         meta=meta,
         title="Whose workloads move the bytes, and to where",
-        footer=(*footer, *(_of_owners(totals.causes, workloads, book, all_bytes) if book is not None else ())),
+        footer=(*footer, *(_of_owners(totals.causes, workloads, book, rules, all_bytes) if book is not None else ())),
         others=others,
         empty="Nothing in these files would be metered.",
     )
@@ -136,24 +132,32 @@ def _cells(values: Sequence[object], book: Book | None) -> Sequence[object]:
     return values if book is not None else (values[0], *values[2:])
 
 
-def _grouped(causes: Mapping[Moved, tuple[int, int]], workloads: Workloads, book: Book | None) -> dict[_Row, int]:
+def _grouped(
+    causes: Mapping[Moved, tuple[int, int]], workloads: Workloads, rules: Mapping[Moved, Rule | None]
+) -> dict[_Row, int]:
     found: dict[_Row, int] = defaultdict(int)
     for moved, (size, _) in causes.items():
         workload = workloads.of(moved.cause).workload if moved.cause else UNATTRIBUTED
-        owner = "" if book is None else book.owner_of(moved, workloads)
+        rule = rules.get(moved)
+        # Bytes without a cause and a rule have no owner.
+        owner = rule.owner if rule is not None else UNOWNED if rules and moved.cause else ""
         found[_Row(moved.usage_type, owner, workload, moved.destination, moved.path, moved.reason)] += size
     return found
 
 
 def _of_owners(
-    causes: Mapping[Moved, tuple[int, int]], workloads: Workloads, book: Book, all_bytes: int
+    causes: Mapping[Moved, tuple[int, int]],
+    workloads: Workloads,
+    book: Book,
+    rules: Mapping[Moved, Rule | None],
+    all_bytes: int,
 ) -> Iterator[str]:
     """Lines: the share of unowned bytes, with their missing tags, and the rules without bytes."""
     lonely: dict[str, Mapping[str, str]] = {}
     size = 0
     took: set[Rule] = set()
     for moved, (moved_bytes, _) in causes.items():
-        rule = book.rule_of(moved, workloads)
+        rule = rules[moved]
         if rule is not None:
             took.add(rule)
         elif moved.cause:

@@ -103,8 +103,7 @@ class UsageMarks:
         return found
 
     def _keys(self, plan: RollupPlan) -> Iterator[Key]:
-        kinds = {key.kind for hour in plan.hours for key, _ in hour.totals()}
-        for hour in chain_of(plan.hours, region_hours(plan, known_numbers(self.numbers.names, kinds))):
+        for hour in chain_of(plan.hours, region_hours(plan, known_numbers(self.numbers.names, plan.kinds))):
             yield from self._keys_of(hour)
 
     def _keys_of(self, hour: PlannedHour) -> Iterator[Key]:

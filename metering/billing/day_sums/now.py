@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from metering.billing.day_sums.days import DayAddition, day_body, digest_of, empty_day
 from metering.billing.day_sums.index import DayIndex, Reach, Uncounted
@@ -19,23 +19,10 @@ from metering.units import DAY_S
 from metering.usage.totals import Total, UsageKey, add_totals, sum_totals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from metering.lake.ports import TotalsReader, UsageRows
-
-
-class ItemsNow(Protocol):
-    """Reads usage items as of now: `UsageNow`."""
-
-    def entries(
-        self,
-        accounts: Collection[str] | None,
-        months: Sequence[str],
-        *,
-        from_s: int,
-        to_s: int,
-        counts: Callable[[int, int | None], bool],
-    ) -> Iterator[tuple[UsageKey, Total]]: ...
+    from metering.rollup.as_of_now import UsageNow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +58,7 @@ class SumsNow:
 
 
 def sums_now(
-    index: DayIndex, lacking: Collection[int], totals: TotalsReader, items: ItemsNow, *, now_s: int, through_s: int
+    index: DayIndex, lacking: Collection[int], totals: TotalsReader, items: UsageNow, *, now_s: int, through_s: int
 ) -> SumsNow:
     """Sum the days that lack usage from usage items, without corrections and the canary, as the biller does.
 

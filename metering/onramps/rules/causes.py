@@ -15,7 +15,7 @@ from metering.hours import hour_of
 from metering.onramps.context import interfaces
 from metering.onramps.context.document import Address, Context, PrefixMap, address_of, is_public
 from metering.onramps.rules.hop import next_hop_of
-from metering.onramps.rules.hop_judge import Owner
+from metering.onramps.rules.hop_judge import KnownTexts, Owner
 from metering.onramps.rules.knowledge import knowledge_of
 from metering.units import HOUR_S
 
@@ -227,18 +227,6 @@ def networks_of(context: Context) -> Networks:
     return Networks(context)
 
 
-class _Known(dict[str, str]):
-    """Texts by text. A known text is found without a Python call."""
-
-    def __init__(self, first: Callable[[str], str]) -> None:
-        super().__init__()
-        self._first = first
-
-    def __missing__(self, text: str) -> str:
-        found = self[text] = self._first(text)
-        return found
-
-
 class _Groups:
     """Groups of addresses in some contexts: `alike` for most lines, `apart` for those of gateways."""
 
@@ -247,7 +235,7 @@ class _Groups:
         # Lines of the log of a VPC see addresses from that VPC, so other VPCs with the same addresses do not matter.
         self._known = [(each, each.logged_vpc(log_id)) for each in known]
         self._firsts: dict[tuple[str, _Places], str] = {}
-        self.alike, self.apart = _Known(self._alike), _Known(self._apart)
+        self.alike, self.apart = KnownTexts(self._alike), KnownTexts(self._apart)
 
     def _alike(self, text: str) -> str:
         told, places = self._told(text), self._places(text)

@@ -429,8 +429,8 @@ def _place(region: str, zone_id: str) -> str:
 _REMEMBERED_ROWS = 200_000
 
 
-class _Known(dict[str, str]):
-    """Alike addresses, by address. A known address is found without a Python call."""
+class KnownTexts(dict[str, str]):
+    """Texts by text, such as alike addresses by address. A known text is found without a Python call."""
 
     def __init__(self, first: Callable[[str], str]) -> None:
         super().__init__()
@@ -458,7 +458,7 @@ class AddressClasses:
                 for text in interface.addresses
             )
         self._firsts: dict[Hashable, str] = {}
-        self._known = _Known(self._first)
+        self._known = KnownTexts(self._first)
 
     def alike(self, addresses: Sequence[str]) -> list[str]:
         """For each address, return the representative of its class."""
