@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections import Counter, defaultdict
+from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from pydantic import Field, StringConstraints
@@ -99,14 +103,37 @@ def _fits(pattern: str, text: str) -> bool:
     return text.startswith(pattern[:-1]) if pattern.endswith(_ANY) else text == pattern
 
 
-class Owners(NamedTuple):
+@dataclass(frozen=True)
+class Owners:
     """A book of owners."""
 
     rules: tuple[Rule, ...] = ()
 
     def rule_of(self, found: Attributes, hour_s: int) -> Rule | None:
         """The first rule that fits; None without one."""
-        return next((rule for rule in self.rules if rule.fits(found, hour_s)), None)
+        numbers: list[int] = []
+        for asked, text in chain(enumerate(found[:-1]), found.tags.items()):
+            for length, rules in self._by_asked.get(asked, {}).items() if text else ():
+                numbers += rules.get(text[:length], ())
+        numbers.sort()
+        return next((rule for number in numbers if (rule := self.rules[number]).fits(found, hour_s)), None)
+
+    @cached_property
+    def _by_asked(self) -> Mapping[object, Mapping[int | None, Mapping[str, list[int]]]]:
+        """Numbers of rules by the rarest text that each asks for, so that few rules are compared with a cause.
+
+        Keys: position in `Attributes` or key of the tag; length of the beginning, None for whole texts; the text.
+        """
+        asked = [
+            (*((Attributes._fields.index(name), text) for name, text in rule.texts), *rule.tags) for rule in self.rules
+        ]
+        counts = Counter(chain.from_iterable(asked))
+        found: dict[object, dict[int | None, dict[str, list[int]]]] = defaultdict(lambda: defaultdict(dict))
+        for number, of in enumerate(asked):
+            name, pattern = min(of, key=lambda each: (counts[each], each[1].endswith(_ANY)))
+            length = len(pattern) - 1 if pattern.endswith(_ANY) else None
+            found[name][length].setdefault(pattern[:length], []).append(number)
+        return found
 
 
 def read_owners(body: bytes, what: str) -> Owners:

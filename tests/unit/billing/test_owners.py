@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 import time
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from metering.billing.documents import DocumentRefusedError, hour_of_text
-from metering.billing.owners import MOST_RULES, Attributes, Owners, read_owners
+from metering.billing.owners import MOST_RULES, Attributes, Owners, Rule, read_owners
 from metering.units import HOUR_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 BOOK = b"""
 [[rule]]
@@ -104,11 +111,57 @@ def test_more_rules_than_a_book_may_have_are_refused() -> None:
         read_owners(json.dumps({"rule": rules}).encode(), "owners.json")
 
 
-def test_many_workloads_and_rules_take_less_than_seconds() -> None:
-    rules = [{"owner": f"o{number}", "when": {"tag": {"team": f"t{number}"}}} for number in range(200)]
+TEXTS, PATTERNS = ("", "a", "ab", "abc", "b"), ("a", "ab", "b", "a*", "ab*", "*")
+# A tag may be called like an attribute.
+TAGS, NAMES = ("team", "vpc"), Attributes._fields[:-1]
+RULES = st.builds(
+    lambda owner, texts, tags, from_s, to_s: Rule(owner, tuple(texts.items()), tuple(tags.items()), from_s, to_s),
+    st.sampled_from(("o", "p")),
+    st.dictionaries(st.sampled_from(NAMES), st.sampled_from(PATTERNS), min_size=1, max_size=3),
+    st.dictionaries(st.sampled_from(TAGS), st.sampled_from(PATTERNS), max_size=2),
+    st.sampled_from((0, HOUR_S)),
+    st.sampled_from((None, 2 * HOUR_S)),
+)
+FOUND = st.builds(
+    lambda texts, tags: Attributes._make((*texts, tags)),
+    st.tuples(*[st.sampled_from(TEXTS)] * len(NAMES)),
+    st.dictionaries(st.sampled_from(TAGS), st.sampled_from(TEXTS)),
+)
+
+
+@given(rules=st.lists(RULES, max_size=8), found=FOUND, hour_s=st.sampled_from((0, HOUR_S, 2 * HOUR_S)))
+def test_the_rule_is_the_one_that_is_found_by_asking_each_in_turn(
+    rules: list[Rule], found: Attributes, hour_s: int
+) -> None:
+    def fits(pattern: str, text: str) -> bool:
+        return bool(text) and fnmatchcase(text, pattern)
+
+    asked = (
+        rule
+        for rule in rules
+        if rule.from_s <= hour_s < (rule.to_s or 9 * HOUR_S)
+        and all(fits(pattern, found._asdict()[name]) for name, pattern in rule.texts)
+        and all(fits(pattern, found.tags.get(key, "")) for key, pattern in rule.tags)
+    )
+    assert Owners(tuple(rules)).rule_of(found, hour_s) is next(asked, None)
+
+
+def test_ten_thousand_workloads_by_two_hundred_rules_take_a_third_of_a_second() -> None:
+    """Measured: 0.04 s, and 0.7 s if each rule is asked in turn."""
+    asked: tuple[Callable[[int], dict[str, object]], ...] = (
+        lambda number: {"tag": {"team": f"t{number}*"}},
+        lambda number: {"workload": f"asg:{number}"},
+        lambda number: {"vpc": f"vpc-{number}", "tag": {"env": "prod"}},
+        lambda number: {"account": f"{number:012d}", "subnet": f"subnet-{number}*"},
+    )
+    rules = [{"owner": f"o{number}", "when": asked[number % 4](number)} for number in range(200)]
     book = read_owners(json.dumps({"rule": rules}).encode(), "owners.json")
-    found = [attributes(team=f"t{number % 300}") for number in range(2_000)]
+    found = [
+        Attributes(f"{n % 300:012d}", f"i-{n}", f"asg:{n % 900}", f"vpc-{n % 50}", f"subnet-{n % 400}",
+                   {"team": f"t{n % 500}", "env": "prod"})
+        for n in range(10_000)
+    ]  # fmt: skip
     began_s = time.process_time()
     owners = [owner(book, each) for each in found]
-    assert time.process_time() - began_s < 5
-    assert [owners[199], owners[200], owners[300]] == ["o199", None, "o0"]
+    assert time.process_time() - began_s < 0.3
+    assert (owners[40], owners[197], owners[399], owners.count(None)) == ("o4", "o197", None, 3_672)
