@@ -168,6 +168,10 @@ CONTEXT_PREFIX = "context/"
 # Cause rows of log files: whose workloads moved the bytes of their records.
 CAUSES_PREFIX = "causes/"
 CAUSE_PARTS_PREFIX = "causes/parts/"
+# Causes of each day, their names, and the index of both.
+CAUSE_DAYS_PREFIX = "causes/dt="
+CAUSE_NAMES_PREFIX = "causes/names/"
+CAUSE_INDEX_PREFIX = "causes/index/"
 # The service puts the rows of commits below this prefix.
 STAGING_PREFIX = "staging/"
 LAKE_PREFIX = "lake/"
@@ -369,6 +373,26 @@ def rated_day_key(day_s: int, sha256: str) -> str:
     """Key of a day's sums: `rated/2026-11/days/2026-11-24-….json.gz`. The key depends on the sums."""
     day = date_of(day_s)
     return f"{RATED_PREFIX}{day[:7]}/days/{day}-{sha256[:16]}.json.gz"
+
+
+def cause_index_key(number: int) -> str:
+    """Key of one version of the index of a region's days of causes."""
+    return f"{CAUSE_INDEX_PREFIX}{number:08d}.json"
+
+
+def cause_day_key(day_s: int, sha256: str) -> str:
+    """Key of a piece of a day's causes: `causes/dt=2026-11-24/….parquet`. The key depends on the rows."""
+    return f"{CAUSE_DAYS_PREFIX}{date_of(day_s)}/{sha256[:40]}.parquet"
+
+
+def cause_names_key(day_s: int, sha256: str) -> str:
+    """Key of the names of a day's causes: `causes/names/2026-11-24-….json.gz`. The key depends on the names."""
+    return f"{CAUSE_NAMES_PREFIX}{date_of(day_s)}-{sha256[:16]}.json.gz"
+
+
+def cause_pin_key(month: str) -> str:
+    """Key of the pin of a closed month's causes."""
+    return f"{CLOSED_PREFIX}{month}/causes.json"
 
 
 def rated_accounts_key(month: str, sha256: str) -> str:

@@ -127,7 +127,8 @@ _UNKNOWN = Reach(through_s=0, left=Uncounted(at_least=True))
 _NUMBER = re.compile(r"([0-9]{8})\.json")
 
 
-_Day = Annotated[int, Form(Fields.text, date_of, lambda days, day: days.hour_named(f"{day}T00"))]
+Day = Annotated[int, Form(Fields.text, date_of, lambda days, day: days.hour_named(f"{day}T00"))]
+"""First hour of a day, stored as a date."""
 
 
 def _reach_document(reach: Reach) -> dict[str, object]:
@@ -198,7 +199,7 @@ class DayIndex(StoredDocument):
     reach: Annotated[Reach, Added(_UNKNOWN), Form(_reach_of, _reach_document)] = _UNKNOWN
     complete_through_s: int = 0
     closed: Mapping[str, str] = field(default_factory=dict)
-    days: Mapping[_Day, str] = field(default_factory=dict)
+    days: Mapping[Day, str] = field(default_factory=dict)
     accounts: Annotated[Mapping[str, KeptAccounts], Added({})] = field(default_factory=dict)
     replaced: tuple[str, ...] = ()
     generation: Annotated[int, Added(0)] = 0
@@ -232,6 +233,12 @@ class DayIndex(StoredDocument):
         return json.dumps({**head, **members_of(self)}, separators=(",", ":")).encode()
 
 
+def newest_version(objects: ObjectStore, prefix: str) -> str | None:
+    """Key of the newest version of an index below a prefix; None without one."""
+    keys = [info.key for info in objects.list(prefix) if _NUMBER.fullmatch(info.key.removeprefix(prefix))]
+    return max(keys, default=None)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DayIndexes:
     """The versions of the index in a region's bucket."""
@@ -245,12 +252,8 @@ class DayIndexes:
             LedgerCorruptError: It is something else.
             ObjectMissingError: The index was replaced during the call; call again.
         """
-        names = (info.key.removeprefix(RATED_INDEX_PREFIX) for info in self.objects.list(RATED_INDEX_PREFIX))
-        numbers = [int(found[1]) for name in names if (found := _NUMBER.fullmatch(name))]
-        if not numbers:
-            return DayIndex()
-        key = rated_index_key(max(numbers))
-        return DayIndex.from_json(self.objects.get(key), key)
+        key = newest_version(self.objects, RATED_INDEX_PREFIX)
+        return DayIndex() if key is None else DayIndex.from_json(self.objects.get(key), key)
 
     def put(self, index: DayIndex) -> bool:
         """Put a version; False if another process put it first."""

@@ -197,13 +197,21 @@ class DaySumKeeper:
         if index.number and index.is_of(found):
             return replace(index, generation=found.usage)
         index = DayIndex(number=index.number, generation=found.usage, ledger_generation=found.ledger)
-        since_ms = self.clock.now_ms() - _LOOKS_BACK_S * 1000
+        runs, from_s = self.runs_before(_LOOKS_BACK_S)
+        return replace(index, runs=runs, from_s=from_s)
+
+    def runs_before(self, age_s: int) -> tuple[dict[int, int], int]:
+        """The last run of each shard that was planned before this age, and the first day that later runs have whole.
+
+        The day is 0 if no run is older.
+        """
+        since_ms = self.clock.now_ms() - age_s * 1000
         runs: dict[int, int] = {}
         for shard in commits.known_shards(self.items, self.shards):
             older = (run.number for run in newest_first(self.items, lake_chain(shard)) if run.planned_at_ms < since_ms)
             runs[shard] = next(older, 0)
         first_s = since_ms // 1000 if any(runs.values()) else 0
-        return replace(index, runs=runs, from_s=-(-first_s // DAY_S) * DAY_S)
+        return runs, -(-first_s // DAY_S) * DAY_S
 
     def _new(self, index: DayIndex) -> _Work:
         """Finished runs that the index has not counted yet, with at most `most_files` lake files in all."""
@@ -211,18 +219,18 @@ class DaySumKeeper:
         files: dict[int, tuple[tuple[int, LakeFile], ...]] = {}
         count, oldest_left_ms = 0, None
         for shard in commits.known_shards(self.items, self.shards):
-            for run in self._done(shard, runs.get(shard, 0)):
+            for run in self.done(shard, runs.get(shard, 0)):
                 if count >= self.most_files:
                     oldest_left_ms = min(run.planned_at_ms, oldest_left_ms or run.planned_at_ms)
                     break
-                for hour_s, file in self._published(run):
+                for hour_s, file in self.published(run):
                     day_s = hour_s - hour_s % DAY_S
                     files[day_s] = (*files.get(day_s, ()), (hour_s, file))
                     count += 1
                 runs[shard] = run.number
         return _Work(runs=runs, files=files, oldest_left_ms=oldest_left_ms)
 
-    def _done(self, shard: int, after: int) -> Iterator[Run]:
+    def done(self, shard: int, after: int) -> Iterator[Run]:
         """Done runs after a given run number, oldest first, up to the first run that is not done."""
         return takewhile(lambda run: run.state == "done", self._after(shard, after))
 
@@ -234,7 +242,8 @@ class DaySumKeeper:
         """Hours of a run. A run that a restore of the ledger added to the chain has no plan, and no rows (P41)."""
         return Plan.from_json(self.objects.get(run.plan_key), run.plan_key).hours if run.plan_key else ()
 
-    def _published(self, run: Run) -> Iterator[tuple[int, LakeFile]]:
+    def published(self, run: Run) -> Iterator[tuple[int, LakeFile]]:
+        """Hours and lake files that a done run published."""
         keys = [published_key(hour.hour_s, run.shard, run.number) for hour in self._plan(run)]
         for item in self.items.get_many(writes.Table.LEDGER, keys).values():
             published = Published.from_item(item)

@@ -216,6 +216,10 @@ class Workloads:
         """Hour from which the context holds, epoch seconds; 0 without a context."""
         return 0 if self._context is None else self._context.effective_s
 
+    def resources(self) -> Iterable[str]:
+        """Resources that hold interfaces, and interfaces that nothing holds."""
+        return self._locations.keys() - self._holders.keys()
+
     def location(self, its_id: str) -> Location:
         """Where an interface, or the first interface of a resource, is."""
         return self._locations.get(its_id, Location())

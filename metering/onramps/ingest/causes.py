@@ -82,6 +82,7 @@ class CauseRow(NamedTuple):
     path: str
     basis: str
     reason: str
+    direction: str
     bytes: int
     lines: int
 
@@ -123,7 +124,8 @@ def rows_of(identity: str, parts: Parts, totals: Totals, *, most: int = MAX_ROWS
     return tuple(sorted(
         CauseRow(
             batches[key.traffic, key.hour_s], key.hour_s, key.traffic.account_id, key.traffic.service, key.usage_type,
-            key.traffic.resource_id, key.traffic.from_location, key.traffic.to_location, *cause, *size,
+            key.traffic.resource_id, key.traffic.from_location, key.traffic.to_location, *cause[:-1],
+            cause.direction or key.traffic.direction, *size,
         )
         for key, causes in kept.items()
         for cause, size in causes.items()

@@ -168,7 +168,7 @@ class RunTotals:
         for key, causes in outcome.causes.items():
             record = key.usage_type, key.traffic.account_id, key.traffic.resource_id
             for cause, part in causes.items():
-                moved = Moved(*record, *cause)
+                moved = Moved(*record, *cause[:-1])
                 size, lines = self.causes.get(moved, (0, 0))
                 self.causes[moved] = (size + part.bytes, lines + part.lines)
         for log, lines, size in outcome.shadowed:

@@ -361,6 +361,8 @@ class _Sums:
             into = [parts.setdefault(key, {}) for key in keys]
             for ends, (size_bytes, lines) in cell.parts.items():
                 cause = _UNKEPT if self._parted > MAX_ENDS else causes.resolved(ends, hour_s)
+                if outcome.processed is not None:
+                    cause = cause._replace(direction=outcome.traffic.direction)
                 for found in into:
                     known = found.get(cause)
                     found[cause] = Bytes(size_bytes, lines) if known is None else known.plus(size_bytes, lines)

@@ -77,6 +77,7 @@ class Cause(NamedTuple):
             unknown.
         basis: Witness of the cause: `told`, `seen` or `inventory`; empty if the bytes are unattributed.
         reason: Reason why the bytes are unattributed, or why the workload behind the cause is unknown.
+        direction: Direction of the lines, if it differs from that of the record: processing counts both ways.
     """
 
     cause: str
@@ -84,6 +85,7 @@ class Cause(NamedTuple):
     path: str
     basis: str
     reason: str
+    direction: str = ""
 
 
 class Ends(NamedTuple):

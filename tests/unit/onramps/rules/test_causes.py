@@ -63,7 +63,7 @@ def at_nat(workload: str, far: str, service: str = "") -> FlowHop:
 
 def test_at_a_nat_gateway_the_inventory_names_the_workload_and_the_packet_the_destination() -> None:
     found = named(at_nat("10.0.1.20", "52.218.0.9", "S3"), causes(world()))
-    assert found == ("i-near", "S3.us-west-2", "nat_gateway", "inventory", "")
+    assert found == ("i-near", "S3.us-west-2", "nat_gateway", "inventory", "", "")
     assert named(at_nat("10.0.1.20", "81.2.3.4"), causes(world())).destination == "internet"
     assert named(at_nat("10.0.1.20", "81.2.3.4", "S3"), causes(world())).destination == ""
 
@@ -71,17 +71,17 @@ def test_at_a_nat_gateway_the_inventory_names_the_workload_and_the_packet_the_de
 def test_the_public_side_of_a_nat_gateway_names_no_workload() -> None:
     public = line("eni-nat", flow_direction="ingress", source="81.2.3.4", destination="10.0.2.7",
                   packet_source="81.2.3.4", packet_destination="10.0.2.7")  # fmt: skip
-    assert named(public, causes(world())) == ("", "internet", "nat_gateway", "", "public_side")
+    assert named(public, causes(world())) == ("", "internet", "nat_gateway", "", "public_side", "")
 
 
 def test_lines_of_an_interface_go_before_the_inventory_and_if_they_disagree_nobody_is_named() -> None:
     hop = at_nat("10.0.1.20", "81.2.3.4")
-    assert named(hop, causes(world()), ("eni-near", "10.0.1.20"))[3:] == ("seen", "")
-    assert named(hop, causes(world()), ("eni-new", "10.0.1.20"))[3:] == ("", "address_of_two")
+    assert named(hop, causes(world()), ("eni-near", "10.0.1.20"))[3:5] == ("seen", "")
+    assert named(hop, causes(world()), ("eni-new", "10.0.1.20"))[3:5] == ("", "address_of_two")
     gone = world(gone=("eni-near",))
     told = causes(gone)
     named(leaving("eni-new", "10.0.1.4", instance_id="i-new"), told)
-    assert named(hop, told, ("eni-new", "10.0.1.20")) == ("i-new", "internet", "nat_gateway", "seen", "")
+    assert named(hop, told, ("eni-new", "10.0.1.20")) == ("i-new", "internet", "nat_gateway", "seen", "", "")
     assert named(hop, causes(gone)).reason == "address_unknown"
 
 
@@ -115,7 +115,7 @@ def test_an_endpoint_names_its_client_and_its_service() -> None:
 def test_a_workload_is_the_cause_of_its_own_hop_and_the_destination_is_a_workload_or_a_subnet() -> None:
     found = causes(world())
     assert named(leaving("eni-far", "10.0.1.20", **next_hop("usw2-az1", "vpc-main")), found) == (
-        "eni-far", "asg:web", "vpc", "told", "",
+        "eni-far", "asg:web", "vpc", "told", "", "",
     )  # fmt: skip
     assert named(leaving("eni-private", "10.0.2.4"), found).destination == "subnet-2"
     # A public address beyond an unknown next hop may be that of a balancer's client.
@@ -135,7 +135,7 @@ def test_an_address_that_may_have_changed_hands_makes_its_destination_the_subnet
 def test_without_a_context_nothing_is_named_at_a_gateway() -> None:
     found = of(Timeline())
     hop = at_nat("10.0.1.20", "81.2.3.4")._replace(interface_type="nat_gateway")
-    assert named(hop, found, ("eni-near", "10.0.1.20")) == ("", "", "nat_gateway", "", "no_context")
+    assert named(hop, found, ("eni-near", "10.0.1.20")) == ("", "", "nat_gateway", "", "no_context", "")
     assert named(leaving("eni-near", "10.0.2.4", instance_id="i-near"), found)[:2] == ("i-near", "")
 
 
