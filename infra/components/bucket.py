@@ -28,6 +28,7 @@ from metering.stores.objects import (
     MARKERS_PREFIX,
     NOTES_PREFIX,
     ORGANIZATION_PREFIX,
+    OWNERS_PREFIX,
     PLANS_PREFIX,
     PRICES_PREFIX,
     QUARANTINE_PREFIX,
@@ -53,7 +54,7 @@ _WITHDRAWN_DAYS = 35
 # A report of a month can be held against that of the year before.
 _REPORTS_DAYS = 400
 # Money, and the rows that prove it: each object is put once, and never replaced or deleted by the service.
-WRITE_ONCE = (CLOSED_PREFIX, INVOICES_PREFIX, LAKE_PREFIX, ORGANIZATION_PREFIX, PRICES_PREFIX)
+WRITE_ONCE = (CLOSED_PREFIX, INVOICES_PREFIX, LAKE_PREFIX, ORGANIZATION_PREFIX, OWNERS_PREFIX, PRICES_PREFIX)
 # What a region is restored from if its bucket is lost.
 COPIED = (*WRITE_ONCE, MARKERS_PREFIX, NOTES_PREFIX, LEDGER_PREFIX)
 
@@ -62,7 +63,7 @@ class DataBucket(Construct):
     """An encrypted, private, TLS-only bucket.
 
     The lifecycle rules never expire current versions of objects below `staging/`, `runs/`, `closed/`, `prices/`,
-    `organization/`, `invoices/`, `ledger/` and `notes/`.
+    `organization/`, `owners/`, `invoices/`, `ledger/` and `notes/`.
     """
 
     def __init__(self, scope: Construct, construct_id: str, *, config: StageConfig, ingest: IngestQueue) -> None:

@@ -26,6 +26,7 @@ from metering.stores.objects import (
     MARKERS_PREFIX,
     NOTES_PREFIX,
     ORGANIZATION_PREFIX,
+    OWNERS_PREFIX,
     PLANS_PREFIX,
     PRICES_PREFIX,
     QUARANTINE_PREFIX,
@@ -118,7 +119,7 @@ class AccessRoles(Construct):
         """Grant the permissions of jobs that people may run by command: compact, reconcile, close a month, rebuild."""
         ledger.grant_read_write(self.operator)
         usage.grant_add(self.operator)
-        # With commands, the operator meters log files, captures contexts, and puts prices, payers and invoices.
+        # With commands, the operator meters log files, captures contexts, and puts prices, payers, owners and invoices.
         data.grant_write(self.operator, INGEST_PREFIX, DROP_PREFIX, QUARANTINE_PREFIX, DOCTOR_PREFIX, *_MADE)
         # Like the compactor and the biller, the operator may clean up after jobs, but never in the lake.
         data.grant_delete(
@@ -178,6 +179,7 @@ _MADE = (
     CLOSED_PREFIX,
     PRICES_PREFIX,
     ORGANIZATION_PREFIX,
+    OWNERS_PREFIX,
     RATED_PREFIX,
     REPORTS_PREFIX,
     INVOICES_PREFIX,

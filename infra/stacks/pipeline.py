@@ -32,6 +32,7 @@ from metering.stores.objects import (
     LOG_PARTS_PREFIX,
     MARKERS_PREFIX,
     ORGANIZATION_PREFIX,
+    OWNERS_PREFIX,
     PLANS_PREFIX,
     PRICES_PREFIX,
     QUARANTINE_PREFIX,
@@ -291,7 +292,7 @@ def _grant_biller(function: MeteringFunction, data: DataStack) -> None:
     )
     # Reports of saved questions are answered as the API answers: also from the usage table, staging and closed months.
     data.usage.grant_look_up(role)
-    data.data.grant_read(role, STAGING_PREFIX, CLOSED_PREFIX, INVOICES_PREFIX, REPORTS_PREFIX)
+    data.data.grant_read(role, STAGING_PREFIX, CLOSED_PREFIX, INVOICES_PREFIX, OWNERS_PREFIX, REPORTS_PREFIX)
     # Each alert of a budget is also put below `notes/`, so that a restored ledger does not give the alert again.
     data.data.grant_write(role, RATED_PREFIX, REPORTS_PREFIX, notes_prefix(ALERTS_PK))
     data.data.grant_delete(role, RATED_PREFIX)

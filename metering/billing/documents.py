@@ -261,6 +261,22 @@ class VersionStore(Generic[_Read]):
         """
         return self._of(self._documents.get(version) if version else None)
 
+    def _put(self, made: _Read, value: Callable[[_Read, int], Mapping[str, object]]) -> _Read:
+        """Write a document as the next version, unless it equals the newest; returns the newest version.
+
+        `value` converts a document to JSON that says a given version.
+
+        Raises:
+            DocumentRefusedError: It contradicts itself.
+        """
+        self._read(canonical(value(made, 0)), "the document")
+
+        def document(number: int, newest: Numbered | None) -> Mapping[str, object] | None:
+            wanted = value(made, number)
+            return None if newest is not None and value(self._of(newest), number) == wanted else wanted
+
+        return self._of(self._documents.append(document))
+
     def _of(self, found: Numbered | None) -> _Read:
         return self._empty if found is None else found.read(self._read)
 

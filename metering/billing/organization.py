@@ -161,11 +161,4 @@ class OrganizationStore(documents.VersionStore[Organization]):
         Raises:
             DocumentRefusedError: It contradicts itself.
         """
-        read_organization(documents.canonical(organization_value(organization)), "the organization")
-
-        def document(number: int, newest: documents.Numbered | None) -> dict[str, object] | None:
-            made = organization_value(replace(organization, version=number))
-            before = None if newest is None else organization_value(replace(self._of(newest), version=number))
-            return None if made == before else made
-
-        return self._of(self._documents.append(document))
+        return self._put(organization, lambda each, number: organization_value(replace(each, version=number)))

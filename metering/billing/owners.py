@@ -1,11 +1,15 @@
-"""Owners of workloads, by a book of rules in TOML or JSON: the first rule that fits decides, hour by hour."""
+"""Owners of workloads, by a book of rules in TOML or JSON: the first rule that fits decides, hour by hour.
+
+The home region's bucket has all versions of the book, which never change.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tomllib
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from itertools import chain
@@ -15,6 +19,7 @@ from pydantic import Field, StringConstraints
 
 from metering.billing import documents
 from metering.billing.prices.document import StrictDocument
+from metering.stores.objects import OWNERS_PREFIX
 from metering.units import MIB
 
 UNOWNED = "unowned"
@@ -26,6 +31,8 @@ _ANY = "*"
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from metering.stores.objects import ObjectStore
 
 _Text = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 _Hour = Annotated[str, StringConstraints(max_length=40)]
@@ -48,7 +55,10 @@ class _RuleDocument(StrictDocument):
 
 
 class _OwnersDocument(StrictDocument):
+    """Rules, in order. The store sets `schema` and `version`."""
+
     format: Literal["metering.owners/1"] = Field(default="metering.owners/1", alias="schema")
+    version: int = Field(default=0, ge=0, le=10**9)
     rule: list[_RuleDocument] = Field(max_length=MOST_RULES)
 
 
@@ -105,9 +115,16 @@ def _fits(pattern: str, text: str) -> bool:
 
 @dataclass(frozen=True)
 class Owners:
-    """A book of owners."""
+    """A book of owners.
+
+    Attributes:
+        version: Version number; 0 if the book was never put.
+        sha256: SHA-256 of the canonical document, which closed months pin.
+    """
 
     rules: tuple[Rule, ...] = ()
+    version: int = 0
+    sha256: str = ""
 
     def rule_of(self, found: Attributes, hour_s: int) -> Rule | None:
         """The first rule that fits; None without one."""
@@ -149,7 +166,7 @@ def read_owners(body: bytes, what: str) -> Owners:
     rules = tuple(_rule(number, each, problems) for number, each in enumerate(document.rule, 1))
     if problems:
         raise documents.DocumentRefusedError(what, problems)
-    return Owners(rules)
+    return Owners(rules, document.version, hashlib.sha256(body).hexdigest())
 
 
 def _json_of(body: bytes, what: str) -> bytes:
@@ -189,3 +206,35 @@ def _rule(number: int, rule: _RuleDocument, problems: list[str]) -> Rule:
     if to_s is not None and not reading.problems and to_s <= from_s:
         problems.append(f"{where}: it ends at {rule.end}, and begins at {rule.begin}")
     return Rule(rule.owner, texts, tags, from_s, to_s)
+
+
+def owners_value(owners: Owners) -> dict[str, object]:
+    """Convert a book of owners to its document."""
+    return {
+        "schema": "metering.owners/1",
+        "version": owners.version,
+        "rule": [
+            {
+                "owner": rule.owner,
+                "when": {**dict(rule.texts), **({"tag": dict(rule.tags)} if rule.tags else {})},
+                "from": documents.hour_text(rule.from_s) if rule.from_s else None,
+                "to": None if rule.to_s is None else documents.hour_text(rule.to_s),
+            }
+            for rule in owners.rules
+        ],
+    }
+
+
+class OwnerStore(documents.VersionStore[Owners]):
+    """All versions of the book of owners. In version 0, everything is unowned."""
+
+    def __init__(self, objects: ObjectStore) -> None:
+        super().__init__(documents.NumberedDocuments(objects, OWNERS_PREFIX), read_owners, Owners())
+
+    def put(self, owners: Owners) -> Owners:
+        """Write a book as the next version, unless it equals the newest; returns the newest version.
+
+        Raises:
+            DocumentRefusedError: It contradicts itself.
+        """
+        return self._put(owners, lambda each, number: owners_value(replace(each, version=number)))

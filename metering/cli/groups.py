@@ -56,6 +56,8 @@ _LISTED: dict[str, tuple[tuple[str, str, str], ...]] = {
          "Prices of data transfer: immutable versions of price books, their differences, and usage without a price."),
         ("organization", "finance.cost:organization",
          "Payers and their accounts, effective by the hour, in immutable versions."),
+        ("owners", "finance.owners:owners",
+         "Owners of workloads: a book of rules, effective by the hour, in immutable versions."),
         ("invoice", "finance.invoice:invoice",
          "Invoices of data transfer: drafts, issued invoices, credit notes, and their verification."),
         ("export", "finance.invoice:export",

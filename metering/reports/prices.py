@@ -17,6 +17,7 @@ from metering.units import exact_and_size
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from metering.billing.owners import Owners, Rule
     from metering.billing.payers import Membership, Organization, Payer
     from metering.billing.prices import store
     from metering.billing.usage.months import Sold
@@ -297,6 +298,43 @@ _OVERRIDES: answer.RowType[Override] = answer.RowType(
     answer.flag("no_allowance"),
     answer.prose("why"),
 )
+
+
+_RULES: answer.RowType[tuple[int, Rule]] = answer.RowType(
+    answer.integer("rule", of=lambda it: it[0], priority=answer.KEEP),
+    answer.copied("owner", of=lambda it: it[1].owner, priority=answer.KEEP),
+    answer.prose("when", of=lambda it: _asked(it[1]), priority=answer.KEEP),
+    answer.timed("from", of=lambda it: hour_text(it[1].from_s) if it[1].from_s else None),
+    answer.timed("to", of=lambda it: _optional(hour_text, it[1].to_s)),
+)
+_BOOKS: answer.RowType[tuple[Owners, int]] = answer.RowType(
+    answer.integer("version", of=lambda it: it[0].version, priority=answer.KEEP),
+    answer.timed("written", of=lambda it: it[1]),
+    answer.integer("rules", of=lambda it: len(it[0].rules)),
+    answer.integer("owners", of=lambda it: len({rule.owner for rule in it[0].rules})),
+    answer.copied("sha256", of=lambda it: it[0].sha256),
+)
+_NO_BOOK = "No book of owners was put yet: everything is unowned."
+
+
+def _asked(rule: Rule) -> list[str]:
+    return [f"{name} {text}" for name, text in (*rule.texts, *((f"tag {key}", text) for key, text in rule.tags))]
+
+
+def owners_answer(owners: Owners) -> answer.Answer:
+    """The rules of a book of owners, in order."""
+    return _RULES.answer(
+        list(enumerate(owners.rules, 1)),
+        meta={"version": owners.version, "sha256": owners.sha256},
+        title=f"Owners, version {owners.version}" if owners.version else "Owners",
+        empty=_NO_BOOK,
+        footer=("The first rule that fits decides.",) if owners.rules else (),
+    )
+
+
+def owner_books_answer(versions: Sequence[tuple[Owners, int]]) -> answer.Answer:
+    """Versions, newest first, each with the epoch second at which the version was written."""
+    return _BOOKS.answer(versions, title="Versions of the book of owners", empty=_NO_BOOK)
 
 
 def organization_answer(organization: Organization) -> answer.Answer:

@@ -189,9 +189,10 @@ LEDGER_PREFIX = "ledger/"
 NOTES_PREFIX = "notes/"
 # Lake files of a replaced ledger that came after the decision. They are deleted after some weeks.
 WITHDRAWN_PREFIX = "withdrawn/"
-# Money: price books and overrides, payers, the biller's data on open months, invoices.
+# Money: price books and overrides, payers, owners of workloads, the biller's data on open months, invoices.
 PRICES_PREFIX = "prices/"
 ORGANIZATION_PREFIX = "organization/"
+OWNERS_PREFIX = "owners/"
 RATED_PREFIX = "rated/"
 INVOICES_PREFIX = "invoices/"
 # Reports of saved questions.
@@ -227,6 +228,7 @@ PREFIXES = (
     MARKERS_PREFIX,
     NOTES_PREFIX,
     ORGANIZATION_PREFIX,
+    OWNERS_PREFIX,
     PLANS_PREFIX,
     PRICES_PREFIX,
     QUARANTINE_PREFIX,

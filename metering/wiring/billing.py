@@ -16,6 +16,7 @@ from metering.billing.invoices.document import InvoiceStore
 from metering.billing.invoices.inputs import RateShelf, UsageSource
 from metering.billing.invoices.planning import Planner
 from metering.billing.organization import OrganizationStore
+from metering.billing.owners import OwnerStore
 from metering.billing.prices.store import AllBooks, OverrideStore, PriceStore
 from metering.billing.usage import months
 from metering.errors import UnavailableError
@@ -189,6 +190,11 @@ def build_overrides(home: WithObjects) -> OverrideStore:
 def build_organization(home: WithObjects) -> OrganizationStore:
     """Build the store of the home region's payers and accounts."""
     return OrganizationStore(home.objects)
+
+
+def build_owners(home: WithObjects) -> OwnerStore:
+    """Build the store of the home region's books of owners."""
+    return OwnerStore(home.objects)
 
 
 def build_shelf(home: WithObjects) -> RateShelf:

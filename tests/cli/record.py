@@ -177,6 +177,8 @@ LINES: dict[str, str] = {
     "prices-override-remove": "prices override remove --payer 999988887777 --from 2026-12",
     "organization-show-empty": "organization show", "organization-set": "organization set payers.json",
     "organization-show": "organization show", "organization-history": "organization history",
+    "owners-show-empty": "owners show", "owners-put": "owners put owners.toml",
+    "owners-show": "owners show 1", "owners-history": "owners history",
     "token-list-empty": "token list",
     "token-create": "token create --role customer --account 123456789012 --days 30 --label 'portal of Acme'",
     "token-create-analyst": "token create --role analyst", "token-list": "token list",
@@ -281,6 +283,21 @@ def _payers() -> None:
     Path("payers.json").write_text(json.dumps({"payers": [payer], "accounts": accounts}))
 
 
+def _owners() -> None:
+    """Write a book with a rule that holds for a month, and a rule for every hour."""
+    Path("owners.toml").write_text("""
+[[rule]]
+owner = "search"
+when = { tag = { team = "search*" }, vpc = "vpc-0a1b2c3d4e5f60718" }
+from = 2026-11-01T00:00:00Z
+to = 2026-12-01T00:00:00Z
+
+[[rule]]
+owner = "ci"
+when = { workload = "asg:ci-runners" }
+""")
+
+
 def _import_prices(region: Lively) -> None:
     """Import a price book that prices all usage of October."""
     sold = {sku: product(sku, usage_type, ((None, price),)) for sku, usage_type, price in _PRICES}
@@ -325,6 +342,7 @@ BEFORE: dict[str, Callable[[Lively], None]] = {
     "audit": Lively.leave_a_trail,
     "prices-import": lambda _region: _offers(),
     "organization-set": lambda _region: _payers(),
+    "owners-put": lambda _region: _owners(),
     "invoice-draft": _import_prices,
     "token-list": Lively.make_tokens,
     "token-revoke": _leak,

@@ -91,11 +91,12 @@ def test_a_closed_month_becomes_a_cost_an_invoice_and_an_export_and_all_are_one_
     [
         ("prices", "import", "{book}", "--book", BOOK, "--reprice"),
         ("organization", "set", "{payers}"),
+        ("owners", "put", "{owners}"),
         ("invoice", "issue", "--month", "{month}", "--prices", "sample", "--yes"),
     ],
     ids=lambda words: " ".join(words[:2]),
 )
-def test_a_reader_may_not_write_prices_payers_or_invoices(
+def test_a_reader_may_not_write_prices_payers_owners_or_invoices(
     service: Service, closed_month: ClosedMonth, book_file: Path, words: Sequence[str], tmp_path: Path
 ) -> None:
     if not service.enforced:
@@ -104,17 +105,21 @@ def test_a_reader_may_not_write_prices_payers_or_invoices(
     assert changed != book_file.read_text()
     (tmp_path / "book.json").write_text(changed)
     (tmp_path / "payers.json").write_text(json.dumps({"payers": [], "accounts": []}))
-    files = {"book": tmp_path / "book.json", "payers": tmp_path / "payers.json", "month": closed_month.month}
+    (tmp_path / "owners.json").write_text(json.dumps({"rule": []}))
+    files = {name: tmp_path / f"{name}.json" for name in ("book", "payers", "owners")}
     before = money(service)
-    done = service.run("reader", *(word.format(**files) for word in words))
+    done = service.run("reader", *(word.format(**files, month=closed_month.month) for word in words))
     assert done.returncode == 1
     assert "denied" in done.stderr or "not authorized" in done.stderr
     assert "Traceback" not in done.stderr
     assert money(service) == before
 
 
+PREFIXES = ("prices/", "organization/", "owners/", "invoices/")
+
+
 def money(service: Service) -> list[str]:
-    """Every object of prices, payers and invoices."""
+    """Every object of prices, payers, owners and invoices."""
     s3, bucket = service.clients.s3, service.outputs["DataBucketName"]
-    listed = [s3.list_objects_v2(Bucket=bucket, Prefix=each) for each in ("prices/", "organization/", "invoices/")]
+    listed = [s3.list_objects_v2(Bucket=bucket, Prefix=each) for each in PREFIXES]
     return [each["Key"] for answer in listed for each in answer.get("Contents", ())]

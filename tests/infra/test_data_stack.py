@@ -27,7 +27,7 @@ from tests.support.lake_world import ACCOUNT, NOW_S, World, record
 
 NEVER_DELETED = (
     "staging/2026-11-24/0123.parquet", "staging/2026-11-24/0123.wal", "runs/0/0123.json", "closed/2026-11.json",
-    "closed/2026-11/2026-11-24T13.parquet", "prices/aws-list/3.json", "organization/2.json",
+    "closed/2026-11/2026-11-24T13.parquet", "prices/aws-list/3.json", "organization/2.json", "owners/4.json",
     "invoices/2026-11/123456789012/1.json",
 )  # fmt: skip
 
@@ -212,7 +212,9 @@ def test_a_condition_that_denied_the_default_encryption_would_be_seen() -> None:
     assert holds({"StringNotEquals": {f"s3:{_SSE}": "AES256"}}, {})
 
 
-WRITTEN_ONCE = [key for key in NEVER_DELETED if key.startswith(("closed/", "invoices/", "prices/", "organization/"))]
+WRITTEN_ONCE = [
+    key for key in NEVER_DELETED if key.startswith(("closed/", "invoices/", "prices/", "organization/", "owners/"))
+]
 ROLE = "arn:aws:iam::123456789012:role/metering-prod"
 
 
@@ -271,7 +273,7 @@ def test_copies_go_to_a_bucket_of_the_region_and_deletions_do_not() -> None:
     properties = bucket_of("prod", '{"replicate_to": "acme-copy-{region}"}')
     rules = properties["ReplicationConfiguration"]["Rules"]
     assert {rule["Filter"]["Prefix"] for rule in rules} == {
-        "closed/", "invoices/", "lake/", "ledger/", "markers/", "notes/", "organization/", "prices/",
+        "closed/", "invoices/", "lake/", "ledger/", "markers/", "notes/", "organization/", "owners/", "prices/",
     }  # fmt: skip
     assert {Place().text(rule["Destination"]["Bucket"]) for rule in rules} == {"arn:aws:s3:::acme-copy-eu-west-1"}
     assert {(rule["Status"], rule["DeleteMarkerReplication"]["Status"]) for rule in rules} == {("Enabled", "Disabled")}

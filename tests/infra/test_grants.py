@@ -170,7 +170,7 @@ def test_the_biller_sets_no_budget_and_changes_no_price_payer_or_invoice(stage: 
     assert grants.actions(USAGE_TABLE) == {"dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:Query"}
     assert grants.prefixes("s3:GetObject") == {
         "prices/", "organization/", "rated/", "summaries/", "runs/", "lake/", "staging/", "closed/", "invoices/",
-        "reports/",
+        "reports/", "owners/",
     }  # fmt: skip
     assert grants.may("sns:Publish", "TopicsPage")
     assert not grants.may("sns:Publish", "*")
@@ -274,7 +274,7 @@ def test_a_reader_reads_everything_that_was_counted_and_changes_nothing(stage: s
     assert {"lake/", "staging/", "quarantine/"} <= grants.prefixes("s3:GetObject")
 
 
-MONEY = {"prices/", "organization/", "rated/", "invoices/"}
+MONEY = {"prices/", "organization/", "owners/", "rated/", "invoices/"}
 
 
 @pytest.mark.parametrize("stage", STAGE_NAMES)

@@ -14,6 +14,7 @@ from metering.hours import month_bounds_s, parse_hour
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from metering.billing.owners import Owners
     from metering.billing.prices.book import PriceBook
     from metering.billing.prices.store import PriceStore
     from metering.cli import command, deeds
@@ -117,6 +118,20 @@ def checked_files(files: list[Path]) -> list[Path]:
         if not path.is_file():
             raise WrongUsageError(f"{path} is no file.", "Name files, as in: metering prices import us-east-1.json")
     return files
+
+
+def owners_file(file: Path) -> Owners:
+    """Read a book of owners.
+
+    Raises:
+        WrongUsageError: The file does not exist.
+        DocumentRefusedError: The file has faults; the error lists every problem.
+    """
+    from metering.billing.owners import read_owners
+
+    if not file.is_file():
+        raise WrongUsageError(f"{file} is no file.", "docs/causes.md shows a book of owners.")
+    return read_owners(file.read_bytes(), file.name)
 
 
 _MONTH = re.compile(r"[0-9]{4}-[0-9]{2}")

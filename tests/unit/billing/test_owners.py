@@ -12,8 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.billing.documents import DocumentRefusedError, hour_of_text
-from metering.billing.owners import MOST_RULES, Attributes, Owners, Rule, read_owners
+from metering.billing.owners import MOST_RULES, Attributes, Owners, OwnerStore, Rule, read_owners
+from metering.errors import ObjectDamagedError
 from metering.units import HOUR_S
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.objects import MemoryObjectStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,6 +80,28 @@ def test_a_book_in_json_says_the_same() -> None:
     rules = [{"owner": "ci", "when": {"workload": "asg:ci-runners"}}]
     [rule] = read_owners(json.dumps({"rule": rules}).encode(), "owners.json").rules
     assert rule == read_owners(BOOK, "owners.toml").rules[1]
+
+
+def test_versions_are_kept_and_say_what_was_put() -> None:
+    objects = MemoryObjectStore(ManualClock(0))
+    store, book = OwnerStore(objects), read_owners(BOOK, "owners.toml")
+    assert (store.newest().version, store.newest().rules) == (0, ())
+    one, same = store.put(book), store.put(book)
+    assert (one.version, one.rules, same) == (1, book.rules, one)
+    two = store.put(Owners(book.rules[1:]))
+    # The order of rules decides, so it is part of the book.
+    three = store.put(Owners(book.rules[:0:-1]))
+    assert (two.version, three.version, store.versions()) == (2, 3, [1, 2, 3])
+    assert store.get(1) == one
+    assert json.loads(objects.get("owners/3.json"))["rule"] == [
+        {"owner": "platform", "when": {"account": "111122223333"}, "from": None, "to": None},
+        {"owner": "ci", "when": {"workload": "asg:ci-runners"}, "from": None, "to": None},
+    ]
+    with pytest.raises(DocumentRefusedError, match="asks for nothing"):
+        store.put(Owners((Rule("a", (), (), 0, None),)))
+    objects.put("owners/4.json", objects.get("owners/2.json"), if_absent=True)
+    with pytest.raises(ObjectDamagedError, match="version 2"):
+        store.newest()
 
 
 @pytest.mark.parametrize(("rule", "words"), [

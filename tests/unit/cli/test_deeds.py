@@ -323,7 +323,8 @@ READING = {
     "compare", "completion", "context list", "context show", "cost", "cost explain", "dlq list", "drops list", "errors",
     "export cur", "export focus", "help", "invoice draft", "invoice list", "invoice show", "invoice verify",
     "local env", "local outputs", "local status", "logs format", "logs list", "organization history",
-    "organization show", "period list", "period show", "period verify", "prices check", "prices diff",
+    "organization show", "owners history", "owners show",
+    "period list", "period show", "period verify", "prices check", "prices diff",
     "prices history", "prices override list", "prices show", "producers list", "restore show",
     "producers show", "reports list", "reports show", "quarantine list", "quarantine show", "query",
     "region plan", "region status", "report usage", "runbook", "serve", "settings diff", "settings fields",
@@ -356,6 +357,7 @@ WORDS = {
     "BILL…": str(BILL), "FILE…": str(BILL),
     "LOGS": str(SAMPLE), "CONTEXT": "newest", "INVOICE": "123456789012-2026-10-1",
     "REPORT": "egress", "BUDGET": "egress", "[BUDGET]": "egress", "TOKEN": "5d41402abc4b2a76", "PRODUCER": "edge",
+    "N": "1",
 }  # fmt: skip
 # Options without which their command does nothing.
 OPTIONS = {

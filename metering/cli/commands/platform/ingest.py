@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from metering.cli.billing.home import owners_file
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.options import argument, option, parse_duration, switch
@@ -122,7 +123,7 @@ def ingest(
         raise WrongUsageError("--who shows what a dry run finds, and meters nothing.", "Add --dry-run.")
     if owners is not None and (not who or detail):
         raise WrongUsageError("--owners names the owners in the rows of --who.", "Add --who, and leave --detail out.")
-    book = None if owners is None else _book(owners)
+    book = None if owners is None else owners_file(owners)
     if not dry_run:
         # Permission is checked before anything is read.
         _ = session.endpoint
@@ -314,14 +315,6 @@ def _workloads(session: Session, choice: Choice, timeline: Timeline) -> Workload
         return Workloads(None)
     newest_s = timeline.versions[-1][0]
     return Workloads(timeline.at(newest_s), store.tags_at(newest_s))
-
-
-def _book(file: Path) -> Owners:
-    from metering.billing.owners import read_owners
-
-    if not file.is_file():
-        raise WrongUsageError(f"{file} is no file.", "docs/causes.md shows a book of owners.")
-    return read_owners(file.read_bytes(), file.name)
 
 
 def _check_contexts(folder: Path | None) -> None:
