@@ -22,7 +22,12 @@ from metering.ledger.notes.money import ALERTS_PK, BILLER_KEY
 from metering.settings import as_environment
 from metering.stores.objects import (
     AUDIT_PREFIX,
+    CAUSE_DAYS_PREFIX,
+    CAUSE_INDEX_PREFIX,
+    CAUSE_NAMES_PREFIX,
     CAUSE_PARTS_PREFIX,
+    CAUSE_PINS_PREFIX,
+    CAUSES_PREFIX,
     CLOSED_PREFIX,
     CONTEXT_PREFIX,
     DROP_PREFIX,
@@ -296,6 +301,12 @@ def _grant_biller(function: MeteringFunction, data: DataStack) -> None:
     # Each alert of a budget is also put below `notes/`, so that a restored ledger does not give the alert again.
     data.data.grant_write(role, RATED_PREFIX, REPORTS_PREFIX, notes_prefix(ALERTS_PK))
     data.data.grant_delete(role, RATED_PREFIX)
+    # Days of causes are made of the on-ramps' parts and of contexts. A closed month pins its days.
+    days = (CAUSE_DAYS_PREFIX, CAUSE_NAMES_PREFIX, CAUSE_INDEX_PREFIX)
+    data.data.grant_list(role, PLANS_PREFIX)
+    data.data.grant_read(role, CAUSES_PREFIX, CONTEXT_PREFIX)
+    data.data.grant_write(role, *days, CAUSE_PINS_PREFIX)
+    data.data.grant_delete(role, *days)
     data.topics.grant_publish(role)
 
 

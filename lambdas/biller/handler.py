@@ -44,6 +44,8 @@ def handle(context: LambdaContext, parts: Started[BillerWork]) -> dict[str, int 
         "made": result.made,
         "sent": result.sent,
         "unusual": result.unusual,
+        "cause_files": result.cause_files,
+        "causes_behind_s": result.causes_behind_s,
         "left_out": list(result.left_out),
     }
     parts.logger.info("budgets judged", extra=answer)

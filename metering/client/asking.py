@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from metering.reports.answer import Answer, Json
     from metering.reports.costs.rows import CostParameters
     from metering.reports.query import Names, TraceParameters, UsageParameters
-    from metering.reports.who import WhoParameters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,9 +40,6 @@ class Answers(Protocol):
 
     def cost(self, asked: CostParameters, *, prices: str | None, exact: bool) -> pa.Table:
         """Costs of usage."""
-
-    def who(self, asked: WhoParameters) -> pa.Table:
-        """Causes of usage."""
 
     def trace(self, asked: TraceParameters) -> pa.Table:
         """Batches behind a report line; the metadata includes `sums` and `equal`."""

@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 from metering.adapters.aws import errors, homes, runtime
 from metering.adapters.aws.session import Clients
 from metering.adapters.emulator.ministack import endpoint_for, is_emulator
-from metering.billing.owners import Owners
 from metering.client.asking import SqlQuestion, table_of
 from metering.errors import OperationFailedError, SettingsError, UnavailableError
 from metering.fleet.regions import LedgerRegionStates
@@ -25,7 +24,6 @@ from metering.usage.usage_types import is_region
 from metering.wiring.answers import costs
 from metering.wiring.answers.trace import trace_of
 from metering.wiring.answers.usage import Everywhere, measured_completeness, usage_of
-from metering.wiring.answers.who import owners_of, who_of
 from metering.wiring.connection import RegionConnection, connected
 from metering.wiring.region import Stage, home_ledger
 
@@ -36,7 +34,6 @@ if TYPE_CHECKING:
 
     from metering.reports.costs.rows import CostParameters
     from metering.reports.query import TraceParameters, UsageParameters
-    from metering.reports.who import WhoParameters
     from metering.stores.clock import Clock
 
 ALL = "all"
@@ -245,17 +242,6 @@ class StoreAnswers:
             complete = measured_completeness(regions)
             found = costs.costs_of(billing, query, book=book, now_s=now_s, complete=complete, exact=exact)
             return table_of(found.answer)
-
-    def who(self, asked: WhoParameters) -> pa.Table:
-        now_s = self._now_s
-        query = asked.who_query(now_s=now_s)
-        with errors.refusals_explained():
-            owners = owners_of(self._rated[0], asked.owners) if query.names_owners else Owners()
-            answer = who_of(
-                self._regions, query, owners=owners, now_s=now_s, complete=measured_completeness(self._regions),
-                everywhere=self.place.everywhere,
-            )  # fmt: skip
-            return table_of(answer)
 
     def trace(self, asked: TraceParameters) -> pa.Table:
         now_s = self._now_s

@@ -169,9 +169,11 @@ CONTEXT_PREFIX = "context/"
 CAUSES_PREFIX = "causes/"
 CAUSE_PARTS_PREFIX = "causes/parts/"
 # Causes of each day, their names, and the index of both.
-CAUSE_DAYS_PREFIX = "causes/dt="
+CAUSE_DAYS_PREFIX = "causes/days/"
 CAUSE_NAMES_PREFIX = "causes/names/"
 CAUSE_INDEX_PREFIX = "causes/index/"
+# For each closed month, the objects that answers about its causes read for good.
+CAUSE_PINS_PREFIX = "causes/closed/"
 # The service puts the rows of commits below this prefix.
 STAGING_PREFIX = "staging/"
 LAKE_PREFIX = "lake/"
@@ -383,7 +385,7 @@ def cause_index_key(number: int) -> str:
 
 
 def cause_day_key(day_s: int, sha256: str) -> str:
-    """Key of a piece of a day's causes: `causes/dt=2026-11-24/….parquet`. The key depends on the rows."""
+    """Key of a piece of a day's causes: `causes/days/2026-11-24/….parquet`. The key depends on the rows."""
     return f"{CAUSE_DAYS_PREFIX}{date_of(day_s)}/{sha256[:40]}.parquet"
 
 
@@ -394,7 +396,7 @@ def cause_names_key(day_s: int, sha256: str) -> str:
 
 def cause_pin_key(month: str) -> str:
     """Key of the pin of a closed month's causes."""
-    return f"{CLOSED_PREFIX}{month}/causes.json"
+    return f"{CAUSE_PINS_PREFIX}{month}.json"
 
 
 def rated_accounts_key(month: str, sha256: str) -> str:

@@ -14,14 +14,17 @@ from metering.billing.bill_export import BillCheck, decode_exports
 from metering.billing.budgets import budget
 from metering.billing.budgets.biller import Biller, Home
 from metering.billing.budgets.open_months import OpenMonths, ReadRegion, Terms, read_regions
+from metering.billing.causes.keeper import CauseKeeper
 from metering.billing.day_sums.keeper import DaySumKeeper
 from metering.billing.day_sums.now import sums_now
+from metering.billing.owners import OwnerStore
 from metering.billing.prices.store import OverrideStore, PriceStore
 from metering.errors import SettingsError, UnavailableError
 from metering.fleet.regions import LedgerRegionStates
 from metering.lake.parquet.reader import ParquetLakeReader, ParquetTotals
 from metering.ledger.format_version import generations_of
 from metering.ledger.notes import watch
+from metering.onramps.context.store import ContextStore
 from metering.reports.source import naming
 from metering.rollup.as_of_now import RegionIncompleteError, TooMuchWaitsError
 from metering.settings import BillerSettings
@@ -136,6 +139,7 @@ def _biller(parts: FunctionParts | RegionConnection, regions: Callable[[], Itera
     return Biller(
         items=parts.items,
         keeper=build_keeper(parts),
+        causes=build_cause_keeper(parts),
         clock=parts.clock,
         stage=parts.settings.stage,
         region=parts.region,
@@ -151,6 +155,17 @@ def build_keeper(ports: lake.ServicePorts | lake.ReadableRegion) -> DaySumKeeper
         totals=ParquetTotals(ports.objects, ParquetLakeReader(ports.objects)),
         clock=ports.clock,
         shards=ports.settings.shards,
+    )
+
+
+def build_cause_keeper(ports: FunctionParts | lake.ReadableRegion) -> CauseKeeper:
+    """Build the keeper of a region's causes."""
+    return CauseKeeper(
+        sums=build_keeper(ports),
+        objects=ports.objects,
+        lake=ParquetLakeReader(ports.objects),
+        contexts=ContextStore(ports.objects),
+        owners=lambda: max(OwnerStore(ports.objects).versions(), default=0),
     )
 
 

@@ -138,7 +138,10 @@ def test_the_compactor_alone_deletes_and_never_in_the_lake() -> None:
     ("Canary", ["W#canary"], set()),
     ("Reconciler", ["W#source", "W#reconcile", "W#worklist"], {"audit/"}),
     ("Watch", ["W#watch", "W#complete", "W#figures"], set()),
-    ("Biller", ["W#biller", "W#budget-alerts"], {"rated/", "reports/", "notes/budget-alerts/"}),
+    ("Biller", ["W#biller", "W#budget-alerts"], {
+        "rated/", "reports/", "notes/budget-alerts/",
+        "causes/days/", "causes/names/", "causes/index/", "causes/closed/",
+    }),
 ])  # fmt: skip
 def test_who_only_looks_puts_its_own_notes_alone(stage: str, name: str, own: list[str], kept: set[str]) -> None:
     grants = Grants(synthesised(stage), "pipeline", f"{name}Role")
@@ -149,7 +152,7 @@ def test_who_only_looks_puts_its_own_notes_alone(stage: str, name: str, own: lis
     assert grants.everything() & WRITES == {"dynamodb:PutItem"}
     assert not grants.actions(USAGE_TABLE) & WRITES
     assert grants.prefixes("s3:PutObject") == kept
-    assert grants.prefixes("s3:DeleteObject") == kept - {"audit/", "notes/budget-alerts/", "reports/"}
+    assert grants.prefixes("s3:DeleteObject") == kept - {"audit/", "notes/budget-alerts/", "reports/", "causes/closed/"}
 
 
 def test_who_writes_what_cannot_be_derived_also_puts_it_below_notes_and_nobody_deletes_it() -> None:
@@ -170,7 +173,7 @@ def test_the_biller_sets_no_budget_and_changes_no_price_payer_or_invoice(stage: 
     assert grants.actions(USAGE_TABLE) == {"dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:Query"}
     assert grants.prefixes("s3:GetObject") == {
         "prices/", "organization/", "rated/", "summaries/", "runs/", "lake/", "staging/", "closed/", "invoices/",
-        "reports/", "owners/",
+        "reports/", "owners/", "causes/", "context/",
     }  # fmt: skip
     assert grants.may("sns:Publish", "TopicsPage")
     assert not grants.may("sns:Publish", "*")

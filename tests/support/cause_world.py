@@ -41,9 +41,13 @@ class CauseWorld(BudgetWorld):
         super().__init__()
         self.network = network
         self.queue, self.logs = MemoryQueue(self.clock), LogBucket(self.clock)
-        self.contexts = ContextStore(self.objects)
         self.delivered = 0
         self.capture(HOUR - HOUR_S)
+
+    @property
+    def contexts(self) -> ContextStore:
+        """The region's contexts, as another process finds them."""
+        return ContextStore(self.objects)
 
     def capture(self, effective_s: int) -> None:
         """Store the context of an hour, as it is at the end of the hour before."""

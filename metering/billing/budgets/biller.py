@@ -13,6 +13,7 @@ from metering.billing.budgets import open_months
 from metering.billing.budgets.budget import Budget, BudgetStore
 from metering.billing.budgets.evaluation import Evaluation, anomalies_of, period_at
 from metering.billing.budgets.messages import AlertBook, Setting, anomaly_alert, budget_alert, more_anomalies_alert
+from metering.errors import LedgerCorruptError, UnavailableError
 from metering.hours import date_of, hour_of, month_bounds_s, month_of
 from metering.ledger.notes import watch
 from metering.ledger.notes.money import BILLER_KEY, BillerFigures, StoredAlert
@@ -24,6 +25,7 @@ from metering.units import DAY_S, HOUR_S
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from metering.billing.causes.keeper import CauseKeeper
     from metering.billing.day_sums.keeper import DaySumKeeper, Kept
     from metering.stores.clock import Alerts, Clock, Deadline
 
@@ -154,6 +156,8 @@ class BillerResult:
         budgets: Number of budget periods evaluated; 0 outside the home region.
         made, sent: Number of new alerts, and of messages that SNS accepted.
         unusual: Number of unusual days that this run found, counted per series.
+        cause_files: Number of lake files whose causes were counted.
+        causes_behind_s: Age of the oldest run whose causes are not counted; 0 if all are.
         left_out: Regions that did not respond.
     """
 
@@ -163,6 +167,8 @@ class BillerResult:
     made: int = 0
     sent: int = 0
     unusual: int = 0
+    cause_files: int = 0
+    causes_behind_s: int = 0
     left_out: tuple[str, ...] = ()
 
 
@@ -181,6 +187,7 @@ class Biller:
     """The biller job of one region.
 
     Attributes:
+        causes: Keeper of the region's causes.
         home: Dependencies for the home region; None in other regions, which only maintain sums.
     """
 
@@ -189,10 +196,13 @@ class Biller:
     clock: Clock
     stage: str
     region: str
+    causes: CauseKeeper | None = None
     home: Home | None = None
 
     def run(self, deadline: Deadline) -> BillerResult:
-        """Add new usage to the day sums; in the home region, also evaluate budgets and find unusual days.
+        """Add new usage to the day sums and its causes; in the home region, also evaluate budgets and unusual days.
+
+        If causes cannot be counted, everything else is done first, and then the error is raised.
 
         Raises:
             UnavailableError: A call failed; the next run finishes the work.
@@ -201,10 +211,22 @@ class Biller:
         now_s = self._now_s()
         kept = self.keeper.keep(deadline, complete_through_s=self._complete_through_s(), closed=self._closed(now_s))
         result = BillerResult(files=kept.files, behind_s=kept.behind_s)
-        figures = replace(self._figures(now_s), finished_s=now_s, counted_s=kept.index.counted_s)
+        before = self._figures(now_s)
+        figures = replace(before, finished_s=now_s, counted_s=kept.index.counted_s)
+        failed: UnavailableError | LedgerCorruptError | None = None
+        if self.causes is not None:
+            try:
+                causes = self.causes.keep(deadline, kept)
+            except (UnavailableError, LedgerCorruptError) as error:
+                failed, figures = error, replace(figures, counted_s=before.counted_s)
+            else:
+                result = replace(result, cause_files=causes.files, causes_behind_s=causes.behind_s)
+                figures = replace(figures, counted_s=min(figures.counted_s, causes.index.counted_s))
         if self.home is not None:
             result, figures = self._tell(self.home, kept, result, figures)
         self.items.put(Put(table=Table.LEDGER, item=figures.to_item()))
+        if failed is not None:
+            raise failed
         return result
 
     def _tell(

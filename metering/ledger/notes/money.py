@@ -95,7 +95,7 @@ class BillerFigures(StoredItem):
     Attributes:
         first_s: When the biller of this region first ran, epoch seconds.
         finished_s: When the last complete run ended.
-        counted_s: The day sums include all rows that the compactor had published by this time.
+        counted_s: The day sums, and the causes, include all rows that the compactor had published by this time.
         unpriced_bytes: Bytes of open months without a price in the price book.
         unpriced_types: Number of usage types of the unpriced bytes.
         blocked_months: Months that have ended and cannot be invoiced.

@@ -328,7 +328,7 @@ READING = {
     "prices history", "prices override list", "prices show", "producers list", "restore show",
     "producers show", "reports list", "reports show", "quarantine list", "quarantine show", "query",
     "region plan", "region status", "report usage", "runbook", "serve", "settings diff", "settings fields",
-    "settings show", "settings validate", "sources", "status", "storage report", "token list", "trace", "verify", "who",
+    "settings show", "settings validate", "sources", "status", "storage report", "token list", "trace", "verify",
 }  # fmt: skip
 # Commands that change something without a question.
 UNASKED = {
@@ -354,7 +354,7 @@ WORDS = {
     "YYYY-MM": "2026-10", "SOURCE": "edge", "NUMBERS": "3-4", "REGION": "eu-west-1", "BATCH": "edge-1",
     "SQL": "SELECT 1", "TOPIC": "times", "SHELL": "bash", "FILE": "metering.toml", "FUNCTION": "watch",
     "ALARM": "dead-letters", "PLACE": "s3://acme-logs/AWSLogs/", "LOG": "fl-0abc", "SLOTS": "all",
-    "BILL…": str(BILL), "FILE…": str(BILL), "RESOURCE…": "nat-1",
+    "BILL…": str(BILL), "FILE…": str(BILL),
     "LOGS": str(SAMPLE), "CONTEXT": "newest", "INVOICE": "123456789012-2026-10-1",
     "REPORT": "egress", "BUDGET": "egress", "[BUDGET]": "egress", "TOKEN": "5d41402abc4b2a76", "PRODUCER": "edge",
     "N": "1",
