@@ -316,7 +316,7 @@ def _grant_other_regions(function: MeteringFunction, config: StageConfig) -> Non
     stack = config.stack_name("data")
     stacks = f"arn:{partition}:cloudformation:*:{account}:stack/{stack}/*"
     bucket = f"arn:{partition}:s3:::{stack}-*"
-    prefixes = (RATED_PREFIX, SUMMARIES_PREFIX, LAKE_PREFIX)
+    prefixes = (RATED_PREFIX, SUMMARIES_PREFIX, LAKE_PREFIX, CAUSE_DAYS_PREFIX, CAUSE_NAMES_PREFIX, CAUSE_INDEX_PREFIX)
     objects = [f"{bucket}/{prefix}*" for prefix in prefixes]
     for actions, resources, conditions in (
         (["cloudformation:DescribeStacks"], [stacks], None),

@@ -179,6 +179,7 @@ def read_terms(home: ObjectStore) -> Terms:
         book=PriceStore(home).newest(PRICE_BOOK),
         overrides=OverrideStore(home).newest(),
         organization=organization.OrganizationStore(home).newest(),
+        owners=OwnerStore(home).newest(),
     )
 
 

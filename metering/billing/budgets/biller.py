@@ -13,7 +13,7 @@ from metering.billing.budgets import open_months
 from metering.billing.budgets.budget import Budget, BudgetStore
 from metering.billing.budgets.evaluation import Evaluation, anomalies_of, period_at
 from metering.billing.budgets.messages import AlertBook, Setting, anomaly_alert, budget_alert, more_anomalies_alert
-from metering.errors import LedgerCorruptError, UnavailableError
+from metering.errors import LedgerCorruptError, ObjectDamagedError, ObjectMissingError, UnavailableError
 from metering.hours import date_of, hour_of, month_bounds_s, month_of
 from metering.ledger.notes import watch
 from metering.ledger.notes.money import BILLER_KEY, BillerFigures, StoredAlert
@@ -23,8 +23,10 @@ from metering.stores.writes import ItemStore, Put, Table
 from metering.units import DAY_S, HOUR_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
+    from metering.billing.budgets.evaluation import Series
+    from metering.billing.causes.growth import Grown
     from metering.billing.causes.keeper import CauseKeeper
     from metering.billing.day_sums.keeper import DaySumKeeper, Kept
     from metering.stores.clock import Alerts, Clock, Deadline
@@ -86,10 +88,25 @@ class Turn:
         if book is None or day_s is None or figures.looked.get(name, "") >= date_of(day_s):
             return []
         found = anomalies_of(region.month(date_of(day_s)[:7]), day_s, book)
-        told = [anomaly_alert(each, self.setting) for each in found[:MOST_MESSAGES]]
+        causes = self._causes(region, day_s, {each.series for each in found[:MOST_MESSAGES]})
+        told = [anomaly_alert(each, self.setting, causes.get(each.series, ())) for each in found[:MOST_MESSAGES]]
         if len(found) > MOST_MESSAGES:
             told.append(more_anomalies_alert(name, day_s, len(found) - MOST_MESSAGES, self.setting))
         return told
+
+    def _causes(
+        self, region: open_months.ReadRegion, day_s: int, series: Collection[Series]
+    ) -> Mapping[tuple[str, str], list[Grown]]:
+        """Causes that grew most since the week before; empty if they are unknown, because the message is due."""
+        if not series:
+            return {}
+        # Arrow is slow to import, and unusual days are rare.
+        from metering.billing.causes.growth import grown
+
+        try:
+            return grown(region.sums.objects, day_s, day_s - 7 * DAY_S, series, self.months.terms.owners)
+        except (UnavailableError, LedgerCorruptError, ObjectMissingError, ObjectDamagedError):
+            return {}
 
     def keep_positions(self, objects: ObjectStore) -> None:
         """Store the tier positions of payers with several accounts, so that one account can be priced alone."""

@@ -15,9 +15,10 @@ from metering.stores.writes import Absent, Equals, ItemStore, Put, Table
 from metering.units import DAY_S, exact_and_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from metering.billing.budgets.budget import Threshold, Unit
+    from metering.billing.causes.growth import Grown
     from metering.billing.day_sums.index import Reach
     from metering.stores.clock import Alerts, Clock
 
@@ -154,8 +155,8 @@ def _forecast_fields(standing: evaluation.Standing, threshold: Threshold) -> dic
     }
 
 
-def anomaly_alert(anomaly: evaluation.Anomaly, setting: Setting) -> StoredAlert:
-    """The message about an unusual day of a series."""
+def anomaly_alert(anomaly: evaluation.Anomaly, setting: Setting, causes: Sequence[Grown] = ()) -> StoredAlert:
+    """The message about an unusual day of a series, with the causes that grew most since the week before."""
     day, next_day = date_of(anomaly.day_s), date_of(anomaly.day_s + DAY_S)
     account_id, usage_type = anomaly.series
     place = f"--stage {setting.stage} --region {anomaly.region}"
@@ -175,11 +176,26 @@ def anomaly_alert(anomaly: evaluation.Anomaly, setting: Setting) -> StoredAlert:
             "bytes": exact_and_size(anomaly.bytes),
             "usual": f"{exact_and_size(anomaly.expected)} (median of the same day of {anomaly.weeks} weeks)",
             "above_at_list_price": amount_text(anomaly.excess, "USD"),
+            **_causes(causes, f"--account {account_id} --usage-type {usage_type} --from {day} --to {next_day} {place}"),
             **setting.fields(),
             "look": f'metering query --from {day} --to {next_day} {place} "{evaluation.query_of(anomaly)}"',
         },
         made_s=setting.now_s,
     )
+
+
+def _causes(causes: Sequence[Grown], asked: str) -> dict[str, str]:
+    if not causes:
+        return {}
+    grown = [
+        f"{whose.owner or 'nobody known'}: {whose.workload} to {whose.destination or 'an unknown destination'} "
+        f"{exact_and_size(more)} more"
+        for whose, more in causes
+    ]
+    return {
+        "causes": f"since the week before, {'; '.join(grown)}",
+        "who": f"metering who --group-by owner,workload,destination {asked}",
+    }
 
 
 def more_anomalies_alert(region: str, day_s: int, count: int, setting: Setting) -> StoredAlert:

@@ -34,6 +34,7 @@ from metering.usage.totals import Service, UsageType
 if TYPE_CHECKING:
     from metering.billing.budgets.budget import Budget, Scope
     from metering.billing.day_sums.now import SumsNow
+    from metering.billing.owners import Owners
     from metering.billing.payers import Organization
     from metering.billing.prices import store
     from metering.billing.prices.book import PriceBook
@@ -456,11 +457,13 @@ class Terms:
 
     Attributes:
         book: Price book; None if no price book was ever imported, so that nothing has a cost.
+        owners: Book of owners, for messages.
     """
 
     book: PriceBook | None
     overrides: store.Overrides
     organization: Organization
+    owners: Owners | None = None
 
     def prices_of(self, payer_id: str) -> PayerPrices | None:
         if self.book is None:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from metering.billing.causes.index import Piece
 from metering.errors import ObjectDamagedError
+from metering.intake.formats.columns import halves
 from metering.lake.parquet.reader import Sums
 from metering.lake.ports import RowQuery
 from metering.stores.objects import cause_day_key
@@ -48,22 +49,28 @@ KEYS = (*TEXTS, *HOURS)
 NUMBERS = ("bytes", "lines")
 COLUMNS = (*KEYS, *NUMBERS)
 SCHEMA = pa.schema([*((name, pa.string()) for name in TEXTS), *((name, pa.int64()) for name in (*HOURS, *NUMBERS))])
-_QUERY = RowQuery(columns=KEYS)
 GROUP_ROWS = 64 * 1024
 MOST_ROWS = 1_000_000
 """A piece with more rows is cut in two between resources. The causes of one resource are always in one piece."""
 _HALF = 2**32
 
 
+def sums_by(tables: Iterable[pa.Table], columns: tuple[str, ...]) -> Sums:
+    """Exact sums of bytes by some columns. The records of the sums are lines, else rows if the tables lack lines."""
+    sums = Sums(RowQuery(columns=columns))
+    for table in tables:
+        low, high = halves(table.column("bytes"))
+        ones = pa.repeat(pa.scalar(1, pa.int64()), table.num_rows)
+        # Rows of a split may have no lines, and groups without records are left out of `groups`.
+        records = table.column("lines") if "lines" in table.column_names else ones
+        keys = {f"c{place}": table.column(name) for place, name in enumerate(columns)}
+        sums.add(pa.table({**keys, "low": low, "high": high, "records": records}))
+    return sums
+
+
 def summed(tables: Iterable[pa.Table]) -> pa.Table:
     """Rows of several tables, sorted, with one row a key; a sum beyond int64 is several rows."""
-    sums = Sums(_QUERY)
-    for table in tables:
-        low = pc.bit_wise_and(table.column("bytes"), _HALF - 1)
-        columns = {f"c{place}": table.column(name) for place, name in enumerate(KEYS)}
-        sums.add(pa.table({**columns, "low": low, "high": pc.shift_right(table.column("bytes"), 32),
-                           "records": table.column("lines")}))  # fmt: skip
-    found = sums.table()
+    found = sums_by(tables, KEYS).table()
     if not found.num_rows:
         return SCHEMA.empty_table()
     # The low halves may add up to more than 32 bits.

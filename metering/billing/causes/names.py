@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from metering.billing.owners import Attributes
-from metering.errors import ObjectDamagedError
+from metering.errors import ObjectDamagedError, ObjectMissingError
 from metering.hours import date_of
 from metering.onramps.context.document import Context, ContextUnreadableError
 from metering.onramps.context.holders import Workloads
@@ -161,7 +161,7 @@ class Captures:
     def add(self, after_s: int, *, from_s: int, most: int) -> int:
         """Add the contexts of hours after `after_s`, at most `most`; returns the hour of the last one.
 
-        A context of which the bytes are damaged is skipped, and noted in `skipped`.
+        A damaged context is skipped, and names of a day that are damaged begin anew; `skipped` notes both.
 
         Raises:
             UnavailableError: A context cannot be read now.
@@ -199,7 +199,11 @@ class Captures:
 
     def _names(self, day_s: int) -> CauseNames:
         if day_s not in self._made:
-            self._made[day_s] = CauseNames.read(self._objects, day_s, self._keys.get(day_s))
+            try:
+                self._made[day_s] = CauseNames.read(self._objects, day_s, self._keys.get(day_s))
+            except (ObjectMissingError, ObjectDamagedError) as error:
+                self.skipped.append(str(error))
+                self._made[day_s] = CauseNames(day_s, {})
         return self._made[day_s]
 
     def _take_back(self, one: tuple[int, Context], other: tuple[int, Context]) -> None:

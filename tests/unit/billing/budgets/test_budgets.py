@@ -18,6 +18,8 @@ from metering.billing.budgets.budget import (
     threshold_of,
 )
 from metering.billing.budgets.evaluation import AnomalyRules, anomalies_of, is_unusual
+from metering.billing.causes.days import put_pieces, summed, table_of
+from metering.billing.causes.index import CauseIndex, CauseIndexes
 from metering.billing.day_sums.days import DayAddition, SummedMonth, day_body, digest_of, empty_day
 from metering.billing.day_sums.index import DayIndex, DayIndexes
 from metering.billing.money import EXACT_A_USD
@@ -389,6 +391,29 @@ def test_one_message_for_a_series_and_day_however_often_the_job_runs() -> None:
     look = str(alert.fields["look"])
     assert "metering query --from 2026-11-23 --to 2026-11-24 --stage local --region us-east-1" in look
     assert "LIMIT 3" in look
+
+
+def test_the_message_names_the_causes_that_grew_most_and_no_trouble_with_causes_delays_it() -> None:
+    world, lost = BudgetWorld(), BudgetWorld()
+    keep(world, weeks(1_100))
+    bytes_of = {YESTERDAY: 2**40, YESTERDAY - 7 * DAY_S: 2**30}
+    pieces = {}
+    for day_s, size in bytes_of.items():
+        key = (*("eni-nat", "DataTransfer-Out-Bytes", "i-1", "S3.us-west-2", "nat_gateway", "out", ACCOUNT),
+               *("AmazonEC2", "us-east-1", "internet", "split", ""), day_s, day_s)  # fmt: skip
+        pieces[day_s] = tuple(put_pieces(world.objects, day_s, summed([table_of([(*key, size, 1)])])))
+    for each in (world, lost):
+        CauseIndexes(objects=each.objects).put(CauseIndex(number=1, days=pieces, counted_s=TODAY))
+    [alert] = billed({}, world=world).topic.sent
+    assert alert.fields["causes"] == (
+        "since the week before, unowned: i-1 to S3.us-west-2 1,098,437,885,952 bytes = 1,023 GB more"
+    )
+    who = str(alert.fields["who"])
+    assert who.startswith("metering who --group-by owner,workload,destination --account ")
+    assert "--from 2026-11-23 --to 2026-11-24 --stage local --region us-east-1" in who
+
+    [alert] = billed(weeks(1_100), world=lost).topic.sent
+    assert "causes" not in alert.fields
 
 
 def test_many_unusual_series_are_told_in_one_more_message() -> None:
