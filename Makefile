@@ -29,7 +29,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help install demo clean dist check lint test proof e2e localstack networks validate-exports api-fuzz browser
 .PHONY: record check-long tools pythons mutants matrix drills long localstack-rest fuzz networks-long simulate soak load bench
-.PHONY: causes hour browser-fronts pictures engines lint-templates race size organisations
+.PHONY: causes savings hour browser-fronts pictures engines lint-templates race size organisations
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@ / {print "\n" substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -143,6 +143,9 @@ pictures: $(STAMP) ## The pictures of docs/pictures anew: each view in 3 sizes, 
 
 causes: $(STAMP) ## Causes and destinations of generated networks: none wrong, sums equal, most of what is charged named
 	@$(PYTEST) -q -n $(JOBS) tests/networks/test_causes.py -m "not long"
+
+savings: $(STAMP) ## Planted wastes of generated networks are found, cost what was said once mended, and clean networks have none
+	@$(PYTEST) -q -n $(JOBS) tests/networks/test_savings.py tests/unit/cli/test_savings.py tests/unit/reports/savings
 
 record: $(STAMP) ## Record the answers of all read commands anew, and how they look: read the difference
 	@$(PY) -m tests.cli.record

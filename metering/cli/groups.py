@@ -52,6 +52,10 @@ _LISTED: dict[str, tuple[tuple[str, str, str], ...]] = {
     "Money": (
         ("cost", "finance.cost:cost_app",
          "Show the exact cost of usage, by the price book in force or as invoiced."),
+        ("savings", "finance.savings:savings_app",
+         "List what changes of the network would save, by causes of the month's bytes."),
+        ("what-if", "finance.savings:what_if_app",
+         "Show a month as it was, and as it would be if a rule were applied wherever it fits."),
         ("prices", "finance.prices:prices",
          "Prices of data transfer: immutable versions of price books, their differences, and usage without a price."),
         ("organization", "finance.cost:organization",

@@ -95,6 +95,7 @@ LINES: dict[str, str] = {
     "cost-chart": "cost --prices sample --group-by service --chart",
     "cost-explain": "cost explain --account 123456789012 --hour 2026-11-24T11:00:00Z --usage-type "
     "DataTransfer-Out-Bytes --prices sample",
+    "savings": "savings --prices sample", "what-if": "what-if nat-per-zone --prices sample --hourly-usd 0.045",
     "compare": "compare november.csv",
     "compare-judged": "compare november.csv --by month --top 2 --tolerance 1%",
     "query": 'query "SELECT from_location, to_location, count(*) AS records, sum(bytes) AS bytes FROM transfers '

@@ -12,6 +12,9 @@ _ISSUING = ("tests/unit/billing/invoices/test_issuing.py",)
 _OFFERS = ("tests/unit/billing/prices/test_offer_files.py",)
 _COMPARE = ("tests/unit/onramps/test_compare.py", "tests/unit/cli/test_compare.py")
 _SAVED = ("tests/unit/reports/test_saved.py",)
+_SAVINGS = (
+    "tests/unit/reports/savings/test_rewriting.py", "tests/networks/test_savings.py", "tests/unit/cli/test_savings.py",
+)  # fmt: skip
 _BILLS = ("tests/unit/onramps/ingest/test_bills.py",)
 
 READERS = (
@@ -201,4 +204,34 @@ READERS = (
     *seeded("metering/onramps/ingest/totals.py", _BILLS,
         ("X2 lines of other accounts that are refused are not counted as such", "            if other:\n",
          "            if other and isinstance(outcome, Classified):\n")),
+    *seeded("metering/reports/savings/rewriting.py", _SAVINGS,
+        ("savings: what goes away stays", "case.changes[_key(row, row.usage_type)] -= row.bytes", "pass"),
+        ("savings: what it becomes costs nothing", "each.service, account)] += row.bytes",
+         "each.service, account)] += 0"),
+        ("savings: a public side is taken for a hop between zones", "_zones(own) and _zones(far))", "_zones(own))"),
+        ("savings: one workload in both zones is enough", "own in self.zones.get(row.destination, {far}) and far in",
+         "own in self.zones.get(row.destination, {far}) or far in"),
+        ("savings: ends of unknown zones are exact", "bool(near and far) and len(near | far) == 1", "True"),
+        ("savings: peering between two zones is free", "(move.ends == \"one_zone\") is networks.in_one_zone(row)[0]",
+         "True"),
+        ("savings: a workload is where its peer is", "_zones(own if row.basis == _TOLD else far)", "_zones(far)"),
+        ("savings: zones with a gateway get another", "if rule.in_zones_without else set()", "if False else set()"),
+        ("savings: all destinations fit", "(not wanted or row.destination in wanted)", "True"),
+        ("savings: bytes without a destination are judged", "known = row.cause and (row.destination or (",
+         "known = row.cause and (True or ("),
+        ("savings: usage without causes is forgotten", "self.unknown[rule.name] += used_bytes - about", "pass"),
+        ("savings: more causes than usage are taken", "if about > used_bytes:", "if about < 0:")),
+    *seeded("metering/reports/savings/replay.py", _SAVINGS,
+        ("savings: tiers and allowances are those of the month as it was", "positions(self.prices, usage)",
+         "positions(self.prices, self.usage)"),
+        ("savings: hours of a cut lack the changes", "heapq.merge(self.whole.lines_of(sold, day_s), changes)",
+         "self.whole.lines_of(sold, day_s)"),
+        ("savings: less than nothing is rated", "if line.bytes < 0:", "if not line.account_id:")),
+    *seeded("metering/reports/savings/reading.py", ("tests/unit/cli/test_savings.py",),
+        ("savings: corrections are rated in the month that books them",
+         'table.filter(pc.equal(table.column("hour"), table.column("own_hour")))', "table")),
+    *seeded("metering/reports/savings/answer.py", ("tests/unit/cli/test_savings.py",),
+        ("savings: what has no price costs nothing", "None if moved else rounded", "rounded"),
+        ("savings: hours are free", "return self.hours * (self.month.hourly or 0)", "return 0"),
+        ("savings: losses are listed", "if each.saving is None or each.saving > 0)", "if True)")),
 )  # fmt: skip

@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
     from metering.billing.budgets import budget
     from metering.billing.usage.months import HoursDone
+    from metering.reports.answer import Answer
     from metering.reports.costs import source
     from metering.reports.costs.explanation import Explanation
     from metering.reports.costs.rows import CostQuery
     from metering.wiring.answers.budgets import Judged
     from metering.wiring.answers.costs import BillingRegions, CostsFound
+    from metering.wiring.answers.savings import Asked
     from metering.wiring.connection import RegionConnection
 
 _TOO_LITTLE = "Nothing is shown, because it would be too little: tiers count over all regions. Run it again later."
@@ -86,6 +88,17 @@ def explanation_of(session: Session, asked: Mapping[str, str], *, prices: str | 
         payer_id = plan.loaded.organization.payer_of(inquiry.account_id, inquiry.hour_s)
         usage = parts.source.planner.composer.booked_in(plan.month, plan.rates).of(payer_id)
         return explained(inquiry, plan, usage)
+
+
+def savings_here(session: Session, asked: Asked, *, prices: str | None) -> Answer:
+    """Answer what rules would save in a month, rated with the price book of `--prices`. Raises as `costs_here` does."""
+    from metering.reports.costs.rows import CostParameters
+    from metering.wiring.answers.savings import savings_of
+
+    now_s, region = int(time.time()), one_region(session)
+    home, query = billing_home(session), CostParameters(month=asked.month, region=region).cost_query(now_s=now_s)
+    billing = _billing(session, home, _all_answering(session, home, query))
+    return savings_of(billing, asked, region=region, book=book_of(prices), now_s=now_s, progress=_bar)
 
 
 def one_region(session: Session) -> str | None:

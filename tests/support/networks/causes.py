@@ -23,6 +23,7 @@ _FAMILIES = {
     "s3-here": "S3.us-west-2",
     "s3-east": "S3.us-east-1",
     "dynamodb-here": "DYNAMODB.us-west-2",
+    "amazon-here": "AMAZON.us-west-2",
     "accelerator": "GLOBALACCELERATOR",
     "on-premises": "private",
 }

@@ -175,15 +175,15 @@ def _peerings(inventory: Inventory, account_id: str, region: str) -> list[dict[s
         {
             "VpcPeeringConnectionId": made_id("pcx", inventory.seed, "main", name),
             "Status": {"Code": "active"},
-            "RequesterVpcInfo": _peered(main),
-            "AccepterVpcInfo": _peered(inventory.vpcs[name]),
+            "RequesterVpcInfo": peered(main),
+            "AccepterVpcInfo": peered(inventory.vpcs[name]),
         }
         for name in ("peer", "east")
         if (account_id, region) in {(vpc.account_id, vpc.region) for vpc in (main, inventory.vpcs[name])}
     ]
 
 
-def _peered(vpc: Vpc) -> dict[str, object]:
+def peered(vpc: Vpc) -> dict[str, object]:
     return {
         "VpcId": vpc.id,
         "Region": vpc.region,

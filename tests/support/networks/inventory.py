@@ -138,6 +138,7 @@ FAMILIES: dict[str, Family] = {
         Family("s3-here", "us-west-2", "S3", ("52.218.128.0/18", "52.92.0.0/19")),
         Family("s3-east", "us-east-1", "S3", ("3.5.0.0/20",)),
         Family("dynamodb-here", "us-west-2", "DYNAMODB", ("52.119.224.0/22",)),
+        Family("amazon-here", "us-west-2", "AMAZON", ("52.94.210.0/24",)),
         Family("accelerator", "unknown", "GLOBALACCELERATOR", ("13.248.0.0/19",)),
         Family("on-premises", "unknown", "-", ("192.168.40.0/22", "172.20.0.0/20")),
     )
@@ -150,6 +151,7 @@ _RANGES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("52.218.128.0/17", "us-west-2", ("AMAZON", "S3", "EC2")),
     ("52.92.0.0/18", "us-west-2", ("AMAZON", "S3")),
     ("52.119.224.0/21", "us-west-2", ("AMAZON", "DYNAMODB")),
+    ("52.94.208.0/20", "us-west-2", ("AMAZON",)),
     ("44.242.0.0/24", "us-west-2", ("API_GATEWAY",)),
     ("3.80.0.0/12", "us-east-1", ("AMAZON", "EC2")),
     ("3.5.0.0/19", "us-east-1", ("AMAZON", "S3", "EC2")),

@@ -198,7 +198,7 @@ class Journey(NamedTuple):
     answer: int
 
 
-def _there_and_back(
+def there_and_back(
     trip: Trip,
     chain: tuple[Interface, ...],
     here: str,
@@ -241,7 +241,7 @@ def _to(vpc: str, kind: Kind) -> Callable[[Trip, Inventory, random.Random], None
 
     def make(trip: Trip, net: Inventory, rng: random.Random) -> None:
         one, other = net.some(rng, vpc), net.some(rng, vpc, kind)
-        _there_and_back(trip, (one, other), one.address, other.address)
+        there_and_back(trip, (one, other), one.address, other.address)
 
     return make
 
@@ -290,15 +290,15 @@ def _network_balanced(trip: Trip, net: Inventory, rng: random.Random) -> None:
     """From an internal client through a network load balancer in its zone to a target in any zone."""
     client, target = net.some(rng, "main"), net.some(rng, "main")
     node = net.some(rng, "main", Kind.NLB, zone=client.zone_id)
-    _there_and_back(trip, (client, node), client.address, node.address)
+    there_and_back(trip, (client, node), client.address, node.address)
     trip.answer = False
-    _there_and_back(trip, (node, target), node.address, target.address)
+    there_and_back(trip, (node, target), node.address, target.address)
 
 
 def _client_kept(trip: Trip, net: Inventory, rng: random.Random) -> None:
     """A network load balancer that preserves client addresses: an internal one, yet the target sees a public peer."""
     node, target = net.some(rng, "main", Kind.NLB), net.some(rng, "main")
-    _there_and_back(trip, (target, node), target.address, peer(rng, "internet", _PEERS).address)
+    there_and_back(trip, (target, node), target.address, peer(rng, "internet", _PEERS).address)
 
 
 def _client_kept_outside(trip: Trip, net: Inventory, rng: random.Random) -> None:
@@ -316,18 +316,18 @@ def _pods(trip: Trip, net: Inventory, rng: random.Random) -> None:
     """Between pods on two instances; no interface lists the pods' addresses."""
     one, other = rng.sample([net.some(rng, PODS, zone=f"usw2-az{zone}") for zone in (1, 2, 3)], 2)
     here, there = nth_address(one.pods, rng.randrange(16)), nth_address(other.pods, rng.randrange(16))
-    _there_and_back(trip, (one, other), here, there)
+    there_and_back(trip, (one, other), here, there)
 
 
 def _local_zone(trip: Trip, net: Inventory, rng: random.Random) -> None:
     one, other = net.some(rng, LOCAL), net.some(rng, "edge")
-    _there_and_back(trip, (one, other), one.address, other.address)
+    there_and_back(trip, (one, other), one.address, other.address)
 
 
 def _transit(trip: Trip, net: Inventory, rng: random.Random) -> None:
     one, other = net.some(rng, "main"), net.some(rng, "spoke")
     chain = (one, net.gateway(one, Kind.TGW), net.gateway(other, Kind.TGW), other)
-    _there_and_back(trip, chain, one.address, other.address, net=net, gateways=("main", "spoke"))
+    there_and_back(trip, chain, one.address, other.address, net=net, gateways=("main", "spoke"))
 
 
 def _peered_gateways(vpc: str) -> Callable[[Trip, Inventory, random.Random], None]:
@@ -337,7 +337,7 @@ def _peered_gateways(vpc: str) -> Callable[[Trip, Inventory, random.Random], Non
         one, other = net.some(rng, vpc), net.some(rng, "far")
         chain = (one, net.gateway(one, Kind.TGW), net.gateway(other, Kind.TGW), other)
         gateways = (vpc, f"{PEERING} {WEST}", f"{PEERING} {EAST}", "far")
-        _there_and_back(trip, chain, one.address, other.address, net=net, gateways=gateways)
+        there_and_back(trip, chain, one.address, other.address, net=net, gateways=gateways)
 
     return make
 
@@ -356,7 +356,7 @@ def _vpn(trip: Trip, net: Inventory, rng: random.Random) -> None:
     """Between an instance and an on-premises network, over a VPN attachment."""
     one, there = net.some(rng, "main"), peer(rng, "on-premises", _PEERS)
     chain, ends = (one, net.gateway(one, Kind.TGW)), (one, there)
-    _there_and_back(trip, chain, one.address, there.address, net=net, gateways=("main", VPN), ends=ends)
+    there_and_back(trip, chain, one.address, there.address, net=net, gateways=("main", VPN), ends=ends)
 
 
 def _central_egress_to(
@@ -370,7 +370,7 @@ def _central_egress_to(
         far = net.some(rng, "main", Kind.TGW)
         gateway = net.gateway(far, Kind.NAT)
         chain, service = (one, near, far, gateway), there.family.service
-        _there_and_back(
+        there_and_back(
             trip, chain, one.address, there.address, service, net=net, gateways=(vpc, "main"), ends=(one, there)
         )
         trip.answer = False
@@ -503,9 +503,3 @@ HOSTILE: dict[str, Journey] = {
     "central egress by an interface in no capture": Journey(_central_egress_to("internet", role="spoke unseen"), 80),
     "central egress of a second spoke": Journey(_central_egress_to("internet", ECHO), 80),
 }
-
-
-def trip_of(name: str, net: Inventory, rng: random.Random) -> Trip:
-    trip = Trip(name)
-    (JOURNEYS | HOSTILE)[name].make(trip, net, rng)
-    return trip

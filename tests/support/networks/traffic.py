@@ -19,7 +19,7 @@ from tests.support.networks.files import Line, LogFile, Tally, log_file
 from tests.support.networks.gateways import Pass, billed
 from tests.support.networks.gateways import values_of as gateway_values_of
 from tests.support.networks.inventory import OWNER, WEST, Inventory, build_inventory
-from tests.support.networks.journeys import HOSTILE, JOURNEYS, Side, trip_of
+from tests.support.networks.journeys import HOSTILE, JOURNEYS, Journey, Side, Trip
 
 if TYPE_CHECKING:
     from tests.support.networks.causes import Named
@@ -193,7 +193,6 @@ def edge_file(log: flow_logs.FlowLog, hour_s: int, found: Sequence[Request], mov
 
 SLOT_S = 5 * MINUTE_S
 _LONGEST_S = 10 * MINUTE_S
-_LEAST_BYTES, _MOST_BYTES = 2_000, 2_000_000
 # Number of interfaces in a slot that have no traffic.
 _QUIET = 5
 _PERCENT = 100
@@ -219,6 +218,7 @@ class NetworkPlan:
         named: Whether each file has lines of only one cause and destination.
         hostile: Whether an address changes hands at the first full hour, and spokes have the same addresses.
         edge_requests: Number of requests that CloudFront logs in all slots together.
+        flow_bytes: Least and most bytes of a flow.
     """
 
     seed: int = 1
@@ -239,6 +239,7 @@ class NetworkPlan:
     named: bool = False
     hostile: bool = False
     edge_requests: int = 0
+    flow_bytes: tuple[int, int] = (2_000, 2_000_000)
 
 
 class _Seen(NamedTuple):
@@ -276,7 +277,7 @@ class _Flow(NamedTuple):
 
 
 # Lines of future files by log and, if movements are in separate files, by movement.
-_Piles = dict[tuple[str, "Movement | None", "Named | None"], list[Line]]
+Piles = dict[tuple[str, "Movement | None", "Named | None"], list[Line]]
 
 
 class Network:
@@ -284,7 +285,7 @@ class Network:
 
     def __init__(self, plan: NetworkPlan) -> None:
         self._plan = plan
-        self.inventory: Inventory = build_inventory(plan.seed, plan.instances, hostile=plan.hostile)
+        self.inventory: Inventory = self._build()
         self.flow_logs: flow_logs.FlowLogs = flow_logs.build_flow_logs(
             self.inventory, plan.style, plan.first_s, plan.fields, overlaps=plan.overlaps
         )
@@ -296,6 +297,12 @@ class Network:
         self._journeys = [name for name, weight in plan.mix.items() if weight]
         self._weights = [plan.mix[name] for name in self._journeys]
         self._routes = {name: self._route(name) for name in self._journeys}
+
+    def _build(self) -> Inventory:
+        return build_inventory(self._plan.seed, self._plan.instances, hostile=self._plan.hostile)
+
+    def _journey(self, name: str) -> Journey:
+        return (JOURNEYS | HOSTILE)[name]
 
     def files(self) -> Iterator[LogFile]:
         """All log files, slot by slot, each as AWS would write it."""
@@ -323,10 +330,8 @@ class Network:
                 yield self._told(edge_file(log, hour_s, found, kind))
 
     def _slot(self, rng: random.Random, slot_s: int, lines: int) -> Iterator[LogFile]:
-        piles: _Piles = {}
-        made = 0
-        while made < lines:
-            made += self._travel(rng, slot_s, rng.choices(self._journeys, self._weights)[0], piles)
+        piles: Piles = {}
+        self._fill(rng, slot_s, lines, piles)
         self._be_quiet(rng, slot_s, piles)
         numbers: dict[str, int] = {}
         for (log_id, movement, named), pile in piles.items():
@@ -336,10 +341,16 @@ class Network:
                 number = numbers[log_id] = numbers.get(log_id, 0) + 1
                 yield self._told(log_file(log, slot_s, number, part, movement, named))
 
-    def _travel(self, rng: random.Random, slot_s: int, name: str, piles: _Piles) -> int:
+    def _fill(self, rng: random.Random, slot_s: int, lines: int, piles: Piles) -> None:
+        """Add flows of random journeys, until there are about as many lines as wanted."""
+        made = 0
+        while made < lines:
+            made += self._travel(rng, slot_s, rng.choices(self._journeys, self._weights)[0], piles)
+
+    def _travel(self, rng: random.Random, slot_s: int, name: str, piles: Piles) -> int:
         """Add one flow of a journey: for each side of each hop, a line in each log that covers the side."""
-        size_bytes = rng.randint(_LEAST_BYTES, _MOST_BYTES)
-        answered = size_bytes * (JOURNEYS | HOSTILE)[name].answer // _PERCENT
+        size_bytes = rng.randint(*self._plan.flow_bytes)
+        answered = size_bytes * self._journey(name).answer // _PERCENT
         end_s = slot_s + rng.randrange(SLOT_S)
         flow = _Flow(end_s - rng.randrange(1, _LONGEST_S), end_s, rng.randint(32_768, 60_999))
         sides = self._routes[name][rng.randrange(self._plan.variety)]
@@ -361,7 +372,7 @@ class Network:
         first, second = flow.end_s < handed_over_s, flow.start_s >= handed_over_s
         return (first or "first" not in lives) and (second or "second" not in lives)
 
-    def _write(self, piles: _Piles, side: _Seen, flow: _Flow, own_bytes: int, *, rejected: bool) -> None:
+    def _write(self, piles: Piles, side: _Seen, flow: _Flow, own_bytes: int, *, rejected: bool) -> None:
         hour_s = flow.start_s - flow.start_s % HOUR_S
         authority, movement = self.flow_logs.authority(side.logs, hour_s), side.moved(hour_s)
         if not rejected and movement.charged:
@@ -378,12 +389,12 @@ class Network:
             self._pile(piles, log, movement, side.named).append(Line(outcome, own_bytes, line))
 
     def _pile(
-        self, piles: _Piles, log: flow_logs.FlowLog, movement: Movement | None, named: Named | None = None
+        self, piles: Piles, log: flow_logs.FlowLog, movement: Movement | None, named: Named | None = None
     ) -> list[Line]:
         kind = _without_resource(movement) if self._plan.apart and movement else None
         return piles.setdefault((log.id, kind, named if self._plan.named else None), [])
 
-    def _be_quiet(self, rng: random.Random, slot_s: int, piles: _Piles) -> None:
+    def _be_quiet(self, rng: random.Random, slot_s: int, piles: Piles) -> None:
         """Add lines of interfaces without traffic (NODATA) or with lost records (SKIPDATA)."""
         for interface in rng.sample(self.inventory.interfaces, _QUIET):
             for log in self.flow_logs.of(interface):
@@ -404,15 +415,19 @@ class Network:
         """The planned number of variants of a journey, with different endpoints."""
         routes = []
         for number in range(self._plan.variety):
-            rng = random.Random(f"{self._plan.seed}/{name}/{number}")
-            sides = trip_of(name, self.inventory, rng).sides
+            rng = self._chance(name, number)
+            trip = Trip(name)
+            self._journey(name).make(trip, self.inventory, rng)
             routes.append(
                 tuple(
                     self._passing(side) if isinstance(side, Pass) else self._seen(self._forgetful(side, rng))
-                    for side in sides
+                    for side in trip.sides
                 )
             )
         return routes
+
+    def _chance(self, name: str, number: int) -> random.Random:
+        return random.Random(f"{self._plan.seed}/{name}/{number}")
 
     def _passing(self, record: Pass) -> _Seen:
         logs = self.flow_logs.of_gateway(record)
