@@ -328,7 +328,8 @@ READING = {
     "prices history", "prices override list", "prices show", "producers list", "restore show",
     "producers show", "reports list", "reports show", "quarantine list", "quarantine show", "query",
     "region plan", "region status", "report usage", "runbook", "serve", "settings diff", "settings fields",
-    "settings show", "settings validate", "sources", "status", "storage report", "token list", "trace", "verify",
+    "savings", "settings show", "settings validate", "sources", "status", "storage report", "token list", "trace",
+    "verify", "what-if",
 }  # fmt: skip
 # Commands that change something without a question.
 UNASKED = {
@@ -357,7 +358,7 @@ WORDS = {
     "BILL…": str(BILL), "FILE…": str(BILL),
     "LOGS": str(SAMPLE), "CONTEXT": "newest", "INVOICE": "123456789012-2026-10-1",
     "REPORT": "egress", "BUDGET": "egress", "[BUDGET]": "egress", "TOKEN": "5d41402abc4b2a76", "PRODUCER": "edge",
-    "N": "1",
+    "N": "1", "RULE": "peering",
 }  # fmt: skip
 # Options without which their command does nothing.
 OPTIONS = {

@@ -58,7 +58,7 @@ OF_THE_FLEET = {
     "organization show", "owners history", "owners put", "owners show",
     "prices check", "prices diff", "prices history", "prices import", "prices override list",
     "prices override remove", "prices override set", "prices show", "region plan", "region reconcile",
-    "region status", "serve", "settings diff", "settings show", "uninstall", "upgrade",
+    "region status", "savings", "serve", "settings diff", "settings show", "uninstall", "upgrade", "what-if",
 }  # fmt: skip
 WITHOUT_PLACE = {"help", "completion"}
 OCTOBER_S = NOW_S - 30 * DAY_S
