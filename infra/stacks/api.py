@@ -17,6 +17,9 @@ from infra.components.shared import RegionStack
 from metering.ledger.notes.access import LARGE_KEY
 from metering.settings import as_environment
 from metering.stores.objects import (
+    CAUSE_DAYS_PREFIX,
+    CAUSE_INDEX_PREFIX,
+    CAUSE_NAMES_PREFIX,
     CLOSED_PREFIX,
     INVOICES_PREFIX,
     LAKE_PREFIX,
@@ -50,7 +53,9 @@ READABLE = (
     PRICES_PREFIX,
     ORGANIZATION_PREFIX,
     OWNERS_PREFIX,
-    INVOICES_PREFIX,
+    CAUSE_INDEX_PREFIX,
+    CAUSE_DAYS_PREFIX,
+    CAUSE_NAMES_PREFIX,
 )
 
 

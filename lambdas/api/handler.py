@@ -72,6 +72,7 @@ def _serving(parts: ReaderParts, _metrics: object) -> Serving:
             tokens=_Tokens(parts),
             limits=Limits(),
             clock=parts.clock,
+            home=(lambda: parts) if parts.names.home_region in {"", parts.region} else None,
             billing=partial(_billing, parts),
             people=SignIn.from_text(parts.names.sign_in) if parts.names.sign_in else None,
             large=LedgerLarge(items=lambda: parts.items),

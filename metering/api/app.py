@@ -16,7 +16,7 @@ from metering.api.asking import Asked, Resource, chosen_form, entity_tag, final_
 from metering.api.parameters import ProblemError, given_values, problem, problem_of
 from metering.api.parts import ApiParts, Reading, figures_of
 from metering.api.people import is_of_people
-from metering.api.resources import budgets, cost, health, operators, trace, usage
+from metering.api.resources import budgets, cost, health, operators, trace, usage, who
 from metering.errors import MeteringError
 from metering.ledger.notes.access import Role
 from metering.version import package_version
@@ -121,7 +121,7 @@ def _too_late(deadline_s: float) -> ProblemError:
 
 _DOCUMENT_S = 300
 # Modules whose `RESOURCES` are served, in the order of the API document.
-_RESOURCES = (usage, cost, budgets, trace, operators, health)
+_RESOURCES = (usage, cost, who, budgets, trace, operators, health)
 # A route that serves pages sets its own Content-Security-Policy.
 _SAFE = {
     b"x-content-type-options": b"nosniff",

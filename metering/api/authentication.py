@@ -241,6 +241,7 @@ class Limits(ReadBudget):
         json_rows: Maximum number of rows of an answer in JSON.
         table_rows: Maximum number of rows of an answer in NDJSON, CSV and Parquet.
         summed_rows: Maximum number of rows that are summed for an answer, before paging.
+        cause_rows: Maximum number of rows of causes that are read for an answer.
         page_rows: Number of rows of a page if a cursor is given without `limit`.
         deadline_s: Seconds until a request times out.
         answer_bytes: Maximum size of an answer after compression.
@@ -256,6 +257,7 @@ class Limits(ReadBudget):
     json_rows: int = 20_000
     table_rows: int = 100_000
     summed_rows: int = 300_000
+    cause_rows: int = 10_000_000
     page_rows: int = 1_000
     deadline_s: float = 25.0
     answer_bytes: int = 5_500_000

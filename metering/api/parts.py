@@ -316,6 +316,7 @@ class ApiParts:
         everywhere: Set if these are all regions of the stage, so that answers name the regions. None for one region.
         large: Store of the running large requests: this process, or the ledger if several processes answer requests.
         people: How people sign in, beside tokens; None if only tokens are accepted.
+        home: Opens the home region, which has the book of owners; None if it is not read here.
         billing: Finds the regions rated together, anew for each request; None if costs cannot be answered.
     """
 
@@ -324,6 +325,7 @@ class ApiParts:
     limits: Limits
     clock: Clock
     everywhere: Everywhere | None = None
+    home: Callable[[], ReadableRegion] | None = None
     billing: Callable[[], costs.BillingRegions] | None = None
     large: LargeStore = field(default_factory=ProcessLarge)
     people: SignIn | None = None

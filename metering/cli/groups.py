@@ -35,6 +35,8 @@ _LISTED: dict[str, tuple[tuple[str, str, str], ...]] = {
     ),
     "Look": (
         ("report", "analyst.report:report", "Totals of usage: who moved how many bytes from where to where."),
+        ("who", "analyst.who:who_app",
+         "Show whose workloads move the bytes, to where and by which path: exact parts of the usage."),
         ("reports", "analyst.saved:reports",
          "Reports that come by themselves: a question is kept, and answered each day, week or month."),
         ("trace", "analyst.report:trace_app",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from metering.reports.answer import Answer, Json
     from metering.reports.costs.rows import CostParameters
     from metering.reports.query import Names, TraceParameters, UsageParameters
+    from metering.reports.who import WhoParameters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,9 @@ class Answers(Protocol):
 
     def cost(self, asked: CostParameters, *, prices: str | None, exact: bool) -> pa.Table:
         """Costs of usage."""
+
+    def who(self, asked: WhoParameters, *, prices: str | None) -> pa.Table:
+        """Causes of usage, with costs by the price book `prices` if they are asked for."""
 
     def trace(self, asked: TraceParameters) -> pa.Table:
         """Batches behind a report line; the metadata includes `sums` and `equal`."""

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, ParamSpec, Unpack, cast
 from metering.client.asking import Answers, SqlQuestion, Time, about, columns, filter_texts, time_text
 from metering.errors import OperationFailedError
 from metering.reports.costs.rows import CostParameters
-from metering.reports.query import COST_FILTERS, FILTERS, LINE_FILTERS, Filter, TraceParameters, UsageParameters
+from metering.reports.query import (
+    COST_FILTERS,
+    FILTERS,
+    LINE_FILTERS,
+    WHO_FILTERS,
+    Filter,
+    TraceParameters,
+    UsageParameters,
+)
+from metering.reports.who import WhoParameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,7 +27,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from metering.reports import answer
-    from metering.reports.query import CostNames, LineNames, Names, UsageNames
+    from metering.reports.query import CostNames, LineNames, Names, UsageNames, WhoNames
 
 
 class SumsDifferError(OperationFailedError):
@@ -163,6 +172,50 @@ class Connection:
         )  # fmt: skip
         return self._answers.cost(asked, prices=prices, exact=exact)
 
+    @_keywords(WHO_FILTERS)
+    def who(
+        self,
+        *,
+        from_: Time = None,
+        to: Time = None,
+        last: str | None = None,
+        group_by: Names = None,
+        owners: int | None = None,
+        cost: bool = False,
+        prices: str | None = None,
+        tz: str | None = None,
+        top: int | None = None,
+        **filters: Unpack[WhoNames],
+    ) -> pa.Table:
+        """Causes of usage: owners, workloads, destinations and paths, as in `metering who`.
+
+        Times, `tz` and filters work as in `usage`. Bytes of two usage types are never added up: `usage_type` is always
+        a column. Without a question, the resources with the most bytes are listed.
+
+        Args:
+            from_: A full hour, included. Default: the beginning of this month.
+            to: A full hour, exclusive. Default: the end of the period that `from_` names, or of this hour.
+            last: A time span that ends now, such as `7d`; replaces `from_` and `to`.
+            group_by: Columns: `owner`, `workload` and `destination` (the default), `cause`, `path`, `direction`,
+                `resource`, `account`, `usage_type`, `basis`, `reason`, `region`, `hour`, `day`, `month`.
+            owners: Version of the book of owners. Default: the newest.
+            cost: Whether to add `cost_usd`, the exact share of the cost of each line, and `unpriced_bytes`.
+            prices: Price book of the costs, as in `cost`.
+            tz: Time zone in which days and months begin, such as `Europe/Berlin`.
+            top: Maximum number of rows of each usage type; its other rows become one.
+            filters: `resource`, `usage_type`, `path`, `owner`, `account` and `destination`.
+
+        Returns:
+            The usage type, the grouping columns, the reason of unattributed bytes, `bytes`, and `share` as text.
+        """
+        return self._answers.who(
+            WhoParameters(
+                start=time_text("from", from_), end=time_text("to", to), last=last, group_by=columns(group_by),
+                filters=filter_texts(filters), zone=tz, top=top, owners=owners, cost=cost,
+            ),
+            prices=prices,
+        )  # fmt: skip
+
     @_keywords(LINE_FILTERS)
     def trace(
         self,
@@ -208,7 +261,7 @@ class Connection:
         timeout_s: int = 600,
         with_canary: bool = False,
     ) -> pa.Table:
-        """The result of one DuckDB SQL statement over `transfers` and `usage`, as in `metering query`. Not over HTTP.
+        """The result of a SQL statement over `transfers`, `usage` and `causes`, as in `metering query`. Not over HTTP.
 
         Queries see all rows or, if a range is given, the rows that start in the range. The canary's rows are included
         only with `with_canary`.

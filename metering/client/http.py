@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from metering.reports.answer import Json
     from metering.reports.costs.rows import CostParameters
     from metering.reports.query import TraceParameters, UsageParameters
+    from metering.reports.who import WhoParameters
 
 _TIMEOUT_S = 60
 _NO_TOKEN, _TOO_MANY, _SERVER_ERROR = 401, 429, 500
@@ -102,6 +103,9 @@ class HttpAnswers:
                 "Leave exact out, or connect to the stores: stage=…, region=….",
             )
         return self._table("v1/cost", {**_texts(asked), "prices": prices})
+
+    def who(self, asked: WhoParameters, *, prices: str | None) -> pa.Table:
+        return self._table("v1/who", {**_texts(asked), "prices": prices})
 
     def trace(self, asked: TraceParameters) -> pa.Table:
         body, _ = self._get("v1/trace", _texts(asked))

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from metering.adapters.aws import errors, homes, runtime
 from metering.adapters.aws.session import Clients
 from metering.adapters.emulator.ministack import endpoint_for, is_emulator
+from metering.billing.owners import Owners
 from metering.client.asking import SqlQuestion, table_of
 from metering.errors import OperationFailedError, SettingsError, UnavailableError
 from metering.fleet.regions import LedgerRegionStates
@@ -24,6 +25,7 @@ from metering.usage.usage_types import is_region
 from metering.wiring.answers import costs
 from metering.wiring.answers.trace import trace_of
 from metering.wiring.answers.usage import Everywhere, measured_completeness, usage_of
+from metering.wiring.answers.who import Prices, owners_of, who_of
 from metering.wiring.connection import RegionConnection, connected
 from metering.wiring.region import Stage, home_ledger
 
@@ -33,7 +35,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from metering.reports.costs.rows import CostParameters
+    from metering.reports.costs.source import BookName
     from metering.reports.query import TraceParameters, UsageParameters
+    from metering.reports.who import WhoParameters
     from metering.stores.clock import Clock
 
 ALL = "all"
@@ -187,6 +191,17 @@ def _is_url(text: str) -> bool:
         return False
 
 
+def _book(prices: str | None) -> BookName:
+    book = costs.book_named(prices)
+    if book is None:
+        problem = ParameterProblem(
+            parameter="prices", value=prices or "", problem="is no price book.",
+            advice="Write it as aws-list, or with a version: aws-list@3.",
+        )  # fmt: skip
+        raise InvalidParametersError([problem])
+    return book
+
+
 @dataclass(frozen=True)
 class StoreAnswers:
     """Answers from the regions of one stage. The first question opens the connections to the regions."""
@@ -210,6 +225,11 @@ class StoreAnswers:
     def _everywhere(self) -> Everywhere | None:
         return Everywhere(left_out=self.place.left_out()) if self.place.everywhere else None
 
+    @property
+    def _billing(self) -> costs.BillingRegions:
+        home, regions = self._rated
+        return costs.BillingRegions(home=home, regions=regions, left_out=self.place.left_out())
+
     def usage(self, asked: UsageParameters) -> pa.Table:
         now_s = self._now_s
         query = asked.query(now_s=now_s)
@@ -224,24 +244,29 @@ class StoreAnswers:
     def cost(self, asked: CostParameters, *, prices: str | None, exact: bool) -> pa.Table:
         now_s = self._now_s
         query = replace(asked, region=self.place.only).cost_query(now_s=now_s)
-        book = costs.book_named(prices)
-        if book is None:
-            problem = ParameterProblem(
-                parameter="prices", value=prices or "", problem="is no price book.",
-                advice="Write it as aws-list, or with a version: aws-list@3.",
-            )  # fmt: skip
-            raise InvalidParametersError([problem])
+        book = _book(prices)
         with errors.refusals_explained():
-            home, regions = self._rated
-            billing = costs.BillingRegions(home=home, regions=regions, left_out=self.place.left_out())
+            billing = self._billing
             if query.regions - set(billing.names):
                 raise OperationFailedError(
                     f"Region {self.place.only} holds no data of the stage.",
                     f"Those that do: {', '.join(billing.names)}.",
                 )
-            complete = measured_completeness(regions)
+            complete = measured_completeness(self._rated[1])
             found = costs.costs_of(billing, query, book=book, now_s=now_s, complete=complete, exact=exact)
             return table_of(found.answer)
+
+    def who(self, asked: WhoParameters, *, prices: str | None) -> pa.Table:
+        now_s = self._now_s
+        query = asked.who_query(now_s=now_s)
+        with errors.refusals_explained():
+            owners = owners_of(self._rated[0], asked.owners) if query.names_owners else Owners()
+            answer = who_of(
+                self._regions, query, owners=owners, now_s=now_s, complete=measured_completeness(self._regions),
+                everywhere=self.place.everywhere,
+                prices=Prices(billing=self._billing, book=_book(prices), now_s=now_s) if query.cost else None,
+            )  # fmt: skip
+            return table_of(answer)
 
     def trace(self, asked: TraceParameters) -> pa.Table:
         now_s = self._now_s

@@ -149,6 +149,42 @@ FILTERS: Mapping[str, Filter] = {
 """Filters of usage by their names, in the order of help and of the API's document."""
 COST_FILTERS: Mapping[str, Filter] = {"account": ACCOUNT, "payer": PAYER, **FILTERS}
 """Filters of costs."""
+RESOURCE = Filter(
+    name="resource", field="resources", column="resource_id", group=None, noun="resource",
+    rule=re.compile(r"[^\x00-\x1f\x7f,]{1,512}"), words="is not a resource: it has 1 to 512 characters.",
+    most_chars=512,
+    about="Only bytes that these resources are billed for, with commas between them.",
+    example="nat-0a1b2c3d4e5f60718", metavar="RESOURCE", help="Only bytes that this resource is billed for",
+    label="Resource", hint="nat-0a1b2c3d4e5f60718",
+)  # fmt: skip
+PATH = replace(
+    RESOURCE, name="path", field="paths", column="path", noun="path", rule=re.compile("[a-z_]{1,64}"), most_chars=64,
+    words="is not a path: it has lower-case letters, as nat_gateway.",
+    about="Only bytes on these paths, with commas between them.", example="nat_gateway", metavar="PATH",
+    help="Only bytes on this path, such as nat_gateway", label="Path", hint="nat_gateway",
+)  # fmt: skip
+OWNER = replace(
+    RESOURCE, name="owner", field="owners", column="owner", noun="owner",
+    rule=re.compile(r"[^\x00-\x1f\x7f,]{1,64}"), words="is not an owner: it has 1 to 64 characters.", most_chars=64,
+    about="Only bytes of these owners, or `unowned`, or `unattributed`, with commas between them.", example="search",
+    metavar="OWNER", help="Only bytes of this owner, or `unowned`, or `unattributed`", label="Owner", hint="search",
+)  # fmt: skip
+DESTINATION = replace(
+    RESOURCE, name="destination", field="destinations", column="destination", noun="destination",
+    words="is not a destination: it has 1 to 512 characters.",
+    about="Only bytes to or from these destinations, with commas between them.", example="S3.us-west-2",
+    metavar="NAME", help="Only bytes to or from this destination, such as S3.us-west-2",
+    label="Destination", hint="S3.us-west-2",
+)  # fmt: skip
+WHO_FILTERS: Mapping[str, Filter] = {
+    each.name: each for each in (RESOURCE, USAGE_TYPE, PATH, OWNER, ACCOUNT, DESTINATION)
+}
+"""Filters of causes."""
+WHO_COLUMNS = (
+    "owner", "workload", "cause", "destination", "path", "direction", "resource", "account", "usage_type", "basis",
+    "reason", "region", "hour", "day", "month",
+)  # fmt: skip
+"""Columns that bytes are grouped by, by their causes."""
 LINE_FILTERS: Mapping[str, Filter] = {
     "usage_type": USAGE_TYPE, **{name: each for name, each in FILTERS.items() if each is not ACCOUNT},
 }  # fmt: skip
@@ -169,6 +205,17 @@ class CostNames(UsageNames, total=False):
     """Keywords of the client that are filters of costs."""
 
     payer: Names
+
+
+class WhoNames(TypedDict, total=False):
+    """Keywords of the client that are filters of causes."""
+
+    resource: Names
+    usage_type: Names
+    path: Names
+    owner: Names
+    account: Names
+    destination: Names
 
 
 class LineNames(TypedDict, total=False):
@@ -328,7 +375,7 @@ class UsageParameters:
     """
 
     FILTERS: ClassVar[Mapping[str, Filter]] = FILTERS
-    KNOWN: ClassVar[tuple[GroupColumn, ...]] = GROUP_COLUMNS
+    KNOWN: ClassVar[tuple[str, ...]] = GROUP_COLUMNS
     SUMS: ClassVar[tuple[str, ...]] = ("bytes", "records")
 
     start: str | None = None
@@ -352,18 +399,28 @@ class UsageParameters:
                 cuts an hour although only its totals are kept, or the answer would cost too much. Carries every problem
                 found.
         """
-        columns, details = _names(self.group_by or "usage_type"), _names(self.detail or "")
+        columns, details = column_names(self.group_by or "usage_type"), column_names(self.detail or "")
         if self.with_corrections and "corrects" not in columns:
             columns = (*columns, "corrects")
-        problems = self._problems(columns, details)
+        return self.usage_query(columns, columns, details, now_s=now_s)
+
+    def usage_query(
+        self, asked: Sequence[str], columns: Sequence[str], details: Sequence[str] = (), *, now_s: int
+    ) -> UsageQuery:
+        """The query for usage by some `columns`, if the parameters, which ask for the columns `asked`, are valid.
+
+        Raises:
+            InvalidParametersError: As `query` does.
+        """
+        problems = self._problems(asked, details)
         try:
-            zone, (from_s, to_s) = self._times(columns, details, now_s)
+            zone, (from_s, to_s) = self._times(asked, details, now_s)
         except InvalidParametersError as error:
             raise InvalidParametersError([*problems, *error.problems]) from error
         if problems:
             raise InvalidParametersError(problems)
         query = UsageQuery(
-            from_s=from_s, to_s=to_s, group_by=cast("tuple[GroupColumn, ...]", columns),
+            from_s=from_s, to_s=to_s, group_by=cast("tuple[GroupColumn, ...]", tuple(columns)),
             details=cast("tuple[DetailColumn, ...]", details), with_corrections=self.with_corrections, zone=zone,
             order=self._order(), top=self.top, now=self.now,
             **{each.field: given_names(self.filters.get(name)) for name, each in FILTERS.items()},
@@ -438,7 +495,7 @@ def month_columns(text: str) -> tuple[GroupColumn, ...]:
     Raises:
         InvalidParametersError: A column does not exist, or the text contains no column name.
     """
-    names = _names(text)
+    names = column_names(text)
     problems = [*_column_problems("group_by", names, MONTH_COLUMNS), *_no_column(text, names, GROUP_COLUMNS)]
     if problems:
         raise InvalidParametersError(problems)
@@ -454,14 +511,14 @@ def months_between(from_s: int, to_s: int) -> Iterator[str]:
         moment_s = month_bounds_s(month)[1]
 
 
-def _names(text: str) -> tuple[str, ...]:
+def column_names(text: str) -> tuple[str, ...]:
     """Split a comma-separated text into names, in order, without duplicates."""
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
 def given_names(texts: Sequence[str] | None) -> frozenset[str]:
     """Names given by an option that may be repeated, each time with a comma-separated list."""
-    return frozenset(name for text in texts or () for name in _names(text))
+    return frozenset(name for text in texts or () for name in column_names(text))
 
 
 def _column_problems(parameter: str, names: Sequence[str], known: Sequence[str]) -> Iterator[ParameterProblem]:

@@ -125,6 +125,7 @@ class ApiWorld:
         region = WorldRegion(self.world)
         self.parts = ApiParts(
             regions=[region],
+            home=lambda: region,
             billing=lambda: own_billing(region),
             tokens=self.tokens,
             limits=limits or BUSY,

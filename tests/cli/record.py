@@ -47,6 +47,7 @@ from tests.cli.recorded import FOLDER, Recorded, save
 from tests.support import offer_files
 from tests.support.bills import BILL
 from tests.support.command_line import command_of, read_commands
+from tests.support.kept_causes import keep_causes, record_of, row, stretch, unnamed
 from tests.support.lake_world import NOW_S, record
 from tests.support.priced import US_TIERS, allowance, book, product
 from tests.support.small_logs import network_logs
@@ -184,6 +185,10 @@ LINES: dict[str, str] = {
     "token-create": "token create --role customer --account 123456789012 --days 30 --label 'portal of Acme'",
     "token-create-analyst": "token create --role analyst", "token-list": "token list",
     "token-revoke": "token revoke 5d41402abc4b2a76", "drops-list": "drops list", "drops-send": "drops send",
+    "who": "who --account 123456789012", "who-gateway": "who nat-0a1b2c3d4e5f60718 --owners owners.toml",
+    "who-top": "who nat-0a1b2c3d4e5f60718 --group-by workload,path,day --top 2 --owners owners.toml",
+    "who-cost": "who nat-0a1b2c3d4e5f60718 --cost --group-by owner --owners owners.toml",
+    "who-empty": "who --owner nobody --last 2d",
     "restore-show-empty": "restore show", "restore": "restore --to 2026-11-30T01:00:00Z --no-pager",
     "restore-show": "restore show", "restore-finish": "restore finish", "restore-finish-empty": "restore finish",
     "uninstall": "uninstall --delete-data", "uninstall-nothing": "uninstall",
@@ -258,6 +263,23 @@ def _know(region: Lively) -> None:
     endpoint = {"VpcEndpointId": "vpce-0123", "ServiceName": "com.amazonaws.us-west-2.sqs"}
     main["VpcEndpoints"] = [endpoint | {"NetworkInterfaceIds": ["eni-endpoint"]}]
     capture_context(described, store, BEGAN_S)
+
+
+def _cause(region: Lively) -> None:
+    """Causes of a NAT gateway are kept, with names, and there is a book of owners."""
+    rows = [
+        row(61 * 10**9), row(7 * 10**9, destination="S3.us-west-2"), unnamed(3 * 10**8, "ambiguous_address"),
+        row(29 * 10**9, cause="i-0def", destination="AMAZON.us-west-2", basis="told"),
+        row(2 * 10**6, cause="eni-0fed", destination="S3.us-west-2", basis="inventory", reason="below_node"),
+    ]  # fmt: skip
+    region.world.send([record_of(each) for each in rows])
+    names = {
+        "i-0abc": [stretch(workload="asg:ci-runners")],
+        "i-0def": [stretch(workload="ecs:prod/indexer", team="search")],
+        "eni-0fed": [stretch(workload="eks:prod/blue", team="search")],
+    }
+    keep_causes(region.world, rows, names)
+    Path("owners.toml").write_text('[[rule]]\nowner = "search"\nwhen = { tag = { team = "search*" } }\n')
 
 
 def _offers() -> None:
@@ -347,6 +369,7 @@ BEFORE: dict[str, Callable[[Lively], None]] = {
     "invoice-draft": _import_prices,
     "token-list": Lively.make_tokens,
     "token-revoke": _leak,
+    "who": _cause,
     "invoice-credit": _agree_on_a_price,
     "restore-finish": lambda region: region.restoring.world.deploy(),
     "reconcile-different": lambda region: change(region.world.items, usage_of(region.world.items, "2026-11")[0], 1),

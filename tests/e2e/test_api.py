@@ -174,6 +174,7 @@ def test_every_route_is_answered_under_the_role_of_the_function(
     questions: dict[str, list[dict[str, str]]] = {
         "/v1/usage": [own, {"last": "2h"}, {**own, "detail": "resource_id"}],
         "/v1/cost": [{**own, "prices": "sample"}, {"last": "2h", "group_by": "account_id", "prices": "sample"}],
+        "/v1/who": [own, {"last": "2h", "group_by": "owner,workload"}],
         "/v1/accounts": [{}, {"prefix": who[:6]}],
         "/v1/trace": [{**own, "usage_type": "USW2-DataTransfer-Out-Bytes"}],
         "/v1/batches": [{"id": f"api-{who}"}],

@@ -162,7 +162,7 @@ ACCOUNTS = Resource(
 
 def _cost(asked: Asked) -> Reply:
     # The rating code is imported at the first request for costs, so that a process starts faster.
-    from metering.wiring.answers.costs import book_named, costs_of
+    from metering.wiring.answers.costs import costs_of
 
     accounts = asked.accounts()
     position = position_of(asked, accounts, fixed=2)
@@ -170,20 +170,16 @@ def _cost(asked: Asked) -> Reply:
     if position.fixed:
         from_s, to_s = range_of(position, whole_hours=True)
         query = replace(query, usage=replace(query.usage, from_s=from_s, to_s=to_s))
-    asked.afford(query.usage, _budget(asked))
-    billing = _billing(asked)
-    book = book_named(asked.given.text("prices"))
-    if book is None:
-        raise OperationFailedError("There is no such price book.")
-    _refuse_what_tells_of_others(asked, billing, query, book)
+    asked.afford(query.usage, month_budget(asked))
+    billing, book = rated_together(asked, query)
     found = costs_of(
         billing,
         query,
         book=book,
         now_s=asked.now_s,
         complete=asked.complete_of(billing.regions),
-        progress=lambda: nullcontext(partial(_note_hours, asked)),
-        on_partitions=partial(_afford_partitions, asked),
+        progress=lambda: nullcontext(partial(note_hours, asked)),
+        on_partitions=partial(afford_partitions, asked),
         most_partitions=asked.parts.limits.partitions,
         most_rows=asked.parts.limits.summed_rows,
     )
@@ -197,6 +193,23 @@ def _cost(asked: Asked) -> Reply:
         sort_key=usage_rows.name_key(query.usage),
         fixed=(query.usage.from_s, query.usage.to_s),
     )
+
+
+def rated_together(asked: Asked, query: rows.CostQuery) -> tuple[BillingRegions, BookName]:
+    """The regions and the price book of costs.
+
+    Raises:
+        OperationFailedError: Costs are not known here, or there is no such price book.
+        ProblemError: 403, the costs would tell what other accounts use.
+    """
+    from metering.wiring.answers.costs import book_named
+
+    billing = _billing(asked)
+    book = book_named(asked.given.text("prices"))
+    if book is None:
+        raise OperationFailedError("There is no such price book.")
+    _refuse_what_tells_of_others(asked, billing, query, book)
+    return billing, book
 
 
 def _refuse_what_tells_of_others(asked: Asked, billing: BillingRegions, query: rows.CostQuery, book: BookName) -> None:
@@ -229,17 +242,19 @@ def _refuse_what_tells_of_others(asked: Asked, billing: BillingRegions, query: r
     )
 
 
-def _note_hours(asked: Asked, _region: str, done: int, _of: int) -> None:
+def note_hours(asked: Asked, _region: str, done: int, _of: int) -> None:
+    """Count hours that rating has read."""
     if done:
         asked.reading.hours()
 
 
-def _afford_partitions(asked: Asked, partitions: int) -> None:
+def afford_partitions(asked: Asked, partitions: int) -> None:
+    """Charge and count partitions that rating is about to read."""
     asked.reading.afford(partitions)
     asked.reading.partitions(partitions)
 
 
-def _budget(asked: Asked) -> ReadBudget:
+def month_budget(asked: Asked) -> ReadBudget:
     """Budget as for usage, but any part of a month costs as much as the whole, because tiers count over the month."""
     limits = asked.parts.limits
     return replace(limits, hours=_MONTH_HOURS * limits.months)
@@ -265,7 +280,7 @@ def _query(asked: Asked, accounts: frozenset[str]) -> rows.CostQuery:
         sort=given.text("sort"),
         top=given.number("top"),
         with_corrections=given.flag("with_corrections"),
-        budget=_budget(asked),
+        budget=month_budget(asked),
     ).cost_query(now_s=asked.now_s)
 
 
@@ -291,7 +306,7 @@ _SUMS: openapi.Schema = {
     "unpriced_bytes": openapi.BYTES,
     "unrated_bytes": openapi.BYTES,
 }
-_BOOK = openapi.record({"name": openapi.text(64), "version": openapi.integer(0)})
+BOOK = openapi.record({"name": openapi.text(64), "version": openapi.integer(0)})
 PRICES = Parameter(
     name="prices",
     about="Price book, and a version of it: what the usage would cost with it. Default: what the month was invoiced "
@@ -316,7 +331,7 @@ COST = Resource(
     schema=openapi.figures(
         _SUMS,
         currency={"const": "USD"},
-        price_book=openapi.maybe(_BOOK),
+        price_book=openapi.maybe(BOOK),
         total_usd=openapi.MONEY,
         unpriced=openapi.array(
             openapi.record({"service": openapi.text(64), "usage_type": openapi.text(128), "bytes": openapi.BYTES})

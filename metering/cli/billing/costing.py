@@ -12,7 +12,7 @@ from metering.cli.command import Session, progress
 from metering.errors import MeteringError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from rich.progress import TaskID
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from metering.wiring.answers.budgets import Judged
     from metering.wiring.answers.costs import BillingRegions, CostsFound
     from metering.wiring.answers.savings import Asked
+    from metering.wiring.answers.who import Prices
     from metering.wiring.connection import RegionConnection
 
 _TOO_LITTLE = "Nothing is shown, because it would be too little: tiers count over all regions. Run it again later."
@@ -42,7 +43,7 @@ def costs_here(session: Session, query: CostQuery, *, prices: str | None, exact:
 
     book = book_of(prices)
     home = billing_home(session)
-    regions = _all_answering(session, home, query)
+    regions = _all_answering(session, home, query.regions)
     complete = measured_completeness(regions)
     return costs_of(
         _billing(session, home, regions), query, book=book, now_s=now_s, complete=complete, exact=exact, progress=_bar
@@ -53,6 +54,15 @@ def _billing(session: Session, home: RegionConnection, regions: Sequence[RegionC
     from metering.wiring.answers.costs import BillingRegions
 
     return BillingRegions(home=home, regions=regions, left_out=session.regions.left_out)
+
+
+def prices_here(session: Session, regions: Iterable[str], *, prices: str | None, now_s: int) -> Prices:
+    """Prices of costs of causes of some regions. Raises as `costs_here` does."""
+    from metering.wiring.answers.who import Prices
+
+    home = billing_home(session)
+    billing = _billing(session, home, _all_answering(session, home, regions))
+    return Prices(billing=billing, book=book_of(prices), now_s=now_s, progress=_bar)
 
 
 def explanation_of(session: Session, asked: Mapping[str, str], *, prices: str | None, now_s: int) -> Explanation:
@@ -78,7 +88,7 @@ def explanation_of(session: Session, asked: Mapping[str, str], *, prices: str | 
     query = parameters.hour_query(now_s=now_s)
     book = book_of(prices)
     home = billing_home(session)
-    billing = _billing(session, home, _all_answering(session, home, query))
+    billing = _billing(session, home, _all_answering(session, home, query.regions))
     with rating(billing, query, book=book, now_s=now_s, exact=True, progress=_bar) as parts:
         [plan] = parts.plans
         inquiry = Inquiry(
@@ -97,7 +107,7 @@ def savings_here(session: Session, asked: Asked, *, prices: str | None) -> Answe
 
     now_s, region = int(time.time()), one_region(session)
     home, query = billing_home(session), CostParameters(month=asked.month, region=region).cost_query(now_s=now_s)
-    billing = _billing(session, home, _all_answering(session, home, query))
+    billing = _billing(session, home, _all_answering(session, home, query.regions))
     return savings_of(billing, asked, region=region, book=book_of(prices), now_s=now_s, progress=_bar)
 
 
@@ -118,14 +128,14 @@ def book_of(prices: str | None) -> source.BookName:
     return found
 
 
-def _all_answering(session: Session, home: RegionConnection, query: CostQuery) -> list[RegionConnection]:
+def _all_answering(session: Session, home: RegionConnection, asked: Iterable[str]) -> list[RegionConnection]:
     """Connect to every region that holds data of the stage; fail if any region does not respond."""
     regions, silent = readable_regions(session, home)
     if silent:
         told = "; ".join(f"region {region} cannot be read ({why})" for region, why in sorted(silent.items()))
         raise failures.CommandFailedError(f"Costs are not known: {told}.", _TOO_LITTLE)
     known = {region.region for region in regions}
-    unknown = sorted(query.regions - known)
+    unknown = sorted(set(asked) - known)
     if unknown:
         raise failures.CommandFailedError(
             f"Region {unknown[0]} holds no data of stage {session.stage}.",

@@ -189,13 +189,14 @@ class CostSource:
             UnavailableError: A region does not respond.
             MeteringError: A price book, an invoice or a closed month cannot be read.
         """
-        rows = rows_of(self._entries(plans), most=most_rows)
+        rows = rows_of(self.entries(plans), most=most_rows)
         periods = {plan.month: self._state(plan) for plan in plans}
         booked = (self.planner.composer.booked_in(plan.month, plan.rates) for plan in plans)
         closed = frozenset(usage.month for usage in booked if usage.is_closed)
         return Costs(rows=rows, plans=plans, periods=periods, closed=closed)
 
-    def _entries(self, plans: Sequence[MonthPlan]) -> Iterator[Entry]:
+    def entries(self, plans: Sequence[MonthPlan]) -> Iterator[Entry]:
+        """Rated lines, each at one price, before they are added to rows. Raises as `costs` does."""
         for plan in plans:
             yield from self._month(plan)
         for plan in self._booked_later(plans):
@@ -400,7 +401,7 @@ def cost_answer(
     meta: dict[str, Json] = {
         **head_document(_query_document(query), costs.periods, as_of_s=as_of_s, complete=complete),
         "currency": "USD",
-        **_books(costs),
+        **books_of(costs.plans),
         "total_usd": exact_text(costs.rows.total.exact),
         "unpriced": [
             {"service": service, "usage_type": usage_type, "bytes": str(size)}
@@ -431,8 +432,9 @@ def _query_document(query: CostQuery) -> dict[str, Json]:
     return document
 
 
-def _books(costs: Costs) -> dict[str, Json]:
-    pins = {plan.month: plan.rates.book for plan in costs.plans}
+def books_of(plans: Sequence[MonthPlan]) -> dict[str, Json]:
+    """The fields of an answer that name its price book, or those of its months."""
+    pins = {plan.month: plan.rates.book for plan in plans}
     books: dict[str, Json] = {month: {"name": pin.name, "version": pin.version} for month, pin in pins.items()}
     newest = next(reversed(books.values()), None)
     several = len(set(pins.values())) > 1

@@ -4,8 +4,9 @@
 |-------------|-----------------------------------------------------------------------------------------------|
 | `transfers` | an accepted record: the lake's columns, `hour`, the hour that it is booked in, and `region`     |
 | `usage`     | a total: `hour, account_id, usage_type, service, from_location, to_location, corrects, bytes, records` |
+| `causes`    | a part of a total: also `resource_id, cause, workload, destination, path, direction, …`         |
 
-The last column of both views is `region`, so that a statement for one region is also correct for several regions.
+The last column of all views is `region`, so that a statement for one region is also correct for several regions.
 
 Sums of `bytes` are HUGEINT in DuckDB: they hold 1.7e38 and cannot wrap. As in reports, the canary's rows are left out
 unless requested.
@@ -36,8 +37,10 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from metering.billing.causes.index import CauseIndexes
 from metering.errors import LedgerCorruptError, ObjectDamagedError, ObjectMissingError, OperationFailedError
 from metering.hours import hour_of
+from metering.intake.admission import SECOND_US
 from metering.lake.parquet import reader
 from metering.lake.parquet.hour_rows import (
     HOUR_SCHEMA,
@@ -50,12 +53,14 @@ from metering.lake.parquet.hour_rows import (
 )
 from metering.lake.parquet.usage_files import NAMES, USAGE_SCHEMA, total_of, usage_parquet
 from metering.lake.ports import USAGE_QUERY, TimeSlice
+from metering.ledger.format_version import generations_of
 from metering.ledger.notes.checks import CANARY_ACCOUNT_ID
 from metering.reports.answer import KEEP, USUAL, Answer, Cell, Column, MappedRows, TextForm
 from metering.reports.source import naming
 from metering.reports.sql.ahead import Ahead, Stop, in_thread
+from metering.reports.who_sums import CauseSource
 from metering.stores.objects import LAKE_PREFIX, ObjectStore, summary_key
-from metering.units import MINUTE_S
+from metering.units import DAY_S, MINUTE_S
 from metering.usage.totals import Total
 
 if TYPE_CHECKING:
@@ -166,6 +171,11 @@ class _Scan(ABC):
             for table in self.tables(ahead):
                 yield from table.to_batches(max_chunksize=_BATCH_ROWS)
 
+    def _looked_at(self) -> list[str]:
+        """Columns needed for result and filter. Columns are found in the filter's text; extra columns are harmless."""
+        words = set() if self.where is None else set(re.findall(r"\w+", str(self.where)))
+        return [name for name in self.SCHEMA.names if name in self.columns or name in words]
+
     @abstractmethod
     def tables(self, ahead: Ahead) -> Iterator[pa.Table]:
         """The rows of the parts, in order."""
@@ -234,11 +244,6 @@ class _RowScan(_Scan):
         if self.where is not None:
             table = table.filter(self.where)
         return table.select(self.columns)
-
-    def _looked_at(self) -> list[str]:
-        """Columns needed for result and filter. Columns are found in the filter's text; extra columns are harmless."""
-        words = set() if self.where is None else set(re.findall(r"\w+", str(self.where)))
-        return [name for name in QUERY_SCHEMA.names if name in self.columns or name in words]
 
     @contextmanager
     def _opened(self, part: Part, metadata: pq.FileMetaData | None = None) -> Iterator[RowGroups]:
@@ -334,12 +339,87 @@ def _counted(part: Part, state: ScanState) -> pa.Table:
     return reader.usage_of_sums(sums.table(), part.hour_s)
 
 
+_NAMED = pa.dictionary(pa.int32(), pa.string())
+_RENAMED = {"from_location": "from", "to_location": "to", "corrects": "own_hour"}
+_CAUSES = (
+    "account_id", "usage_type", "service", "from_location", "to_location", "resource_id", "cause", "workload",
+    "destination", "path", "direction", "basis", "reason",
+)  # fmt: skip
+CAUSES_SCHEMA = pa.schema(
+    [
+        pa.field("hour", _HOUR),
+        *(pa.field(name, _NAMED) for name in _CAUSES),
+        pa.field("corrects", _HOUR),
+        *(pa.field(name, pa.int64()) for name in ("bytes", "lines")),
+        pa.field("region", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _CauseScan(_Scan):
+    SCHEMA: ClassVar[pa.Schema] = CAUSES_SCHEMA
+
+    lakes: Sequence[RegionLake]
+    times: TimeSlice
+
+    def tables(self, ahead: Ahead) -> Iterator[pa.Table]:
+        del ahead
+        for lake in self.lakes:
+            with naming(lake.region):
+                index = CauseIndexes(objects=lake.objects).newest()
+                if not index.is_of(generations_of(lake.view.items)):
+                    continue
+                source = CauseSource(region=lake.region, objects=lake.objects, index=index)
+                for day_s in sorted(index.days):
+                    self.state.stop.check()
+                    yield from self._day(source, day_s)
+
+    def _day(self, source: CauseSource, day_s: int) -> Iterator[pa.Table]:
+        times = self.times
+        if day_s + DAY_S <= times.from_s or day_s >= times.to_s:
+            return
+        names = self._looked_at()
+        stored = {_RENAMED.get(name, name) for name in names} - {"workload", "region"}
+        more = ("cause", "own_hour") if "workload" in names else ("own_hour",) if "corrects" in names else ()
+        for table in source.tables(day_s, tuple(dict.fromkeys((*stored, "hour", *more)))):
+            hour = table.column("hour")
+            within = table.filter(pc.and_(pc.greater_equal(hour, times.from_s), pc.less(hour, times.to_s)))
+            columns = [self._column(name, within, source) for name in names]
+            found = pa.table(columns, schema=pa.schema([CAUSES_SCHEMA.field(name) for name in names]))
+            yield (found if self.where is None else found.filter(self.where)).select(self.columns)
+
+    @staticmethod
+    def _column(name: str, table: pa.Table, source: CauseSource) -> pa.ChunkedArray | pa.Array:
+        if name == "region":
+            return pa.repeat(pa.scalar(source.region), table.num_rows)
+        if name == "workload":
+            return source.workloads(table).cast(_NAMED)
+        column = table.column(_RENAMED.get(name, name))
+        if name == "corrects":
+            corrected = pc.not_equal(column, table.column("hour"))
+            column = pc.if_else(corrected, column, pa.scalar(None, pa.int64()))
+        if name in {"hour", "corrects"}:
+            column = pc.multiply(column, SECOND_US)
+        return column.cast(CAUSES_SCHEMA.field(name).type)
+
+
+class LakeCauses(Scannable):
+    """Parts of usage by their causes, in regions. Nothing is read before the first scan."""
+
+    SCAN = _CauseScan
+
+    def __init__(self, lakes: Sequence[RegionLake], state: ScanState, times: TimeSlice) -> None:
+        super().__init__((), state)
+        self._scan = partial(self._scan, lakes=lakes, times=times)
+
+
 # These exceptions quote the statement and the names of the views, but no data.
 _OF_THE_STATEMENT = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException)
 # Matches the end of a message: the line of the statement, and a caret below the position.
 _PLACE = re.compile(r"\n\nLINE \d+: [^\n]*\n *\^+\s*\Z")
 _UNKNOWN_NAME = re.compile(r"Referenced (column|table)|Table with name|does not have a column|No matching columns")
-_NAMES = 'The views are transfers and usage. To see the columns of one: metering query "DESCRIBE transfers".'
+_NAMES = 'The views are transfers, usage and causes. To see the columns of one: metering query "DESCRIBE transfers".'
 
 
 class QueryError(OperationFailedError):
@@ -558,7 +638,8 @@ class _Run:
         parts = self._parts()
         lake = LakeRows(parts, state, with_canary=self.with_canary)
         totals = LakeTotals(parts, state, with_canary=self.with_canary)
-        with self._connected(lake, totals) as connection:
+        causes = LakeCauses(self.query.lakes, state, self.times)
+        with self._connected(lake, totals, causes) as connection:
             try:
                 # Contrary to DuckDB's type stubs, a text of only spaces and comments returns no cursor.
                 cursor = cast("duckdb.DuckDBPyConnection | None", connection.execute(self.sql))
@@ -580,7 +661,7 @@ class _Run:
         )
 
     @contextmanager
-    def _connected(self, rows: LakeRows, totals: LakeTotals) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _connected(self, rows: LakeRows, totals: LakeTotals, causes: LakeCauses) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection that has the views and cannot access anything else."""
         config: dict[str, str | bool | int | float | list[str]] = {"temp_directory": str(self.scratch / "spill")}
         if self.query.threads:
@@ -592,8 +673,9 @@ class _Run:
             connection.execute(f"SET TimeZone = '{self.zone}'")
             connection.register("transfers", scannable(rows))
             connection.register(_TOTALS, scannable(totals))
+            connection.register("causes", scannable(causes))
             connection.execute(_USAGE)
-            # SQL comes from people and scripts: it may read these two views, but no files and no network resources.
+            # SQL comes from people and scripts: it may read these views, but no files and no network resources.
             connection.execute("SET enable_external_access = false")
             connection.execute("SET lock_configuration = true")
             self.connection = connection
@@ -644,14 +726,14 @@ def _taken(cursor: duckdb.DuckDBPyConnection) -> StoredRows:
 
 
 def scannable(rows: object) -> Scannable:
-    """Check that DuckDB gets `LakeRows` or `LakeTotals`, because a dataset that opens files itself can hang forever.
+    """Check that DuckDB gets a dataset of this module, because a dataset that opens files itself can hang forever.
 
     Raises:
         TypeError: The dataset has another class.
     """
-    if isinstance(rows, Scannable) and type(rows) in (LakeRows, LakeTotals):
+    if isinstance(rows, Scannable) and type(rows) in (LakeRows, LakeTotals, LakeCauses):
         return rows
-    raise TypeError(f"DuckDB scans LakeRows and LakeTotals and nothing else, not {type(rows).__name__}")
+    raise TypeError(f"DuckDB scans LakeRows, LakeTotals and LakeCauses and nothing else, not {type(rows).__name__}")
 
 
 def _too_little(detail: str) -> QueryStoppedError:

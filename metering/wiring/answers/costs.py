@@ -89,7 +89,8 @@ class Rating:
         return self.source.costs(self.plans, most_rows=most_rows)
 
 
-def _silent() -> AbstractContextManager[months.HoursDone]:
+def silent() -> AbstractContextManager[months.HoursDone]:
+    """Report no progress."""
     return nullcontext(lambda _region, _done, _of: None)
 
 
@@ -101,7 +102,7 @@ def rating(
     book: BookName,
     now_s: int,
     exact: bool = False,
-    progress: Callable[[], AbstractContextManager[months.HoursDone]] = _silent,
+    progress: Callable[[], AbstractContextManager[months.HoursDone]] = silent,
     most_partitions: int | None = None,
     on_partitions: Callable[[int], None] = lambda _partitions: None,
 ) -> Iterator[Rating]:
@@ -167,7 +168,7 @@ def costs_of(
     now_s: int,
     complete: Complete,
     exact: bool = False,
-    progress: Callable[[], AbstractContextManager[months.HoursDone]] = _silent,
+    progress: Callable[[], AbstractContextManager[months.HoursDone]] = silent,
     most_partitions: int | None = None,
     most_rows: int | None = None,
     on_partitions: Callable[[int], None] = lambda _partitions: None,

@@ -329,7 +329,7 @@ READING = {
     "producers show", "reports list", "reports show", "quarantine list", "quarantine show", "query",
     "region plan", "region status", "report usage", "runbook", "serve", "settings diff", "settings fields",
     "savings", "settings show", "settings validate", "sources", "status", "storage report", "token list", "trace",
-    "verify", "what-if",
+    "verify", "what-if", "who",
 }  # fmt: skip
 # Commands that change something without a question.
 UNASKED = {
@@ -355,7 +355,7 @@ WORDS = {
     "YYYY-MM": "2026-10", "SOURCE": "edge", "NUMBERS": "3-4", "REGION": "eu-west-1", "BATCH": "edge-1",
     "SQL": "SELECT 1", "TOPIC": "times", "SHELL": "bash", "FILE": "metering.toml", "FUNCTION": "watch",
     "ALARM": "dead-letters", "PLACE": "s3://acme-logs/AWSLogs/", "LOG": "fl-0abc", "SLOTS": "all",
-    "BILL…": str(BILL), "FILE…": str(BILL),
+    "BILL…": str(BILL), "FILE…": str(BILL), "RESOURCE…": "nat-1",
     "LOGS": str(SAMPLE), "CONTEXT": "newest", "INVOICE": "123456789012-2026-10-1",
     "REPORT": "egress", "BUDGET": "egress", "[BUDGET]": "egress", "TOKEN": "5d41402abc4b2a76", "PRODUCER": "edge",
     "N": "1", "RULE": "peering",

@@ -48,7 +48,7 @@ MERGING = {
     "accounts", "alerts list", "audit", "batch show", "compare", "dlq list", "drops list", "errors", "logs list",
     "period list", "period show", "period verify", "producers list", "quarantine list", "quarantine show", "query",
     "reconcile",
-    "report usage", "runbook", "sources", "status", "storage report", "token list", "trace", "verify",
+    "report usage", "runbook", "sources", "status", "storage report", "token list", "trace", "verify", "who",
 }  # fmt: skip
 # Commands about the fleet, which read the fleet's regions themselves.
 OF_THE_FLEET = {
@@ -124,6 +124,7 @@ ARGUMENTS = {
     "query": ["SELECT region, account_id FROM transfers"],
     "report usage": ["--group-by", "region,account_id"],
     "trace": ["--account", "111111111111"],
+    "who": ["--group-by", "region,usage_type"],
 }
 
 

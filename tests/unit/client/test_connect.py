@@ -24,6 +24,7 @@ from metering.reports.sql.query import QueryError
 from metering.reports.time_range import InvalidParametersError
 from metering.version import package_version
 from tests.api.world import FIRST, SECOND, ApiWorld, complete_until
+from tests.support.kept_causes import NAT, keep_causes, record_of, row, unnamed
 from tests.support.lake_world import HOUR, World, record
 from tests.support.usage_items import change, usage_of
 from tests.unit.client.here import Here, over_stores, served
@@ -78,6 +79,21 @@ def test_a_table_is_what_the_answer_is_as_parquet(api: ApiWorld, tmp_path: Path)
     november_s = int(datetime(2026, 11, 1, tzinfo=UTC).timestamp())
     totals = [total.bytes for key, total in api.world.usage().items() if key.hour_s >= november_s]
     assert sum(table["bytes"].to_pylist()) == sum(totals)
+
+
+def test_causes_over_http_are_causes_over_the_stores(api: ApiWorld, url: str) -> None:
+    rows = [row(2**62), row(2**62), unnamed(3, "many")]
+    world = World()
+    world.send([record_of(each) for each in rows])
+    keep_causes(world, rows, {})
+    complete_until(world, HOUR)
+    here = over_stores(world).who(group_by=["owner", "path"], from_="2026-11", resource=NAT)
+    with served(ApiWorld(world)) as other:
+        assert here.equals(over_http(other).who(group_by=["owner", "path"], from_="2026-11", resource=[NAT]))
+    assert here.schema.names == ["usage_type", "owner", "path", "reason", "bytes", "share"]
+    assert here.schema.field("bytes").type == pa.decimal128(38, 0)
+    assert sorted(map(int, here["bytes"].to_pylist())) == [3, 2**63]
+    assert Connection.about(here)["totals"]
 
 
 COSTS: list[dict[str, Any]] = [

@@ -82,7 +82,7 @@ def query(
 
     --from and --to select rows by the start of the transfer, with a precision of seconds. A correction of a closed
     month counts at the start of the hour in which it is booked. A result can be of any size: DuckDB spills to TMPDIR
-    when memory is full.
+    when memory is full. The view `causes` has the parts of usage that `metering who` adds up, by the hour.
     """
     from metering.reports.sql.query import QueryError, expect_one_statement, result_answer
 
@@ -268,6 +268,7 @@ def _parts(session: Session, secret: str) -> ApiParts:
         ),
         clock=regions[0].clock,
         everywhere=Everywhere(left_out=session.regions.left_out) if fleet.asks_for_all(session) else None,
+        home=None if billing is None else lambda: billing.home,
         billing=None if billing is None else lambda: billing,
     )
 
