@@ -6,6 +6,8 @@ that is called has a permission here.
 
 from __future__ import annotations
 
+import json
+import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
@@ -46,8 +48,13 @@ def _actions(resources: Mapping[str, Any], role: str) -> Iterator[str]:
     for policy in (*_of(resources, "AWS::IAM::Policy"), *_of(resources, "AWS::IAM::ManagedPolicy")):
         for statement in policy["PolicyDocument"]["Statement"] if {"Ref": role} in policy.get("Roles", []) else ():
             actions = statement["Action"]
-            if statement["Effect"] == "Allow" and actions != list(INTERFACES):
+            if statement["Effect"] == "Allow" and actions != list(INTERFACES) and not _elsewhere(statement):
                 yield from [actions] if isinstance(actions, str) else actions
+
+
+def _elsewhere(statement: Mapping[str, Any]) -> bool:
+    """Whether calls are to another region, which no endpoint of this one serves."""
+    return re.search(r":cloudformation:[a-z]", json.dumps(statement.get("Resource"))) is not None
 
 
 def _of(resources: Mapping[str, Any], kind: str) -> Iterator[Mapping[str, Any]]:

@@ -153,6 +153,11 @@ class Settings(Policy):
             raise SettingsError(problems) from error
 
 
+_HOME = Field(
+    "", description="Home region of the stage, where prices are; empty on an emulator: whichever region it is in."
+)
+
+
 class AggregatorSettings(Settings):
     """Settings of the function that judges batches by their senders."""
 
@@ -175,15 +180,14 @@ class OnrampSettings(Settings):
     log_sources: str = Field(description="Log sources of the region, as `metering.onramps.sources` writes them.")
     causes: bool = Field(default=False, description="Whether the causes of log files are kept.")
     tag_keys: str = Field("", description="Keys of the tags that contexts are captured with, separated by commas.")
+    home_region: str = _HOME
 
 
 class ApiSettings(Settings):
     """Settings of the function that answers requests to the HTTP API."""
 
     sign_in: str = Field("", description="How people sign in, as `metering.api.people` writes it; empty: by tokens.")
-    home_region: str = Field(
-        "", description="Home region of the stage, where prices are; empty on an emulator: whichever region it is in."
-    )
+    home_region: str = _HOME
 
 
 # A stage's settings as published by its data stack, for commands and functions.

@@ -62,7 +62,12 @@ class LogSources(Construct):
             self._announce(source, config)
         plain = encode_sources(source.plain() for source in sources)
         own = as_environment(
-            {"log_sources": plain, "causes": config.causes.enabled, "tag_keys": ",".join(config.causes.tags)}
+            {
+                "log_sources": plain,
+                "causes": config.causes.enabled,
+                "tag_keys": ",".join(config.causes.tags),
+                "home_region": "" if config.emulated else config.rollout.home,
+            }
         )
         self.onramp, self.log_context = (
             MeteringFunction(

@@ -77,6 +77,17 @@ TABLE_WRITES = (
 )
 
 
+def grant_key_of(grantee: iam.IGrantable, config: StageConfig, region: str) -> list[str]:
+    """Let `grantee` read what the stage's key encrypts in the bucket of a region, or of all (`*`); returns its ARNs."""
+    if not config.customer_key_arn:
+        return []
+    parts = config.customer_key_arn.split(":")
+    arn = ":".join((*parts[:3], region, *parts[4:]))
+    through = {"StringLike": {"kms:ViaService": f"s3.{region}.{Aws.URL_SUFFIX}"}}
+    iam.Grant.add_to_principal(grantee=grantee, actions=list(READS), resource_arns=[arn], conditions=through)
+    return [arn]
+
+
 def grant_key(grantee: iam.IGrantable, config: StageConfig, service: str, actions: tuple[str, ...]) -> None:
     """Let `grantee` use the stage's key, but only through `service` (such as `sqs`) of this region."""
     if not config.customer_key_arn:

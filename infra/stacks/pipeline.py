@@ -12,6 +12,7 @@ from infra.components.doctor import DoctorGrants
 from infra.components.functions import FunctionSpec, LogReaders, MeteringFunction, function_settings
 from infra.components.log_buckets import grant_read_bills
 from infra.components.log_sources import LogSources
+from infra.components.organisation import grant_key_of
 from infra.components.shared import RegionStack, acknowledge_wildcard
 from metering.billing.bill_export import encode_exports
 from metering.fleet.regions import ROLLUP_EVERY_MIN
@@ -98,11 +99,14 @@ class PipelineStack(RegionStack):
         if config.drop_identity == "checksum":
             # The ids that the reconciler looks for are derived from checksums, which S3 tells who may read.
             data.data.grant_read(self.functions["reconciler"].role, DROP_PREFIX)
-        if config.emulated or env is None or env.region in (None, config.rollout.home):
-            _grant_other_regions(self.functions["biller"], config)
+        region = None if config.emulated or env is None else env.region
+        if region in (None, config.rollout.home):
+            _grant_other_regions(self.functions["biller"], config, *_SUMMED)
         if config.bill_exports:
             _grant_bills(self.functions["biller"], config)
         self.log_sources = self._log_sources(config, code, environment) if config.log_sources else None
+        if self.log_sources is not None and not config.emulated and region != config.rollout.home:
+            _grant_other_regions(self.log_sources.log_context, config, OWNERS_PREFIX, region=config.rollout.home)
         if config.producers == "registered":
             self._judge_senders()
         logged = [*self.functions.values(), *(self.log_sources.functions if self.log_sources is not None else ())]
@@ -310,13 +314,19 @@ def _grant_biller(function: MeteringFunction, data: DataStack) -> None:
     data.topics.grant_publish(role)
 
 
-def _grant_other_regions(function: MeteringFunction, config: StageConfig) -> None:
-    """Let the home region's biller find the data stacks of all regions, and read the day sums in their buckets."""
+# Day sums and causes of other regions, which budgets and messages about unusual days need.
+_SUMMED = (RATED_PREFIX, SUMMARIES_PREFIX, LAKE_PREFIX, CAUSE_DAYS_PREFIX, CAUSE_NAMES_PREFIX, CAUSE_INDEX_PREFIX)
+
+
+def _grant_other_regions(function: MeteringFunction, config: StageConfig, *prefixes: str, region: str = "*") -> None:
+    """Let a function find the data stacks of a region or of all, and read below prefixes of their buckets.
+
+    The home region's biller reads day sums. Elsewhere, captures read the home region's book of owners.
+    """
     partition, account = Aws.PARTITION, Aws.ACCOUNT_ID
     stack = config.stack_name("data")
-    stacks = f"arn:{partition}:cloudformation:*:{account}:stack/{stack}/*"
+    stacks = f"arn:{partition}:cloudformation:{region}:{account}:stack/{stack}/*"
     bucket = f"arn:{partition}:s3:::{stack}-*"
-    prefixes = (RATED_PREFIX, SUMMARIES_PREFIX, LAKE_PREFIX, CAUSE_DAYS_PREFIX, CAUSE_NAMES_PREFIX, CAUSE_INDEX_PREFIX)
     objects = [f"{bucket}/{prefix}*" for prefix in prefixes]
     for actions, resources, conditions in (
         (["cloudformation:DescribeStacks"], [stacks], None),
@@ -326,7 +336,7 @@ def _grant_other_regions(function: MeteringFunction, config: StageConfig) -> Non
         iam.Grant.add_to_principal(
             grantee=function.role, actions=actions, resource_arns=resources, conditions=conditions
         )
-    for place in (stacks, bucket, *objects):
+    for place in (stacks, bucket, *objects, *grant_key_of(function.role, config, region)):
         acknowledge_wildcard(
             function.role,
             place.replace(partition, "<AWS::Partition>").replace(account, "<AWS::AccountId>"),
@@ -353,7 +363,7 @@ def _grant_onramp(function: MeteringFunction, data: DataStack) -> None:
 
 def _grant_log_context(function: MeteringFunction, data: DataStack) -> None:
     role = function.role
-    data.data.grant_read(role, PLANS_PREFIX, CONTEXT_PREFIX)
+    data.data.grant_read(role, PLANS_PREFIX, CONTEXT_PREFIX, OWNERS_PREFIX)
     data.data.grant_write(role, CONTEXT_PREFIX)
     data.ledger.grant_read(role)
     # For each log source, the job stores its findings, which the watch function and reports read.

@@ -1,17 +1,20 @@
 """Owners of workloads, by a book of rules in TOML or JSON: the first rule that fits decides, hour by hour.
 
-The home region's bucket has all versions of the book, which never change.
+The book also names networks, destinations that people know. The home region's bucket has all versions of the book,
+which never change.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tomllib
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
+from ipaddress import ip_network
 from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
@@ -19,6 +22,7 @@ from pydantic import Field, StringConstraints
 
 from metering.billing import documents
 from metering.billing.prices.document import StrictDocument
+from metering.onramps.context.document import Network
 from metering.stores.objects import OWNERS_PREFIX
 from metering.units import MIB
 
@@ -26,6 +30,9 @@ UNOWNED = "unowned"
 """Owner of what no rule fits."""
 _RESERVED = (UNOWNED, "unattributed")
 MOST_RULES = 1_000
+NETWORK_NAME = re.compile(r"(?![a-z-]+-[0-9a-f]{8,17}$)[a-z0-9][a-z0-9._-]{0,63}")
+"""Names of networks. Destinations of other kinds are ids of AWS, services (in capitals), workloads (with a colon)."""
+_DESTINATIONS = frozenset({"internet", "private", "cloudfront", "others", "unattributed", "unowned"})
 _MOST_BYTES = MIB
 _ANY = "*"
 
@@ -45,6 +52,7 @@ class _WhenDocument(StrictDocument):
     workload: _Text = ""
     vpc: _Text = ""
     subnet: _Text = ""
+    network: _Text = ""
 
 
 class _RuleDocument(StrictDocument):
@@ -54,12 +62,18 @@ class _RuleDocument(StrictDocument):
     end: _Hour | None = Field(default=None, alias="to")
 
 
+class _NetworkDocument(StrictDocument):
+    name: _Text
+    cidrs: list[_Text] = Field(min_length=1, max_length=1_000)
+
+
 class _OwnersDocument(StrictDocument):
-    """Rules, in order. The store sets `schema` and `version`."""
+    """Rules, in order, and networks. The store sets `schema` and `version`."""
 
     format: Literal["metering.owners/1"] = Field(default="metering.owners/1", alias="schema")
     version: int = Field(default=0, ge=0, le=10**9)
     rule: list[_RuleDocument] = Field(max_length=MOST_RULES)
+    network: list[_NetworkDocument] = Field(default=[], max_length=MOST_RULES)
 
 
 class Attributes(NamedTuple):
@@ -120,9 +134,11 @@ class Owners:
     Attributes:
         version: Version number; 0 if the book was never put.
         sha256: SHA-256 of the canonical document, which closed months pin.
+        networks: Destinations that people know by a name, sorted.
     """
 
     rules: tuple[Rule, ...] = ()
+    networks: tuple[Network, ...] = ()
     version: int = 0
     sha256: str = ""
 
@@ -164,9 +180,10 @@ def read_owners(body: bytes, what: str) -> Owners:
     document = _OwnersDocument.read(body, what, most_bytes=_MOST_BYTES)
     problems: list[str] = []
     rules = tuple(_rule(number, each, problems) for number, each in enumerate(document.rule, 1))
+    networks = _networks(document, problems)
     if problems:
         raise documents.DocumentRefusedError(what, problems)
-    return Owners(rules, document.version, hashlib.sha256(body).hexdigest())
+    return Owners(rules, networks, document.version, hashlib.sha256(body).hexdigest())
 
 
 def _json_of(body: bytes, what: str) -> bytes:
@@ -192,7 +209,11 @@ def _rule(number: int, rule: _RuleDocument, problems: list[str]) -> Rule:
         problems.append(f"{where}: an owner is not called {rule.owner}")
     texts = tuple((name, text) for name in Attributes._fields[:-1] if (text := getattr(rule.when, name)))
     tags = tuple(sorted(rule.when.tag.items()))
-    if not texts and not tags:
+    if rule.when.network:
+        problems.append(
+            f"{where}: a network is where bytes go, and an owner has the workloads that move them; see [[network]]"
+        )
+    elif not texts and not tags:
         problems.append(f"{where}: it asks for nothing, and would own everything")
     problems += [
         f"{where}: {pattern} has a * that is not at its end"
@@ -206,6 +227,26 @@ def _rule(number: int, rule: _RuleDocument, problems: list[str]) -> Rule:
     if to_s is not None and not reading.problems and to_s <= from_s:
         problems.append(f"{where}: it ends at {rule.end}, and begins at {rule.begin}")
     return Rule(rule.owner, texts, tags, from_s, to_s)
+
+
+def _networks(document: _OwnersDocument, problems: list[str]) -> tuple[Network, ...]:
+    names: dict[str, str] = {}
+    found: dict[str, list[str]] = {}
+    for number, each in enumerate(document.network, 1):
+        where = f"network {number} ({each.name})"
+        if NETWORK_NAME.fullmatch(each.name) is None or each.name in _DESTINATIONS:
+            problems.append(f"{where}: write a name of small letters and digits that is no id and no other destination")
+        if each.name in found:
+            problems.append(f"{where}: its name stands twice")
+        blocks = found.setdefault(each.name, [])
+        for text in each.cidrs:
+            try:
+                blocks.append(str(ip_network(text)))
+            except ValueError as error:
+                problems.append(f"{where}: {error}")
+        taken = {cidr: names[cidr] for cidr in blocks if names.setdefault(cidr, each.name) != each.name}
+        problems += [f"{where}: {cidr} is also of {other}" for cidr, other in taken.items()]
+    return tuple(Network(name, tuple(sorted(set(found[name])))) for name in sorted(found))
 
 
 def owners_value(owners: Owners) -> dict[str, object]:
@@ -222,6 +263,7 @@ def owners_value(owners: Owners) -> dict[str, object]:
             }
             for rule in owners.rules
         ],
+        "network": [{"name": each.name, "cidrs": list(each.cidrs)} for each in owners.networks],
     }
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from metering.billing.documents import gb_text, hour_text, percent_text
+from metering.billing.documents import gb_text, hour_text, percent_text, some_of
 from metering.billing.money import usd_text
 from metering.billing.prices.book import Allowance, NotSold, Override, PriceBook, PriceVersion, Product, Services, Tier
 from metering.billing.prices.difference import Change, Kind
@@ -325,10 +325,17 @@ def owners_answer(owners: Owners) -> answer.Answer:
     """The rules of a book of owners, in order."""
     return _RULES.answer(
         list(enumerate(owners.rules, 1)),
-        meta={"version": owners.version, "sha256": owners.sha256},
+        meta={
+            "version": owners.version,
+            "sha256": owners.sha256,
+            "networks": [{"name": each.name, "cidrs": each.cidrs} for each in owners.networks],
+        },
         title=f"Owners, version {owners.version}" if owners.version else "Owners",
         empty=_NO_BOOK,
-        footer=("The first rule that fits decides.",) if owners.rules else (),
+        footer=(
+            *(("The first rule that fits decides.",) if owners.rules else ()),
+            *(f"Network {each.name}: {some_of(each.cidrs)}." for each in owners.networks),
+        ),
     )
 
 

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from metering.billing.causes.days import CauseDays
 from metering.billing.causes.names import CauseNames
-from metering.billing.owners import UNOWNED, Attributes
+from metering.billing.owners import NETWORK_NAME, UNOWNED, Attributes
 from metering.hours import rfc3339
 from metering.lake.parquet.reader import Sums, halves_of
 from metering.lake.ports import RowQuery
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from metering.reports.who_costs import Lines
     from metering.stores.objects import ObjectStore
 
-# Names of no account: `S3.us-west-2`, `GLOBALACCELERATOR`.
+# Names of no account, as those of networks that people named: `S3.us-west-2`, `GLOBALACCELERATOR`.
 _PUBLIC = re.compile(r"[A-Z][A-Z0-9_]*(\.[a-z0-9-]+)?")
 _EVERYBODYS = frozenset({"", INTERNET, CLOUDFRONT, PRIVATE})
 _LOOKED_UP = frozenset({"owner", "workload"})
@@ -291,8 +291,8 @@ class CauseSums:
             for name in (each.cause, each.attributes.workload, each.attributes.subnet)
         }  # fmt: skip
         for name in destinations:
-            common = name in _EVERYBODYS or name in own or _PUBLIC.fullmatch(name)
-            yield name if common else ANOTHER_ACCOUNT
+            common = name in _EVERYBODYS or _PUBLIC.fullmatch(name) or NETWORK_NAME.fullmatch(name)
+            yield name if common or name in own else ANOTHER_ACCOUNT
 
     def _labels(self, table: pa.Table, region: str, day_s: int) -> dict[str, pa.Array]:
         """Columns of time and region."""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from metering.adapters.aws import objects, session
 from metering.adapters.aws.errors import refusals_explained
-from metering.adapters.aws.stacks import stack_outputs
 from metering.billing import organization
 from metering.billing.bill_export import BillCheck, decode_exports
 from metering.billing.budgets import budget
@@ -30,7 +29,7 @@ from metering.rollup.as_of_now import RegionIncompleteError, TooMuchWaitsError
 from metering.settings import BillerSettings
 from metering.stores.writes import read_note
 from metering.wiring.answers.pages import report_maker
-from metering.wiring.region import FunctionParts, JobParts, RegionPorts, Stage
+from metering.wiring.region import FunctionParts, JobParts, Stage
 from metering.wiring.reports import MOST_ACCOUNTS, few_accounts, usage_now
 
 if TYPE_CHECKING:
@@ -187,18 +186,11 @@ def _regions(parts: FunctionParts) -> Iterable[BucketSums]:
     stage = Stage(
         home=parts.region,
         connect=lambda region: BucketSums(
-            region, partial(_objects_of, parts, region), (lambda: parts.items) if region == parts.region else None
+            region, partial(parts.objects_in, region), (lambda: parts.items) if region == parts.region else None
         ),
         states=LedgerRegionStates(lambda: parts.items),
     )
     return map(stage.connect, stage.holding_data)
-
-
-def _objects_of(parts: FunctionParts, region: str) -> ObjectStore:
-    if region == parts.region:
-        return parts.objects
-    clients = session.Clients(replace(parts.clients.access, region=region))
-    return RegionPorts(clients, stack_outputs(clients, parts.settings.stage)).objects
 
 
 def connected_sums(region: lake.ReadableRegion) -> BucketSums:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from metering.adapters import description_files, folders
 from metering.adapters.aws import log_buckets, session
 from metering.adapters.aws.inventory import AwsInventory
-from metering.errors import ObjectMissingError, SettingsError, UnavailableError
+from metering.errors import MeteringError, ObjectMissingError, SettingsError, UnavailableError
 from metering.ledger.markers import Marker, marker_key
 from metering.onramps import arrivals, kinds, plans
 from metering.onramps.context.description import read_ip_ranges
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from metering.wiring.lake import ServicePorts
 
 
+_LOG = logging.getLogger(__name__)
 # The function's timeout is four minutes, and the function first captures a context in this time.
 _LOOK_S = 2 * MINUTE_S
 # Plans, and notes about plans, exist for this much longer than the markers of their batches.
@@ -109,7 +111,30 @@ def build_context_keeper(parts: OnrampParts) -> ContextKeeper:
         buckets={source.bucket: source.region for source in sources},
         ip_ranges=partial(ip_ranges, parts.objects, emulated=parts.clients.access.custom_endpoint),
     )
-    return ContextKeeper(contexts=parts.contexts, describe=inventory.describe, clock=parts.clock)
+    home = partial(parts.objects_in, parts.names.home_region or parts.region)
+    return ContextKeeper(
+        contexts=parts.contexts,
+        describe=lambda: with_networks(inventory.describe(), home, parts.contexts),
+        clock=parts.clock,
+    )
+
+
+def with_networks(
+    description: Mapping[str, object], home: Callable[[], ObjectStore], contexts: ContextStore
+) -> Mapping[str, object]:
+    """A description with the networks that people named, by the newest book of owners in the home region's bucket.
+
+    If the book cannot be read, a capture goes on with the networks of the newest context.
+    """
+    from metering.billing.owners import OwnerStore
+
+    try:
+        networks = OwnerStore(home()).newest().networks
+    except MeteringError as error:
+        _LOG.warning("The book of owners was not read: %s.", error)
+        newest = contexts.newest()
+        networks = newest.networks if newest is not None else ()
+    return {**description, "networks": [each._asdict() for each in networks]}
 
 
 def build_coverage_look(parts: OnrampParts) -> Callable[[], Mapping[str, int]]:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from metering.fleet import ports
     from metering.fleet.regions import RegionState
     from metering.lake.view import LakeView
+    from metering.stores.objects import ObjectStore
     from metering.version import DropIdentity
 
 
@@ -317,6 +318,20 @@ class FunctionParts(RegionPorts):
     @property
     def chats(self) -> bool:
         return self.names.chat
+
+    def objects_in(self, region: str) -> ObjectStore:
+        """The data bucket of the stage in a region.
+
+        Raises:
+            SettingsError: The stage is not deployed there.
+            UnavailableError: The region does not answer.
+        """
+        if region == self.region:
+            return self.objects
+        from metering.adapters.aws.stacks import stack_outputs
+
+        clients = Clients(replace(self.clients.access, region=region))
+        return RegionPorts(clients, stack_outputs(clients, self.stage)).objects
 
     @property
     def settings(self) -> Settings:

@@ -318,6 +318,10 @@ to = 2026-12-01T00:00:00Z
 [[rule]]
 owner = "ci"
 when = { workload = "asg:ci-runners" }
+
+[[network]]
+name = "datadog"
+cidrs = ["203.0.113.0/24", "2a0b:4140::/48"]
 """)
 
 

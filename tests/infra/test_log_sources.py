@@ -179,6 +179,21 @@ def test_the_context_function_describes_and_keeps_contexts_and_notes(stage: str)
     assert not grants.may("sqs:SendMessage", "")
 
 
+def test_captures_read_the_book_of_owners_of_the_home_region_and_nothing_else_there() -> None:
+    elsewhere = ":s3:::metering-prod-data-*/owners/*"
+    away, home = (
+        Grants(synthesised("prod", overrides=OVERRIDES, region=region), "pipeline", CONTEXT)
+        for region in ("us-west-2", "us-east-1")
+    )
+    assert away.may("s3:GetObject", elsewhere)
+    assert away.may("cloudformation:DescribeStacks", "stack/metering-prod-data/*")
+    assert not any(away.may("s3:GetObject", f":s3:::metering-prod-data-*/{each}/*") for each in ("prices", "context"))
+    assert not away.may("s3:PutObject", ":s3:::metering-prod-data-*")
+    assert not home.may("s3:GetObject", elsewhere)
+    assert "cloudformation:DescribeStacks" not in home.everything()
+    assert "owners/" in home.prefixes("s3:GetObject")
+
+
 def test_without_roles_no_role_may_be_taken() -> None:
     alone = json.dumps({"log_sources": SOURCES[1:]})
     grants = Grants(synthesised("prod", overrides=alone), "pipeline", CONTEXT)

@@ -30,6 +30,7 @@ from metering.fleet.stage import StageConfig
 from tests.infra.support.models import holds, listed, place_of
 from tests.infra.support.organisation import BOUNDARY, EVERYTHING, KEY, NETWORK, PATH, SETTINGS, TAGS
 from tests.infra.support.synthesis import Synthesised, app_of, synthesised
+from tests.infra.test_grants import Grants
 from tests.infra.test_policies import _ROLES, heard
 
 # Types of these templates that AWS gives no tags (their schemas in the CloudFormation registry).
@@ -153,11 +154,19 @@ def test_every_role_uses_the_key_through_the_services_only_that_hold_its_data() 
                     # The CDK's own, of who reads an encrypted queue.
                     assert listed(statement["Action"]) == ["kms:Decrypt"]
                     continue
-                service = place_of({}).text(statement["Condition"]["StringEquals"]["kms:ViaService"]).partition(".")[0]
+                [names] = statement["Condition"].values()
+                service = place_of({}).text(names["kms:ViaService"]).partition(".")[0]
                 through.setdefault(name.partition("Default")[0], set()).add(service)
     assert through["RolesProducer"] == {"sqs", "s3"}
     assert through["AggregatorRole"] == {"dynamodb", "s3", "sns"}
     assert through["WatchRole"] == {"dynamodb"}
+
+
+def test_who_reads_other_regions_may_use_their_keys_through_s3_alone() -> None:
+    for role, region in (("Biller", "*"), ("LogSourcesLogContext", "us-east-1")):
+        grants = Grants(organised(), "pipeline", f"{role}Role")
+        [found] = [each for each in grants.statements if f"s3.{region}." in json.dumps(each.get("Condition"))]
+        assert (found["Action"], found["Resource"]) == ("kms:Decrypt", KEY.replace("us-east-1", region))
 
 
 @pytest.mark.parametrize(("prefix", "sent", "put"), [

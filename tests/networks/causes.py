@@ -23,7 +23,7 @@ from metering.onramps.rules.causes import PRIVATE, Cause, Naming
 from metering.onramps.sources import ANY, Billable
 from metering.units import HOUR_S, MINUTE_S
 from tests.networks.exam import FIRST_S
-from tests.support.networks.causes import NOBODY, Named
+from tests.support.networks.causes import NETWORKS, NOBODY, Named
 from tests.support.networks.description import description
 
 if TYPE_CHECKING:
@@ -47,7 +47,11 @@ class Fault(NamedTuple):
 
 @dataclass(slots=True)
 class CauseMarks:
-    """Bytes by usage type (without region), by what is known of them; and wrong names. `wrong` must be empty."""
+    """Bytes by usage type (without region), by what is known of them; and wrong names. `wrong` must be empty.
+
+    Attributes:
+        people: Bytes to destinations that people named, by name; `knows_people` tells whether the contexts have these.
+    """
 
     bytes: Counter[str] = field(default_factory=Counter)
     caused: Counter[str] = field(default_factory=Counter)
@@ -55,6 +59,8 @@ class CauseMarks:
     wrong: Counter[Fault] = field(default_factory=Counter)
     reasons: Counter[tuple[str, str]] = field(default_factory=Counter)
     bases: Counter[str] = field(default_factory=Counter)
+    people: Counter[str] = field(default_factory=Counter)
+    knows_people: bool = False
 
     def add(self, usage_type: str, cause: Cause, truth: Named, size_bytes: int) -> None:
         name = usage_type.rpartition("USW2-")[2].rpartition("USE1-")[2]
@@ -67,7 +73,9 @@ class CauseMarks:
             self.reasons[name, cause.reason] += size_bytes
         if cause.cause and cause.cause not in truth.causes:
             self.wrong[Fault("cause", name, truth, cause)] += size_bytes
-        if not _is_right(cause.destination, truth):
+        if cause.destination in NETWORKS:
+            self.people[cause.destination] += size_bytes
+        if not _is_right(cause.destination, truth, knows_people=self.knows_people):
             self.wrong[Fault("destination", name, truth, cause)] += size_bytes
 
     def share(self, counted: Mapping[str, int], *names: str) -> float:
@@ -79,7 +87,16 @@ class CauseMarks:
         return "\n".join(f"{size:>12,} {fault}" for fault, size in self.wrong.most_common(most))
 
 
-def _is_right(destination: str, truth: Named) -> bool:
+def _is_right(destination: str, truth: Named, *, knows_people: bool) -> bool:
+    name = truth.destinations[0] if truth.destinations else ""
+    if name in NETWORKS:
+        # If the contexts have the names that people use, these are the only right ones.
+        return (
+            destination in ("", name)
+            if knows_people
+            else destination != name
+            and _is_right(destination, truth._replace(destinations=truth.destinations[1:]), knows_people=False)
+        )
     if destination == PRIVATE:
         return not any(name.startswith(_PUBLIC_NAMES) for name in truth.destinations)
     return not destination or destination in truth.destinations
@@ -105,9 +122,9 @@ def captures(network: Network, hours: int = 4, without: Mapping[str, Sequence[st
     return Timeline(tuple(versions))
 
 
-def examined(files: Iterable[LogFile], timeline: Timeline) -> CauseMarks:
+def examined(files: Iterable[LogFile], timeline: Timeline, *, knows_people: bool = False) -> CauseMarks:
     """Name the causes of all lines, and compare them with the truth."""
-    marks = CauseMarks()
+    marks = CauseMarks(knows_people=knows_people)
     named = (file for file in files if file.named is not None)
     for _, together in groupby(named, key=lambda file: (file.slot_s, file.log.id)):
         _examine(list(together), timeline, marks)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from metering.onramps.context.document import Network as Known
 from metering.onramps.context.store import Timeline
 from metering.onramps.ingest.causes import MANY, check_sums, rows_of
 from metering.onramps.ingest.totals import Who, measure
@@ -18,7 +19,7 @@ from metering.onramps.reading import ReadSettings
 from metering.onramps.rules.causes import Cause
 from tests.networks.causes import CauseMarks, captures, examined
 from tests.networks.exam import FIRST_S, reference_plan
-from tests.support.networks.causes import NOBODY
+from tests.support.networks.causes import NETWORKS, NOBODY
 from tests.support.networks.inventory import OWNER, PARTNER
 from tests.support.networks.journeys import HOSTILE, JOURNEYS
 from tests.support.networks.traffic import Network, NetworkPlan
@@ -70,6 +71,19 @@ def test_no_byte_has_a_wrong_cause_or_destination_whatever_happens(style: str) -
     # which version 2 does not tell.
     assert reasons >= {"address_reused", "ambiguous_address" if style != "v2" else "side_unknown", "address_unknown"}
     assert marks.share(marks.caused, ENDPOINT) == marks.share(marks.destined, ENDPOINT) == 100
+
+
+@pytest.mark.parametrize("style", ["v2", "v11"])
+def test_destinations_that_people_named_are_told_apart_from_all_others(style: str) -> None:
+    network, files = hostile(style)
+    timeline = captures(network)
+    plain = right(examined(files, timeline))
+    named = timeline.with_networks(tuple(Known(name, cidrs) for name, cidrs in NETWORKS.items()))
+    marks = right(examined(files, named, knows_people=True))
+    # Other names are as before, and a network of people has no byte of a network of our own.
+    assert (marks.bytes, marks.caused, marks.destined) == (plain.bytes, plain.caused, plain.destined)
+    assert not plain.people
+    assert marks.people.keys() == NETWORKS.keys() - {"inside"}
 
 
 @pytest.mark.parametrize("style", ["v2", "v11"])

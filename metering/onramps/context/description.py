@@ -310,6 +310,13 @@ class DistributionItem(msgspec.Struct, kw_only=True, frozen=True):
     log: str = ""
 
 
+class NetworkItem(msgspec.Struct, kw_only=True, frozen=True):
+    """A destination that people named, as a book of owners has it."""
+
+    name: str
+    cidrs: tuple[str, ...]
+
+
 class Description(msgspec.Struct, kw_only=True, frozen=True):
     """A whole description. Without address ranges, public addresses stay unclassified.
 
@@ -322,6 +329,7 @@ class Description(msgspec.Struct, kw_only=True, frozen=True):
     bucket_owners: dict[str, str] = {}
     distributions: dict[str, DistributionItem] = {}
     accounts: tuple[str, ...] = ()
+    networks: tuple[NetworkItem, ...] = ()
     ip_ranges: IpRanges | None = None
 
 

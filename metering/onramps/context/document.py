@@ -73,6 +73,13 @@ class Group(NamedTuple):
     workload: str
 
 
+class Network(NamedTuple):
+    """Destination that people know by a name, such as a service of others, with its CIDR blocks."""
+
+    name: str
+    cidrs: tuple[str, ...]
+
+
 class Peering(NamedTuple):
     """An active peering of two VPCs, sorted by id, with the CIDR blocks of each VPC."""
 
@@ -411,6 +418,7 @@ class _Document(msgspec.Struct, kw_only=True, frozen=True, gc=False, omit_defaul
     policy_places: tuple[tuple[str, str], ...] = ()
     holders: tuple[Holder, ...] = ()
     groups: tuple[Group, ...] = ()
+    networks: tuple[Network, ...] = ()
 
 
 _decode = msgspec.json.Decoder(_Document).decode
@@ -434,6 +442,7 @@ class Context:
             no policy.
         holders: Resources that hold interfaces, by interface; `groups` has workloads by interface or resource. Contexts
             of earlier releases have neither.
+        networks: Destinations that people named, by the book of owners at the time of the capture.
     """
 
     sha256: str
@@ -457,6 +466,7 @@ class Context:
     policy_places: tuple[tuple[str, str], ...] = ()
     holders: tuple[Holder, ...] = ()
     groups: tuple[Group, ...] = ()
+    networks: tuple[Network, ...] = ()
 
     def encode(self) -> bytes:
         """Canonical JSON of the context: equal contexts have equal bytes."""

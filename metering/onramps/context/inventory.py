@@ -443,7 +443,16 @@ def _gathered(described: Description, effective_s: int, findings: document.Findi
         policy_places=policy_places_of(places),
         holders=holders,
         groups=groups_of(places, interfaces, holders),
+        networks=_networks(described, findings),
     ).named()
+
+
+def _networks(described: Description, findings: document.Findings) -> tuple[document.Network, ...]:
+    found: dict[str, set[str]] = defaultdict(set)
+    for each in described.networks:
+        blocks = (findings.network(text, f"network {each.name[:60]}") for text in each.cidrs)
+        found[each.name].update(str(block) for block in blocks if block is not None)
+    return tuple(document.Network(name, tuple(sorted(found[name]))) for name in sorted(found))
 
 
 def _judge_names(described: Description, accounts: frozenset[str], findings: document.Findings) -> None:

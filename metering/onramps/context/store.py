@@ -10,15 +10,15 @@ import hashlib
 import io
 import re
 from bisect import bisect_right
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from metering.errors import ObjectMissingError
 from metering.hours import hour_label, hour_of, parse_hour
 from metering.onramps.context import holders, inventory
 from metering.onramps.context.description import read_description
-from metering.onramps.context.document import Context, ContextUnreadableError
+from metering.onramps.context.document import Context, ContextUnreadableError, Network
 from metering.stores.objects import CONTEXT_PREFIX, ObjectStore
 from metering.units import DAY_S, HOUR_S, MIB, MINUTE_S
 
@@ -66,6 +66,21 @@ class Timeline:
         """Contexts that judge `hours`, as stored in a plan: hour from which each context holds, and its SHA-256."""
         used = sorted({self._index(hour_s) for hour_s in hours}) if self.versions else []
         return {self.versions[index][0]: self.versions[index][1].sha256 for index in used}
+
+    def with_networks(self, networks: tuple[Network, ...]) -> Timeline:
+        """The same contexts, except that these are the destinations that people named."""
+
+        @lru_cache(maxsize=_REMEMBERED)
+        def named(context: Context) -> Context:
+            return replace(context, networks=networks)
+
+        def read(version: Context | StoredContext) -> Context:
+            return named(version if isinstance(version, Context) else version.read())
+
+        return Timeline(tuple(
+            (from_s, StoredContext(effective_s=from_s, sha256=each.sha256, read=partial(read, each)))
+            for from_s, each in self.versions
+        ))  # fmt: skip
 
     def _index(self, hour_s: int) -> int:
         return max(0, bisect_right(self.versions, hour_s, key=lambda version: version[0]) - 1)

@@ -132,6 +132,7 @@ class Networks:
                 if self.interfaces.setdefault((vpc_id, address), each.id) != each.id:
                     self._twice.add((vpc_id, address))
         self._delegated = {vpc_id: PrefixMap(blocks, _narrowest) for vpc_id, blocks in delegated.items() if blocks}
+        self.named = PrefixMap(((cidr, each.name) for each in context.networks for cidr in each.cidrs), _narrowest)
         described = {account_id for account_id, _ in context.places}
         known = {vpc.id for vpc in context.vpcs}
         # Only the owner of a transit gateway sees all of its attachments. Another VPC could have the same addresses.
@@ -236,15 +237,21 @@ class _Groups:
         self._told: Callable[[str], str] = str if classes is None else classes.one
         # Lines of the log of a VPC see addresses from that VPC, so other VPCs with the same addresses do not matter.
         self._known = [(each, each.logged_vpc(log_id)) for each in known]
-        self._firsts: dict[tuple[str, _Places], str] = {}
+        self._named = [each.named for each in known if len(each.named)]
+        self._firsts: dict[tuple[str, _Places, tuple[str | None, ...]], str] = {}
         self.alike, self.apart = KnownTexts(self._alike), KnownTexts(self._apart)
 
     def _alike(self, text: str) -> str:
         told, places = self._told(text), self._places(text)
-        return self._firsts.setdefault((told, places), text) if places else told
+        if not places and not self._named:
+            return told
+        # What stands for a class of addresses may have a name of its own, so it does not stand for those without one.
+        address = address_of(text)
+        names = tuple(each.at(address) for each in self._named) if address is not None else ()
+        return self._firsts.setdefault((told, places, names), text)
 
     def _apart(self, text: str) -> str:
-        return text if self._places(text) else self._told(text)
+        return text if self._places(text) else self._alike(text)
 
     def _places(self, text: str) -> _Places:
         """VPC, workload and subnet of an address in each VPC of each context; empty for addresses outside."""
@@ -563,9 +570,10 @@ class Causes:
             return subnet_id
         if within:
             return ""
-        if is_public(address):
-            return networks.public_name(address, ends.service)
-        return "" if networks.knowledge.blocks.at(address) else PRIVATE
+        public = is_public(address)
+        if not public and networks.knowledge.blocks.at(address):
+            return ""
+        return networks.named.at(address) or (networks.public_name(address, ends.service) if public else PRIVATE)
 
     def _contested_in(self, hour_s: int, networks: Networks) -> frozenset[tuple[str, str, str]]:
         """Workloads with their VPC and subnet of which an address may have changed hands in the hour.

@@ -286,6 +286,10 @@ def _overlaps(context: Context) -> str:
     return "; ".join(f"{each.authority} before {', '.join(each.shadowed)}" for each in found)
 
 
+def _networks(context: Context) -> list[str]:
+    return [each.name for each in context.networks]
+
+
 def _named(effective_s: Callable[[T], int], sha256: Callable[[T], str]) -> answer.Fields[T]:
     return (
         *answer.timed("effective", of=effective_s, priority=answer.KEEP, about="the hour from which it holds"),
@@ -315,6 +319,7 @@ _KNOWN: answer.Fields[Context] = (
     *answer.prose("overlaps", of=_overlaps, about="flow logs that count, and those that see the same and do not"),
     *_count("address_ranges", "prefixes", about="prefixes of AWS; without them the internet is unclassified"),
     *_count("buckets", about="whose region is known"),
+    *answer.prose("networks", of=_networks, about="that people named"),
     *answer.prose("notes", of=lambda it: "; ".join(it.notes), priority=answer.ROOMY, about="what was left out"),
 )
 

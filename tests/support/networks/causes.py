@@ -5,6 +5,7 @@ A journey knows between which ends it moves bytes, and each side is told when it
 
 from __future__ import annotations
 
+from ipaddress import ip_address, ip_network
 from typing import NamedTuple
 
 from tests.support.networks.inventory import Interface, Kind, Peer
@@ -26,6 +27,16 @@ _FAMILIES = {
     "amazon-here": "AMAZON.us-west-2",
     "accelerator": "GLOBALACCELERATOR",
     "on-premises": "private",
+}
+# Destinations that people may have named: parts of families, one within another, and the networks of all VPCs.
+NETWORKS = {
+    "datadog": ("185.60.16.0/21", "81.2.0.0/21"),
+    "datadog-eu": ("185.60.20.0/24",),
+    "edge": ("64.252.72.0/21",),
+    "inside": ("10.0.0.0/8", "100.64.0.0/10"),
+    "mirror": ("52.92.0.0/20",),
+    "office": ("192.168.42.0/23",),
+    "partner-v6": ("2a0b:4140::/116",),
 }
 _OWN_PUBLIC = {"us-west-2": "EC2.us-west-2", "us-east-1": "EC2.us-east-1"}
 
@@ -53,10 +64,17 @@ def ids(each: Interface) -> tuple[str, ...]:
 def names(end: End, *, public: bool = False) -> tuple[str, ...]:
     """Names of an end as a destination. A peer sees an interface by its public address as an address of EC2."""
     if isinstance(end, Peer):
-        return (_FAMILIES[end.family.name],)
+        return (*_of_people(end.address), _FAMILIES[end.family.name])
     if public:
         return (_OWN_PUBLIC[end.vpc.region],)
     return tuple(name for name in (end.group, end.subnet.id, *ids(end), end.vpc.id) if name)
+
+
+def _of_people(text: str) -> tuple[str, ...]:
+    """The name that people have for an address: that of the smallest block."""
+    blocks = ((ip_network(cidr), name) for name, cidrs in NETWORKS.items() for cidr in cidrs)
+    found = [(block.prefixlen, name) for block, name in blocks if ip_address(text) in block]
+    return (max(found)[1],) if found else ()
 
 
 def of_side(own: Interface, sender: End, receiver: End, direction: str, *, public: bool = False) -> Named:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from metering.billing.documents import DocumentRefusedError, hour_of_text
 from metering.billing.owners import MOST_RULES, Attributes, Owners, OwnerStore, Rule, read_owners
 from metering.errors import ObjectDamagedError
+from metering.onramps.context.document import Network
 from metering.units import HOUR_S
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.objects import MemoryObjectStore
@@ -113,6 +114,7 @@ def test_versions_are_kept_and_say_what_was_put() -> None:
     ('owner = "a"\nwhen = { vpc = "v" }\nfrom = 2026-11-01', "no TOML"),
     ('owner = "a"\nwhen = { vpc = "v" }\nfrom = "2026-11-02T00:00:00Z"\nto = "2026-11-01T00:00:00Z"', "it ends at"),
     ('owner = "a"\nwhen = { vcp = "v" }', "rule.0.when.vcp"),
+    ('owner = "a"\nwhen = { network = "datadog" }', "a network is where bytes go"),
     ('owner = "a"', "rule.0.when"),
     ("owner =", "no TOML"),
 ])  # fmt: skip
@@ -121,6 +123,52 @@ def test_a_book_with_a_fault_is_refused(rule: str, words: str) -> None:
         read_owners(f"[[rule]]\n{rule}".encode(), "owners.toml")
     assert words in str(refused.value)
     assert "owners.toml" in str(refused.value)
+
+
+NETWORKS = b"""
+rule = []
+[[network]]
+name = "office"
+cidrs = ["192.168.0.0/22"]
+[[network]]
+name = "datadog"
+cidrs = ["203.0.113.0/24", "203.0.113.0/255.255.255.0", "2a0b:4140:0::/48"]
+"""
+
+
+def test_networks_are_kept_with_their_blocks_in_one_form() -> None:
+    book = read_owners(NETWORKS, "owners.toml")
+    assert book.networks == (
+        Network("datadog", ("203.0.113.0/24", "2a0b:4140::/48")), Network("office", ("192.168.0.0/22",)),
+    )  # fmt: skip
+    objects = MemoryObjectStore(ManualClock(0))
+    assert OwnerStore(objects).put(book).networks == book.networks
+    assert json.loads(objects.get("owners/1.json"))["network"] == [
+        {"name": "datadog", "cidrs": ["203.0.113.0/24", "2a0b:4140::/48"]},
+        {"name": "office", "cidrs": ["192.168.0.0/22"]},
+    ]
+
+
+@pytest.mark.parametrize(("name", "cidrs", "words"), [
+    *((name, ["10.0.0.0/8"], "write a name") for name in (
+        "internet", "private", "S3.us-west-2", "asg:web", "subnet-0a1b2c3d", "i-0123456789abcdef0", "", "a b", "others",
+    )),
+    ("a", [], "network.0.cidrs"),
+    ("a", ["10.0.0.1/8"], "host bits"),
+    ("a", ["10.0.0/8"], "10.0.0"),
+    ("a", ["internet"], "internet"),
+])  # fmt: skip
+def test_networks_with_faults_are_refused(name: str, cidrs: list[str], words: str) -> None:
+    with pytest.raises(DocumentRefusedError) as refused:
+        read_owners(json.dumps({"rule": [], "network": [{"name": name or "-", "cidrs": cidrs}]}).encode(), "o.json")
+    assert words in str(refused.value)
+
+
+def test_two_networks_have_neither_one_name_nor_one_block() -> None:
+    one = {"name": "a", "cidrs": ["10.0.0.0/8"]}
+    with pytest.raises(DocumentRefusedError) as refused:
+        read_owners(json.dumps({"rule": [], "network": [one, one, one | {"name": "b"}]}).encode(), "o.json")
+    assert refused.value.problems == ("network 2 (a): its name stands twice", "network 3 (b): 10.0.0.0/8 is also of a")
 
 
 def test_every_fault_is_told_at_once() -> None:

@@ -17,6 +17,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from metering.adapters.folders import FolderLogStore
+from metering.billing.owners import Owners, OwnerStore
 from metering.cli.app import app
 from metering.cli.commands.platform.context import capture, list_
 from metering.cli.commands.platform.ingest import ingest
@@ -26,6 +27,7 @@ from metering.hours import rfc3339
 from metering.ledger.notes.deeds import DeedState
 from metering.onramps.cloudfront import LEGACY_FIELDS
 from metering.onramps.context.description import DescriptionError
+from metering.onramps.context.document import Network
 from metering.onramps.context.store import ContextStore, Timeline
 from metering.onramps.sources import NAMED
 from tests import ROOT
@@ -583,6 +585,25 @@ def test_a_stage_keeps_contexts_in_its_bucket_and_remembers_who_did_it(
     assert json.loads(capsys.readouterr().out)["rows"][0]["context"] == sha256
 
 
+def test_a_capture_of_a_stage_takes_the_networks_of_its_newest_book_and_keeps_them_if_there_is_no_answer(
+    description: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World(now_s=int(time.time()))
+    networks = (Network("datadog", ("203.0.113.0/24",)),)
+    OwnerStore(world.objects).put(Owners(networks=networks))
+    capture(OperatorSession(world), source=description)
+    store = ContextStore(world.objects)
+    newest = store.newest()
+    assert newest is not None
+    assert newest.networks == networks
+    world.objects.put("owners/2.json", b"{}", if_absent=True)
+    kept = len(world.objects.keys("context/"))
+    capture(OperatorSession(world), source=description)
+    # The same facts are not stored again.
+    assert len(world.objects.keys("context/")) == kept
+    assert "The book of owners was not read" in caplog.text
+
+
 def test_a_description_that_contradicts_itself_changes_nothing_in_a_stage(tmp_path: Path) -> None:
     path = tmp_path / "description.json"
     path.write_text(json.dumps(SMALL | {"accounts": ["1"]}))
@@ -644,6 +665,22 @@ def test_who_with_a_book_names_owners_and_what_nobody_owns_comes_first(tmp_path:
     told = " ".join(dry("--who", *words, "--owners", str(book), "--format", "table").stdout.split())
     assert "Rules that own nothing here: 2 (none)." in told
     assert re.search(r"Unowned: [0-9.]+ % of the bytes; tag team is missing on \d+ of \d+ workloads\.", told), told
+
+
+def test_who_names_the_networks_of_the_book_at_once(tmp_path: Path) -> None:
+    network_logs(tmp_path)
+    words = [str(tmp_path / "logs"), "--context", str(tmp_path / "ctx"), "--accounts", "shared-subnets", "--top", "0"]
+    book = tmp_path / "owners.toml"
+    sizes = []
+    for networks in ("", '[[network]]\nname = "everybody"\ncidrs = ["0.0.0.0/0", "::/0"]\n'):
+        book.write_text(f"{networks}[[rule]]\nowner = 'all'\nwhen = {{ workload = '*' }}\n")
+        found = json.loads(dry("--who", *words, "--owners", str(book), "--format", "json").stdout)
+        sizes.append({name: sum(int(row["bytes"]) for row in found["rows"] if row["destination"] == name)
+                      for name in ("internet", "S3.us-west-2", "private", "asg:main-web", "everybody")})  # fmt: skip
+    plain, named = sizes
+    assert (plain["everybody"], named["internet"], named["S3.us-west-2"], named["private"]) == (0, 0, 0, 0)
+    assert named["everybody"] >= plain["internet"] + plain["S3.us-west-2"] + plain["private"] > 0
+    assert named["asg:main-web"] == plain["asg:main-web"] > 0
 
 
 def test_a_book_of_owners_needs_who_and_rows_and_a_file_without_faults(tmp_path: Path) -> None:

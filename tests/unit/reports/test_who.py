@@ -185,6 +185,13 @@ def test_names_of_other_accounts_are_hidden() -> None:
     assert sum(int(str(line[-1])) for line in shown) == 124
 
 
+def test_networks_that_people_named_are_names_of_no_account() -> None:
+    hidden = ("subnet-0a1b2c3d", "eni-0a1b2c3d4e5f60718", "tgw-attach-0a1b2c3d4e5f60718", "elb:app/web")
+    world = world_of([row(1, destination="datadog-eu.1"), *(row(2, destination=each) for each in hidden)])
+    answer = ask(world, granted=frozenset([ACCOUNT]), group_by="destination", filters={"account": ACCOUNT})
+    assert lines(answer, "destination", "bytes") == [("another account", 8), ("datadog-eu.1", 1)]
+
+
 def test_a_filter_does_not_tell_a_hidden_name() -> None:
     world = world_of([row(7, cause="i-0far", destination="asg:hidden")])
     own = {"account": ACCOUNT, "destination": "another account"}

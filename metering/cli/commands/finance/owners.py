@@ -22,7 +22,8 @@ def put(session: Session, file: Annotated[Path, argument("FILE", "Book of owners
 
     The file has rules, each with an `owner` and what its workloads have (`when`: tag, account, resource, workload, vpc,
     subnet). The full hours `from` and `to` limit a rule to a time. The first rule that fits decides. Open months follow
-    the newest version. Putting the same content again changes nothing.
+    the newest version. A `network` (name, cidrs) names a destination, from the next capture of a context on. The same
+    content again changes nothing.
     """
     from metering.reports.prices import owners_answer
     from metering.wiring.billing import build_owners

@@ -242,17 +242,21 @@ def _described_by_aws(
 
 def _kept(session: Session, description: Mapping[str, object], folder: Path | None) -> Captured:
     """Store the context made from a description; in a stage, only with the user's consent."""
+    from metering.cli.billing.home import billing_home
     from metering.onramps.context.store import capture_context, context_from
+    from metering.wiring.onramps import with_networks
 
-    now_s = int(time.time())
+    now_s, store = int(time.time()), _store(session, folder)
+    if folder is None:
+        description = with_networks(description, lambda: billing_home(session).objects, store)
     # A contradiction is refused before anything is created and before the user is asked.
     context_ = context_from(description, now_s)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        return capture_context(description, _store(session, folder), now_s)
+        return capture_context(description, store, now_s)
     consequence = f"Lines of logs from {rfc3339(context_.effective_s)} on are judged by this context, for good."
     with session.deed(what="context capture", subject=context_.sha256, consequence=consequence) as done:
-        captured = capture_context(description, _store(session, None), now_s)
+        captured = capture_context(description, store, now_s)
         done.result = _said(captured)
     return captured
 

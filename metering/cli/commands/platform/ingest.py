@@ -196,6 +196,8 @@ def _done(session: Session, choice: Choice, survey: Survey, told: _Told, *, subj
     if told.dry_run:
         contexts = _contexts(session, choice)
         timeline = contexts.timeline() if contexts is not None else Timeline()
+        if told.owners is not None:
+            timeline = timeline.with_networks(told.owners.networks)
         judged = bool(timeline.versions)
         if not judged:
             told = replace(told, with_context=False, overlap=Overlap(), looks=Looks())

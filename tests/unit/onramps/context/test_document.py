@@ -13,7 +13,14 @@ import pytest
 from metering.errors import ObjectMissingError, UnavailableError
 from metering.hours import parse_hour
 from metering.onramps.context.description import SCHEMA, DescriptionError
-from metering.onramps.context.document import Authorities, Context, ContextUnreadableError, Distribution, Overlap
+from metering.onramps.context.document import (
+    Authorities,
+    Context,
+    ContextUnreadableError,
+    Distribution,
+    Network,
+    Overlap,
+)
 from metering.onramps.context.inventory import context_of
 from metering.onramps.context.store import (
     Captured,
@@ -280,7 +287,26 @@ def test_owners_come_into_the_context_and_through_its_json() -> None:
     assert not any(word in context_of(BASE, 0).encode() for word in (b"owner", b"distributions"))
 
 
+def test_networks_that_people_named_come_into_the_context_and_through_its_json() -> None:
+    networks = [{"name": "office", "cidrs": ["192.168.0.0/22", "10.9.0.0/16"]}, {"name": "datadog", "cidrs": ["::/8"]}]
+    context = context_of(BASE | {"networks": networks}, 0)
+    assert Context.decode(context.encode()).networks == (
+        Network("datadog", ("::/8",)), Network("office", ("10.9.0.0/16", "192.168.0.0/22")),
+    )  # fmt: skip
+    # A context without names has the same bytes as in releases without networks, which ignore a member of others.
+    plain = context_of(BASE, 0)
+    assert (b"networks" in plain.encode(), context.says_the_same(plain)) == (False, False)
+    assert Context.decode(context.encode().replace(b'"networks"', b'"of_others"')).networks == ()
+    timeline = Timeline(((0, plain), (HOUR_S, plain))).with_networks(context.networks)
+    assert [timeline.at(hour_s) for hour_s in (0, HOUR_S)] == [timeline.at(0)] * 2
+    named = timeline.at(0)
+    assert named is not None
+    assert (named.networks, plain.networks) == (context.networks, ())
+
+
 @pytest.mark.parametrize("wrong", [
+    {"networks": [{"name": "a", "cidrs": ["10.0.0.1/8"]}]},
+    {"networks": [{"name": "a"}]},
     {"bucket_owners": {"acme": "79a59df9"}},
     {"distributions": {"E1": {"account_id": "1"}}},
     {"distributions": {"E1": {"account_id": ACCOUNT, "log": "both"}}},

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import copy
+from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from metering.onramps.context.document import address_of
 from metering.onramps.context.inventory import context_of
 from metering.onramps.context.store import Timeline
 from metering.onramps.reading import FlowHop, Shown
 from metering.onramps.reasons import Classified
-from metering.onramps.rules.causes import Causes
+from metering.onramps.rules.causes import Causes, networks_of
 from metering.onramps.rules.hop_judge import FlowClassifier
 from metering.units import HOUR_S
 from tests.support.describing import ACCOUNT, EFFECTIVE_S, interface
@@ -147,6 +149,66 @@ NAMES = {
     # A VPC behind a transit gateway: its attachments are not described, so another VPC may have the address.
     "10.2.1.4": "",
 }  # fmt: skip
+
+
+# Networks that people named, one within another, over addresses of services and of VPCs.
+PEOPLE = [
+    {"name": "office", "cidrs": ["192.168.7.0/24"]},
+    {"name": "datadog", "cidrs": ["81.2.3.0/24", "2a0b:4140::/48"]},
+    {"name": "datadog-eu", "cidrs": ["81.2.3.4/32"]},
+    {"name": "mirror", "cidrs": ["52.218.0.0/24", "64.252.64.0/24"]},
+    {"name": "inside", "cidrs": ["10.0.0.0/8"]},
+]
+NAMED = NAMES | {
+    "192.168.7.7": "office", "192.168.8.7": "private", "81.2.3.4": "datadog-eu", "81.2.3.5": "datadog",
+    "2a0b:4140::1": "datadog", "81.2.4.4": "internet", "52.218.0.9": "mirror", "52.218.1.9": "S3.us-west-2",
+    "64.252.64.9": "mirror", "10.9.0.1": "inside",
+    # A known VPC that nothing joins.
+    "10.5.1.4": "",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("address", NAMED)
+def test_names_of_people_go_before_those_of_aws_and_after_those_of_networks(address: str) -> None:
+    found = causes(world() | {"networks": PEOPLE})
+    assert named(at_nat("10.0.1.4", address), found).destination == NAMED[address]
+
+
+def test_names_of_people_are_of_addresses_whatever_service_a_line_says_and_never_of_own_workloads() -> None:
+    found = causes(world() | {"networks": PEOPLE})
+    assert named(at_nat("10.0.1.4", "81.2.3.5", "S3"), found).destination == "datadog"
+    inside = leaving("eni-far", "10.0.1.20", **next_hop("usw2-az1", "vpc-main"))
+    assert named(inside, found)[:2] == ("eni-far", "asg:web")
+
+
+@pytest.mark.parametrize("order", list(permutations(("81.2.3.4", "81.2.3.5", "81.2.3.9", "81.2.4.4"))))
+def test_addresses_with_several_names_are_never_added_up(order: tuple[str, ...]) -> None:
+    """All are of the internet: only their names tell them apart. The second hour has other names."""
+    later = [PEOPLE[0], {"name": "eu", "cidrs": ["81.2.3.9/32"]}]
+    found = causes(world() | {"networks": PEOPLE}, world() | {"networks": later})
+    hours = [EFFECTIVE_S, EFFECTIVE_S + HOUR_S]
+    for group in (found.alike, found.apart):
+        assert len(set(group(order, hours[:1], directed=True))) == 3
+        assert len(set(group(order, hours[1:], directed=True))) == 2
+        for chosen in (hours[:1], hours[1:], hours):
+            for address, stands in zip(order, group(order, chosen, directed=True), strict=True):
+                for hour_s in chosen:
+                    names = [
+                        networks_of(found.timeline.at(hour_s)).named.at(address_of(each) or pytest.fail(each))
+                        for each in (address, stands)
+                    ]
+                    assert names[0] == names[1]
+
+
+def test_names_of_people_hold_in_the_hours_of_their_context() -> None:
+    found = causes(world(), world() | {"networks": PEOPLE})
+    hop = at_nat("10.0.1.4", "81.2.3.4")
+    names = []
+    for hour_s in (EFFECTIVE_S, EFFECTIVE_S + HOUR_S):
+        outcome = found.flows.outcome(hop, hour_s)
+        assert isinstance(outcome, Classified)
+        names.append(found.resolved(found.number(hop, hour_s, outcome, "NatGateway-Bytes"), hour_s).destination)
+    assert names == ["internet", "datadog-eu"]
 
 
 @pytest.mark.parametrize("address", NAMES)
