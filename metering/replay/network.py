@@ -7,7 +7,8 @@ The expected bytes are counted while the traffic is generated, without code of t
 import gzip
 import hashlib
 import random
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from ipaddress import ip_address, ip_network
@@ -107,7 +108,10 @@ _OWN_PUBLIC = "52.36.0.0/24"
 
 
 class _Side(NamedTuple):
-    """A hop as one of its interfaces sees it: one line of the log. `there` is the service of the packet's other end."""
+    """A hop as one of its interfaces sees it: one line of the log. `there` is the service of the packet's other end.
+
+    `destination` is the name of the far end, where a NAT gateway sees a workload.
+    """
 
     own: _Interface
     outward: bool
@@ -116,6 +120,7 @@ class _Side(NamedTuple):
     there: str = "-"
     path: str = _IN_VPC
     next_hop: _Interface | None = None
+    destination: str = ""
 
     @property
     def processed(self) -> bool:
@@ -130,6 +135,7 @@ class LogFile:
     Attributes:
         metered_bytes: Sum of the object's lines that must be metered.
         processed_bytes: Bytes of these lines that the NAT gateways and endpoints charge for processing.
+        nat_bytes: Those of the NAT gateways, by workload (instance id) and destination.
     """
 
     bucket: str
@@ -137,6 +143,7 @@ class LogFile:
     body: bytes
     metered_bytes: int
     processed_bytes: int
+    nat_bytes: Mapping[tuple[str, str], int]
 
 
 class SmallNetwork:
@@ -185,6 +192,7 @@ class SmallNetwork:
     def file(self, lines: int) -> LogFile:
         """The slot's log file with about `lines` lines of traffic."""
         texts, metered_bytes, processed_bytes = [" ".join(_FIELDS)], 0, 0
+        nat_bytes: Counter[tuple[str, str]] = Counter()
         while len(texts) <= lines:
             make, answer_percent = self._rng.choice(_JOURNEYS)
             size_bytes = self._rng.randint(_LEAST_BYTES, _MOST_BYTES)
@@ -198,6 +206,8 @@ class SmallNetwork:
                 texts += equal
                 metered_bytes += 0 if rejected else own_bytes * len(equal)
                 processed_bytes += own_bytes * len(equal) if side.processed and not rejected else 0
+                if side.destination and side.next_hop is not None and not rejected:
+                    nat_bytes[side.next_hop.instance_id, side.destination] += own_bytes * len(equal)
         texts += [self._quiet_line(own) for own in self._rng.sample(self._logged(), _QUIET)]
         body = gzip.compress("\n".join([*texts, ""]).encode(), 6, mtime=0)
         return LogFile(
@@ -206,6 +216,7 @@ class SmallNetwork:
             body=body,
             metered_bytes=metered_bytes,
             processed_bytes=processed_bytes,
+            nat_bytes=nat_bytes,
         )
 
     def _logged(self) -> list[_Interface]:
@@ -344,7 +355,9 @@ def _out(place: _Outside, path: str = "") -> Callable[[SmallNetwork], Iterator[_
 def _by_nat(place: _Outside) -> Callable[[SmallNetwork], Iterator[_Side]]:
     def make(net: SmallNetwork) -> Iterator[_Side]:
         one, gateway, address = net.some(), net.some(_NAT, public=True), net.outside(place)
-        yield from _chain((one, gateway), one.address, address, place.service)
+        destination = f"{place.service}.{place.region}" if place.region else "internet"
+        for side in _chain((one, gateway), one.address, address, place.service):
+            yield side._replace(destination=destination) if side.own is gateway else side
         yield from _direct(gateway, address, place)
 
     return make

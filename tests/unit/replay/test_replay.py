@@ -6,6 +6,7 @@ import base64
 import csv
 import gzip
 import hashlib
+import io
 import json
 import time
 from collections import Counter
@@ -30,6 +31,10 @@ from metering.audit.verification import (
 from metering.billing.budgets.evaluation import is_unusual
 from metering.errors import UnavailableError
 from metering.intake.batches import DecodedBatch
+from metering.onramps.context.inventory import context_of
+from metering.onramps.context.store import Timeline
+from metering.onramps.ingest.totals import Who, measure
+from metering.onramps.kinds import recognised
 from metering.replay import sender as sender_module
 from metering.replay.given import SAMPLE, InputError, given_traffic, read_records
 from metering.replay.network import LogFile, SmallNetwork, replica
@@ -37,6 +42,7 @@ from metering.replay.records import FLOWS, RecordGenerator, expected_totals, exp
 from metering.replay.scenarios import SCENARIOS, Form
 from metering.replay.sender import Sender, SendingFailedError
 from metering.replay.synthesis import Shipment, Synthesis, Upload, account_id, replay_name
+from metering.units import HOUR_S
 from tests.support.lake_world import record, record_dicts
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.frozen import merge
@@ -445,6 +451,21 @@ def test_the_count_is_what_accepted_lines_add_up_to() -> None:
     assert sum(int(row["bytes"]) for row in rows if row["action"] == "ACCEPT") == made().metered_bytes
     assert {row["log-status"] for row in rows} >= {"OK", "NODATA"}
     assert {row["action"] for row in rows} == {"ACCEPT", "REJECT", "-"}
+
+
+def test_the_causes_of_its_nat_gateways_are_those_that_it_counted() -> None:
+    network = SmallNetwork(1, FIRST_S)
+    file = network.file(2_000)
+    hour_s = FIRST_S - FIRST_S % HOUR_S
+    timeline = Timeline(((hour_s, context_of(network.description(FIRST_S), hour_s)),))
+    kind, name = recognised(file.key) or pytest.fail(file.key)
+    found: Counter[tuple[str, str]] = Counter()
+    for key, causes in measure(io.BytesIO(file.body), kind, name, timeline, who=Who.PINNED).causes.items():
+        if key.usage_type.endswith("NatGateway-Bytes"):
+            for cause, size in causes.items():
+                found[cause.cause, cause.destination] += size.bytes
+    assert found == file.nat_bytes
+    assert {destination for _, destination in found} == {"internet", "EC2.eu-west-1"}
 
 
 def test_a_copy_has_the_same_text_in_other_bytes() -> None:

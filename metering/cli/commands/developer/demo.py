@@ -276,8 +276,8 @@ ACTS: tuple[Act, ...] = (
     Act(name="query", about="SQL over every accepted record.", play=_query),
     Act(
         name="log",
-        about="the flow log of a made-up network is metered by usage type, with what it cannot say and why; then its "
-        "copy, which is not counted again.",
+        about="the flow log of a made-up network is metered by usage type, with what it cannot say and why; its copy "
+        "is not counted again; and who causes the bytes of its NAT gateways.",
         play=_meter_log,
     ),
 )

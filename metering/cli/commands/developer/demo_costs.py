@@ -1,5 +1,6 @@
-"""Two acts of `metering demo`: pricing the real lines as AWS billed them, and metering a synthetic flow log."""
+"""Two acts of `metering demo`: real lines priced as AWS billed them, and a made-up network's log with its causes."""
 
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from decimal import Decimal
@@ -9,12 +10,14 @@ from tempfile import TemporaryDirectory
 from metering.adapters.folders import FolderLogStore
 from metering.billing.invoices.composing import Tally
 from metering.billing.money import cents_of, line_cost, quantity_of, rounded, usd_text
+from metering.billing.owners import Owners
 from metering.billing.payers import Membership, Organization, Payer
 from metering.billing.prices import store
 from metering.billing.prices.book import PriceBook, Product
 from metering.billing.rating import payer_prices
 from metering.billing.rating.rater import rated_month
 from metering.billing.usage.months import Sold
+from metering.cli.commands.analyst.lake import NoDeadline
 from metering.cli.commands.developer.demo_stage import Demo, limited, seen, tell
 from metering.cli.commands.operator.verify import rollup_of, wait_until_settled
 from metering.cli.failures import CommandFailedError
@@ -30,9 +33,13 @@ from metering.reports import source
 from metering.reports.answer import KEEP, ROOMY, Answer, ListedRows, copied, integer, money
 from metering.reports.operators.ingest_answer import hint, totals_answer
 from metering.reports.query import UsageQuery
+from metering.reports.who import WhoParameters
 from metering.units import DAY_S, HOUR_S
 from metering.usage.usage_types import is_processing
 from metering.wiring import billing
+from metering.wiring.answers.usage import measured_completeness
+from metering.wiring.answers.who import who_of
+from metering.wiring.biller import connected_biller
 from metering.wiring.onramps import build_ingest
 from metering.wiring.reports import build_verifier
 
@@ -147,6 +154,7 @@ def _draft(demo: Demo, lines: Iterable[BilledLine]) -> tuple[int, int]:
 _LINES = 5_000
 _BEFORE_S = 2 * HOUR_S
 _WAIT_S = 240
+_NAT_USAGE = "USW2-NatGateway-Bytes"
 
 
 def meter_log(demo: Demo) -> None:
@@ -168,6 +176,40 @@ def meter_log(demo: Demo) -> None:
     tell("A copy of the file in another folder, compressed anew, came as well, and was not counted again.")
     if counted != moved or totals.failed or totals.files["repeated"] != 1:
         raise CommandFailedError("The log and the totals differ.", "The balance of the file is listed above.")
+    _show_causes(demo, file)
+
+
+def _show_causes(demo: Demo, file: LogFile) -> None:
+    """Compare the causes of the NAT gateways' bytes with the network's own count."""
+    region, jobs = demo.region, demo.region.jobs
+    seen("compacting", lambda: jobs.compactor_of(jobs.policy.everything()).run(NoDeadline()))
+    biller = connected_biller(region, [region])
+    keeper = biller.causes
+    if keeper is None:
+        raise CommandFailedError("The biller keeps no causes.")
+    seen("adding up causes", lambda: keeper.keep(NoDeadline(), biller.keeper.keep(NoDeadline())))
+    tell(f"\nmetering who --path nat_gateway --usage-type {_NAT_USAGE} --group-by workload,destination --top {_TOP}")
+    write_answer(_causes(demo, top=_TOP), Format.TABLE, None)
+    found = {
+        (str(row["workload"]), str(row["destination"])): int(str(row["bytes"])) for row in _causes(demo, top=None).rows
+    }
+    tell(
+        f"By the network's own count, {len(file.nat_bytes)} pairs of workload and destination moved "
+        f"{sum(file.nat_bytes.values()):,} bytes through its NAT gateways; the causes have {len(found)} pairs and "
+        f"{sum(found.values()):,} bytes, and are {'equal' if found == file.nat_bytes else 'DIFFERENT'}."
+    )
+    if found != file.nat_bytes:
+        raise CommandFailedError("The causes differ from the network's own count.", "The causes are listed above.")
+
+
+def _causes(demo: Demo, *, top: int | None) -> Answer:
+    filters = {"path": ["nat_gateway"], "usage_type": [_NAT_USAGE]}
+    asked = WhoParameters(last="6h", group_by="workload,destination", filters=filters, top=top)
+    now_s = int(time.time())
+    return who_of(
+        [demo.region], asked.who_query(now_s=now_s), owners=Owners(), now_s=now_s,
+        complete=measured_completeness([demo.region]),
+    )  # fmt: skip
 
 
 def _taken(demo: Demo, file: LogFile) -> RunTotals:
