@@ -16,6 +16,7 @@ import pytest
 from metering.adapters.aws.objects import S3ObjectStore
 from metering.onramps.context.store import ContextStore
 from tests.e2e.conftest import LOG_ACCOUNTS, LOG_BUCKET, LOG_PREFIX, REGION, Service, wait_for
+from tests.e2e.oncall import function
 from tests.e2e.test_main_job import _DENIED, report
 
 _FIELDS = (
@@ -123,6 +124,17 @@ def test_verify_waits_for_log_files_and_their_batches(logs: Logs) -> None:
     assert logs.service.ask("reader", "verify", "--wait", "60s", timeout_s=100)["settled"]
     assert logs.counted(account_id) == {"C3DataTransfer-Out-Bytes": 12}
     assert time.monotonic() - began_s < 60
+
+
+def test_the_biller_keeps_the_causes_of_the_log_under_its_own_role(logs: Logs) -> None:
+    account_id, service = LOG_ACCOUNTS[2], logs.service
+    assert service.run("operator", "compact").returncode == 0
+    answer = service.clients.lambda_.invoke(FunctionName=function(service, "Biller"), Payload=b"{}")
+    result = json.loads(answer["Payload"].read())
+    assert "FunctionError" not in answer, result
+    assert (result["cause_files"] > 0, result["causes_behind_s"]) == (True, 0)
+    found = service.ask("reader", "who", "--account", account_id, "--last", "6h", "--group-by", "workload,basis")
+    assert [(row["workload"], row["basis"], row["bytes"]) for row in found["rows"]] == [("i-0abc", "told", "12")]
 
 
 def test_what_is_no_log_of_the_source_is_refused_by_name_and_the_rest_is_not_even_announced(logs: Logs) -> None:
