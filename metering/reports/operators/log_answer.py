@@ -145,10 +145,12 @@ def coverage_answer(
     now_s: int,
     days: tuple[str, str],
     overlaps: Sequence[Overlap] | None = None,
+    silent: Sequence[tuple[str, str]] | None = None,
 ) -> answer.Answer:
     """Convert received and missing files to the answer of `metering logs coverage`.
 
     `days` are the first and the last day that the sums cover. `overlaps` is None if overlaps were not searched for.
+    `silent` are the gateways without lines, by resource and interface; None if they are unknown.
     """
     found, table = list(rows), _coverage(job, now_s)
     never = _never_delivered([state for state, _ in found])
@@ -170,6 +172,14 @@ def coverage_answer(
     if overlaps is not None:
         document["overlaps"] = [_overlap_json(each) for each in overlaps]
         footer.append(_overlap_text(overlaps))
+    if silent is not None:
+        document["gateways_without_lines"] = [{"resource": one, "interface": other} for one, other in silent]
+    if silent:
+        named = ", ".join(dict.fromkeys(holder for holder, _ in silent[:_LOGS_SHOWN]))
+        footer.append(
+            f"{len(silent):,} interfaces of gateways and endpoints have no line ({named}): no flow log covers them, or "
+            "they are idle. Processing is metered by their own lines alone."
+        )
     reasons = _reasons([sums for _, sums in found])
     if reasons:
         footer.append(f"Unclassified, by reason: {reasons}.")

@@ -18,8 +18,10 @@ from metering.cli import fleet
 from metering.cli.command import Session, bar, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.options import argument, family, option, switch
+from metering.errors import ObjectDamagedError, ObjectMissingError
 from metering.hours import date_of, hour_of, rfc3339
 from metering.ledger.notes.log_sources import LogFigures, LogRuling, LogRulingKind, LogSourceState, sum_log_sums
+from metering.onramps.context.document import ContextUnreadableError
 from metering.onramps.coverage.log_format import (
     LINE_BYTES,
     WORTH,
@@ -432,7 +434,20 @@ def coverage(
     )  # fmt: skip
     days = (date_of(from_s), date_of(to_s - 1))
     twice = _overlaps(session, from_s, to_s) if overlap else None
-    session.write(coverage_answer(sums, figures, job, now_s=now_s, days=days, overlaps=twice))
+    silent = _gateways_without_lines(session.region(), from_s, to_s)
+    session.write(coverage_answer(sums, figures, job, now_s=now_s, days=days, overlaps=twice, silent=silent))
+
+
+def _gateways_without_lines(region: RegionConnection, from_s: int, to_s: int) -> Sequence[tuple[str, str]] | None:
+    """Gateways of the newest context without usage; None if it is unknown now."""
+    from metering.billing.causes.gateways import gateways_without_lines
+    from metering.onramps.context.store import ContextStore
+
+    try:
+        context = ContextStore(region.objects).newest()
+        return None if context is None else gateways_without_lines(region.objects, context, from_s=from_s, to_s=to_s)
+    except (ContextUnreadableError, ObjectMissingError, ObjectDamagedError):
+        return None
 
 
 def _overlaps(session: Session, from_s: int, to_s: int) -> list[Overlap]:
