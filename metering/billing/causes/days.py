@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -53,6 +54,8 @@ GROUP_ROWS = 64 * 1024
 MOST_ROWS = 1_000_000
 """A piece with more rows is cut in two between resources. The causes of one resource are always in one piece."""
 _HALF = 2**32
+REUSED = "address_reused"
+"""Reason of bytes whose name a later capture took back."""
 
 
 def sums_by(tables: Iterable[pa.Table], columns: tuple[str, ...]) -> Sums:
@@ -153,11 +156,8 @@ def read_piece(objects: ObjectStore, piece: Piece) -> pa.Table:
         ObjectMissingError: It is gone.
         ObjectDamagedError: It is something else.
     """
-    with _opened(objects, piece) as file:
-        try:
-            table = file.read().select(COLUMNS).cast(SCHEMA)
-        except (pa.ArrowException, KeyError, ValueError, OSError) as error:
-            raise ObjectDamagedError(piece.key, str(error)) from error
+    with decoding(piece.key), _opened(objects, piece) as file:
+        table: pa.Table = file.read().select(COLUMNS).cast(SCHEMA)
     _check_rows(piece, table.num_rows)
     return table
 
@@ -168,10 +168,29 @@ def _check_rows(piece: Piece, rows: int) -> None:
 
 
 def _opened(objects: ObjectStore, piece: Piece) -> pq.ParquetFile:
+    body = objects.get(piece.key)
+    if not is_of(body, piece.key):
+        raise ObjectDamagedError(piece.key, "it has other bytes than its name says")
+    return pq.ParquetFile(io.BytesIO(body), read_dictionary=list(TEXTS))
+
+
+def is_of(body: bytes, key: str) -> bool:
+    """Whether the name of a key ends with the beginning of the body's SHA-256."""
+    digest = key.rpartition("/")[2].partition(".")[0].rpartition("-")[2]
+    return bool(digest) and hashlib.sha256(body).hexdigest().startswith(digest)
+
+
+@contextmanager
+def decoding(key: str) -> Iterator[None]:
+    """Turn what Arrow raises for damaged files, whose schema may be any, into an error that names the object.
+
+    Raises:
+        ObjectDamagedError: The object cannot be decoded.
+    """
     try:
-        return pq.ParquetFile(io.BytesIO(objects.get(piece.key)), read_dictionary=list(TEXTS))
-    except (pa.ArrowException, ValueError, OSError) as error:
-        raise ObjectDamagedError(piece.key, str(error)) from error
+        yield
+    except (pa.ArrowException, KeyError, TypeError, ValueError, OSError, EOFError) as error:
+        raise ObjectDamagedError(key, str(error)) from error
 
 
 class CauseDays:
@@ -213,14 +232,11 @@ class CauseDays:
         for piece in self._days.get(day_s, ()):
             if resources is not None and not any(piece.first <= each <= piece.last for each in resources):
                 continue
-            with _opened(self._objects, piece) as file:
+            with decoding(piece.key), _opened(self._objects, piece) as file:
                 _check_rows(piece, file.metadata.num_rows)
                 for number in range(file.num_row_groups):
                     if resources is None or _has(file, number, resources):
-                        try:
-                            yield file.read_row_group(number, columns=columns)
-                        except (pa.ArrowException, KeyError, ValueError, OSError) as error:
-                            raise ObjectDamagedError(piece.key, str(error)) from error
+                        yield file.read_row_group(number, columns=columns)
 
 
 def _has(file: pq.ParquetFile, number: int, wanted: frozenset[str]) -> bool:
@@ -236,8 +252,6 @@ def taken_back(table: pa.Table, reused: Reused) -> pa.Table:
 
     The name of a destination is taken back, too: it may be the workload of the other holder of the address.
     """
-    from metering.billing.causes.names import REUSED
-
     at = pc.binary_join_element_wise(table.column("cause").cast(pa.string()),
                                      table.column("hour").cast(pa.string()), "@")  # fmt: skip
     to = pc.binary_join_element_wise(table.column("destination").cast(pa.string()),

@@ -22,6 +22,7 @@ from metering.billing.causes.days import (
     COLUMNS,
     MOST_ROWS,
     SCHEMA,
+    decoding,
     put_pieces,
     read_piece,
     summed,
@@ -121,8 +122,8 @@ def part_of(body: bytes, key: str) -> dict[_Batch, Part]:
     Raises:
         ObjectDamagedError: It is something else, or is too large.
     """
-    try:
-        with pq.ParquetFile(io.BytesIO(body)) as file:
+    with decoding(key):
+        with pq.ParquetFile(io.BytesIO(body), page_checksum_verification=True) as file:
             size = sum(file.metadata.row_group(number).total_byte_size for number in range(file.num_row_groups))
             if file.metadata.num_rows > MAX_ROWS or size > _MOST_PART_BYTES:
                 raise ObjectDamagedError(key, f"it has {file.metadata.num_rows:,} rows and {size:,} bytes")
@@ -132,8 +133,6 @@ def part_of(body: bytes, key: str) -> dict[_Batch, Part]:
         sizes = rows.column("bytes").to_pylist()
         if rows.num_rows and (min(sizes) < 0 or sum(column.null_count for column in rows.columns)):
             raise ObjectDamagedError(key, "it has negative bytes, or lacks values")
-    except (pa.ArrowException, KeyError, TypeError, ValueError, OSError, EOFError) as error:
-        raise ObjectDamagedError(key, str(error)) from error
     found: dict[_Batch, Part] = {}
     first = 0
     for batch, group in groupby(zip(batches, hours, strict=True)):

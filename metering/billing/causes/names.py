@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from metering.billing.causes.days import REUSED, is_of
 from metering.billing.owners import Attributes
 from metering.errors import ObjectDamagedError, ObjectMissingError
 from metering.hours import date_of
@@ -29,8 +30,7 @@ if TYPE_CHECKING:
     from metering.onramps.context.store import ContextStore
     from metering.stores.objects import ObjectStore
 
-REUSED = "address_reused"
-"""Reason of bytes whose name a later capture took back."""
+__all__ = ["REUSED", "Captures", "CauseNames", "Reused", "Stretch"]
 _SCHEMA = "metering.cause-names/1"
 _LEVEL = 6
 # Names of one day at the largest number of interfaces of a context.
@@ -90,8 +90,11 @@ class CauseNames:
         """
         if key is None:
             return cls(day_s, {})
+        packed = objects.get(key)
+        if not is_of(packed, key):
+            raise ObjectDamagedError(key, "it has other bytes than its name says")
         try:
-            with gzip.GzipFile(fileobj=io.BytesIO(objects.get(key))) as file:
+            with gzip.GzipFile(fileobj=io.BytesIO(packed)) as file:
                 body = file.read(_MOST_BYTES + 1)
             if len(body) > _MOST_BYTES:
                 raise ObjectDamagedError(key, f"it has more than {_MOST_BYTES:,} bytes")

@@ -174,7 +174,7 @@ def parquet_of(rows: Sequence[CauseRow]) -> bytes:
         for name, values in columns.items()
     })  # fmt: skip
     file = io.BytesIO()
-    pq.write_table(table, file, compression="zstd")
+    pq.write_table(table, file, compression="zstd", write_page_checksum=True)
     return file.getvalue()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +14,7 @@ from metering.errors import ObjectDamagedError
 from metering.onramps.context.holders import Tag, Tags
 from metering.onramps.context.inventory import context_of
 from metering.onramps.context.store import ContextStore, context_key
+from metering.stores.objects import cause_names_key
 from metering.units import DAY_S, HOUR_S
 from tests.support.describing import EFFECTIVE_S, interface
 from tests.support.memory.clock import ManualClock
@@ -154,12 +156,14 @@ def test_a_damaged_context_is_skipped_and_told() -> None:
 def test_names_that_are_something_else_are_refused(text: bytes, *, packed: bool) -> None:
     body = gzip.compress(text) if packed else text
     region = Region()
-    region.objects.put("names", body, if_absent=True)
+    key = cause_names_key(DAY, hashlib.sha256(body).hexdigest())
+    region.objects.put(key, body, if_absent=True)
     with pytest.raises(ObjectDamagedError):
-        CauseNames.read(region.objects, DAY, "names")
+        CauseNames.read(region.objects, DAY, key)
     region.capture(EFFECTIVE_S, world())
     region.add()
-    lines = gzip.decompress(region.objects.get(region.keys[DAY]))
-    region.objects.put("names", gzip.compress(lines + b'["i-a",7]\n'), if_absent=False)
+    more = gzip.compress(gzip.decompress(region.objects.get(region.keys[DAY])) + b'["i-a",7]\n')
+    key = cause_names_key(DAY, hashlib.sha256(more).hexdigest())
+    region.objects.put(key, more, if_absent=True)
     with pytest.raises(ObjectDamagedError):
-        CauseNames.read(region.objects, DAY, "names")
+        CauseNames.read(region.objects, DAY, key)
