@@ -14,6 +14,9 @@ from infra.components.shared import acknowledge_wildcard
 from metering.stores.objects import (
     ATHENA_RESULTS_PREFIX,
     AUDIT_PREFIX,
+    CAUSE_DAYS_PREFIX,
+    CAUSE_INDEX_PREFIX,
+    CAUSE_NAMES_PREFIX,
     CAUSES_PREFIX,
     CLOSED_PREFIX,
     CONTEXT_PREFIX,
@@ -123,8 +126,9 @@ class AccessRoles(Construct):
         data.grant_write(self.operator, INGEST_PREFIX, DROP_PREFIX, QUARANTINE_PREFIX, DOCTOR_PREFIX, *_MADE)
         # Like the compactor and the biller, the operator may clean up after jobs, but never in the lake.
         data.grant_delete(
-            self.operator, STAGING_PREFIX, QUARANTINE_PREFIX, RATED_PREFIX, ROLLUP_PLANS_PREFIX, DOCTOR_PREFIX
-        )
+            self.operator, STAGING_PREFIX, QUARANTINE_PREFIX, RATED_PREFIX, ROLLUP_PLANS_PREFIX, DOCTOR_PREFIX,
+            CAUSE_DAYS_PREFIX, CAUSE_NAMES_PREFIX, CAUSE_INDEX_PREFIX,
+        )  # fmt: skip
         data.grant_read(self.operator, DOCTOR_PREFIX)
 
     def _role(self, construct_id: str, description: str, principal: iam.IPrincipal) -> iam.Role:

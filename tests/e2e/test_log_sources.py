@@ -135,6 +135,8 @@ def test_the_biller_keeps_the_causes_of_the_log_under_its_own_role(logs: Logs) -
     assert (result["cause_files"] > 0, result["causes_behind_s"]) == (True, 0)
     found = service.ask("reader", "who", "--account", account_id, "--last", "6h", "--group-by", "workload,basis")
     assert [(row["workload"], row["basis"], row["bytes"]) for row in found["rows"]] == [("i-0abc", "told", "12")]
+    # The operator does the same by command.
+    assert service.ask("operator", "budget", "update")["files"] == 0
 
 
 def test_what_is_no_log_of_the_source_is_refused_by_name_and_the_rest_is_not_even_announced(logs: Logs) -> None:

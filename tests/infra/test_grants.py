@@ -297,7 +297,9 @@ def test_an_operator_puts_dead_letters_and_refused_batches_back(stage: str) -> N
     assert not grants.may("sqs:ReceiveMessage", "IngestQueue")
     assert grants.actions(USAGE_TABLE) & WRITES == {"dynamodb:UpdateItem"}
     # Like the compactor, roll-up and biller, the operator may clean up, but never in the lake.
-    assert grants.prefixes("s3:DeleteObject") == {"staging/", "quarantine/", "runs/U", "rated/", "doctor/"}
+    assert grants.prefixes("s3:DeleteObject") == {
+        "staging/", "quarantine/", "runs/U", "rated/", "doctor/", "causes/days/", "causes/names/", "causes/index/",
+    }  # fmt: skip
 
 
 def test_an_operator_searches_the_logs_of_the_functions_and_no_others() -> None:
