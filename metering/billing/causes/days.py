@@ -26,8 +26,7 @@ from metering.units import INT64_MAX
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from metering.billing.causes.index import CauseIndex
-    from metering.billing.causes.names import Reused
+    from metering.billing.causes.index import CauseIndex, Reused
     from metering.stores.objects import ObjectStore
 
 TEXTS = (

@@ -21,6 +21,19 @@ if TYPE_CHECKING:
 _MOST_LOST = 20
 
 
+class Reused(NamedTuple):
+    """Causes and destinations whose names are taken back, as `<name>@<hour in epoch seconds>`."""
+
+    causes: frozenset[str] = frozenset()
+    destinations: frozenset[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.causes or self.destinations)
+
+    def plus(self, other: Reused) -> Reused:
+        return Reused(self.causes | other.causes, self.destinations | other.destinations)
+
+
 class Piece(NamedTuple):
     """Part of a day: the rows of all resources from `first` to `last`."""
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from metering.billing.causes.days import REUSED, is_of
+from metering.billing.causes.days import is_of
+from metering.billing.causes.index import Reused
 from metering.billing.owners import Attributes
 from metering.errors import ObjectDamagedError, ObjectMissingError
 from metering.hours import date_of
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from metering.onramps.context.store import ContextStore
     from metering.stores.objects import ObjectStore
 
-__all__ = ["REUSED", "Captures", "CauseNames", "Reused", "Stretch"]
 _SCHEMA = "metering.cause-names/1"
 _LEVEL = 6
 # Names of one day at the largest number of interfaces of a context.
@@ -46,19 +46,6 @@ class Stretch(NamedTuple):
     vpc_id: str
     subnet_id: str
     tags: dict[str, str]
-
-
-class Reused(NamedTuple):
-    """Causes and destinations whose names are taken back, as `<name>@<hour in epoch seconds>`."""
-
-    causes: frozenset[str] = frozenset()
-    destinations: frozenset[str] = frozenset()
-
-    def __bool__(self) -> bool:
-        return bool(self.causes or self.destinations)
-
-    def plus(self, other: Reused) -> Reused:
-        return Reused(self.causes | other.causes, self.destinations | other.destinations)
 
 
 class _Head(msgspec.Struct, kw_only=True, frozen=True):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from metering.billing.causes.days import table_of, taken_back
-from metering.billing.causes.names import Captures, CauseNames, Reused
+from metering.billing.causes.index import Reused
+from metering.billing.causes.names import Captures, CauseNames
 from metering.errors import ObjectDamagedError
 from metering.onramps.context.holders import Tag, Tags
 from metering.onramps.context.inventory import context_of
