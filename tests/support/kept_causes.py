@@ -27,7 +27,7 @@ def row(size: int, **values: str | int) -> Row:
     known: dict[str, str | int] = {
         "resource_id": NAT, "usage_type": NAT_BYTES, "cause": "i-0abc", "destination": "internet",
         "path": "nat_gateway", "direction": "in", "account_id": ACCOUNT, "service": "AmazonEC2", "from": "us-west-2",
-        "to": "internet", "basis": "seen", "reason": "", "hour": HOUR, "lines": 1,
+        "to": "internet", "basis": "seen", "reason": "", "hour": HOUR,
     }  # fmt: skip
     known |= values
     known |= {"own_hour": values.get("own_hour", known["hour"]), "bytes": size}

@@ -46,9 +46,8 @@ TEXTS = (
 HOURS = ("hour", "own_hour")
 KEYS = (*TEXTS, *HOURS)
 """Columns of a row's key, in the order of the rows. `own_hour` differs from `hour` for late usage of a closed month."""
-NUMBERS = ("bytes", "lines")
-COLUMNS = (*KEYS, *NUMBERS)
-SCHEMA = pa.schema([*((name, pa.string()) for name in TEXTS), *((name, pa.int64()) for name in (*HOURS, *NUMBERS))])
+COLUMNS = (*KEYS, "bytes")
+SCHEMA = pa.schema([*((name, pa.string()) for name in TEXTS), *((name, pa.int64()) for name in (*HOURS, "bytes"))])
 GROUP_ROWS = 64 * 1024
 MOST_ROWS = 1_000_000
 """A piece with more rows is cut in two between resources. The causes of one resource are always in one piece."""
@@ -58,15 +57,13 @@ REUSED = "address_reused"
 
 
 def sums_by(tables: Iterable[pa.Table], columns: tuple[str, ...]) -> Sums:
-    """Exact sums of bytes by some columns. The records of the sums are lines, else rows if the tables lack lines."""
+    """Exact sums of bytes by some columns."""
     sums = Sums(RowQuery(columns=columns))
     for table in tables:
         low, high = halves(table.column("bytes"))
-        ones = pa.repeat(pa.scalar(1, pa.int64()), table.num_rows)
-        # Rows of a split may have no lines, and groups without records are left out of `groups`.
-        records = table.column("lines") if "lines" in table.column_names else ones
+        rows = pa.repeat(pa.scalar(1, pa.int64()), table.num_rows)
         keys = {f"c{place}": table.column(name) for place, name in enumerate(columns)}
-        sums.add(pa.table({**keys, "low": low, "high": high, "records": records}))
+        sums.add(pa.table({**keys, "low": low, "high": high, "records": rows}))
     return sums
 
 
@@ -81,25 +78,25 @@ def summed(tables: Iterable[pa.Table]) -> pa.Table:
     large = pc.greater_equal(high, _HALF // 2)
     arrays = [found.column(f"c{place}") for place in range(len(KEYS))]
     if pc.any(large).as_py():
-        return _large(arrays, high, low, found.column("records"))
+        return _large(arrays, high, low)
     size = pc.add(pc.shift_left(high, 32), low)
-    return _in_order(pa.table([*arrays, size, found.column("records")], names=COLUMNS).cast(SCHEMA))
+    return _in_order(pa.table([*arrays, size], names=COLUMNS).cast(SCHEMA))
 
 
-def _large(arrays: Sequence[pa.ChunkedArray], high: pa.Array, low: pa.Array, lines: pa.Array) -> pa.Table:
+def _large(arrays: Sequence[pa.ChunkedArray], high: pa.Array, low: pa.Array) -> pa.Table:
     rows: list[tuple[str | int, ...]] = []
     texts = (each.to_pylist() for each in arrays)
-    for *key, upper, lower, count in zip(*texts, high.to_pylist(), low.to_pylist(), lines.to_pylist(), strict=True):
-        rows += within_int64(tuple(key), upper * _HALF + lower, count)
+    for *key, upper, lower in zip(*texts, high.to_pylist(), low.to_pylist(), strict=True):
+        rows += within_int64(tuple(key), upper * _HALF + lower)
     return _in_order(table_of(rows))
 
 
-def within_int64(key: tuple[str | int, ...], size_bytes: int, lines: int) -> Iterator[tuple[str | int, ...]]:
+def within_int64(key: tuple[str | int, ...], size_bytes: int) -> Iterator[tuple[str | int, ...]]:
     """Rows of a key that add up to these bytes, each with at most 2^63 - 1."""
     while size_bytes > INT64_MAX:
-        yield (*key, INT64_MAX, lines)
-        size_bytes, lines = size_bytes - INT64_MAX, 0
-    yield (*key, size_bytes, lines)
+        yield (*key, INT64_MAX)
+        size_bytes -= INT64_MAX
+    yield (*key, size_bytes)
 
 
 def table_of(rows: Sequence[Sequence[str | int]]) -> pa.Table:
@@ -117,7 +114,7 @@ def piece_body(table: pa.Table) -> bytes:
     file = io.BytesIO()
     pq.write_table(
         table, file, compression="zstd", row_group_size=GROUP_ROWS, use_dictionary=list(TEXTS),
-        column_encoding=dict.fromkeys((*HOURS, *NUMBERS), "DELTA_BINARY_PACKED"),
+        column_encoding=dict.fromkeys((*HOURS, "bytes"), "DELTA_BINARY_PACKED"),
     )  # fmt: skip
     return file.getvalue()
 

@@ -278,7 +278,7 @@ class CauseKeeper:
         for (batch, resource, usage_type, direction, *others, own_hour), total in self.lake.groups([source], query):
             if (batch, own_hour) in batches:
                 key = (resource, usage_type, "", "", "", direction, *others, "", NO_DETAIL, 0, own_hour)
-                rows += within_int64(key, total.bytes, 0)
+                rows += within_int64(key, total.bytes)
         return table_of(rows).select(_OWN_SCHEMA.names)
 
     def _day(self, day_s: int, pieces: Sequence[Piece], rows: Sequence[pa.Table], found: _Round) -> tuple[Piece, ...]:

@@ -95,19 +95,16 @@ def _parts(
     side = _Side(row["resource_id"], row["hour"], row["own_hour"], row["destination"], row["direction"])
     whole = row["bytes"]
     common = min(whole, left.get(side, 0))
-    lines = row["lines"]
     if whole > common or not whole:
-        yield _row(row, {"reason": SIDES_DIFFER}, whole - common, lines)
-        lines = 0
+        yield _row(row, {"reason": SIDES_DIFFER}, whole - common)
     if common:
         left[side] -= common
         for weight, size in in_proportion(common, weights[side]):
-            yield _row(row, {"cause": weight.cause, "basis": SPLIT, "reason": weight.reason}, size, lines)
-            lines = 0
+            yield _row(row, {"cause": weight.cause, "basis": SPLIT, "reason": weight.reason}, size)
 
 
-def _row(row: Mapping[str, Any], texts: Mapping[str, str], size: int, lines: int) -> tuple[str | int, ...]:
-    return (*({**row, **texts}[name] for name in KEYS), size, lines)
+def _row(row: Mapping[str, Any], texts: Mapping[str, str], size: int) -> tuple[str | int, ...]:
+    return (*({**row, **texts}[name] for name in KEYS), size)
 
 
 def in_proportion(total: int, weights: Mapping[Weight, int]) -> list[tuple[Weight, int]]:

@@ -350,7 +350,7 @@ CAUSES_SCHEMA = pa.schema(
         pa.field("hour", _HOUR),
         *(pa.field(name, _NAMED) for name in _CAUSES),
         pa.field("corrects", _HOUR),
-        *(pa.field(name, pa.int64()) for name in ("bytes", "lines")),
+        pa.field("bytes", pa.int64()),
         pa.field("region", pa.string()),
     ]
 )

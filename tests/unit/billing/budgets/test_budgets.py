@@ -401,7 +401,7 @@ def test_the_message_names_the_causes_that_grew_most_and_no_trouble_with_causes_
     for day_s, size in bytes_of.items():
         key = (*("eni-nat", "DataTransfer-Out-Bytes", "i-1", "S3.us-west-2", "nat_gateway", "out", ACCOUNT),
                *("AmazonEC2", "us-east-1", "internet", "split", ""), day_s, day_s)  # fmt: skip
-        pieces[day_s] = tuple(put_pieces(world.objects, day_s, summed([table_of([(*key, size, 1)])])))
+        pieces[day_s] = tuple(put_pieces(world.objects, day_s, summed([table_of([(*key, size)])])))
     for each in (world, lost):
         CauseIndexes(objects=each.objects).put(CauseIndex(number=1, days=pieces, counted_s=TODAY))
     [alert] = billed({}, world=world).topic.sent

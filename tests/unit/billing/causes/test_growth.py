@@ -29,7 +29,7 @@ def row(
     size: int, cause: str, destination: str = "internet", *, usage_type: str = NAT, account: str = SERIES[0]
 ) -> Any:
     place = "nat_gateway", "in", account, "AmazonEC2", "us-west-2", "us-west-2", "inventory" if cause else "", ""
-    return ("eni-nat", usage_type, cause, destination, *place, DAY, DAY, size, 0)
+    return ("eni-nat", usage_type, cause, destination, *place, DAY, DAY, size)
 
 
 def region(now: list[Any], before: list[Any], **index: Any) -> MemoryObjectStore:

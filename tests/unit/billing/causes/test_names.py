@@ -115,7 +115,7 @@ def test_an_address_that_changed_hands_takes_the_names_of_both_back_in_the_hours
 
 
 def row(cause: str, basis: str, destination: str = "internet", hour: int = 0) -> tuple[Any, ...]:
-    return ("eni-nat", "u", cause, destination, "nat_gateway", "in", "1", "s", "a", "b", basis, "", hour, hour, 5, 1)
+    return ("eni-nat", "u", cause, destination, "nat_gateway", "in", "1", "s", "a", "b", basis, "", hour, hour, 5)
 
 
 def test_names_are_taken_back_unless_the_line_told_them() -> None:

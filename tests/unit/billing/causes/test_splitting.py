@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 OUT, PROCESSING = "USW2-DataTransfer-Out-Bytes", "USW2-NatGateway-Bytes"
 
 
-def row(size: int, *, lines: int = 1, **given: Any) -> tuple[Any, ...]:
+def row(size: int, **given: Any) -> tuple[Any, ...]:
     base: dict[str, Any] = dict.fromkeys(KEYS, "") | {
         "resource_id": "eni-nat", "path": "nat_gateway", "destination": "internet", "hour": HOUR, "own_hour": HOUR,
     }  # fmt: skip
-    return (*((base | given)[name] for name in KEYS), size, lines)
+    return (*((base | given)[name] for name in KEYS), size)
 
 
 def private(cause: str, size: int, **given: Any) -> tuple[Any, ...]:
@@ -148,8 +148,7 @@ def test_longer_lines_of_the_public_side_give_few_bytes_to_another_cause() -> No
 
 def test_sums_beyond_int64_are_several_rows() -> None:
     store = MemoryObjectStore(ManualClock(HOUR * 1000))
-    table = summed([table_of([public(INT64_MAX), public(INT64_MAX, lines=2), public(7)])])
+    table = summed([table_of([public(INT64_MAX), public(INT64_MAX), public(7)])])
     assert sorted(table["bytes"].to_pylist()) == [7, INT64_MAX, INT64_MAX]
-    assert sum(table["lines"].to_pylist()) == 4
     [piece] = put_pieces(store, HOUR, table)
     assert sum(summed([read_piece(store, piece)])["bytes"].to_pylist()) == 2 * INT64_MAX + 7
