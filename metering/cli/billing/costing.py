@@ -106,7 +106,7 @@ def savings_here(session: Session, asked: Asked, *, prices: str | None) -> Answe
     from metering.wiring.answers.savings import savings_of
 
     now_s, region = int(time.time()), one_region(session)
-    home, query = billing_home(session), CostParameters(month=asked.month, region=region).cost_query(now_s=now_s)
+    home, query = billing_home(session), CostParameters(region=region).cost_query(now_s=now_s)
     billing = _billing(session, home, _all_answering(session, home, query.regions))
     return savings_of(billing, asked, region=region, book=book_of(prices), now_s=now_s, progress=_bar)
 

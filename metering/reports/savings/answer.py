@@ -38,12 +38,9 @@ UNKNOWN = (
 
 
 class Month(NamedTuple):
-    """The month of an answer.
+    """The month of an answer: its hours so far, whether it is closed in all regions, and the price book in words.
 
-    Attributes:
-        hours: Hours of the month that have passed.
-        final: Whether the month is closed in all regions.
-        hourly: Price of an hour of what a rule adds, in 1e-10 USD; None if unknown.
+    `hourly` is the price of an hour of what a rule adds, in 1e-10 USD; None if unknown.
     """
 
     name: str
@@ -54,11 +51,7 @@ class Month(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """A case, and the sums of its payer's month by usage type, as it was and as it would be.
-
-    Amounts are in 1e-10 USD. Hours are those that are charged in addition, at 0 if their price is unknown. The saving
-    is None if moved bytes have no price.
-    """
+    """A case, and the sums of its payer's month by usage type, as it was and as it would be. Amounts: 1e-10 USD."""
 
     case: Case
     types: Mapping[UsageType, tuple[Figures, Figures]]
@@ -74,38 +67,31 @@ class Finding(NamedTuple):
 
     @property
     def hours(self) -> int:
+        """Hours that are charged in addition."""
         return len(self.case.zones) * self.month.hours
 
     @property
     def hours_cost(self) -> int:
+        """Cost of these hours; 0 if their price is unknown."""
         return self.hours * (self.month.hourly or 0)
 
     @property
-    def before_hours(self) -> int | None:
-        # Each total is rounded as `metering cost` prints it.
+    def saving(self) -> int | None:
+        """Saving less the cost of hours; None if moved bytes have no price. Totals are those that `cost` prints."""
         was, would = self.totals
         moved = any(one.unpriced != other.unpriced for one, other in self.types.values())
-        return None if moved else rounded(was.exact) - rounded(would.exact)
-
-    @property
-    def saving(self) -> int | None:
-        return None if self.before_hours is None else self.before_hours - self.hours_cost
-
-    @property
-    def bound(self) -> str:
-        return "at most" if self.case.assumed_bytes else "exact"
+        return None if moved else rounded(was.exact) - rounded(would.exact) - self.hours_cost
 
     @property
     def breakeven_hour(self) -> int | None:
         """Price of an hour at which nothing is saved; None without hours."""
-        saved = self.before_hours
-        return max(saved, 0) // self.hours if self.hours and saved is not None else None
+        return None if self.saving is None or not self.hours else (self.saving + self.hours_cost) // self.hours
 
     @property
     def breakeven_bytes(self) -> int | None:
         """Bytes at which nothing is saved, at the mean saving of a byte; None without a price of an hour."""
-        saved = self.before_hours
-        return -(-self.bytes * self.hours_cost // saved) if self.hours_cost and saved and saved > 0 else None
+        saved = (self.saving or 0) + self.hours_cost
+        return -(-self.bytes * self.hours_cost // saved) if self.hours_cost and saved > 0 else None
 
 
 def _usd(units: int | None) -> Decimal | None:
@@ -123,7 +109,7 @@ _FIELDS: Fields[Finding] = (
     *copied("payer", of=lambda it: it.case.payer_id, priority=ROOMY),
     *sized("bytes"),
     *cents("saving_usd", of=lambda it: _usd(it.saving), priority=KEEP),
-    *copied("bound"),
+    *copied("bound", of=lambda it: "at most" if it.case.assumed_bytes else "exact"),
     *integer("added_hours", of=lambda it: it.hours or None, about="charged in addition, of all zones together"),
     *money("breakeven_hour_usd", of=lambda it: _usd(it.breakeven_hour), about="price of an hour that saves nothing"),
     *exact("breakeven_bytes", priority=ROOMY, about="bytes that save nothing, at the price of an hour"),
@@ -164,7 +150,7 @@ def what_if_answer(done: Rewriting, wholes: Sequence[Finding], month: Month) -> 
             "payer": each.case.payer_id,
             "usage_type": name,
             "bytes": [str(figures.bytes) for figures in both],
-            "cost_usd": [usd_text(rounded(figures.exact)) if figures.known else None for figures in both],
+            "cost_usd": [None if (cost := _cost(figures)) is None else str(cost) for figures in both],
         }
         for each in wholes
         for name, both in each.types.items()
@@ -197,17 +183,11 @@ def _footer(done: Rewriting, rules: Sequence[SavingsRule], shown: Sequence[Findi
 
 
 def _meta(done: Rewriting, rules: Sequence[SavingsRule], month: Month) -> dict[str, Json]:
-    return {
-        "month": month.name,
-        "final": month.final,
-        "hours": month.hours,
-        "prices": month.prices,
-        "rules": [
-            {"name": each.name, "advice": each.advice, "risks": list(each.risks), "at_most": each.at_most}
-            for each in rules
-        ],
-        "judged": {
-            name: {"bytes": str(size), "unknown_bytes": str(done.unknown[name])} for name, size in done.about.items()
-        },
-        "unknown": UNKNOWN,
+    told: list[Json] = [
+        {"name": each.name, "advice": each.advice, "risks": list(each.risks), "at_most": each.at_most} for each in rules
+    ]
+    judged: dict[str, Json] = {
+        name: {"bytes": str(size), "unknown_bytes": str(done.unknown[name])} for name, size in done.about.items()
     }
+    head: dict[str, Json] = {"month": month.name, "final": month.final, "hours": month.hours, "prices": month.prices}
+    return {**head, "rules": told, "judged": judged, "unknown": UNKNOWN}

@@ -10,7 +10,6 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from metering.billing.rating.payer_prices import traffic_of
 from metering.billing.usage.months import LineKey, UsageLine
 from metering.errors import LedgerCorruptError
 from metering.usage.totals import Service, UsageType
@@ -150,6 +149,20 @@ class Case:
         return (UsageLine(*key, size) for key, size in self.changes.items() if size)
 
 
+class _Plan(NamedTuple):
+    """What a rule does with rows of a usage type."""
+
+    rule: SavingsRule
+    moves: tuple[Move, ...]
+    counted: bool
+    wanted: frozenset[str]
+
+    @classmethod
+    def of(cls, rule: SavingsRule, usage: str, region: str) -> _Plan:
+        wanted = frozenset(each.format(region=region) for each in rule.destinations)
+        return cls(rule, tuple(each for each in rule.moves if each.usage == usage), usage in rule.counts, wanted)
+
+
 class Rewriting:
     """Rewrites cause rows by some rules. Mutable: it adds up cases.
 
@@ -166,31 +179,29 @@ class Rewriting:
         self.cases: dict[tuple[str, str, str], Case] = {}
         self.about, self.unknown = Counter[str](), Counter[str]()
         self._payer_of, self._apart = payer_of, apart
-        usages = {usage for rule in rules for usage in (*rule.counts, *(each.usage for each in rule.moves))}
-        self._moves = {
-            usage: [(rule, tuple(each for each in rule.moves if each.usage == usage)) for rule in rules]
-            for usage in usages
-        }
+        self._plans: dict[str, list[_Plan]] = {}
 
     def usage_types(self, networks: Networks) -> frozenset[str]:
         """Usage types that any rule counts or moves in the regions of these networks."""
-        return frozenset(_type(region, usage) for region in networks.regions for usage in self._moves)
+        for region in networks.regions:
+            for usage in {
+                usage for rule in self.rules for usage in (*rule.counts, *(each.usage for each in rule.moves))
+            }:
+                self._plans[_type(region, usage)] = [_Plan.of(rule, usage, region) for rule in self.rules]
+        return frozenset(self._plans)
 
     def take(self, row: Row, networks: Networks) -> None:
         """Rewrite a row by each rule. Take each row of `usage_types` once; `networks` has learned all rows."""
-        usage = traffic_of(row.usage_type)
-        for rule, moves in self._moves[usage]:
-            counted = usage in rule.counts
-            if counted:
+        for plan in self._plans[row.usage_type]:
+            rule = plan.rule
+            if plan.counted:
                 known = row.cause and (row.destination or (rule.place == "vpc" and not rule.destinations))
                 self.about[rule.name] += row.bytes
                 self.unknown[rule.name] += 0 if known else row.bytes
-            wanted = [each.format(region=row.region) for each in rule.destinations]
-            if row.cause and row.path in rule.paths and (not wanted or row.destination in wanted):
-                move = next((each for each in moves if _fits(each, row, networks)), None)
-                place = _place(rule, row, networks)
-                if move is not None and place:
-                    self._add(rule, place, move, row, networks, counted=counted)
+            if row.cause and row.path in rule.paths and (not plan.wanted or row.destination in plan.wanted):
+                move = next((each for each in plan.moves if _fits(each, row, networks)), None)
+                if move is not None and (place := _place(rule, row, networks)):
+                    self._add(rule, place, move, row, networks, counted=plan.counted)
 
     def add_usage(self, used: Mapping[str, int]) -> None:
         """Take all usage, by usage type without prefix. What has no causes is unknown: of others, or not counted yet.
@@ -241,9 +252,10 @@ def _fits(move: Move, row: Row, networks: Networks) -> bool:
 
 def _place(rule: SavingsRule, row: Row, networks: Networks) -> str:
     """Where the rule would change something for a row; empty if it does not fit the row."""
-    end, other = networks.end(row), networks.destination(row)
+    end = networks.end(row)
     if rule.place == "vpc":
         return end.vpc or row.cause
+    other = networks.destination(row)
     pair = (end.vpc, other.vpc) if rule.place == "vpcs" else (end.label, other.label)
     fits = all(pair) and (rule.place != "vpcs" or pair[0] != pair[1])
     fits = fits and (not rule.common_zones or networks.in_both_zones(row))

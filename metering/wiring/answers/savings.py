@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from metering.billing.causes.index import CauseIndexes
 from metering.billing.rating.payer_prices import traffic_of
 from metering.errors import OperationFailedError
-from metering.hours import month_bounds_s
+from metering.hours import hour_of, month_bounds_s, month_of
 from metering.ledger.format_version import generations_of
 from metering.reports.costs.rows import CostParameters
 from metering.reports.savings.answer import Finding, Month, savings_answer, what_if_answer
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Asked(NamedTuple):
-    """A question about savings in a month.
+    """A question about savings in a month, by default the current one.
 
     Attributes:
         top: Most findings; 0 for all. None asks for the month with the one rule applied everywhere.
@@ -41,7 +41,7 @@ class Asked(NamedTuple):
     """
 
     rules: Sequence[SavingsRule]
-    month: str
+    month: str | None = None
     top: int | None = None
     hourly: int | None = None
 
@@ -62,7 +62,7 @@ def savings_of(
         LedgerCorruptError: Causes have more bytes than their usage.
         MeteringError: As `costs_of`; or causes cannot be read.
     """
-    month, whole = asked.month, asked.top is None
+    month, whole = asked.month or month_of(hour_of(now_s)), asked.top is None
     query = CostParameters(month=month).cost_query(now_s=now_s)
     # Causes are found before usage is read, which therefore has all that they have.
     indexes = [(each, _index(each)) for each in billing.regions if region in (None, each.region)]

@@ -14,12 +14,13 @@ import pytest
 
 from metering.billing.causes.days import SCHEMA, put_pieces
 from metering.billing.causes.index import CauseIndexes
+from metering.billing.causes.names import CauseNames
 from metering.billing.organization import OrganizationStore
 from metering.billing.payers import Organization
 from metering.billing.prices.store import PriceStore
 from metering.fleet.regions import Phase, RegionState
 from metering.reports.savings.rules import savings_rules
-from metering.units import DAY_S, MINUTE_S
+from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.wiring.region import Stage
 from tests.networks.savings import MONTH, WASTES, Flows, payer, prices
 from tests.support.budget_world import BudgetWorld
@@ -190,6 +191,23 @@ def test_causes_of_corrections_are_left_out() -> None:
     keep_instead(world, [*world.cause_rows(), *rows])
     with typed(world):
         assert ask("what-if", "gateway-endpoint") == before
+
+
+def test_names_that_change_within_a_day_hold_by_the_hour() -> None:
+    world = kept.__wrapped__("two groups across zones")
+    with typed(world):
+        before = ask("savings", "--rule", "same-zone")["rows"]
+    index = world.cause_index
+    [day_s] = index.days
+    names = {
+        cause: (known[-1]._replace(from_s=day_s, workload="asg:earlier"), known[-1]._replace(from_s=HOUR - HOUR_S))
+        for cause, known in world.names(day_s).stretches.items()
+    }
+    key = CauseNames(day_s, names).put(world.objects)
+    assert CauseIndexes(objects=world.objects).put(index.following({}, {day_s: key}))
+    with typed(world):
+        assert ask("savings", "--rule", "same-zone")["rows"] == before
+    assert [row["place"] for row in before] == ["asg:main-jobs and asg:main-web"]
 
 
 def test_what_would_cost_more_is_no_saving() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +11,6 @@ from metering.cli.command import Session, command
 from metering.cli.commands.finance.cost import PricesOption
 from metering.cli.failures import WrongUsageError
 from metering.cli.options import argument, option
-from metering.hours import hour_of, month_of
 from metering.reports.savings.rules import savings_rules
 
 if TYPE_CHECKING:
@@ -45,7 +43,7 @@ def savings(
     from metering.wiring.answers.savings import Asked
 
     rules = [_rule(name) for name in dict.fromkeys(rule or savings_rules())]
-    session.write(savings_here(session, Asked(rules, month or _this_month(), top), prices=prices))
+    session.write(savings_here(session, Asked(rules, month, top), prices=prices))
 
 
 @command(
@@ -74,7 +72,7 @@ def what_if(
         hourly = None if hourly_usd is None else price_of(hourly_usd)
     except ValueError as error:
         raise WrongUsageError(f"--hourly-usd: {error}.", "Write it as 0.045") from error
-    asked = Asked([_rule(rule)], month or _this_month(), hourly=hourly)
+    asked = Asked([_rule(rule)], month, hourly=hourly)
     session.write(savings_here(session, asked, prices=prices))
 
 
@@ -82,7 +80,3 @@ def _rule(name: str) -> SavingsRule:
     if name not in savings_rules():
         raise WrongUsageError(f"{name} is no rule.", f"The rules: {_RULES}.")
     return savings_rules()[name]
-
-
-def _this_month() -> str:
-    return month_of(hour_of(int(time.time())))
