@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
-from metering.billing.causes.days import CauseDays
-from metering.billing.causes.names import CauseNames
 from metering.hours import month_bounds_s
 from metering.lake.parquet.reader import Sums, halves_of
 from metering.lake.ports import RowQuery
@@ -17,8 +15,7 @@ from metering.units import DAY_S
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from metering.billing.causes.index import CauseIndex
-    from metering.stores.objects import ObjectStore
+    from metering.reports.who_sums import CauseSource
 
 _FIELDS = Row._fields[:-1]
 # Zones are learned from all rows, those of free traffic, too.
@@ -26,7 +23,7 @@ _OF_ZONES = ("cause", "path", "direction", "from_location", "to_location", "basi
 _EMPTY = Row(0, "", "", "", "", "", "", "", "", "", "", "", 0)
 
 
-def rewrite(objects: ObjectStore, index: CauseIndex, month: str, rewriting: Rewriting) -> None:
+def rewrite(source: CauseSource, month: str, rewriting: Rewriting) -> None:
     """Rewrite the causes of a month. Corrections of other months are left out.
 
     Raises:
@@ -34,27 +31,25 @@ def rewrite(objects: ObjectStore, index: CauseIndex, month: str, rewriting: Rewr
         ObjectDamagedError: An object cannot be read.
     """
     first_s, after_s = month_bounds_s(month)
-    days = sorted(day_s for day_s in index.days if first_s <= day_s < after_s)
-    names = {day_s: CauseNames.read(objects, day_s, index.names.get(day_s)) for day_s in days}
-    reader = CauseDays(objects, index, {day_s: each.reused for day_s, each in names.items()})
-    networks = Networks(lambda cause, hour_s: names[hour_s - hour_s % DAY_S].at(cause, hour_s))
+    days = sorted(day_s for day_s in source.index.days if first_s <= day_s < after_s)
+    networks = Networks(lambda cause, hour_s: source.names(hour_s - hour_s % DAY_S).at(cause, hour_s))
     for day_s in days:
-        for row in _rows(reader, day_s, _OF_ZONES):
-            for hour_s in (day_s, *names[day_s].cuts(row.cause)):
+        for row in _rows(source, day_s, _OF_ZONES):
+            for hour_s in (day_s, *source.names(day_s).cuts(row.cause)):
                 networks.learn(row._replace(hour_s=hour_s))
     where = {"usage_type": rewriting.usage_types(networks)}
     for day_s in days:
-        for row in _rows(reader, day_s, _FIELDS, where):
+        for row in _rows(source, day_s, _FIELDS, where):
             rewriting.take(row, networks)
 
 
 def _rows(
-    reader: CauseDays, day_s: int, fields: Sequence[str], where: Mapping[str, frozenset[str]] | None = None
+    source: CauseSource, day_s: int, fields: Sequence[str], where: Mapping[str, frozenset[str]] | None = None
 ) -> Iterator[Row]:
     """Sums of a day by some fields of a row; the other fields are empty."""
     query = RowQuery(columns=tuple(name.removesuffix("_location").removesuffix("_s") for name in fields))
     sums = Sums(query)
-    for table in reader.tables(day_s, tuple({*query.columns, "hour", "own_hour", "bytes"}), where=where):
+    for table in source.tables(day_s, tuple({*query.columns, "hour", "own_hour", "bytes"}), where):
         sums.add(halves_of(table.filter(pc.equal(table.column("hour"), table.column("own_hour"))), query))
     for group, total in sums.groups():
         given: dict[str, Any] = dict(zip(fields, group, strict=True))

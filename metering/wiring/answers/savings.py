@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from metering.billing.causes.index import CauseIndexes
 from metering.billing.rating.payer_prices import traffic_of
-from metering.errors import OperationFailedError
 from metering.hours import hour_of, month_bounds_s, month_of
-from metering.ledger.format_version import generations_of
 from metering.reports.costs.rows import CostParameters
 from metering.reports.savings.answer import Finding, Month, savings_answer, what_if_answer
 from metering.reports.savings.reading import rewrite
@@ -18,18 +15,17 @@ from metering.reports.savings.rewriting import Rewriting
 from metering.reports.source import naming
 from metering.units import HOUR_S
 from metering.wiring.answers.costs import rating
+from metering.wiring.answers.who import cause_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
-    from metering.billing.causes.index import CauseIndex
     from metering.billing.usage.months import HoursDone
     from metering.reports.answer import Answer
     from metering.reports.costs.source import BookName
     from metering.reports.savings.rules import SavingsRule
     from metering.wiring.answers.costs import BillingRegions
-    from metering.wiring.lake import ReadableRegion
 
 
 class Asked(NamedTuple):
@@ -64,13 +60,13 @@ def savings_of(
     """
     month, whole = asked.month or month_of(hour_of(now_s)), asked.top is None
     query = CostParameters(month=month).cost_query(now_s=now_s)
-    # Causes are found before usage is read, which therefore has all that they have.
-    indexes = [(each, _index(each)) for each in billing.regions if region in (None, each.region)]
     with rating(billing, query, book=book, now_s=now_s, exact=True, progress=progress) as parts:
         [plan] = parts.plans
         done = Rewriting(asked.rules, plan.loaded.organization.payer_of, apart=not whole)
-        for each, index in indexes:
-            rewrite(each.objects, index, month, done)
+        # Causes are read before usage, which therefore has all that they have.
+        for source in [cause_source(each) for each in billing.regions if region in (None, each.region)]:
+            with naming(source.region):
+                rewrite(source, month, done)
         usage, used = parts.source.planner.composer.booked_in(plan.month, plan.rates), Counter[str]()
         for of_region in usage.regions:
             for line in of_region.day_lines() if region in (None, of_region.region) else ():
@@ -83,14 +79,3 @@ def savings_of(
         told = Month(month, hours, usage.is_closed, plan.rates.told, asked.hourly)
         found = [Finding(case, replays[case.payer_id].compared(case.lines()), told) for case in done.cases.values()]
     return what_if_answer(done, found, told) if whole else savings_answer(done, found, told, top=asked.top)
-
-
-def _index(region: ReadableRegion) -> CauseIndex:
-    with naming(region.region):
-        index = CauseIndexes(objects=region.objects).newest()
-        if index.number and not index.is_of(generations_of(region.items)):
-            raise OperationFailedError(
-                f"The causes of {region.region} were counted before its ledger was restored.",
-                "The biller counts them anew within the hour. To count them now: metering budget update",
-            )
-    return index

@@ -85,7 +85,7 @@ def who_of(
     for attempt in range(_ATTEMPTS):
         try:
             # The versions of causes are read before usage, which therefore has all that they have.
-            causes = [_source(region) for region in regions]
+            causes = [cause_source(region) for region in regions]
             lines, told = (None, None) if prices is None else prices.lines(query, [each.region for each in regions])
             sums = CauseSums(query, owners, granted=granted, most=most, most_rows=most_rows, meter=meter, lines=lines)
             for source in causes:
@@ -182,7 +182,13 @@ def _of_usage(query: WhoQuery, lines: Lines) -> Iterator[tuple[tuple[str, ...], 
         yield tuple([value(key) for value in by_region[line.region]]), cost
 
 
-def _source(region: ReadableRegion) -> CauseSource:
+def cause_source(region: ReadableRegion) -> CauseSource:
+    """Causes of a region, as of now.
+
+    Raises:
+        OperationFailedError: They are those of a ledger before a restore.
+        UnavailableError: The region does not respond; the error names it.
+    """
     with naming(region.region):
         index = CauseIndexes(objects=region.objects).newest()
         if index.number and not index.is_of(generations_of(region.items)):
