@@ -232,7 +232,7 @@ class CauseDays:
                 _check_rows(piece, file.metadata.num_rows)
                 for number in range(file.num_row_groups):
                     if resources is None or _has(file, number, resources):
-                        yield file.read_row_group(number, columns=columns)
+                        yield file.read_row_group(number, columns=columns, use_threads=False)
 
 
 def _has(file: pq.ParquetFile, number: int, wanted: frozenset[str]) -> bool:

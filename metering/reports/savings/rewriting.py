@@ -150,7 +150,7 @@ class Case:
 
 
 class _Plan(NamedTuple):
-    """What a rule does with rows of a usage type."""
+    """A rule for rows of a usage type in a region."""
 
     rule: SavingsRule
     moves: tuple[Move, ...]
