@@ -36,6 +36,8 @@ _FIELDS = tuple(_TEXT.split())
 # Values of `traffic-path`.
 _IN_VPC, _VIRTUAL_GATEWAY, _PEERING, _GATEWAY_ENDPOINT, _INTERNET_GATEWAY = "1", "3", "4", "7", "8"
 _INSTANCES = 6
+# Auto Scaling groups of the instances.
+_GROUPS = ("web", "indexer", "ci-runners")
 _LEAST_BYTES, _MOST_BYTES = 2_000, 2_000_000
 _LONGEST_S = 10 * MINUTE_S
 # Per 1,000 lines: rejected lines, lines without the next hop (which AWS adds on a best-effort basis), and equal lines
@@ -82,6 +84,7 @@ class _Interface(NamedTuple):
     address: str
     public: str
     instance_id: str
+    group: str = ""
 
     @property
     def zone_id(self) -> str:
@@ -135,7 +138,7 @@ class LogFile:
     Attributes:
         metered_bytes: Sum of the object's lines that must be metered.
         processed_bytes: Bytes of these lines that the NAT gateways and endpoints charge for processing.
-        nat_bytes: Those of the NAT gateways, by workload (instance id) and destination.
+        nat_bytes: Those of the NAT gateways, by workload (an Auto Scaling group) and destination.
     """
 
     bucket: str
@@ -186,6 +189,7 @@ class SmallNetwork:
                 address=nth_address(block, number),
                 public=nth_address(_OWN_PUBLIC, number) if public else "",
                 instance_id=made_id("i", self._seed, number) if kind is _INSTANCE else "",
+                group=_GROUPS[number % len(_GROUPS)] if kind is _INSTANCE else "",
             )
         )
 
@@ -207,7 +211,7 @@ class SmallNetwork:
                 metered_bytes += 0 if rejected else own_bytes * len(equal)
                 processed_bytes += own_bytes * len(equal) if side.processed and not rejected else 0
                 if side.destination and side.next_hop is not None and not rejected:
-                    nat_bytes[side.next_hop.instance_id, side.destination] += own_bytes * len(equal)
+                    nat_bytes[f"asg:{side.next_hop.group}", side.destination] += own_bytes * len(equal)
         texts += [self._quiet_line(own) for own in self._rng.sample(self._logged(), _QUIET)]
         body = gzip.compress("\n".join([*texts, ""]).encode(), 6, mtime=0)
         return LogFile(
@@ -301,6 +305,11 @@ class SmallNetwork:
                 for name, block in (vpc.subnet(zone, public=False), vpc.subnet(zone, public=True))
             ],
             "NetworkInterfaces": [_described(each) for each in seen],
+            "Tags": [
+                {"ResourceId": each.instance_id, "Key": "aws:autoscaling:groupName", "Value": each.group}
+                for each in seen
+                if each.group
+            ],
             "FlowLogs": [self._flow_log()] if vpc is self._main else [],
             "VpcPeeringConnections": [
                 {
@@ -468,6 +477,7 @@ def _described(each: _Interface) -> dict[str, object]:
         "PrivateIpAddress": each.address,
         "PrivateIpAddresses": [{"PrivateIpAddress": each.address, **association}],
         **association,
+        **({"Attachment": {"InstanceId": each.instance_id}} if each.instance_id else {}),
     }
 
 

@@ -638,6 +638,18 @@ def test_who_shows_workloads_and_destinations_whose_bytes_add_up_to_the_totals(t
     assert {row["basis"] for row in detail["rows"] if row["cause"]} >= {"told", "seen"}
 
 
+def test_the_example_of_a_network_shows_its_own_count_without_a_stage(tmp_path: Path) -> None:
+    [made] = json.loads(typed("example", tmp_path / "try", "--lines", "1000").stdout)["rows"]
+    found = json.loads(dry("--who", made["log"], "--context", made["context"], "--top", "0", "--format", "json").stdout)
+    by_nat = [row for row in found["rows"] if row["usage_type"] == "USW2-NatGateway-Bytes"]
+    assert sum(int(row["bytes"]) for row in by_nat) == int(made["nat_gateway_bytes"]) > 0
+    assert {row["workload"] for row in by_nat} == {"asg:web", "asg:indexer", "asg:ci-runners"}
+    (tmp_path / "file").write_text("")
+    refused = typed("example", tmp_path / "file")
+    assert refused.exit_code == 1
+    assert "Cannot write to" in refused.stderr
+
+
 def test_who_with_a_book_names_owners_and_what_nobody_owns_comes_first(tmp_path: Path) -> None:
     network_logs(tmp_path)
     words = [str(tmp_path / "logs"), "--context", str(tmp_path / "ctx"), "--accounts", "shared-subnets", "--top", "0"]

@@ -31,6 +31,7 @@ from metering.audit.verification import (
 from metering.billing.budgets.evaluation import is_unusual
 from metering.errors import UnavailableError
 from metering.intake.batches import DecodedBatch
+from metering.onramps.context.holders import Workloads
 from metering.onramps.context.inventory import context_of
 from metering.onramps.context.store import Timeline
 from metering.onramps.ingest.totals import Who, measure
@@ -457,13 +458,14 @@ def test_the_causes_of_its_nat_gateways_are_those_that_it_counted() -> None:
     network = SmallNetwork(1, FIRST_S)
     file = network.file(2_000)
     hour_s = FIRST_S - FIRST_S % HOUR_S
-    timeline = Timeline(((hour_s, context_of(network.description(FIRST_S), hour_s)),))
+    context = context_of(network.description(FIRST_S), hour_s)
+    timeline, workloads = Timeline(((hour_s, context),)), Workloads(context)
     kind, name = recognised(file.key) or pytest.fail(file.key)
     found: Counter[tuple[str, str]] = Counter()
     for key, causes in measure(io.BytesIO(file.body), kind, name, timeline, who=Who.PINNED).causes.items():
         if key.usage_type.endswith("NatGateway-Bytes"):
             for cause, size in causes.items():
-                found[cause.cause, cause.destination] += size.bytes
+                found[workloads.of(cause.cause).workload, cause.destination] += size.bytes
     assert found == file.nat_bytes
     assert {destination for _, destination in found} == {"internet", "EC2.eu-west-1"}
 

@@ -18,6 +18,8 @@ from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.options import argument, family, option
 from metering.errors import UnavailableError
 from metering.hours import parse_hour, rfc3339
+from metering.reports.answer import ListedRows, copied, exact
+from metering.units import HOUR_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -107,6 +109,42 @@ def capture(
         say(note)
     session.write(captured_answer(captured.context, kept=captured.kept))
     say(_said(captured))
+
+
+@command(context, "example", "metering context example try/")
+def example(
+    session: Session,
+    folder: Annotated[Path, argument("DIR", "Folder for the log and the context; it is made if it is missing.")],
+    lines: Annotated[int, typer.Option("--lines", min=100, max=1_000_000, help="Lines of the flow log.")] = 5_000,
+) -> None:
+    """Write a made-up network to a folder, to try what logs say: a flow log of five minutes, and its context.
+
+    Nothing is sent, and no stage and no AWS account is needed. `nat_gateway_bytes` is the network's own count.
+    """
+    from metering.adapters.folders import FolderLogStore
+    from metering.hours import hour_of
+    from metering.onramps.context.inventory import context_of
+    from metering.onramps.context.store import ContextStore
+    from metering.replay.network import SLOT_S, SmallNetwork
+
+    first_s = (int(time.time()) - HOUR_S) // SLOT_S * SLOT_S
+    network = SmallNetwork(1, first_s)
+    file = network.file(lines)
+    contexts = folder / "context"
+    log = folder / "flowlogs" / file.key
+    try:
+        contexts.mkdir(parents=True, exist_ok=True)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_bytes(file.body)
+    except OSError as error:
+        raise CommandFailedError(f"Cannot write to {folder}: {error.strerror}.", "Name another folder.") from error
+    ContextStore(FolderLogStore(contexts)).put(context_of(network.description(first_s), hour_of(first_s)))
+    session.write(
+        ListedRows(copied("log", "context"), exact("nat_gateway_bytes")).answer(
+            [(str(folder / "flowlogs"), str(contexts), sum(file.nat_bytes.values()))],
+            commands=(f"metering ingest --dry-run --who {folder / 'flowlogs'} --context {contexts}",),
+        )
+    )
 
 
 @command(context, "list", "metering context list --stage prod --format table", reads=True)
