@@ -188,7 +188,7 @@ LINES: dict[str, str] = {
     "who": "who --account 123456789012", "who-gateway": "who nat-0a1b2c3d4e5f60718 --owners owners.toml",
     "who-top": "who nat-0a1b2c3d4e5f60718 --group-by workload,path,day --top 2 --owners owners.toml",
     "who-cost": "who nat-0a1b2c3d4e5f60718 --cost --group-by owner --owners owners.toml",
-    "who-empty": "who --owner nobody --last 2d",
+    "who-empty": "who --owner nobody --last 2d", "owners-try": "owners try owners.toml --last 7d",
     "restore-show-empty": "restore show", "restore": "restore --to 2026-11-30T01:00:00Z --no-pager",
     "restore-show": "restore show", "restore-finish": "restore finish", "restore-finish-empty": "restore finish",
     "uninstall": "uninstall --delete-data", "uninstall-nothing": "uninstall",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from metering.billing.causes.index import CauseIndexes
 from metering.billing.owners import OwnerStore
@@ -14,6 +15,7 @@ from metering.ledger.format_version import generations_of
 from metering.ledger.usage.reading import Grain
 from metering.reports.costs.rows import CostQuery
 from metering.reports.costs.source import books_of
+from metering.reports.owners_trial import by_rule, trial_answer
 from metering.reports.query import UNCOUNTED, Meter
 from metering.reports.source import naming, report_periods, report_rows
 from metering.reports.usage_rows import value_functions
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 MOST_GROUPS = 1_000_000
 """Most groups of an answer, which take some hundred bytes each."""
 _ATTEMPTS = 3
+T = TypeVar("T")
 
 
 def who_of(
@@ -82,20 +85,16 @@ def who_of(
         UnavailableError: A region does not respond, or its causes were repeatedly replaced; the error names the region.
         ObjectDamagedError: Stored causes cannot be read.
     """
-    for attempt in range(_ATTEMPTS):
-        try:
-            # The versions of causes are read before usage, which therefore has all that they have.
-            causes = [cause_source(region) for region in regions]
-            lines, told = (None, None) if prices is None else prices.lines(query, [each.region for each in regions])
-            sums = CauseSums(query, owners, granted=granted, most=most, most_rows=most_rows, meter=meter, lines=lines)
-            for source in causes:
-                with naming(source.region):
-                    sums.add(source)
-            break
-        except ObjectMissingError as error:
-            if attempt + 1 == _ATTEMPTS:
-                detail = "the causes kept being replaced"
-                raise UnavailableError("s3.GetObject", detail, may_have_applied=False) from error
+
+    def read() -> tuple[list[CauseSource], CauseSums, Lines | None, dict[str, Json] | None]:
+        # The versions of causes are read before usage, which therefore has all that they have.
+        causes = [cause_source(region) for region in regions]
+        lines, told = (None, None) if prices is None else prices.lines(query, [each.region for each in regions])
+        sums = CauseSums(query, owners, granted=granted, most=most, most_rows=most_rows, meter=meter, lines=lines)
+        _add(causes, sums)
+        return causes, sums, lines, told
+
+    causes, sums, lines, told = _again(read)
     sources = [reports.report_source(region, meter) for region in regions]
     found, entries = Found(query), list(sums.entries())
     found.add(entries)
@@ -114,6 +113,45 @@ def who_of(
         periods=report_periods(sources, query.usage, now_s=now_s),
         regions=[region.region for region in regions] if everywhere else (), by_name=by_name, prices=told,
     )  # fmt: skip
+
+
+def trial_of(
+    regions: Sequence[ReadableRegion], query: WhoQuery, *, tried: Owners, in_force: Owners, now_s: int
+) -> Answer:
+    """Try a book of owners: bytes that each rule takes, and what moves against the book in force.
+
+    Raises:
+        OperationFailedError, UnavailableError, ObjectDamagedError: As `who_of` does.
+    """
+
+    def read() -> tuple[list[CauseSource], list[CauseSums]]:
+        causes = [cause_source(region) for region in regions]
+        sums = [CauseSums(query, book, most=MOST_GROUPS) for book in (by_rule(tried), in_force)]
+        _add(causes, *sums)
+        return causes, sums
+
+    causes, (ruled, owned) = _again(read)
+    counted_s = min((source.index.counted_s for source in causes if source.index.number), default=0)
+    return trial_answer(query, tried, in_force, ruled.entries(), owned.entries(), as_of_s=now_s, counted_s=counted_s)
+
+
+def _add(causes: Iterable[CauseSource], *sums: CauseSums) -> None:
+    for source in causes:
+        with naming(source.region):
+            for each in sums:
+                each.add(source)
+
+
+def _again(read: Callable[[], T]) -> T:
+    """Read causes, again if objects are replaced meanwhile."""
+    for _ in range(_ATTEMPTS - 1):
+        with suppress(ObjectMissingError):
+            return read()
+    try:
+        return read()
+    except ObjectMissingError as error:
+        detail = "the causes kept being replaced"
+        raise UnavailableError("s3.GetObject", detail, may_have_applied=False) from error
 
 
 def owners_of(home: ReadableRegion, version: int | None) -> Owners:

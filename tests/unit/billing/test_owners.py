@@ -68,6 +68,8 @@ def test_a_star_fits_all_that_is_known() -> None:
     book = read_owners(b'[[rule]]\nowner = "a"\nwhen = { workload = "*" }', "owners.toml")
     assert owner(book, attributes(workload="asg:any")) == "a"
     assert owner(book, attributes()) is None
+    both = read_owners(b'[[rule]]\nowner = "a"\nwhen = { workload = "*", vpc = "*" }', "owners.toml")
+    assert owner(both, attributes(workload="asg:any")) is None
 
 
 @pytest.mark.parametrize(("hour_s", "name"), [

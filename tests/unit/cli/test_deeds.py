@@ -323,7 +323,7 @@ READING = {
     "compare", "completion", "context list", "context show", "cost", "cost explain", "dlq list", "drops list", "errors",
     "export cur", "export focus", "help", "invoice draft", "invoice list", "invoice show", "invoice verify",
     "local env", "local outputs", "local status", "logs format", "logs list", "organization history",
-    "organization show", "owners history", "owners show",
+    "organization show", "owners history", "owners show", "owners try",
     "period list", "period show", "period verify", "prices check", "prices diff",
     "prices history", "prices override list", "prices show", "producers list", "restore show",
     "producers show", "reports list", "reports show", "quarantine list", "quarantine show", "query",

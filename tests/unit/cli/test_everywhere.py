@@ -55,7 +55,7 @@ OF_THE_FLEET = {
     "anomalies", "budget check", "budget forecast", "budget list", "budget remove", "budget set", "budget update",
     "cost", "cost explain", "deploy", "export cur", "export focus", "invoice credit", "invoice draft",
     "invoice issue", "invoice list", "invoice show", "invoice verify", "organization history", "organization set",
-    "organization show", "owners history", "owners put", "owners show",
+    "organization show", "owners history", "owners put", "owners show", "owners try",
     "prices check", "prices diff", "prices history", "prices import", "prices override list",
     "prices override remove", "prices override set", "prices show", "region plan", "region reconcile",
     "region status", "savings", "serve", "settings diff", "settings show", "uninstall", "upgrade", "what-if",

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from metering.operations.logged_errors import DeedTrail
-from tests.support.command_line import TwoRegions, ask, refused, run
+from tests.support.command_line import HOME, TwoRegions, ask, refused, run
+from tests.support.kept_causes import NAT_BYTES, keep_causes, row, stretch
 from tests.support.lake_world import NOW_S
 from tests.unit.billing.test_owners import BOOK
 
@@ -77,7 +78,27 @@ def test_a_book_with_faults_is_refused_with_each_of_them_and_writes_nothing(stag
     assert keys(stage) == ()
 
 
-@pytest.mark.parametrize(("line", "code"), [(("put", "/nowhere.toml"), 2), (("show", "3"), 1)])
+def test_a_book_on_trial_is_compared_with_the_version_in_force_and_is_not_stored(
+    stage: TwoRegions, book: Path, tmp_path: Path
+) -> None:
+    for region, world in ((name, each.world) for name, each in stage.regions.items()):
+        keep_causes(world, [row(5 if region == HOME else 7)], {"i-0abc": [stretch(workload="asg:ci-runners")]})
+    ask("owners", "put", book)
+    tried = tmp_path / "tried.json"
+    tried.write_text(json.dumps({"rule": [{"owner": "builds", "when": {"workload": "asg:*"}}]}))
+    for words, size in ((), 5), (("--region", "all"), 12):
+        found = ask("owners", "try", tried, "--last", "7d", *words)
+        assert [(each["rule"], each["owner"], each["bytes"]) for each in found["rows"]] == [(1, "builds", str(size))]
+        assert {each["owner"]: int(each["bytes"]) for each in found["moved"]} == {"builds": size, "ci": -size}
+        assert found["against"] == {"version": 1}
+    assert keys(stage) == ("owners/1.json",)
+    told = " ".join(run("owners", "try", tried, "--format", "table").stdout.split())
+    assert f"Against version 1, of {NAT_BYTES}: builds +5 bytes; ci -5 bytes." in told
+
+
+@pytest.mark.parametrize(("line", "code"), [
+    (("put", "/nowhere.toml"), 2), (("try", "/nowhere.toml"), 2), (("show", "3"), 1),
+])  # fmt: skip
 @pytest.mark.usefixtures("stage")
 def test_what_does_not_exist_is_refused_in_words(line: tuple[str, ...], code: int) -> None:
     assert refused("owners", *line, code=code).startswith("Error: ")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Annotated
 
 from metering.cli.billing.home import billing_home, home_ground, owners_file
 from metering.cli.command import Session, command, say
+from metering.cli.commands.analyst.report import FromOption, ToOption
 from metering.cli.failures import CommandFailedError
-from metering.cli.options import argument, family, switch
+from metering.cli.options import LastOption, argument, family, switch
 from metering.cli.printing.output import write_page
 from metering.errors import ObjectMissingError
 
@@ -45,6 +47,31 @@ def put(session: Session, file: Annotated[Path, argument("FILE", "Book of owners
     if written.version == before.version:
         say(f"Nothing was written: version {before.version} says the same.")
     session.write(owners_answer(written))
+
+
+@command(owners, "try", "metering owners try owners.toml --last 7d", reads=True, everywhere=True)
+def try_(
+    session: Session,
+    file: Annotated[Path, argument("FILE", "Book of owners, TOML or JSON.")],
+    start: FromOption = None,
+    end: ToOption = None,
+    last: LastOption = None,
+) -> None:
+    """Show what each rule of a book would own, which rules own nothing, and what moves against the version in force.
+
+    Nothing is stored. The rules are asked about the causes of the time range, by default of this month so far. Names of
+    networks are not tried: they hold from the next capture on.
+    """
+    from metering.cli.fleet import connections
+    from metering.reports.who import WhoParameters
+    from metering.wiring.answers.who import owners_of, trial_of
+
+    now_s = int(time.time())
+    query = WhoParameters(start=start, end=end, last=last, group_by="owner").who_query(now_s=now_s)
+    # Permission is checked before the file is read.
+    in_force = owners_of(billing_home(session), None)
+    tried = owners_file(file)
+    session.write(trial_of(connections(session), query, tried=tried, in_force=in_force, now_s=now_s))
 
 
 @command(owners, "show", "metering owners show 2 --as-file > owners.json", reads=True, everywhere=True)
