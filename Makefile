@@ -139,7 +139,7 @@ scale-small: $(STAMP) ## Each job once over a region of a ten-thousandth: that i
 pictures: $(STAMP) ## The pictures of docs/pictures anew: each view in 3 sizes, light and dark, as the browser walk sees them
 	@$(PY) -m tests.browser.program
 	@mkdir -p docs/pictures
-	@METERING_PICTURES=docs/pictures $(PYTEST) -q -n $(JOBS) tests/browser/test_page.py -m browser -k "every_view or the_api"
+	@METERING_PICTURES=docs/pictures $(PYTEST) -q -n $(JOBS) tests/browser -m browser -k "every_view or the_api or who_leads"
 
 causes: $(STAMP) ## Causes and destinations of generated networks: none wrong, sums equal, most of what is charged named
 	@$(PYTEST) -q -n $(JOBS) tests/networks/test_causes.py -m "not long"

@@ -87,6 +87,11 @@ _EXPORT_WORD = re.compile(rb"^export ", re.MULTILINE)
 # Matches `import("./there.js")`, which loads the second script.
 _IMPORT_LATER = re.compile(rb'\bimport\("([^"]+)"\)')
 _INDENTATION = re.compile(rb"^ +", re.MULTILINE)
+# What stays as it is (texts, templates with templates in them, regular expressions), or signs with spaces around them.
+_TEXT = rb'"(?:[^"\\\n]|\\.)*"'
+_TEMPLATE = rb"`(?:[^`$]|\$(?!\{)|\$\{(?:[^`}]|`[^`]*`)*\})*`"
+_REGULAR = rb"(?:(?<=[(,=:?&|] )|(?<=[(!])|(?<=return ))/(?:[^/\\\n[]|\\.|\[(?:[^]\\]|\\.)*\])+/"
+_SCRIPT_SPACE = re.compile(b"(%b|%b|%b)| ?([{}(),:;=<>?*&|!]+) ?" % (_TEXT, _TEMPLATE, _REGULAR))
 # Names of a module's own scope.
 _NAMED = re.compile(rb"^(?:export )?(?:const|let|class|function|async function) (\w+)", re.MULTILINE)
 # Ends of lines that say nothing, and a comma or semicolon before a bracket. No text of a module has several lines.
@@ -283,7 +288,7 @@ def _imported(code: bytes) -> Iterator[bytes]:
 def _joined(modules: Sequence[bytes]) -> bytes:
     """Modules below each other, without imports, exports, and what only people need."""
     code = _slim(_IMPORT_LATER.sub(b"later()", _EXPORT_WORD.sub(b"", _IMPORT.sub(b"", b"\n".join(modules)))))
-    return _LINE_END.sub(b"", _BLANK.sub(b"\n", code))
+    return _SCRIPT_SPACE.sub(rb"\1\2", _LINE_END.sub(b"", _BLANK.sub(b"\n", code)))
 
 
 def _slim(content: bytes) -> bytes:

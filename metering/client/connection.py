@@ -203,7 +203,7 @@ class Connection:
             prices: Price book of the costs, as in `cost`.
             tz: Time zone in which days and months begin, such as `Europe/Berlin`.
             top: Maximum number of rows of each usage type; its other rows become one.
-            filters: `resource`, `usage_type`, `path`, `owner`, `account` and `destination`.
+            filters: `resource`, `usage_type`, `path`, `owner`, `workload`, `account` and `destination`.
 
         Returns:
             The usage type, the grouping columns, the reason of unattributed bytes, `bytes`, and `share` as text.

@@ -169,6 +169,12 @@ OWNER = replace(
     about="Only bytes of these owners, or `unowned`, or `unattributed`, with commas between them.", example="search",
     metavar="OWNER", help="Only bytes of this owner, or `unowned`, or `unattributed`", label="Owner", hint="search",
 )  # fmt: skip
+WORKLOAD = replace(
+    RESOURCE, name="workload", field="workloads", column="workload", noun="workload",
+    words="is not a workload: it has 1 to 512 characters.",
+    about="Only bytes of these workloads, with commas between them.", example="asg:ci-runners", metavar="NAME",
+    help="Only bytes of this workload, such as asg:ci-runners", label="Workload", hint="asg:ci-runners",
+)  # fmt: skip
 DESTINATION = replace(
     RESOURCE, name="destination", field="destinations", column="destination", noun="destination",
     words="is not a destination: it has 1 to 512 characters.",
@@ -177,7 +183,7 @@ DESTINATION = replace(
     label="Destination", hint="S3.us-west-2",
 )  # fmt: skip
 WHO_FILTERS: Mapping[str, Filter] = {
-    each.name: each for each in (RESOURCE, USAGE_TYPE, PATH, OWNER, ACCOUNT, DESTINATION)
+    each.name: each for each in (RESOURCE, USAGE_TYPE, PATH, OWNER, WORKLOAD, ACCOUNT, DESTINATION)
 }
 """Filters of causes."""
 WHO_COLUMNS = (
@@ -214,6 +220,7 @@ class WhoNames(TypedDict, total=False):
     usage_type: Names
     path: Names
     owner: Names
+    workload: Names
     account: Names
     destination: Names
 

@@ -35,7 +35,7 @@ from tests.api.world import ApiWorld, WorldRegion
 from tests.support.lake_world import World
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import httpx
     from starlette.types import Message, Receive, Scope, Send
@@ -44,7 +44,7 @@ ROOT = Path(__file__).parents[2]
 STATIC = ROOT / "metering" / "api" / "static"
 MODULES = ROOT / "tests" / "browser" / "modules"
 MOST_LINES, MOST_COLUMNS = 400, 120
-MOST_BYTES, MOST_AT_FIRST = 64_000, 50_000
+MOST_BYTES, MOST_AT_FIRST = 70_000, 50_000
 # Number of requests in the first view, including the page itself: all of them count in the gateway's burst.
 MOST_FILES = 5
 NODE = Path(sys.executable).parent / "node"
@@ -186,6 +186,26 @@ def test_modules_are_put_together_in_the_order_of_their_imports() -> None:
     assert "//" not in text
 
 
+def test_texts_and_regular_expressions_keep_their_spaces(tmp_path: Path) -> None:
+    lines = r"""
+    const some = [1, 2];
+    const texts = ["a , \" : b", `c ? ${some.length ? `, ${some[0] + 1} = d` : " : "} ; e`, `1 ${ "x" } 2`];
+    const half = some.length / 2 / 1;
+    const found = ["x , y".replace(/ , /, "-"), "( \" )".replace(/[" /]+ ?/g, "_"), / ; /.test(" ; ")];
+    function split(text) {
+      return / : [?] /.test(text) && !/ & /.test(text);
+    }
+    console.log(JSON.stringify([texts, half, found, split(" : ? ")]));
+    """
+    first, _ = scripts({"app.js": "\n".join(line.strip() for line in lines.split("\n")).encode()})
+    (tmp_path / "page.cjs").write_bytes(first)
+    done = subprocess.run([NODE, tmp_path / "page.cjs"], capture_output=True, text=True, check=True)
+    texts = ['a , " : b', "c ? , 2 = d ; e", "1 x 2"]
+    assert json.loads(done.stdout) == [texts, 1, ["x-y", "(_)", True], True]
+    assert b"constsome" not in first
+    assert b"some=[1,2]" in first
+
+
 @pytest.mark.parametrize("target", ["./page.js", "./nowhere.js"])
 def test_a_circle_of_modules_and_one_that_is_missing_are_found(target: str) -> None:
     modules = {"app.js": b'import { one } from "./one.js";\n', "one.js": f'import {{ a }} from "{target}";\n'.encode()}
@@ -200,7 +220,7 @@ def test_what_is_imported_later_comes_in_a_script_of_its_own_with_what_it_needs(
         "one.js": b"export const ONE = 1;\nexport function double(value) {\n  return 2 * value;\n}\n",
     }
     first, more = scripts(modules)
-    assert b"double(value)" not in more.replace(b"=> double(value)", b"")
+    assert b"double(value)" not in more.replace(b"=>double(value)", b"")
     (tmp_path / "page.cjs").write_bytes(first.replace(b"more.js", b"more.mjs"))
     (tmp_path / "more.mjs").write_bytes(more)
     done = subprocess.run([NODE, tmp_path / "page.cjs"], capture_output=True, text=True, check=True)
@@ -249,11 +269,30 @@ def test_head_says_the_same_without_a_body(api: ApiWorld) -> None:
         assert "content-security-policy" in response.headers
 
 
-def test_the_whole_page_is_at_most_64_kb_on_the_wire_and_its_first_view_50() -> None:
+def overweight(sizes: Mapping[str, int]) -> list[str]:
+    """Parts of the page with more compressed bytes than their bar: the whole page, its first view."""
+    first = {"the page": (sum(sizes.values()), MOST_BYTES)}
+    all_ = {"its first view": (sum(sizes.values()) - sizes["more.js"], MOST_AT_FIRST)}
+    return [f"{name} has {size:,} bytes of {most:,}" for name, (size, most) in (first | all_).items() if size > most]
+
+
+def test_the_whole_page_is_at_most_70_kb_on_the_wire_and_its_first_view_50() -> None:
     sizes = {name: len(file.compressed) for name, file in static_files().items() if name != "vendor/LICENSE"}
-    assert sum(sizes.values()) <= MOST_BYTES, sizes
-    assert sum(sizes.values()) - sizes["more.js"] <= MOST_AT_FIRST, sizes
+    assert overweight(sizes) == []
     assert all(gzip.decompress(file.compressed) == file.content for file in static_files().values())
+    # A view that would come with the first script, and one that is too large, are found.
+    at_first = overweight({**sizes, "page.js": sizes["page.js"] + 1_000})
+    assert [text.split(" has ")[0] for text in at_first] == ["its first view"]
+    assert overweight({**sizes, "more.js": sizes["more.js"] + 5_000})[0].startswith("the page has ")
+
+
+def test_every_reason_of_the_docs_has_its_words_on_the_page() -> None:
+    section = (ROOT / "docs" / "causes.md").read_text().partition("## What is never guessed")[2].partition("\n## ")[0]
+    told = re.findall(r"^\| `(\w+)` \|", section, flags=re.MULTILINE)
+    words = (STATIC / "views" / "who.js").read_text().partition("const WHY = {")[2].partition("};")[0]
+    known = [name.replace("[OTHER_USAGE]", "other_usage") for name in re.findall(r"^  (\S+): \[", words, re.MULTILINE)]
+    assert len(told) >= 12
+    assert sorted(known) == sorted(told)
 
 
 @pytest.mark.parametrize("path", _OURS, ids=lambda path: path.relative_to(STATIC).as_posix())

@@ -80,7 +80,7 @@ def test_a_token_of_some_accounts_sees_their_usage_and_no_names_of_others() -> N
 
 
 def test_no_filter_tells_a_customer_a_hidden_name() -> None:
-    for asked in ("owner=search", "destination=asg:theirs", "resource=nat-second"):
+    for asked in ("owner=search", "workload=asg:theirs", "destination=asg:theirs", "resource=nat-second"):
         assert world().json(f"/v1/who?{asked}", "first")["rows"] == []
         assert world().json(f"/v1/who?{asked}")["rows"]
     assert world().get(f"/v1/who?account={SECOND}", "first").status_code == 403

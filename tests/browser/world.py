@@ -5,6 +5,7 @@ The region's clock stands at `NOW_S`. The browser gives the page the same clock,
 
 from __future__ import annotations
 
+import hashlib
 import math
 import random
 import threading
@@ -18,6 +19,7 @@ import uvicorn
 from metering.api.authentication import Grant
 from metering.billing.budgets.budget import BudgetStore, Scope, budget_of
 from metering.billing.organization import OrganizationStore
+from metering.billing.owners import OwnerStore, read_owners
 from metering.billing.payers import Organization
 from metering.billing.prices.store import PriceStore, sample_book
 from metering.ledger.notes.access import Role
@@ -28,6 +30,7 @@ from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
 from tests.api.world import FIRST, PAYER, SECOND, THIRD, ApiWorld, complete_until
 from tests.support.budget_world import keep_day_sums
+from tests.support.kept_causes import keep_causes, record_of, row, stretch, unnamed
 from tests.support.lake_world import HOUR, NOW_S, World, record
 from tests.support.priced import paid_by
 
@@ -35,6 +38,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from starlette.types import ASGIApp
+
+    from metering.billing.causes.names import Stretch
+    from tests.support.kept_causes import Row
 
 # Flows of the test data: account, service, from, to, gigabytes in a typical hour.
 _FLOWS = (
@@ -55,6 +61,20 @@ _FLOWS = (
     (THIRD, "AmazonS3", "us-west-2/usw2-az1", "sa-east-1", 2.2),
     (THIRD, "AmazonS3", "us-west-2/usw2-az1", "cloudfront", 1.4),
 )
+_NAT, _ENDPOINT = ("nat-0a1b2c3d4e5f60718", "NatGateway-Bytes"), ("vpce-0f1e2d3c4b5a69788", "VpcEndpoint-Bytes")
+# Causes of a day of the last week: gateway, workload, its account and team, destination, gigabytes in a typical day.
+_CAUSES = (
+    (_NAT, "asg:ci-runners", FIRST, "", "S3.us-east-1", 211.0),
+    (_NAT, "asg:ci-runners", FIRST, "", "internet", 34.0),
+    (_NAT, "ecs:prod/indexer", FIRST, "search", "AMAZON.us-east-1", 63.0),
+    (_NAT, "ecs:prod/indexer", FIRST, "search", "S3.us-east-1", 12.0),
+    (_NAT, "eks:prod/blue", FIRST, "search", "internet", 7.5),
+    (_NAT, "lambda:thumbnails", FIRST, "media", "cloudfront", 2.25),
+    (_NAT, "asg:transcoders", SECOND, "media", "internet", 4.5),
+    (("nat-0b2c3d4e5f6a70819", "NatGateway-Bytes"), "asg:transcoders", SECOND, "media", "internet", 18.0),
+    (_ENDPOINT, "ecs:prod/indexer", FIRST, "search", "endpoint:kinesis-streams", 21.0),
+    (("i-0c3d4e5f6a7b80920", "C3DataTransfer-Out-Bytes"), "name:bastion", FIRST, "", "AMAZON.us-east-1", 0.5),
+)
 # Two weeks, so that one can be compared with the one before.
 _DAYS = 14
 # The last seven days begin here, as the page asks for them.
@@ -64,6 +84,14 @@ OPERATOR = "operator-0123456789abcdef0123456789abcdef"
 ANALYST = "analyst-0123456789abcdef0123456789abcdef"
 CUSTOMER = "customer-0123456789abcdef0123456789abcdef"
 _GB = 1 << 30
+_OWNERS = b"""
+[[rule]]
+owner = "search"
+when = { tag = { team = "search" } }
+[[rule]]
+owner = "media"
+when = { tag = { team = "media" } }
+"""
 # The first is over, the second is expected to break this month, the third is not.
 _BUDGETS = (("web-egress", "400 USD", FIRST), ("video", "8000 GB", SECOND), ("archive", "90000 GB", THIRD))
 
@@ -85,11 +113,15 @@ def busy_world(*, days: int = _DAYS) -> World:
     world.send([{**record(7), "account_id": "1234"}, record(5)], source="edge-lonely")
     world.send([record(5)])
     world.send([record(5)], source="edge-lonely")
+    causes = [*_causes(random.Random(30))]
+    world.send([record_of(each) for each in causes])
     world.jobs.reconciler_state.keep(world.jobs.reconciler.check(from_s=0, to_s=NOW_S + HOUR_S))
     keep_day_sums(world)
     complete_until(world, HOUR)
     PriceStore(world.objects).put(replace(sample_book(), name="aws-list"))
     payers = (paid_by(PAYER, (FIRST, THIRD)).payers[0], paid_by(SECOND, (SECOND,)).payers[0])
+    keep_causes(world, causes, _known_causes())
+    OwnerStore(world.objects).put(read_owners(_OWNERS, "owners.toml"))
     names = {FIRST: "web", SECOND: "video", THIRD: "archive"}
     OrganizationStore(world.objects).put(Organization(payers=payers, names=names))
     budgets = BudgetStore(items=world.items, clock=world.clock)
@@ -117,6 +149,33 @@ def _batch(hour_s: int, chance: random.Random) -> list[dict[str, str | int]]:
     return made
 
 
+def _causes(chance: random.Random) -> Iterator[Row]:
+    """Parts of what gateways processed in the last week; two of them without a name."""
+    for day_s in range(_WEEK_S, HOUR, DAY_S):
+        hour_s = min(day_s + 10 * HOUR_S, HOUR)
+        for (resource, usage_type), workload, _, _, destination, usual_gb in _CAUSES:
+            size = int(usual_gb * _GB * chance.uniform(0.8, 1.2))
+            yield row(
+                size, resource_id=resource, usage_type=usage_type, cause=_cause_of(workload), destination=destination,
+                account_id=SECOND if resource.startswith("nat-0b") else FIRST, hour=hour_s, **{"from": "us-east-1"},
+            )  # fmt: skip
+        for reason, usual_gb in (("ambiguous_address", 3.0), ("address_reused", 0.25)):
+            size = int(usual_gb * _GB * chance.uniform(0.8, 1.2))
+            yield unnamed(size, reason, usage_type=_NAT[1], account_id=FIRST, hour=hour_s, **{"from": "us-east-1"})
+
+
+def _known_causes() -> dict[str, list[Stretch]]:
+    found = {(workload, account, team) for _, workload, account, team, *_ in _CAUSES}
+    return {
+        _cause_of(workload): [stretch(account=account, workload=workload, team=team)]
+        for workload, account, team in sorted(found)
+    }
+
+
+def _cause_of(workload: str) -> str:
+    return f"i-0{hashlib.sha256(workload.encode()).hexdigest()[:16]}"
+
+
 @contextmanager
 def serving(app: ASGIApp) -> Iterator[str]:
     """Serve an application on a free port of 127.0.0.1, and return its address."""
@@ -133,12 +192,9 @@ def serving(app: ASGIApp) -> Iterator[str]:
         thread.join(10)
 
 
-def busy_api(*more: dict[str, str | int]) -> ApiWorld:
-    """The API on the busy region, with `more` records, and one token for each role."""
-    world = busy_world()
-    if more:
-        world.send([*more])
-    api = ApiWorld(world)
+def busy_api() -> ApiWorld:
+    """The API on the busy region, and one token for each role."""
+    api = ApiWorld(busy_world())
     for token, role in ((OPERATOR, Role.OPERATOR), (ANALYST, Role.ANALYST)):
         api.tokens.grants[token] = Grant(token_id=role.value, role=role)
     own = frozenset({FIRST})

@@ -618,6 +618,7 @@ MUTANTS = (
         ("the page lets code of others in", "\"script-src 'self'\",", "\"script-src 'self' 'unsafe-inline'\","),
         ("the page may reach everything of the identity provider", "(CONNECT, people.discovery, people.token_endpoint)",
          "(CONNECT, 'https:')"),
+        ("the page loses spaces of templates in templates", r"(?:[^`}]|`[^`]*`)*", "[^}]*"),
         ("the page serves what an old page asks for", "if file is None or version != digest():", "if file is None:")),
     *seeded("metering/api/static/figures.js", _PAGE,
         ("the page adds totals as floating-point numbers", "  return values.reduce((total, each) => total + each, 0n);",

@@ -6,62 +6,21 @@ import { completeness, failure, loading, nothing, notYet } from "./messages.js";
 import { parsed, unknownWords, written } from "./state.js";
 import { cost, usage } from "./views/usage.js";
 
-// View -> its name, what the API must offer for it, who may see it, whether it stands among the tabs, its own words of
-// the address, and the module that builds it, which comes when it is needed.
+// View -> its name among the tabs, the words of the address that are its own, who may see it if not all, and its
+// function if it does not come later. The API must have a route of its name. Those without a tab are linked.
 const VIEWS = {
-  usage: { name: "Usage", route: "usage", build: () => usage, tab: true },
-  cost: { name: "Cost", route: "cost", build: () => cost, tab: true },
-  accounts: {
-    name: "Accounts",
-    route: "accounts",
-    build: async () => (await import("./views/accounts.js")).accounts,
-    tab: true,
-    words: ["month", "prefix"],
-  },
-  trace: { name: "Trace", route: "trace", build: async () => (await import("./views/trace.js")).trace, tab: true },
-  freshness: {
-    name: "Freshness",
-    route: "freshness",
-    build: async () => (await import("./views/operators.js")).freshness,
-    tab: true,
-  },
-  budgets: {
-    name: "Budgets",
-    route: "budgets",
-    build: async () => (await import("./views/budgets.js")).budgets,
-    tab: true,
-    staff: true,
-  },
-  reports: {
-    name: "Reports",
-    route: "reports",
-    build: async () => (await import("./views/operators.js")).reports,
-    tab: true,
-    staff: true,
-  },
-  sources: {
-    name: "Sources",
-    route: "sources",
-    build: async () => (await import("./views/operators.js")).sources,
-    tab: true,
-    role: "operator",
-    words: ["gaps", "silent"],
-  },
-  quarantine: {
-    name: "Quarantine",
-    route: "quarantine",
-    build: async () => (await import("./views/operators.js")).quarantine,
-    tab: true,
-    role: "operator",
-    words: ["reason", "kind", "cursor"],
-  },
-  batch: {
-    name: "Batch",
-    route: "batches",
-    build: async () => (await import("./views/batch.js")).batch,
-    words: ["id"],
-  },
-  hour: { name: "Hour", route: "hours", build: async () => (await import("./views/batch.js")).hour, words: ["hour"] },
+  usage: { name: "Usage", build: usage },
+  cost: { name: "Cost", build: cost },
+  who: { name: "Who", words: ["resource", "path", "owner", "workload", "destination", "dollars"] },
+  accounts: { name: "Accounts", words: ["month", "prefix"] },
+  trace: { name: "Trace" },
+  freshness: { name: "Freshness" },
+  budgets: { name: "Budgets", staff: true },
+  reports: { name: "Reports", staff: true },
+  sources: { name: "Sources", role: "operator", words: ["gaps", "silent"] },
+  quarantine: { name: "Quarantine", role: "operator", words: ["reason", "kind", "cursor"] },
+  batch: { linked: true, words: ["id"] },
+  hour: { linked: true, words: ["hour"] },
 };
 
 const main = document.getElementById("main");
@@ -86,7 +45,7 @@ async function show({ focus = true } = {}) {
   tabs(state);
   if (!token()) return askForToken("");
   const declared = VIEWS[state.view];
-  const build = await Promise.resolve(declared.build()).catch(() => null);
+  const build = declared.build ?? (await import("./views/later.js").catch(() => null))?.VIEWS_LATER[state.view];
   if (signal.aborted) return;
   if (!build) return renewed();
   const view = build({ state, now_s, navigate, place });
@@ -206,7 +165,10 @@ async function askForToken(why) {
 function tabs(state) {
   const role = knownRole();
   const seen = Object.entries(VIEWS).filter(
-    ([, view]) => view.tab && offered.includes(view.route) && (!view.role || !role || view.role === role) &&
+    ([name, view]) =>
+      !view.linked &&
+      offered.includes(name) &&
+      (!view.role || !role || view.role === role) &&
       !(view.staff && role === "customer"),
   );
   const kept = state.view === "usage" || state.view === "cost" ? state : null;

@@ -11,18 +11,18 @@ const PATTERNS = { account: /^\d{12}(,\d{12})*$/ };
 const MOST_SUGGESTED = 200;
 const DWELL_MS = 300;
 
-/** Ranges by name, and steps back and forth. */
-export function ranges(state, now_s) {
+/** Ranges by name, and steps back and forth; `extra` are words of the address that stay. */
+export function ranges(state, now_s, extra = {}) {
   const range = rangeOf(state, now_s);
   const known = !Object.keys(range.problems).length;
   const named = Object.entries(RANGES).map(([name, label]) => [
     label,
-    written(changed(state, { range: name, from: "", to: "", per: "" })),
+    written(changed(state, { range: name, from: "", to: "", per: "", extra })),
     range.name === name,
   ]);
   const step = (times, label, arrow) => {
     const words = `${label}, by the length of this range`;
-    return go(written(moved(state, range, times)), { class: "step", "aria-label": words }, arrow);
+    return go(written({ ...moved(state, range, times), extra }), { class: "step", "aria-label": words }, arrow);
   };
   const steps = known ? [step(-1, "Earlier", "\u2190"), range.to_s <= now_s ? step(1, "Later", "\u2192") : null] : [];
   const inside = [segments(named), h("div", { class: "steps" }, steps)];

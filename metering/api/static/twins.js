@@ -7,6 +7,7 @@ const FORMATS = { json: "JSON", ndjson: "NDJSON", csv: "CSV", parquet: "Parquet"
 const COMMANDS = {
   usage: "report usage",
   cost: "cost",
+  who: "who",
   accounts: "accounts",
   trace: "trace",
   batches: "batch show",
@@ -18,16 +19,19 @@ const COMMANDS = {
   quarantine: "quarantine list",
 };
 // Words of the API that are flags or have another name on the command line.
-const FLAGS = new Set(["with_corrections", "gaps", "silent"]);
+const FLAGS = new Set(["with_corrections", "gaps", "silent", "cost"]);
+// Words of the API that stand without a name there.
+const ARGUMENTS = { batches: "id", who: "resource" };
 
 /** What somebody types to see the same on the command line; empty if there is no such command. */
 export function commandLine(path, asked, place) {
   const command = COMMANDS[path];
   if (!command) return "";
   const words = ["metering", ...command.split(" ")];
-  if (path === "batches") words.push(quoted(asked.id));
+  const argument = ARGUMENTS[path];
+  if (asked[argument]) words.push(quoted(asked[argument]));
   for (const [name, value] of Object.entries(asked)) {
-    if (path === "batches" && name === "id") continue;
+    if (name === argument) continue;
     const option = `--${name.replaceAll("_", "-")}`;
     if (FLAGS.has(name)) words.push(option);
     // Each option takes one value on the command line, but for columns.

@@ -2,7 +2,7 @@
 
 import { ask } from "../api.js";
 import { go, h } from "../dom.js";
-import { grouped, sum, whole } from "../figures.js";
+import { grouped, sized, sum, whole } from "../figures.js";
 import { simpleForm } from "../form.js";
 import { nothing, periods } from "../messages.js";
 import { namesOf } from "../names.js";
@@ -53,7 +53,12 @@ function monthParts(answer, state, month) {
     written(changed(state, { view: "usage", account: row.account_id, by: "usage_type", ...monthRange(month) }));
   const given = (row) => h("span", { class: "given" }, row.label ?? "");
   const name = (row) => [go(href(row), { class: "id" }, row.account_id), " ", given(row)];
-  const columns = columnsOf(rows, { account_id: name }).filter((column) => column.name !== "label");
+  const causes = (row) => written({ view: "who", account: row.account_id, ...monthRange(month) });
+  const processed_bytes = (row) => {
+    const size = whole(row.processed_bytes ?? 0);
+    return size ? [`${sized(size)} `, go(causes(row), {}, "who?")] : "\u2013";
+  };
+  const columns = columnsOf(rows, { account_id: name, processed_bytes }).filter((column) => column.name !== "label");
   const at = columns.findIndex(({ name }) => name === "bytes");
   columns[at].wide = true;
   columns.splice(at, 0, { name: "bytes", title: "size", kind: "size" });

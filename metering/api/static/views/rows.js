@@ -9,6 +9,9 @@ import { table } from "../table.js";
 import { following, readable, short, unitName } from "../times.js";
 import { MEASURES, spot, USD_PLACES } from "./measures.js";
 
+/** Usage types of what gateways process: causes say for whom. */
+export const GATEWAY = /(NatGateway|VpcEndpoint|TransitGateway)[\w-]*-Bytes$/;
+
 /** The table that is the truth: a row a value of the split. */
 export function tableCard(shown, answer, rows) {
   const { view, split, state } = shown;
@@ -56,7 +59,7 @@ export function tableCard(shown, answer, rows) {
 }
 
 // Exact digits stay in sight, once asked for, until they are sent away.
-function exactButton() {
+export function exactButton() {
   const pressed = () => String(document.body.classList.contains("exact"));
   const button = h("button", { type: "button", class: "quiet", "aria-pressed": pressed() }, "Exact digits");
   button.addEventListener("click", () => {
@@ -97,15 +100,21 @@ function nameColumn(shown) {
         : h("span", { class: "id" }, label);
       const given = spot(shown, `name ${value}`, "given");
       if (row.label) given.append(row.label);
+      if (split === "usage_type" && GATEWAY.test(value)) given.append(go(written(whoseOf(state, value)), {}, "who?"));
       const mark = swatch(Math.max(row.depth, 0), row.depth < 0);
       return h("span", { class: "named" }, mark, h("span", {}, name, " ", given));
     },
   };
 }
 
+// Causes know no other filter than the account.
+function whoseOf({ account, range, from, to }, usage_type) {
+  return { view: "who", account, range, from, to, usage_type, by: "owner" };
+}
+
 const BYTES_ORDER = (row) => whole(row.bytes);
 
-function usageColumns() {
+export function usageColumns() {
   return [
     { name: "bytes", title: "bytes", kind: "bytes", order: BYTES_ORDER, wide: true },
     { name: "size", title: "size", kind: "number", order: BYTES_ORDER, cell: (row) => sized(whole(row.bytes)) },
@@ -113,7 +122,7 @@ function usageColumns() {
   ];
 }
 
-function costColumns() {
+export function costColumns() {
   return [
     { name: "cost_usd", title: "cost (USD)", kind: "number", order: (row) => row.value, cell: costCell },
     { name: "size", title: "size", kind: "number", order: BYTES_ORDER, cell: (row) => sized(whole(row.bytes)) },
