@@ -96,7 +96,6 @@ LINES: dict[str, str] = {
     "cost-chart": "cost --prices sample --group-by service --chart",
     "cost-explain": "cost explain --account 123456789012 --hour 2026-11-24T11:00:00Z --usage-type "
     "DataTransfer-Out-Bytes --prices sample",
-    "savings": "savings --prices sample", "what-if": "what-if nat-per-zone --prices sample --hourly-usd 0.045",
     "compare": "compare november.csv",
     "compare-judged": "compare november.csv --by month --top 2 --tolerance 1%",
     "query": 'query "SELECT from_location, to_location, count(*) AS records, sum(bytes) AS bytes FROM transfers '
@@ -189,6 +188,7 @@ LINES: dict[str, str] = {
     "who-top": "who nat-0a1b2c3d4e5f60718 --group-by workload,path,day --top 2 --owners owners.toml",
     "who-cost": "who nat-0a1b2c3d4e5f60718 --cost --group-by owner --owners owners.toml",
     "who-empty": "who --owner nobody --last 2d", "owners-try": "owners try owners.toml --last 7d",
+    "savings": "savings", "what-if": "what-if gateway-endpoint", "what-if-empty": "what-if peering",
     "restore-show-empty": "restore show", "restore": "restore --to 2026-11-30T01:00:00Z --no-pager",
     "restore-show": "restore show", "restore-finish": "restore finish", "restore-finish-empty": "restore finish",
     "uninstall": "uninstall --delete-data", "uninstall-nothing": "uninstall",
@@ -268,8 +268,9 @@ def _know(region: Lively) -> None:
 def _cause(region: Lively) -> None:
     """Causes of a NAT gateway are kept, with names, and there is a book of owners."""
     rows = [
-        row(61 * 10**9), row(7 * 10**9, destination="S3.us-west-2"), unnamed(3 * 10**8, "ambiguous_address"),
-        row(29 * 10**9, cause="i-0def", destination="AMAZON.us-west-2", basis="told"),
+        row(61 * 10**9), row(7 * 10**9, destination="S3.us-west-2", to="us-west-2"),
+        unnamed(3 * 10**8, "ambiguous_address"),
+        row(29 * 10**9, cause="i-0def", destination="AMAZON.us-west-2", basis="told", to="us-west-2"),
         row(2 * 10**6, cause="eni-0fed", destination="S3.us-west-2", basis="inventory", reason="below_node"),
     ]  # fmt: skip
     region.world.send([record_of(each) for each in rows])

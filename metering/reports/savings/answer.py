@@ -109,7 +109,7 @@ _FIELDS: Fields[Finding] = (
     *copied("payer", of=lambda it: it.case.payer_id, priority=ROOMY),
     *sized("bytes"),
     *cents("saving_usd", of=lambda it: _usd(it.saving), priority=KEEP),
-    *copied("bound", of=lambda it: "at most" if it.case.assumed_bytes else "exact"),
+    *copied("bound", of=lambda it: "at most" if it.case.assumed_bytes else "exact", priority=KEEP),
     *integer("added_hours", of=lambda it: it.hours or None, about="charged in addition, of all zones together"),
     *money("breakeven_hour_usd", of=lambda it: _usd(it.breakeven_hour), about="price of an hour that saves nothing"),
     *exact("breakeven_bytes", priority=ROOMY, about="bytes that save nothing, at the price of an hour"),
@@ -177,6 +177,8 @@ def _footer(done: Rewriting, rules: Sequence[SavingsRule], shown: Sequence[Findi
     hours = sorted({each.case.rule.hours_of for each in shown if each.hours})
     if hours and month.hourly is None:
         yield f"Not taken off: hours of {', '.join(hours)}. At a price: metering what-if RULE --hourly-usd"
+    if any(each.saving is None for each in shown):
+        yield f"Without a saving: bytes that move have no price. Which: metering prices check --month {month.name}"
     if not month.final:
         yield f"{month.name} is not closed: these figures are not final."
     yield f"Prices: {month.prices}. {UNKNOWN}"

@@ -172,6 +172,8 @@ def test_without_a_price_of_what_moves_the_saving_is_unknown() -> None:
         PriceStore(world.objects).put(less)
         found = ask("savings", "--rule", "gateway-endpoint")
         [whole] = ask("what-if", "gateway-endpoint")["rows"]
+        text = " ".join(run("savings", "--format", "table").stdout.split())
+    assert "Without a saving: bytes that move have no price." in text
     assert [row["saving_usd"] for row in (*found["rows"], whole)] == [None, None]
 
 
