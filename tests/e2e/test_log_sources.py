@@ -74,9 +74,12 @@ class Logs:
 
 
 @pytest.fixture(scope="module")
-def logs(service: Service) -> Logs:
-    """The bucket, after a context was captured."""
+def logs(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Logs:
+    """The bucket, after an operator put a book of owners and a context was captured."""
     made = Logs(service)
+    book = tmp_path_factory.mktemp("owners") / "owners.toml"
+    book.write_text('rule = []\n[[network]]\nname = "datadog"\ncidrs = ["203.0.113.0/24"]\n')
+    assert service.ask("operator", "owners", "put", str(book))["version"] == 1
     made.capture()
     return made
 
@@ -92,6 +95,7 @@ def test_a_context_is_captured_from_the_networks_of_the_account(logs: Logs) -> N
     assert logs.flow_log in context.flow_logs
     assert logs.subnet in {each.id for each in context.subnets}
     assert context.accounts == {LOG_ACCOUNTS[0]}
+    assert context.networks == (("datadog", ("203.0.113.0/24",)),)
     # The hour already has its context, so nothing is captured again.
     before = len(list(ContextStore(S3ObjectStore(logs.service.clients.s3, bucket)).names()))
     logs.capture()
