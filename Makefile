@@ -229,6 +229,7 @@ bench: $(STAMP) ## Decoding, compaction, SQL over the lake, reports, the HTTP AP
 	@$(PY) -m load_tests.bench_query
 	@$(PY) -m load_tests.bench_report
 	@$(PY) -m load_tests.bench_api
+	@$(PY) -m load_tests.bench_who
 	@$(PY) -m load_tests.billing.bench_rating
 	@$(PY) -m load_tests.billing.bench_costs
 	@$(PY) -m load_tests.bench_onramps

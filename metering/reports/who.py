@@ -26,6 +26,7 @@ from metering.units import GIB, exact_and_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from fractions import Fraction
 
     from metering.audit.freshness import Complete
     from metering.reports.query import UsageQuery
@@ -163,7 +164,8 @@ class _Row:
     def add(self, size: int, named: int, cost: Cost) -> None:
         self.bytes += size
         self.named_bytes += named
-        self.cost = self.cost.plus(cost)
+        if cost is not NO_COST:
+            self.cost = self.cost.plus(cost)
 
 
 @dataclass(slots=True)
@@ -277,11 +279,9 @@ def who_answer(
         if rest := [row for _, row in every[len(every) if top is None else top :]]:
             shown.append(_others(query, usage_type, rest))
             others.append({"usage_type": usage_type, "rows": len(rest), "bytes": str(shown[-1][1].bytes)})
-        units = shown_units([row.cost.exact for _, row in shown], GIB)
+        units = shown_units([row.cost.exact for _, row in shown], GIB) if query.cost else [0] * len(shown)
         rows += [_cells(query, key, row, cost, found) for (key, row), cost in zip(shown, units, strict=True)]
-    types = sorted(
-        found.types, key=lambda name: (FREE in name, -found.types[name].cost.exact, -found.types[name].bytes, name)
-    )
+    types = sorted(found.types, key=lambda name: (FREE in name, *_size(query, found.types[name]), name))
     totals = [_total(name, found) for name in types]
     reasons = sorted(found.reasons.items(), key=lambda each: (types.index(each[0][0]), -each[1], each[0]))
     through_s = complete.through_s if not known.counted_s else min(complete.through_s, known.counted_s)
@@ -317,24 +317,20 @@ def _order(query: WhoQuery, found: Found) -> Callable[[tuple[_Key, _Row]], tuple
     place = query.columns.index("usage_type")
     owner = query.columns.index("owner") if "owner" in query.columns else None
 
+    whole = {name: (FREE in name, *_size(query, row), name) for name, row in found.types.items()}
+
     def order(each: tuple[_Key, _Row]) -> tuple[object, ...]:
         key, row = each
-        usage_type = key[place]
         unowned = owner is not None and key[owner] == UNOWNED
         first = 0 if unowned else 1 + (query.resources or row.named_bytes > 0)
-        whole = found.types[usage_type]
-        return (
-            FREE in usage_type,
-            -whole.cost.exact,
-            -whole.bytes,
-            usage_type,
-            first,
-            -row.cost.exact,
-            -row.bytes,
-            key,
-        )
+        return (*whole[key[place]], first, *_size(query, row), key)
 
     return order
+
+
+def _size(query: WhoQuery, row: _Row) -> tuple[Fraction | int, ...]:
+    """Sort key of the largest first."""
+    return (-row.cost.exact, -row.bytes) if query.cost else (-row.bytes,)
 
 
 def _cells(query: WhoQuery, key: Sequence[str | None], row: _Row, units: int, found: Found) -> Sequence[object]:

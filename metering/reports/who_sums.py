@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import pyarrow as pa
@@ -26,6 +27,7 @@ from metering.reports.time_range import InvalidParametersError, check_rows, refu
 from metering.reports.usage_rows import value_functions
 from metering.reports.who import ANOTHER_ACCOUNT, BY_RULE, RAW, TIMES, UNATTRIBUTED, Entry, WhoQuery
 from metering.reports.who_costs import LineKey
+from metering.stores.clock import side_by_side
 from metering.units import DAY_S
 from metering.usage.totals import Service, UsageKey, UsageType
 
@@ -42,9 +44,13 @@ _PUBLIC = re.compile(r"[A-Z][A-Z0-9_]*(\.[a-z0-9-]+)?")
 _EVERYBODYS = frozenset({"", INTERNET, CLOUDFRONT, PRIVATE})
 _LOOKED_UP = frozenset({"owner", "workload"})
 _METERED_ROWS = 250_000
+_THREADS, _NAMES_KEPT = 2, 4
 _NUMBERS = ("low", "high", "records")
 _LINE = ("account_id", "service", "usage_type", "from", "to")
-_KEY = ("account_id", "resource_id", "cause")
+# What names and owners depend on: `whose` is the account of bytes whose cause has no known account, `gateway` the
+# resource of bytes without a cause, and `stretch` an hour. `own` says that the cause is the resource, which
+# matters only to who may not see all accounts.
+_KEY = ("cause", "whose", "gateway", "stretch", "own")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +61,7 @@ class CauseSource:
     objects: ObjectStore
     index: CauseIndex
     _names: dict[int, CauseNames] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
 
     def tables(
         self, day_s: int, columns: Sequence[str], where: Mapping[str, frozenset[str]] | None = None
@@ -94,7 +101,6 @@ class _Named(NamedTuple):
     workload: str
     cause: str
     attributes: Attributes | None
-    shown: bool = True
 
 
 class CauseSums:
@@ -124,6 +130,8 @@ class CauseSums:
         self._query, self._granted, self._most = query, granted, most
         self._rows_left, self._meter = most_rows, meter
         self._rules = _Rules(owners)
+        self._key = _KEY if granted is not None else _KEY[:-1]
+        self._known: dict[tuple[object, ...], _Named] = {}
         self._lines = lines
         self.columns = tuple(dict.fromkeys((*query.columns, "basis", "reason")))
         self._rated = (*self.columns, *(() if lines is None else ("rate",)))
@@ -155,9 +163,13 @@ class CauseSums:
                 problem = "is the beginning of a range with more rows of causes than are read at once."
                 advice = "Ask for a shorter range, or name a resource."
                 raise InvalidParametersError([refused("from", rfc3339(usage.from_s), problem, advice)])
-        for day_s in days:
+        # Arrow works without the interpreter's lock. Numbers of rates are given by one thread.
+        threads = _THREADS if self._lines is None else 1
+        of_days = side_by_side(lambda day_s: self._of_day(source, day_s), days, threads=threads)
+        for day_s, table in zip(days, of_days, strict=True):
             self._meter.hours(-(-rows[day_s] // _METERED_ROWS))
-            self._add_day(source, day_s)
+            if table is not None:
+                self._add(table)
 
     def _rows(self, index: CauseIndex, day_s: int) -> int:
         """Rows in the pieces of a day that may have what is asked for."""
@@ -172,58 +184,73 @@ class CauseSums:
         asked = {*self.columns, *self._query.given}
         return not _LOOKED_UP.isdisjoint(asked) or (self._granted is not None and "cause" in asked)
 
-    def _add_day(self, source: CauseSource, day_s: int) -> None:
-        usage = self._query.usage
-        hides = self._granted is not None and not {"destination"}.isdisjoint({*self.columns, *self._query.given})
+    def _add(self, table: pa.Table) -> None:
+        self._sums.add(table)
+        whole = self._sums.table()
+        check_rows(whole.num_rows, self._most)
+        self._sums = Sums(RowQuery(columns=self._rated))
+        self._sums.add(whole)
+
+    def _of_day(self, source: CauseSource, day_s: int) -> pa.Table | None:
+        """Sums of a day by the columns of the answer; None for a day without rows."""
+        usage, asked = self._query.usage, {*self.columns, *self._query.given}
+        hides = self._granted is not None and "destination" in asked
+        looks_up = self._looks_up or hides
         raw = dict.fromkeys(RAW[name] for name in self.columns if name in RAW)
-        raw |= dict.fromkeys(_KEY if self._looks_up or hides else ())
-        raw |= dict.fromkeys(("destination",) if hides else ())
+        raw |= dict.fromkeys((*(_KEY[:1] if looks_up else ()), *(("destination",) if hides else ())))
         cuts = usage.from_s > day_s or usage.to_s < day_s + DAY_S
         by_hour = "hour" in self.columns or (str(usage.zone) != "UTC" and not TIMES.isdisjoint(self.columns))
         if self._lines is not None:
             raw |= dict.fromkeys(_LINE)
             by_hour = by_hour or self._lines.by_hour(day_s)
-        more = {"hour": by_hour, "stretch": self._looks_up or hides, "late": self._lines is not None}
+        of_lines = self._lines is not None
+        more = {"hour": by_hour, **dict.fromkeys(self._key[1:], looks_up), "late": of_lines}
         keys = (*raw, *(name for name, is_needed in more.items() if is_needed))
-        columns = tuple(dict.fromkeys((*raw, "hour", "own_hour", "bytes")))
+        read = {"hour": by_hour or cuts or of_lines, "own_hour": looks_up or of_lines}
+        read |= dict.fromkeys(("resource_id", "account_id"), looks_up)
+        columns = dict.fromkeys((*raw, *(name for name, is_needed in read.items() if is_needed), "bytes"))
         where = {RAW[name]: values for name, values in self._query.given.items() if name in RAW}
         if hides:
             where.pop("destination", None)
-        sums, asked = Sums(RowQuery(columns=keys)), RowQuery(columns=keys)
-        cut = self._cut_causes(source, day_s) if "stretch" in keys else None
-        for table in source.tables(day_s, columns, where):
+        sums, query = Sums(RowQuery(columns=keys)), RowQuery(columns=keys)
+        known = _KnownCauses.of(source.names(day_s)) if looks_up else None
+        for table in source.tables(day_s, tuple(columns), where):
             if cuts:
                 hour = table.column("hour")
                 table = table.filter(pc.and_(pc.greater_equal(hour, usage.from_s), pc.less(hour, usage.to_s)))  # noqa: PLW2901
-            if "stretch" in keys:
-                table = table.append_column("stretch", self._stretches(table, cut, day_s))  # noqa: PLW2901
-            if "late" in keys:
-                late = pc.not_equal(table.column("own_hour"), table.column("hour"))
-                table = table.append_column("late", late)  # noqa: PLW2901
-            sums.add(halves_of(table, asked))
+            for name, values in self._derived(table, known, day_s).items():
+                table = table.append_column(name, values)  # noqa: PLW2901
+            sums.add(halves_of(table, query))
         found = sums.table()
-        if found.num_rows:
-            self._sums.add(self._finished(found.rename_columns([*keys, *_NUMBERS]), source, day_s))
-            whole = self._sums.table()
-            check_rows(whole.num_rows, self._most)
-            self._sums = Sums(RowQuery(columns=self._rated))
-            self._sums.add(whole)
+        if not found.num_rows:
+            return None
+        return self._finished(found.rename_columns([*keys, *_NUMBERS]), source, day_s)
 
-    @staticmethod
-    def _cut_causes(source: CauseSource, day_s: int) -> pa.Array:
-        """Causes of which something else is known later in the day."""
-        stretches = source.names(day_s).stretches
-        return pa.array([cause for cause, each in stretches.items() if len(each) > 1], pa.string())
+    def _derived(self, table: pa.Table, known: _KnownCauses | None, day_s: int) -> dict[str, pa.Array]:
+        """Columns of the sums that no row has."""
+        made: dict[str, pa.Array] = {}
+        if known is not None:
+            names = ("resource_id", "cause", "account_id")
+            resource, cause, account = (table.column(name).combine_chunks() for name in names)
+            located = pc.is_in(cause.dictionary, known.located).take(cause.indices)
+            made["whose"] = _where(pc.invert(located), account)
+            made["gateway"] = _where(pc.equal(cause.indices, pc.index(cause.dictionary, "")), resource)
+            if self._granted is not None:
+                made["own"] = pc.equal(resource.cast(pa.string()), cause.cast(pa.string()))
+            made["stretch"] = self._stretches(table, known.cut, day_s)
+        if self._lines is not None:
+            made["late"] = pc.not_equal(table.column("own_hour"), table.column("hour")).combine_chunks()
+        return made
 
-    def _stretches(self, table: pa.Table, cut: pa.Array | None, day_s: int) -> pa.Array:
+    def _stretches(self, table: pa.Table, cut: pa.Array, day_s: int) -> pa.Array:
         """For each row, an hour with the same names and owners as its own hour: mostly the first one of the day."""
         own = table.column("own_hour").combine_chunks()
         if self._rules.change_in(day_s):
             return own
         apart = pc.or_(pc.less(own, day_s), pc.greater_equal(own, day_s + DAY_S))
-        if cut is not None and len(cut):
+        if len(cut):
             causes = table.column("cause").combine_chunks()
-            apart = pc.or_(apart, pc.is_in(causes.cast(pa.string()), cut))
+            apart = pc.or_(apart, pc.is_in(causes.dictionary, cut).take(causes.indices))
         return pc.if_else(apart, own, day_s)
 
     def _finished(self, table: pa.Table, source: CauseSource, day_s: int) -> pa.Table:
@@ -234,12 +261,12 @@ class CauseSums:
         fits: pa.Array | None = None
         if "stretch" in table.column_names:
             hides = "destination" in table.column_names and self._granted is not None
-            keys = (*_KEY, "stretch", *(("destination",) if hides else ()))
+            keys = (*self._key, *(("destination",) if hides else ()))
             numbers, groups = _distinct([table.column(name).combine_chunks() for name in keys])
             named = [self._named(group, source) for group in groups]
             of = {name: [getattr(each, name) for each in named] for name in ("owner", "workload", "cause")}
             if hides:
-                of["destination"] = list(self._destinations(named, [str(group[4]) for group in groups]))
+                of["destination"] = list(self._destinations(named, [str(group[5]) for group in groups]))
             made |= {name: _taken(values, numbers) for name, values in of.items() if name in self.columns}
             ruled = pa.array([not each.cause and each.owner != UNATTRIBUTED for each in named]).take(numbers)
             made["basis"] = pc.if_else(ruled, BY_RULE, made["basis"].cast(pa.string())).dictionary_encode()
@@ -269,19 +296,25 @@ class CauseSums:
         return pa.array(found, pa.int64()).take(numbers)
 
     def _named(self, group: tuple[object, ...], source: CauseSource) -> _Named:
-        account_id, resource_id, cause = map(str, group[:3])
-        stretch_s = cast("int", group[3])
+        cause, account_id, gateway, stretch_s = cast("tuple[str, str, str, int]", group[:4])
+        own = self._granted is None or bool(group[4])
+        found = source.names(stretch_s - stretch_s % DAY_S).at(cause, stretch_s) if cause else None
+        known = Attributes("", cause or gateway, cause, "", "", {}) if found is None else found
+        key = (account_id, cause, own, self._rules.span(stretch_s), *known[:5], *known.tags.items())
+        shown = self._known.get(key)
+        if shown is None:
+            shown = self._known[key] = self._shown(account_id, cause, known, stretch_s, own=own)
+        return shown
+
+    def _shown(self, account_id: str, cause: str, known: Attributes, hour_s: int, *, own: bool) -> _Named:
+        """A cause as the caller may see it."""
         if not cause:
-            of_gateway = Attributes(account_id, resource_id, "", "", "", {})
-            owner = self._rules.owner_of(of_gateway, stretch_s, unattributed=True)
-            return _Named(owner, UNATTRIBUTED, "", None)
-        found = source.names(stretch_s - stretch_s % DAY_S).at(cause, stretch_s)
-        known = Attributes("", cause, cause, "", "", {}) if found is None else found
-        own = cause == resource_id or (self._granted is not None and known.account in self._granted)
-        if self._granted is not None and not own:
-            return _Named(ANOTHER_ACCOUNT, ANOTHER_ACCOUNT, ANOTHER_ACCOUNT, None, shown=False)
+            of_gateway = Attributes(account_id, known.resource, "", "", "", {})
+            return _Named(self._rules.owner_of(of_gateway, hour_s, unattributed=True), UNATTRIBUTED, "", None)
+        if self._granted is not None and not own and known.account not in self._granted:
+            return _Named(ANOTHER_ACCOUNT, ANOTHER_ACCOUNT, ANOTHER_ACCOUNT, None)
         known = known._replace(account=known.account or account_id)
-        return _Named(self._rules.owner_of(known, stretch_s), known.workload or cause, cause, known)
+        return _Named(self._rules.owner_of(known, hour_s), known.workload or cause, cause, known)
 
     @staticmethod
     def _destinations(named: Sequence[_Named], destinations: Sequence[str]) -> Iterator[str]:
@@ -309,12 +342,15 @@ class CauseSums:
 
 
 class _Rules:
-    """Rules of owners, each asked once about the same names between two hours at which rules change."""
+    """Rules of owners, and the spans of time in which the same rules hold."""
 
     def __init__(self, owners: Owners) -> None:
         self._owners = owners
         self._changes = sorted({hour_s for rule in owners.rules for hour_s in (rule.from_s, rule.to_s) if hour_s})
-        self._known: dict[tuple[object, ...], str] = {}
+
+    def span(self, hour_s: int) -> int:
+        """Number of an hour's span."""
+        return bisect_right(self._changes, hour_s)
 
     def change_in(self, day_s: int) -> bool:
         """Whether rules begin or end within the day."""
@@ -322,29 +358,48 @@ class _Rules:
 
     def owner_of(self, found: Attributes, hour_s: int, *, unattributed: bool = False) -> str:
         """Owner of a cause; of what is `unattributed` only by a rule that asks for the gateway's id."""
-        key = (bisect_right(self._changes, hour_s), *found[:5], *found.tags.items(), unattributed)
-        if key not in self._known:
-            rule = self._owners.rule_of(found, hour_s)
-            if unattributed:
-                self._known[key] = rule.owner if rule is not None and rule.names_resource else UNATTRIBUTED
-            else:
-                self._known[key] = UNOWNED if rule is None else rule.owner
-        return self._known[key]
+        rule = self._owners.rule_of(found, hour_s)
+        if unattributed:
+            return rule.owner if rule is not None and rule.names_resource else UNATTRIBUTED
+        return UNOWNED if rule is None else rule.owner
+
+
+class _KnownCauses(NamedTuple):
+    """Causes of a day whose account is known, and those of which something else is known later in the day."""
+
+    located: pa.Array
+    cut: pa.Array
+
+    @classmethod
+    def of(cls, names: CauseNames) -> _KnownCauses:
+        every = names.stretches.items()
+        located = [cause for cause, stretches in every if all(each.account_id for each in stretches)]
+        return cls(
+            pa.array(located, pa.string()),
+            pa.array([cause for cause, stretches in every if len(stretches) > 1], pa.string()),
+        )
+
+
+def _where(mask: pa.Array, column: pa.DictionaryArray) -> pa.DictionaryArray:
+    """A column of text, empty where the mask is false."""
+    texts = pa.concat_arrays([column.dictionary, pa.array([""])])
+    indices = pc.if_else(mask, column.indices, len(texts) - 1).cast(pa.int32())
+    return pa.DictionaryArray.from_arrays(indices, texts)
 
 
 def _distinct(columns: Sequence[pa.Array]) -> tuple[pa.Array, list[tuple[object, ...]]]:
     """For each row, the place of its values in a list of distinct tuples."""
     numbers: pa.Array | None = None
-    groups: list[tuple[object, ...]] = [()]
+    groups: list[pa.Array] = []
     for column in columns:
         encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-        values, own = encoded.dictionary.to_pylist(), encoded.indices.cast(pa.int64())
-        joined = own if numbers is None else pc.add(pc.multiply(numbers, len(values)), own)
-        found = joined.dictionary_encode()
-        places = [divmod(number, len(values)) for number in found.dictionary.to_pylist()]
-        groups = [(*groups[before], values[place]) for before, place in places]
+        size, own = len(encoded.dictionary), encoded.indices.cast(pa.int64())
+        found = (own if numbers is None else pc.add(pc.multiply(numbers, size), own)).dictionary_encode()
+        before = pc.divide(found.dictionary, size or 1)
+        place = pc.subtract(found.dictionary, pc.multiply(before, size))
+        groups = [*(each.take(before) for each in groups), encoded.dictionary.take(place)]
         numbers = found.indices.cast(pa.int64())
-    return numbers, groups
+    return numbers, list(zip(*(each.to_pylist() for each in groups), strict=True))
 
 
 def _taken(values: Sequence[str], numbers: pa.Array) -> pa.Array:

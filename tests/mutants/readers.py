@@ -244,7 +244,7 @@ READERS = (
         ("a foreign name is shown", "if self._granted is not None and not own:", "if self._granted == frozenset():"),
         ("a filter by destination tells a hidden name", "self._query.given.items() if name in of]",
          'self._query.given.items() if name in of and name != "destination"]'),
-        ("the owner of now is the owner of then", "if cut is not None and len(cut):", "if False:"),
+        ("the owner of now is the owner of then", "        if len(cut):", "        if False:"),
         ("a rule that begins within a day holds on the whole day", "if self._rules.change_in(day_s):", "if False:")),
     *seeded("metering/reports/owners_trial.py", ("tests/unit/reports/test_owners_trial.py",),
         ("owners: a trial says what owners have, and not what moves", "    moved.subtract(before)\n", ""),

@@ -99,7 +99,9 @@ class CauseNames:
         found = self.stretches.get(cause)
         if not found:
             return None
-        each = found[max(bisect_right(found, hour_s, key=lambda stretch: stretch.from_s) - 1, 0)]
+        # Of most causes, nothing changes within a day.
+        at = 0 if len(found) == 1 else max(bisect_right(found, hour_s, key=lambda stretch: stretch.from_s) - 1, 0)
+        each = found[at]
         return Attributes(each.account_id, cause, each.workload, each.vpc_id, each.subnet_id, each.tags)
 
     def cuts(self, cause: str) -> tuple[int, ...]:
