@@ -285,6 +285,27 @@ def test_after_a_restore_of_the_ledger_rows_are_counted_anew() -> None:
     assert world.cause_sums() == world.lake_sums()
 
 
+def test_an_upgrade_a_roll_back_and_an_upgrade_lose_nothing_and_bytes_of_the_release_before_have_no_detail() -> None:
+    network, files = small()
+    world = CauseWorld(network)
+    first, second, third = (files[place::3] for place in range(3))
+    # A release without causes: it keeps the day sums, and its on-ramp keeps no causes.
+    world.meter(first, causes=False)
+    world.keep()
+    world.meter(second)
+    world.keep_causes()
+    detailed = sum(row["bytes"] for row in world.cause_rows() if row["reason"] != NO_DETAIL)  # type: ignore[misc]  # numbers
+    world.meter(third, causes=False)
+    world.keep()
+    world.keep_causes()
+    assert world.cause_sums() == world.lake_sums()
+    by_detail = {True: 0, False: 0}
+    for row in world.cause_rows():
+        by_detail[row["reason"] == NO_DETAIL] += row["bytes"]  # type: ignore[operator]  # a number
+    assert by_detail[False] == detailed > 0
+    assert by_detail[True] > 0
+
+
 def test_a_closed_month_is_pinned_once_and_its_objects_are_kept() -> None:
     world = metered()
     kept = world.keep()
