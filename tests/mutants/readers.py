@@ -233,7 +233,7 @@ READERS = (
          "self.whole.lines_of(sold, day_s)"),
         ("savings: less than nothing is rated", "if line.bytes < 0:", "if not line.account_id:")),
     *seeded("metering/reports/savings/reading.py", ("tests/unit/cli/test_savings.py",),
-        ("savings: a cause has one name a day", "(day_s, *names[day_s].cuts(row.cause))", "(day_s,)"),
+        ("savings: a cause has one name a day", "(day_s, *source.names(day_s).cuts(row.cause))", "(day_s,)"),
         ("savings: corrections are rated in the month that books them",
          'table.filter(pc.equal(table.column("hour"), table.column("own_hour")))', "table")),
     *seeded("metering/reports/savings/answer.py", ("tests/unit/cli/test_savings.py",),
