@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from metering.billing.rating.payer_prices import traffic_of
+from metering.errors import ObjectMissingError
 from metering.hours import hour_of, month_bounds_s, month_of
 from metering.reports.costs.rows import CostParameters
 from metering.reports.savings.answer import Finding, Month, savings_answer, what_if_answer
@@ -17,6 +18,8 @@ from metering.units import HOUR_S
 from metering.wiring.answers.costs import rating
 from metering.wiring.answers.who import cause_source
 
+_ATTEMPTS = 3
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from metering.reports.costs.source import BookName
     from metering.reports.savings.rules import SavingsRule
     from metering.wiring.answers.costs import BillingRegions
+    from metering.wiring.lake import ReadableRegion
 
 
 class Asked(NamedTuple):
@@ -62,11 +66,10 @@ def savings_of(
     query = CostParameters(month=month).cost_query(now_s=now_s)
     with rating(billing, query, book=book, now_s=now_s, exact=True, progress=progress) as parts:
         [plan] = parts.plans
-        done = Rewriting(asked.rules, plan.loaded.organization.payer_of, apart=not whole)
         # Causes are read before usage, which therefore has all that they have.
-        for source in [cause_source(each) for each in billing.regions if region in (None, each.region)]:
-            with naming(source.region):
-                rewrite(source, month, done)
+        regions = [each for each in billing.regions if region in (None, each.region)]
+        payer_of = plan.loaded.organization.payer_of
+        done = _rewritten(regions, month, lambda: Rewriting(asked.rules, payer_of, apart=not whole))
         usage, used = parts.source.planner.composer.booked_in(plan.month, plan.rates), Counter[str]()
         for of_region in usage.regions:
             for line in of_region.day_lines() if region in (None, of_region.region) else ():
@@ -79,3 +82,18 @@ def savings_of(
         told = Month(month, hours, usage.is_closed, plan.rates.told, asked.hourly)
         found = [Finding(case, replays[case.payer_id].compared(case.lines()), told) for case in done.cases.values()]
     return what_if_answer(done, found, told) if whole else savings_answer(done, found, told, top=asked.top)
+
+
+def _rewritten(regions: Sequence[ReadableRegion], month: str, begin: Callable[[], Rewriting]) -> Rewriting:
+    """Causes of regions, rewritten; read again if the biller replaces them meanwhile."""
+    for left in range(_ATTEMPTS - 1, -1, -1):
+        done = begin()
+        try:
+            for source in map(cause_source, regions):
+                with naming(source.region):
+                    rewrite(source, month, done)
+            break
+        except ObjectMissingError:
+            if not left:
+                raise
+    return done

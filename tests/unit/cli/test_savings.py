@@ -18,8 +18,10 @@ from metering.billing.causes.names import CauseNames
 from metering.billing.organization import OrganizationStore
 from metering.billing.payers import Organization
 from metering.billing.prices.store import PriceStore
+from metering.errors import ObjectMissingError
 from metering.fleet.regions import Phase, RegionState
 from metering.reports.savings.rules import savings_rules
+from metering.stores.objects import CAUSE_DAYS_PREFIX
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.wiring.region import Stage
 from tests.networks.savings import MONTH, WASTES, Flows, payer, prices
@@ -34,15 +36,34 @@ from tests.support.priced import product
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from metering.stores.objects import ObjectStore
+
 REGION = "us-east-1"
 S3 = "S3 through a NAT gateway"
 
 
+class Replacing:
+    """The bucket of a region in which the biller replaces days of causes while they are read."""
+
+    def __init__(self, objects: ObjectStore, times: int) -> None:
+        self._objects, self.times = objects, times
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._objects, name)
+
+    def get(self, key: str) -> bytes:
+        if key.startswith(CAUSE_DAYS_PREFIX) and self.times:
+            self.times -= 1
+            raise ObjectMissingError(key)
+        return self._objects.get(key)
+
+
 @contextmanager
-def typed(world: World) -> Iterator[None]:
+def typed(world: World, replaced: int = 0) -> Iterator[None]:
     PriceStore(world.objects).put(prices())
     OrganizationStore(world.objects).put(Organization(payers=(payer(),)))
     states, here = MemoryRegionStates(), Here(world)
+    here.objects = Replacing(world.objects, replaced)  # type: ignore[assignment]  # a bucket by another name
     states.save(RegionState(region=REGION, phase=Phase.READY, deployments=1))
     stage = Stage(home=REGION, connect=lambda _name: here, states=states)
     with typed_at(lambda **_place: here, property(lambda _session: stage)):
@@ -210,6 +231,15 @@ def test_names_that_change_within_a_day_hold_by_the_hour() -> None:
     with typed(world):
         assert ask("savings", "--rule", "same-zone")["rows"] == before
     assert [row["place"] for row in before] == ["asg:main-jobs and asg:main-web"]
+
+
+def test_causes_that_are_replaced_meanwhile_are_read_again() -> None:
+    with typed(kept(S3)):
+        before = ask("savings")
+    with typed(kept(S3), replaced=2):
+        assert ask("savings") == before
+    with typed(kept(S3), replaced=3):
+        assert "there is no object causes/days/" in refused("savings")
 
 
 def test_what_would_cost_more_is_no_saving() -> None:
