@@ -15,6 +15,7 @@ from metering.cli.commands.developer.demo_stage import Demo
 from metering.intake.dropped import DropIds
 from metering.units import HOUR_S
 from tests.networks.world import NetworkWorld
+from tests.support.memory.clock import MemoryAlerts
 from tests.support.memory.queues import MemoryQueue
 
 
@@ -26,8 +27,12 @@ def demo() -> Iterator[Demo]:
     region = SimpleNamespace(
         objects=world.objects, items=world.items, ingest=world.queue, dead_letters=MemoryQueue(world.clock),
         clock=SystemClock(), names=SimpleNamespace(data_bucket="data"), settings=world.settings, view=world.jobs.view,
-        jobs=SimpleNamespace(drop_ids=DropIds(objects=world.objects, bucket="data", identity="etag")),
-        onramp=None, emulated=False,
+        jobs=SimpleNamespace(
+            drop_ids=DropIds(objects=world.objects, bucket="data", identity="etag"), policy=world.jobs.policy,
+            compactor_of=world.jobs.compactor_of, view=world.jobs.view, frozen_files=world.jobs.frozen_files,
+        ),
+        onramp=None, emulated=False, region="us-east-1", alerts=MemoryAlerts(), kind_names=None,
+        queue_facts=None,
     )  # fmt: skip
 
     def work() -> None:
@@ -52,3 +57,5 @@ def test_the_act_counts_a_flow_log_once_and_shows_what_it_cannot_say(
     assert "USW2-Unclassified-Out-Bytes" in out
     assert "1 metered, 1 repeated" in out
     assert "was not counted again" in out
+    assert "metering who --path nat_gateway" in out
+    assert "and are equal" in out
