@@ -42,9 +42,9 @@ BASES = ("told", "seen", "inventory", "split", BY_RULE)
 RAW = {
     "cause": "cause", "destination": "destination", "path": "path", "direction": "direction",
     "resource": "resource_id", "account": "account_id", "usage_type": "usage_type", "basis": "basis",
-    "reason": "reason",
+    "reason": "reason", "service": "service", "from": "from", "to": "to",
 }  # fmt: skip
-"""Columns of the answer that are columns of the rows of a day."""
+"""Columns of answers and exports that are columns of the rows of a day."""
 TIMES = frozenset({"hour", "day", "month"})
 # Columns that usage without causes has, too, by the name that usage calls them.
 _OF_USAGE = {"account": "account_id", "region": "region", "hour": "hour", "day": "day", "month": "month"}

@@ -6,6 +6,7 @@ distinct cause of a day, and for each stretch of hours in which they are the sam
 
 from __future__ import annotations
 
+import json
 import re
 from bisect import bisect_right
 from dataclasses import dataclass, field
@@ -102,6 +103,11 @@ class _Named(NamedTuple):
     cause: str
     attributes: Attributes | None
 
+    @property
+    def tags(self) -> str:
+        """Its tags as a JSON object."""
+        return json.dumps({} if self.attributes is None else dict(self.attributes.tags))
+
 
 class CauseSums:
     """Sums of causes for a query. Mutable.
@@ -113,6 +119,7 @@ class CauseSums:
         most: Largest number of groups.
         most_rows: Largest number of rows to read; None for no limit.
         lines: Lines of the usage with their costs; None without costs.
+        corrections: Whether late usage of closed months counts.
         meter: Counts what is read, a day as an hour of the lake for each `_METERED_ROWS` begun.
     """
 
@@ -126,13 +133,14 @@ class CauseSums:
         most_rows: int | None = None,
         meter: Meter = UNCOUNTED,
         lines: Lines | None = None,
+        corrections: bool = True,
     ) -> None:
         self._query, self._granted, self._most = query, granted, most
         self._rows_left, self._meter = most_rows, meter
         self._rules = _Rules(owners)
         self._key = _KEY if granted is not None else _KEY[:-1]
         self._known: dict[tuple[object, ...], _Named] = {}
-        self._lines = lines
+        self._lines, self._corrections = lines, corrections
         self.columns = tuple(dict.fromkeys((*query.columns, "basis", "reason")))
         self._rated = (*self.columns, *(() if lines is None else ("rate",)))
         self._sums = Sums(RowQuery(columns=self._rated))
@@ -206,7 +214,8 @@ class CauseSums:
         of_lines = self._lines is not None
         more = {"hour": by_hour, **dict.fromkeys(self._key[1:], looks_up), "late": of_lines}
         keys = (*raw, *(name for name, is_needed in more.items() if is_needed))
-        read = {"hour": by_hour or cuts or of_lines, "own_hour": looks_up or of_lines}
+        told = of_lines or not self._corrections
+        read = {"hour": by_hour or cuts or told, "own_hour": looks_up or told}
         read |= dict.fromkeys(("resource_id", "account_id"), looks_up)
         columns = dict.fromkeys((*raw, *(name for name, is_needed in read.items() if is_needed), "bytes"))
         where = {RAW[name]: values for name, values in self._query.given.items() if name in RAW}
@@ -218,6 +227,8 @@ class CauseSums:
             if cuts:
                 hour = table.column("hour")
                 table = table.filter(pc.and_(pc.greater_equal(hour, usage.from_s), pc.less(hour, usage.to_s)))  # noqa: PLW2901
+            if not self._corrections:
+                table = table.filter(pc.equal(table.column("hour"), table.column("own_hour")))  # noqa: PLW2901
             for name, values in self._derived(table, known, day_s).items():
                 table = table.append_column(name, values)  # noqa: PLW2901
             sums.add(halves_of(table, query))
@@ -264,7 +275,8 @@ class CauseSums:
             keys = (*self._key, *(("destination",) if hides else ()))
             numbers, groups = _distinct([table.column(name).combine_chunks() for name in keys])
             named = [self._named(group, source) for group in groups]
-            of = {name: [getattr(each, name) for each in named] for name in ("owner", "workload", "cause")}
+            shown = ("owner", "workload", "cause", *(("tags",) if "tags" in self.columns else ()))
+            of = {name: [getattr(each, name) for each in named] for name in shown}
             if hides:
                 of["destination"] = list(self._destinations(named, [str(group[5]) for group in groups]))
             made |= {name: _taken(values, numbers) for name, values in of.items() if name in self.columns}

@@ -10,6 +10,8 @@ import argparse
 import gzip
 import json
 import random
+from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,7 @@ from metering.adapters.folders import FolderLogStore
 from metering.billing.prices.store import sample_book
 from metering.billing.usage.months import UsageLine
 from metering.hours import month_bounds_s
+from metering.reports.exports.allocation import Part
 from metering.reports.exports.destination import MANIFEST, Destination
 from metering.reports.exports.exporting import Exported, ExportSource, export
 from metering.reports.exports.manifest import ExportRequest
@@ -27,8 +30,10 @@ from tests.support.billing_world import billed
 from tests.support.sample_book import bill_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
+    from metering.billing.invoices.composing import Charge
+    from metering.reports.exports.allocation import Parts
     from metering.reports.exports.batches import FileFormat
     from metering.reports.exports.grains import Grain
 
@@ -62,6 +67,40 @@ def source_of(rows: int) -> ExportSource:
     closed = list(drawn_lines(BEFORE, 200, seed=2))
     late = [line._replace(bytes=GIB + number) for number, line in enumerate(closed[:_CORRECTIONS])]
     return billed(sample_book(), usage, MONTH, earlier=(BEFORE, closed, late))
+
+
+class DrawnParts:
+    """Causes of charges, drawn at random: of a third of the charges, some bytes have no cause."""
+
+    def __init__(self, charges: Iterable[tuple[Charge, str]], *, seed: int = 1) -> None:
+        draw = random.Random(seed)
+        sizes: dict[tuple[str, int], dict[tuple[str, ...], int]] = defaultdict(lambda: defaultdict(int))
+        for charge, resource_id in charges:
+            line = charge.rated.line
+            sizes[charge.region, line.hour_s][*line[1:6], resource_id] += line.bytes if resource_id else 0
+        self._parts = {
+            at: {key: tuple(self._drawn(size, draw)) for key, size in of.items()} for at, of in sizes.items()
+        }
+
+    @staticmethod
+    def _drawn(size: int, draw: random.Random) -> Iterator[Part]:
+        for number in range(draw.randrange(1, 5)):
+            taken = draw.randrange(size + 1)
+            size -= taken
+            yield Part(f"i-{number}", f"asg:{number}", "search", "internet", "nat_gateway", '{"team": "a"}', "", taken)
+        if draw.randrange(3):
+            yield Part("i-9", "i-9", "unowned", "S3.us-west-2", "nat_gateway", "{}", "", size)
+
+    def of(self, region: str, start_s: int) -> Mapping[tuple[str, ...], Parts]:
+        return self._parts.get((region, start_s), {})
+
+
+def with_causes(source: ExportSource) -> ExportSource:
+    """The same charges, of one gateway in each region, with causes."""
+    charges = [
+        (charge, "" if charge.corrects or charge.credit_of else f"nat-{charge.region}") for charge, _ in source.charges
+    ]
+    return replace(source, charges=charges, parts=DrawnParts(charges))
 
 
 def request_of(
@@ -110,9 +149,10 @@ def made(folder: Path, *, rows: int = 1000) -> None:
     source = source_of(rows)
     exported(folder / "focus-1.2", source, request_of())
     exported(folder / "focus-1.4", source, request_of(version="1.4", form="csv"))
+    exported(folder / "focus-1.4-causes", with_causes(source), request_of(version="1.4", form="csv"))
     exported(folder / "cur", source, request_of("cur"))
     exported(folder / "cur-csv", source, request_of("cur", form="csv"))
-    for packed in sorted((folder / "focus-1.4").glob("*-00000.csv.gz")):
+    for packed in sorted(folder.glob("focus-1.4*/*-00000.csv.gz")):
         # Validators need uncompressed files, and recognise a dataset by its file name.
         plain = packed.with_name(packed.name.replace("-00000.csv.gz", ".csv"))
         plain.write_bytes(gzip.decompress(packed.read_bytes()))

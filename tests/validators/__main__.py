@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from tests.exports.make import made
 from tests.tools import EXPORT_VALIDATORS, Tool, why_not
-from tests.validators.mutants import WRONG_BUNDLES, WRONG_COSTS
+from tests.validators.mutants import WRONG_BUNDLES, WRONG_CAUSES, WRONG_COSTS
 from tests.validators.tie_out import missing_line, real_bill, total, written
 from tests.validators.verdicts import MODEL, bundle, official
 
@@ -46,13 +46,16 @@ class Judged:
 def checks(folder: Path) -> list[Callable[[], Judged]]:
     """All checks of the exports in a folder; the checks can run independently."""
     costs, files = folder / "focus-1.2" / "CostAndUsage-00000.parquet", folder / "focus-1.4"
+    causes = folder / "focus-1.4-causes"
     wrong = folder / "wrong"
     wrong.mkdir()
     return [
         partial(focus_1_2, costs),
         partial(focus_1_4, files),
+        partial(focus_1_4, causes, "FOCUS 1.4, charges split by causes"),
         *(partial(wrong_costs, each, costs, wrong) for each in WRONG_COSTS),
         *(partial(wrong_bundle, each, files, wrong) for each in WRONG_BUNDLES),
+        *(partial(wrong_bundle, each, causes, wrong) for each in WRONG_CAUSES),
         line_missing,
     ]
 
@@ -64,13 +67,13 @@ def focus_1_2(costs: Path) -> Judged:
     return Judged(name=f"FOCUS 1.2, official model {MODEL}", right=found.failed == KNOWN, found=said)
 
 
-def focus_1_4(files: Path) -> Judged:
+def focus_1_4(files: Path, name: str = "FOCUS 1.4, three datasets") -> Judged:
     """Check that focus-data-toolkit finds nothing in our files."""
     found = _bundle(files)
     codes = ", ".join(f"{name} exit {code}" for name, code in found.codes.items())
     complaints = "; ".join(found.found[:5])
     said = f"{codes}, reconciled; {complaints or 'nothing found'}"
-    return Judged(name="FOCUS 1.4, three datasets", right=found.is_valid, found=said)
+    return Judged(name=name, right=found.is_valid, found=said)
 
 
 def wrong_costs(mutant: WrongCosts, costs: Path, folder: Path) -> Judged:

@@ -99,6 +99,21 @@ def _without_a_used_line(rows: Rows) -> Rows:
     return [row for row in rows if row is not largest]
 
 
+def _without_a_part(rows: Rows) -> Rows:
+    """Drops the dearest part of a charge."""
+    dearest = max((row for row in rows if row["AllocatedMethodId"]), key=lambda row: Decimal(row["BilledCost"]))
+    return [row for row in rows if row is not dearest]
+
+
+def _of_parts(name: str, value: str) -> Callable[[Rows], Rows]:
+    """Return a change of a column of every part."""
+
+    def change(rows: Rows) -> Rows:
+        return [row | ({name: value} if row["AllocatedMethodId"] else {}) for row in rows]
+
+    return change
+
+
 WRONG_COSTS = (
     WrongCosts(name="issuer is not the provider", rule="BilledCost-C-005-C",
                change=lambda table: _all(table, "InvoiceIssuerName", "Somebody else")),
@@ -114,4 +129,11 @@ WRONG_BUNDLES = (
                 file="InvoiceDetail.csv", change=_added("BilledCost", "0.02")),
     WrongBundle(name="invoice line missing", complaint="FDT-CROSS-014",
                 file="InvoiceDetail.csv", change=_without_a_used_line),
+)  # fmt: skip
+WRONG_CAUSES = (
+    WrongBundle(name="a part missing", complaint="FDT-CROSS-030", file="CostAndUsage.csv", change=_without_a_part),
+    WrongBundle(name="details that are no JSON", complaint="AllocatedMethodDetails",
+                file="CostAndUsage.csv", change=_of_parts("AllocatedMethodDetails", "99 %")),
+    WrongBundle(name="tags that are no JSON", complaint="AllocatedTags",
+                file="CostAndUsage.csv", change=_of_parts("AllocatedTags", "team: a")),
 )  # fmt: skip

@@ -23,6 +23,7 @@ from metering.errors import OperationFailedError
 from metering.hours import month_bounds_s, rfc3339
 from metering.ledger.notes.money import issued_in
 from metering.reports.answer import KEEP, Answer, Json, ListedRows, copied, integer, money, sized
+from metering.reports.exports.allocation import Allocation, problems_of
 from metering.reports.exports.batches import Batch, Collector, Layout, of_doubles
 from metering.reports.exports.datasets import cur
 from metering.reports.exports.datasets.focus import focus_columns
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 
     from metering.billing.prices.book import PriceBook
     from metering.lake.view import LakeView
+    from metering.reports.exports.allocation import PartSource
 
 _EXAMPLES = 5
 # Factors whose product has at most 38 digits, which are fast, and at most 76 digits, which is Arrow's limit.
@@ -237,12 +239,14 @@ class ExportSource:
     """Charges in any order, at the export's grain or a finer one, each with its resource, which may be empty.
 
     Usage without a price is omitted from the export, but listed. `books` must contain the rate codes of the charges.
+    With `parts`, charges of resources are split by the causes of their bytes.
     """
 
     charges: Iterable[Resourced]
     invoices: Sequence[Invoice]
     books: Sequence[PriceBook]
     names: Mapping[str, str] = field(default_factory=dict)
+    parts: PartSource | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,14 +301,20 @@ class _Run:
     file_bytes: int
     tally: Tally = field(default_factory=Tally)
     collector: Collector = field(default_factory=Collector)
+    allocation: Allocation | None = None
+
+    def __post_init__(self) -> None:
+        if self.source.parts is not None:
+            self.allocation = Allocation(self.source.parts)
 
     def written(self) -> Document:
         """Write all datasets, and check that they tie out with the documents. Returns the manifest."""
         layout = layout_of(self.request, self.source)
         charges = self._files(COST_AND_USAGE, layout.schema, self._tables(layout))
         problems = list(tie_out_problems(self.tally, self.source.invoices))
-        if (rows := sum(file.rows for file in charges)) != self.tally.total.rows:
-            problems.append(f"{self.tally.total.rows:,} lines were made, and {rows:,} written")
+        made = self.tally.total.rows if self.allocation is None else self.allocation.rows
+        if (rows := sum(file.rows for file in charges)) != made:
+            problems.append(f"{made:,} lines were made, and {rows:,} written")
         if problems:
             raise wrong(problems)
         datasets = [dataset_value(COST_AND_USAGE, charges, self.tally.total), *self._small_datasets()]
@@ -322,12 +332,20 @@ class _Run:
     def _tables(self, layout: Layout) -> Iterator[pa.Table]:
         amounts = FOCUS_AMOUNTS if self.request.kind == "focus" else CUR_AMOUNTS
         checks = LineChecks(books=self.source.books, grain=self.request.grain, amounts=amounts)
-        for batch in self.collector.batches(summed(self.source.charges, self.request.grain)):
+        charges = summed(self.source.charges, self.request.grain)
+        for batch in self.collector.batches(charges if self.allocation is None else self.allocation.noted(charges)):
             table = layout.table(batch)
             checks.look(batch, table)
             self.tally.take(batch)
             self.progress(len(batch))
-            yield table
+            yield table if self.allocation is None else self._allocated(self.allocation, table)
+
+    @staticmethod
+    def _allocated(allocation: Allocation, table: pa.Table) -> pa.Table:
+        found = allocation.table(table)
+        if problems := list(problems_of(table, found)):
+            raise wrong(problems)
+        return found
 
     def _files(self, name: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> list[WrittenFile]:
         files = DatasetFiles(
@@ -473,10 +491,16 @@ def documents_of(issuer: issuing.Issuer, month: str, *, payer_id: str = "", book
             yield replace(draft, accounts=())
 
 
-def source_of(issuer: issuing.Issuer, documents: Sequence[Invoice], views: Sequence[LakeView] = ()) -> ExportSource:
+def source_of(
+    issuer: issuing.Issuer,
+    documents: Sequence[Invoice],
+    views: Sequence[LakeView] = (),
+    parts: PartSource | None = None,
+) -> ExportSource:
     """The hourly charges of documents. Only one line is in memory at a time.
 
-    If lakes of all regions are given (`views`), charges are split by resource, and one hour is in memory.
+    If lakes of all regions are given (`views`), charges are split by resource, and one hour is in memory. With `parts`,
+    the charges of resources are split by causes.
     """
     # A credit note also contains the prices that it reverses.
     before = (issuer.store.get(billed) for each in documents for billed in each.inputs.billed)
@@ -487,6 +511,7 @@ def source_of(issuer: issuing.Issuer, documents: Sequence[Invoice], views: Seque
         invoices=documents,
         books=[each.book for each in loaded],
         names=dict(chain.from_iterable(each.organization.names.items() for each in loaded)),
+        parts=parts,
     )
 
 

@@ -193,7 +193,10 @@ _LEAST_CENTS = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportRequest:
-    """An export request: `focus` 1.2 or 1.4, or `cur` 2.0, of one payer or all; only drafts depend on `as_of_s`."""
+    """An export request: `focus` 1.2 or 1.4, or `cur` 2.0, of one payer or all; only drafts depend on `as_of_s`.
+
+    With a version of the book of owners, charges are split by causes.
+    """
 
     kind: str
     version: str
@@ -203,6 +206,7 @@ class ExportRequest:
     payer_id: str = ""
     resources: bool = False
     as_of_s: int = 0
+    owners: int | None = None
 
     def identity(self, invoices: Sequence[Invoice]) -> Document:
         """Identity of an export: the request, and all inputs."""
@@ -213,7 +217,8 @@ class ExportRequest:
             "month": self.month,
             "payer": self.payer_id or None,
             "grain": self.grain,
-            "detail": ["resource_id"] if self.resources else [],
+            "detail": [*(["resource_id"] if self.resources else ()), *([] if self.owners is None else ["causes"])],
+            **({} if self.owners is None else {"owners": self.owners}),
             "format": self.form,
             "state": "draft" if drafts else "issued",
             "as_of": rfc3339(self.as_of_s) if drafts else None,

@@ -331,6 +331,20 @@ def test_lines_are_cut_into_resources_of_every_region(stage: TwoRegions, tmp_pat
     assert rows_of(tmp_path / "cut", "ResourceId, ResourceType, sum(BilledCost)") == [("i-0abc", "Instance", BILLED)]
 
 
+def test_charges_are_split_by_causes_in_every_region(stage: TwoRegions, tmp_path: Path) -> None:
+    """No causes are kept, so all bytes are unattributed."""
+    issued(stage)
+    answer = exported(
+        "focus", "--month", MONTH, "--payer", PAYER, "--detail", "causes", "--output", str(tmp_path / "causes")
+    )
+    assert rows_of(tmp_path / "causes", "AllocatedMethodId, AllocatedResourceId, sum(BilledCost)") == [
+        ("metering:bytes-by-line:1", None, BILLED)
+    ]
+    export_of = json.loads((tmp_path / "causes" / "manifest.json").read_text())["export"]
+    assert (export_of["detail"], export_of["owners"]) == (["resource_id", "causes"], 0)
+    assert answer["month"] == MONTH
+
+
 def test_files_of_csv_by_month_are_packed(stage: TwoRegions, tmp_path: Path) -> None:
     issued(stage)
     line = ("focus", "--month", MONTH, "--files", "csv", "--grain", "month")
@@ -376,6 +390,7 @@ def test_a_month_without_charges_is_an_error_and_no_folder(stage: TwoRegions, tm
     (("focus", "--grain", "week"), "week is no grain."),
     (("focus", "--files", "xml"), "xml is no format of exports."),
     (("focus", "--detail", "bytes", "--payer", PAYER), "There is no detail bytes."),
+    (("focus", "--detail", "causes", "--version", "1.2", "--payer", PAYER), "FOCUS 1.2 has no columns for causes."),
     (("focus", "--detail", "resource_id"), "--detail reads the rows of one payer's accounts."),
     (("focus", "--payer", "12"), "12 is no account."),
     (("cur", "--month", "2026-13"), "2026-13 is not a month."),

@@ -6,6 +6,7 @@ import os
 import re
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
 
     from metering.billing.invoices.document import Invoice
     from metering.billing.invoices.issuing import Issued, Issuer, IssueRefusedError
-    from metering.lake.view import LakeView
+    from metering.reports.exports.allocation import PartSource
     from metering.reports.exports.destination import Destination
+    from metering.reports.exports.grains import Grain
     from metering.wiring.connection import RegionConnection
 
 T = TypeVar("T")
@@ -171,6 +173,7 @@ def run_export(
     prices: str | None,
     strict: bool,
     resources: bool = False,
+    causes: bool = False,
 ) -> None:
     """Export a month, and print what the export wrote.
 
@@ -202,10 +205,15 @@ def run_export(
         with parts.counted("documents read", found) as each:
             documents = sorted(each, key=lambda document: document.id)
         _check_documents(documents, month, payer_id, strict=strict)
-        views = _lakes_of(session) if resources else ()
+        regions = _regions_of(session) if resources else []
+        parts_of = None
+        if causes:
+            parts_of, version_of_owners = _causes_of(session, regions, request.grain, parts.issuer, documents)
+            request = replace(request, owners=version_of_owners)
         destination = _destination_of(output, session)
         with counted("lines written") as written:
-            exported = export(request, source_of(parts.issuer, documents, views), destination, progress=written)
+            source = source_of(parts.issuer, documents, [region.view for region in regions], parts_of)
+            exported = export(request, source, destination, progress=written)
     session.write(export_answer(exported, destination.name))
     if not exported.written:
         say(f"{destination.name} holds this export already, and all its files are as they were written.", "green")
@@ -223,11 +231,27 @@ def _one_of(text: str, known: Sequence[T], problem: str, advice: str) -> T:
     raise WrongUsageError(f"{text} {problem}", advice)
 
 
-def _lakes_of(session: Session) -> list[LakeView]:
+def _regions_of(session: Session) -> list[RegionConnection]:
     regions, left_out = readable_regions(session, billing_home(session))
     for region, why in left_out.items():
         raise CommandFailedError(f"Region {region} gives no answer ({why}).", "Its resources would be missing.")
-    return [region.view for region in regions]
+    return regions
+
+
+def _causes_of(
+    session: Session, regions: Sequence[RegionConnection], grain: Grain, issuer: Issuer, documents: Sequence[Invoice]
+) -> tuple[PartSource, int]:
+    """Causes of the documents' accounts in all regions, and the version of the book of owners."""
+    from metering.reports.exports.allocation import CauseParts
+    from metering.wiring.answers.who import cause_source, owners_of
+
+    owners = owners_of(billing_home(session), None)
+    accounts = frozenset[str]()
+    for each in documents:
+        organization = issuer.composer.shelf.load(each.inputs.rates[each.month]).organization
+        accounts |= organization.accounts_of(each.payer_id)
+    sources = {region.region: cause_source(region) for region in regions}
+    return CauseParts(sources=sources, owners=owners, accounts=accounts, grain=grain), owners.version
 
 
 def _check_documents(documents: list[Invoice], month: str, payer_id: str, *, strict: bool) -> None:
@@ -507,7 +531,12 @@ ExportBookOption = Annotated[
     ),
 ]
 DetailOption = Annotated[
-    str | None, option("--detail", "resource_id", "Split lines by resource, which reads the lake; needs --payer.")
+    str | None,
+    option(
+        "--detail",
+        "resource_id|causes",
+        "Split lines by resource, which reads the lake, or also by the causes of its bytes (1.4); needs --payer.",
+    ),
 ]
 StrictOption = Annotated[bool, switch("--strict", "Fail and write nothing if any usage has no price.")]
 VersionOption = Annotated[str, option("--version", "1.2|1.4", "Version of FOCUS.")]
@@ -540,13 +569,15 @@ def focus(
     """
     if version not in {"1.2", "1.4"}:
         raise WrongUsageError(f"There is no export of FOCUS {version}.", "It is one of 1.2, 1.4.")
-    if detail not in {None, "resource_id"}:
-        raise WrongUsageError(f"There is no detail {detail}.", "It is resource_id.")
+    if detail not in {None, "resource_id", "causes"}:
+        raise WrongUsageError(f"There is no detail {detail}.", "It is resource_id or causes.")
+    if detail == "causes" and version != "1.4":
+        raise WrongUsageError(f"FOCUS {version} has no columns for causes.", "Version 1.4 has them.")
     if detail and not payer:
         raise WrongUsageError("--detail reads the rows of one payer's accounts.", "Name it with --payer.")
     run_export(
         session, kind="focus", version=version, month=month, output=output, payer=payer, grain=grain, form=files,
-        prices=prices, strict=strict, resources=detail is not None,
+        prices=prices, strict=strict, resources=detail is not None, causes=detail == "causes",
     )  # fmt: skip
 
 

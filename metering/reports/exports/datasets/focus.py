@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from metering.billing.money import DECIMALS, usd_text
 from metering.reports.exports import batches
+from metering.reports.exports.allocation import ALLOCATED
 from metering.reports.exports.batches import Batch, Column, Layout, Priced
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ _NULL_TEXTS = (
 )  # fmt: skip
 # Columns for split costs, contracts and commitment programs, which data transfer does not have.
 _NULL_TEXTS_OF_1_4 = (
-    "AllocatedMethodDetails", "AllocatedMethodId", "AllocatedResourceId", "AllocatedResourceName", "AllocatedTags",
+    *ALLOCATED,
     "CommitmentProgramEligibilityDetails", "ContractApplied",
 )  # fmt: skip
 
