@@ -25,7 +25,7 @@ from metering.usage.usage_types import is_region
 from metering.wiring.answers import costs
 from metering.wiring.answers.trace import trace_of
 from metering.wiring.answers.usage import Everywhere, measured_completeness, usage_of
-from metering.wiring.answers.who import Prices, owners_of, who_of
+from metering.wiring.answers.who import Prices, closed_owners, owners_of, who_of
 from metering.wiring.connection import RegionConnection, connected
 from metering.wiring.region import Stage, home_ledger
 
@@ -260,9 +260,14 @@ class StoreAnswers:
         now_s = self._now_s
         query = asked.who_query(now_s=now_s)
         with errors.refusals_explained():
-            owners = owners_of(self._rated[0], asked.owners) if query.names_owners else Owners()
+            owners, closed = Owners(), dict[str, Owners]()
+            if query.names_owners:
+                owners = owners_of(self._rated[0], asked.owners)
+                if asked.owners is None:
+                    closed = closed_owners(self._rated[0], query.usage, now_s=now_s)
             answer = who_of(
-                self._regions, query, owners=owners, now_s=now_s, complete=measured_completeness(self._regions),
+                self._regions, query, owners=owners, closed=closed, now_s=now_s,
+                complete=measured_completeness(self._regions),
                 everywhere=self.place.everywhere,
                 prices=Prices(billing=self._billing, book=_book(prices), now_s=now_s) if query.cost else None,
             )  # fmt: skip

@@ -147,12 +147,14 @@ class Known:
         captured_s: Names of earlier hours are final.
         since_s: Earlier days have no causes.
         owners: Version of the book of owners; 0 without one, and for a book that is not kept.
+        closed: Versions that closed months were closed with.
     """
 
     counted_s: int
     captured_s: int
     since_s: int = 0
     owners: int = 0
+    closed: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -289,7 +291,7 @@ def who_answer(
         "complete_through": rfc3339(min(through_s, as_of_s)),
         "counted_through": rfc3339(known.counted_s) if known.counted_s else None,
         "captured": rfc3339(known.captured_s) if known.captured_s else None,
-        "owners": {"version": known.owners},
+        "owners": {"version": known.owners, **({"closed": dict(known.closed)} if known.closed else {})},
         "totals": totals,
         "unattributed": [
             {"usage_type": name, "reason": reason, "bytes": str(size)} for (name, reason), size in reasons
@@ -393,3 +395,8 @@ def _lines(
         yield f"Days before {rfc3339(known.since_s)} have no causes."
     if query.names_owners and known.owners:
         yield f"Owners by version {known.owners} of the book."
+    if query.names_owners:
+        yield from (
+            f"Owners in {month}, which is closed, by version {version}. Another version: --owners N"
+            for month, version in sorted(known.closed.items())
+        )

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from metering.billing.causes.days import CauseDays
 from metering.billing.causes.names import CauseNames
 from metering.billing.owners import NETWORK_NAME, UNOWNED, Attributes
-from metering.hours import rfc3339
+from metering.hours import month_bounds_s, month_of, rfc3339
 from metering.lake.parquet.reader import Sums, halves_of
 from metering.lake.ports import RowQuery
 from metering.onramps.rules.causes import CLOUDFRONT, INTERNET, PRIVATE
@@ -120,6 +120,7 @@ class CauseSums:
         most_rows: Largest number of rows to read; None for no limit.
         lines: Lines of the usage with their costs; None without costs.
         corrections: Whether late usage of closed months counts.
+        closed: Rules of closed months, in place of `owners`.
         meter: Counts what is read, a day as an hour of the lake for each `_METERED_ROWS` begun.
     """
 
@@ -134,10 +135,11 @@ class CauseSums:
         meter: Meter = UNCOUNTED,
         lines: Lines | None = None,
         corrections: bool = True,
+        closed: Mapping[str, Owners] | None = None,
     ) -> None:
         self._query, self._granted, self._most = query, granted, most
         self._rows_left, self._meter = most_rows, meter
-        self._rules = _Rules(owners)
+        self._rules = _Rules(owners, closed or {})
         self._key = _KEY if granted is not None else _KEY[:-1]
         self._known: dict[tuple[object, ...], _Named] = {}
         self._lines, self._corrections = lines, corrections
@@ -356,9 +358,11 @@ class CauseSums:
 class _Rules:
     """Rules of owners, and the spans of time in which the same rules hold."""
 
-    def __init__(self, owners: Owners) -> None:
-        self._owners = owners
-        self._changes = sorted({hour_s for rule in owners.rules for hour_s in (rule.from_s, rule.to_s) if hour_s})
+    def __init__(self, owners: Owners, closed: Mapping[str, Owners]) -> None:
+        self._owners, self._closed = owners, closed
+        rules = [rule for book in (owners, *closed.values()) for rule in book.rules]
+        changes = {hour_s for rule in rules for hour_s in (rule.from_s, rule.to_s) if hour_s}
+        self._changes = sorted(changes.union(*map(month_bounds_s, closed)))
 
     def span(self, hour_s: int) -> int:
         """Number of an hour's span."""
@@ -370,7 +374,7 @@ class _Rules:
 
     def owner_of(self, found: Attributes, hour_s: int, *, unattributed: bool = False) -> str:
         """Owner of a cause; of what is `unattributed` only by a rule that asks for the gateway's id."""
-        rule = self._owners.rule_of(found, hour_s)
+        rule = self._closed.get(month_of(hour_s), self._owners).rule_of(found, hour_s)
         if unattributed:
             return rule.owner if rule is not None and rule.names_resource else UNATTRIBUTED
         return UNOWNED if rule is None else rule.owner

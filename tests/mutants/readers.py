@@ -248,6 +248,7 @@ READERS = (
         ("a filter by destination tells a hidden name", "self._query.given.items() if name in of]",
          'self._query.given.items() if name in of and name != "destination"]'),
         ("the owner of now is the owner of then", "        if len(cut):", "        if False:"),
+        ("a closed month has the owners of now", "self._closed.get(month_of(hour_s), self._owners)", "self._owners"),
         ("a rule that begins within a day holds on the whole day", "if self._rules.change_in(day_s):", "if False:")),
     *seeded("metering/reports/owners_trial.py", ("tests/unit/reports/test_owners_trial.py",),
         ("owners: a trial says what owners have, and not what moves", "    moved.subtract(before)\n", ""),

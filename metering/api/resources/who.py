@@ -49,7 +49,8 @@ def _who(asked: Asked) -> Reply:
     asked.afford(query.usage, parameters.budget)
     prices = _prices(asked, query) if query.cost else None
     answer = who_of(
-        asked.parts.regions, query, owners=_owners(asked, query), now_s=asked.now_s, complete=asked.complete,
+        asked.parts.regions, query, owners=_owners(asked, query), closed=_closed(asked, query),
+        now_s=asked.now_s, complete=asked.complete,
         everywhere=asked.parts.everywhere is not None, granted=asked.grant.accounts, most=limits.summed_rows,
         most_rows=limits.cause_rows, meter=asked.reading,
         prices=prices, by_name=given.text("limit") is not None or given.text("cursor") is not None,
@@ -81,9 +82,17 @@ def _owners(asked: Asked, query: WhoQuery) -> Owners:
     return owners_of(asked.parts.home(), asked.given.number("owners"))
 
 
+def _closed(asked: Asked, query: WhoQuery) -> dict[str, Owners]:
+    from metering.wiring.answers.who import closed_owners
+
+    if not query.names_owners or asked.parts.home is None or asked.given.number("owners") is not None:
+        return {}
+    return closed_owners(asked.parts.home(), query.usage, now_s=asked.now_s)
+
+
 OWNERS = words.Parameter(
     name="owners",
-    about="Version of the book of owners. Default: the newest.",
+    about="Version of the book of owners. Default: the newest; of closed months, theirs.",
     kind="integer",
     maximum=10**8,
     example="7",
@@ -126,7 +135,7 @@ WHO = Resource(
             "periods": openapi.mapping(openapi.text(16)),
             "counted_through": openapi.maybe(openapi.TIME),
             "captured": openapi.maybe(openapi.TIME),
-            "owners": openapi.record({"version": openapi.integer()}),
+            "owners": openapi.record({"version": openapi.integer()}, closed=openapi.mapping(openapi.integer())),
             "totals": openapi.array(openapi.record({**_OF_TYPE, "unattributed": openapi.BYTES}, **_BASES, **_USD)),
             "unattributed": openapi.array(openapi.record({**_OF_TYPE, "reason": openapi.text(64)})),
             "rows": openapi.array(

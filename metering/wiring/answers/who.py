@@ -8,9 +8,10 @@ from datetime import UTC
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from metering.billing.causes.index import CauseIndexes
+from metering.billing.causes.index import CauseIndexes, CausePin
 from metering.billing.owners import OwnerStore
 from metering.errors import ObjectMissingError, OperationFailedError, UnavailableError
+from metering.hours import month_of
 from metering.ledger.format_version import generations_of
 from metering.ledger.usage.reading import Grain
 from metering.reports.costs.rows import CostQuery
@@ -22,13 +23,14 @@ from metering.reports.usage_rows import value_functions
 from metering.reports.who import Found, Known, WhoQuery, remainders, who_answer
 from metering.reports.who_costs import LINE_COLUMNS, Lines
 from metering.reports.who_sums import CauseSource, CauseSums
+from metering.stores.objects import cause_pin_key
 from metering.units import DAY_S
 from metering.usage.totals import Service, UsageKey, UsageType
 from metering.wiring import reports
 from metering.wiring.answers.costs import BillingRegions, rating, silent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from metering.audit.freshness import Complete
@@ -52,6 +54,7 @@ def who_of(
     query: WhoQuery,
     *,
     owners: Owners,
+    closed: Mapping[str, Owners] | None = None,
     now_s: int,
     complete: Complete,
     everywhere: bool = False,
@@ -68,6 +71,7 @@ def who_of(
         regions: Regions to read; their causes are added up.
         query: The question.
         owners: Book that names the owners.
+        closed: Books of closed months, in place of `owners`.
         now_s: Current time, epoch seconds.
         complete: Time through which the regions' counts are complete. Read this time first.
         everywhere: Whether the answer names the regions.
@@ -88,9 +92,12 @@ def who_of(
 
     def read() -> tuple[list[CauseSource], CauseSums, Lines | None, dict[str, Json] | None]:
         # The versions of causes are read before usage, which therefore has all that they have.
-        causes = [cause_source(region) for region in regions]
+        past = [month for month in query.usage.months(now_s=now_s) if month < month_of(now_s)]
+        causes = [cause_source(region, past) for region in regions]
         lines, told = (None, None) if prices is None else prices.lines(query, [each.region for each in regions])
-        sums = CauseSums(query, owners, granted=granted, most=most, most_rows=most_rows, meter=meter, lines=lines)
+        sums = CauseSums(
+            query, owners, granted=granted, most=most, most_rows=most_rows, meter=meter, lines=lines, closed=closed
+        )
         _add(causes, sums)
         return causes, sums, lines, told
 
@@ -107,6 +114,7 @@ def who_of(
         captured_s=min((index.captured_s for index in counted), default=0),
         since_s=max((index.from_s for index in counted), default=0),
         owners=owners.version,
+        closed={month: book.version for month, book in (closed or {}).items()},
     )
     return who_answer(
         query, found, as_of_s=now_s, complete=complete, known=known,
@@ -220,8 +228,27 @@ def _of_usage(query: WhoQuery, lines: Lines) -> Iterator[tuple[tuple[str, ...], 
         yield tuple([value(key) for value in by_region[line.region]]), cost
 
 
-def cause_source(region: ReadableRegion) -> CauseSource:
-    """Causes of a region, as of now.
+def closed_owners(home: ReadableRegion, usage: UsageQuery, *, now_s: int) -> dict[str, Owners]:
+    """For each closed month of the range, the version of the book of owners that it was closed with.
+
+    Raises:
+        OperationFailedError: There is no such version.
+    """
+    pins = (pin_of(home, month) for month in usage.months(now_s=now_s) if month < month_of(now_s))
+    return {pin.month: owners_of(home, pin.owners) for pin in pins if pin is not None}
+
+
+def pin_of(region: ReadableRegion, month: str) -> CausePin | None:
+    """The pin of a closed month's causes; None for a month without one."""
+    key = cause_pin_key(month)
+    try:
+        return CausePin.from_json(region.objects.get(key), key)
+    except ObjectMissingError:
+        return None
+
+
+def cause_source(region: ReadableRegion, months: Iterable[str] = ()) -> CauseSource:
+    """Causes of a region, as of now; of those `months` that are closed, as they were pinned.
 
     Raises:
         OperationFailedError: They are those of a ledger before a restore.
@@ -234,4 +261,6 @@ def cause_source(region: ReadableRegion) -> CauseSource:
                 f"The causes of {region.region} were counted before its ledger was restored.",
                 "The biller counts them anew within the hour. To count them now: metering budget update",
             )
+        for pin in filter(None, (pin_of(region, month) for month in months)):
+            index = replace(index, days={**index.days, **pin.days}, names={**index.names, **pin.names})
         return CauseSource(region=region.region, objects=region.objects, index=index)

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 
 from metering.audit.freshness import Complete
 from metering.billing.causes.days import COLUMNS
-from metering.billing.causes.index import CauseIndexes
-from metering.billing.owners import Owners, read_owners
+from metering.billing.causes.index import CauseIndexes, CausePin
+from metering.billing.owners import Owners, OwnerStore, read_owners
 from metering.errors import LedgerCorruptError, OperationFailedError, UnavailableError
 from metering.reports.answer import encoded_bytes
 from metering.reports.query import WHO_COLUMNS
 from metering.reports.time_range import InvalidParametersError
 from metering.reports.who import WhoParameters
 from metering.units import DAY_S, HOUR_S
-from metering.wiring.answers.who import who_of
+from metering.wiring.answers.who import closed_owners, owners_of, who_of
 from tests.api.world import WorldRegion
 from tests.support.kept_causes import NAT, NAT_BYTES, keep_causes, record_of, row, stretch, unnamed
 from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, World, record
@@ -304,3 +304,29 @@ def test_sql_reads_the_parts_with_their_workloads() -> None:
     # Nothing is read unless a statement asks for causes.
     world.objects.delete(world.objects.keys("causes/"))
     assert world.ask("SELECT count(*) FROM usage")
+
+
+def test_a_closed_month_keeps_its_owners_and_its_rows() -> None:
+    """The book changed after October was closed; a correction of October has October's owner."""
+    october = HOUR - 30 * DAY_S
+    rows = [row(8, hour=october), row(2), row(4, own_hour=october)]
+    world = world_of(rows)
+    store = OwnerStore(world.objects)
+    for owner in ("then", "now"):
+        store.put(read_owners(f'[[rule]]\nowner = "{owner}"\nwhen = {{ resource = "i-*" }}\n'.encode(), "o.toml"))
+    index = CauseIndexes(objects=world.objects).newest()
+    day_s = october - october % DAY_S
+    pin = CausePin(month="2026-10", days={day_s: index.days[day_s]}, names={day_s: index.names[day_s]}, owners=1)
+    world.objects.put(pin.key, pin.to_json(), if_absent=True)
+    # A restored region's new index may lack days that are pinned.
+    days = {each_s: pieces for each_s, pieces in index.days.items() if each_s != day_s}
+    CauseIndexes(objects=world.objects).put(replace(index, number=2, days=days))
+    region = WorldRegion(world)
+    query = WhoParameters(group_by="owner", start="2026-10", end="2026-12").who_query(now_s=NOW_S)
+    closed = closed_owners(region, query.usage, now_s=NOW_S)
+    newest = owners_of(region, None)
+    answer = who_of([region], query, owners=newest, closed=closed, now_s=NOW_S, complete=COMPLETE)
+    assert lines(answer, "owner", "bytes") == [("then", 12), ("now", 2)]
+    assert answer.meta["owners"] == {"version": 2, "closed": {"2026-10": 1}}
+    answer = who_of([region], query, owners=newest, now_s=NOW_S, complete=COMPLETE)
+    assert lines(answer, "owner", "bytes") == [("now", 14)]

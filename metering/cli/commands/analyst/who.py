@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from metering.cli.billing.home import billing_home
 from metering.cli.command import Session, command
 from metering.cli.commands.analyst.report import FromOption, ToOption
 from metering.cli.commands.finance.cost import PricesOption
@@ -54,7 +55,9 @@ TopOption = Annotated[
 OwnersOption = Annotated[
     str | None,
     option(
-        "--owners", "N|FILE", "Version of the book of owners, or a book to try, in TOML or JSON. Default: the newest."
+        "--owners",
+        "N|FILE",
+        "Version of the book of owners, or a book to try. Default: the newest; of closed months, theirs.",
     ),
 ]
 
@@ -86,7 +89,7 @@ def who(
     reasons. Costs of parts add up to those of `metering cost`.
     """
     from metering.wiring.answers.usage import measured_completeness
-    from metering.wiring.answers.who import who_of
+    from metering.wiring.answers.who import closed_owners, who_of
 
     now_s = int(time.time())
     asked = WhoParameters(
@@ -103,10 +106,11 @@ def who(
     if prices is not None and not cost:
         raise WrongUsageError("--prices is about costs.", "Add --cost.")
     book = _book(session, owners)
+    closed = {} if owners else closed_owners(billing_home(session), query.usage, now_s=now_s)
     regions = connections(session)
     session.write(
         who_of(
-            regions, query, owners=book, now_s=now_s, complete=measured_completeness(regions),
+            regions, query, owners=book, closed=closed, now_s=now_s, complete=measured_completeness(regions),
             everywhere=asks_for_all(session),
             prices=_prices(session, regions, prices, now_s) if cost else None,
         )
@@ -121,7 +125,7 @@ def _prices(session: Session, regions: Sequence[RegionConnection], prices: str |
 
 def _book(session: Session, named: str | None) -> Owners:
     """The book of a version or a file; by default the newest version."""
-    from metering.cli.billing.home import billing_home, owners_file
+    from metering.cli.billing.home import owners_file
     from metering.wiring.answers.who import owners_of
 
     if named is not None and not named.isdecimal():

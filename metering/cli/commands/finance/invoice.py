@@ -243,14 +243,16 @@ def _causes_of(
 ) -> tuple[PartSource, int]:
     """Causes of the documents' accounts in all regions, and the version of the book of owners."""
     from metering.reports.exports.allocation import CauseParts
-    from metering.wiring.answers.who import cause_source, owners_of
+    from metering.wiring.answers.who import cause_source, owners_of, pin_of
 
-    owners = owners_of(billing_home(session), None)
+    home = billing_home(session)
+    pin = pin_of(home, documents[0].month)
+    owners = owners_of(home, None if pin is None else pin.owners)
     accounts = frozenset[str]()
     for each in documents:
         organization = issuer.composer.shelf.load(each.inputs.rates[each.month]).organization
         accounts |= organization.accounts_of(each.payer_id)
-    sources = {region.region: cause_source(region) for region in regions}
+    sources = {region.region: cause_source(region, [documents[0].month]) for region in regions}
     return CauseParts(sources=sources, owners=owners, accounts=accounts, grain=grain), owners.version
 
 
