@@ -145,7 +145,7 @@ class CauseSums:
         self._lines, self._corrections = lines, corrections
         self.columns = tuple(dict.fromkeys((*query.columns, "basis", "reason")))
         self._rated = (*self.columns, *(() if lines is None else ("rate",)))
-        self._sums = Sums(RowQuery(columns=self._rated))
+        self._sums, self._added = Sums(RowQuery(columns=self._rated)), 0
 
     def entries(self) -> Iterator[Entry]:
         """Each group once, with its exact bytes."""
@@ -196,9 +196,13 @@ class CauseSums:
 
     def _add(self, table: pa.Table) -> None:
         self._sums.add(table)
+        self._added += table.num_rows
+        if self._most is None or self._added <= self._most:
+            return
+        # There may be too many groups: only sums tell.
         whole = self._sums.table()
         check_rows(whole.num_rows, self._most)
-        self._sums = Sums(RowQuery(columns=self._rated))
+        self._sums, self._added = Sums(RowQuery(columns=self._rated)), whole.num_rows
         self._sums.add(whole)
 
     def _of_day(self, source: CauseSource, day_s: int) -> pa.Table | None:

@@ -57,10 +57,9 @@ OwnersOption = Annotated[
     option(
         "--owners",
         "N|FILE",
-        "Version of the book of owners, or a book to try. Default: the newest; of closed months, theirs.",
+        "Version of the book of owners, or a book to try. Default: the newest; of closed months, the one of then.",
     ),
 ]
-
 CostOption = Annotated[bool, switch("--cost", "Also show what the bytes cost: their exact share of each line's cost.")]
 
 
