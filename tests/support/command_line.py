@@ -203,6 +203,7 @@ class TwoRegions:
 # Placeholder in the help text -> a valid value for the argument.
 _VALUES: Mapping[str, str] = {
     "YYYY-MM": "2026-10",
+    "DIR": "/dev/null/try",
     "REGION": "eu-west-1",
     "SQL": "SELECT 1",
     "NUMBERS": "17",

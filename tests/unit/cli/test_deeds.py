@@ -320,6 +320,7 @@ def test_a_person_is_there_if_the_question_can_be_read_and_the_answer_typed(stdi
 
 READING = {
     "accounts", "alerts list", "anomalies", "audit", "batch show", "budget check", "budget forecast", "budget list",
+    "context example",
     "compare", "completion", "context list", "context show", "cost", "cost explain", "dlq list", "drops list", "errors",
     "export cur", "export focus", "help", "invoice draft", "invoice list", "invoice show", "invoice verify",
     "local env", "local outputs", "local status", "logs format", "logs list", "organization history",
@@ -349,9 +350,10 @@ THIS_MACHINE = {
     "settings validate",
 }  # fmt: skip
 # Commands that concern the command line itself, and need no region.
-NOWHERE = {"help", "completion", "runbook", "logs format"}
+NOWHERE = {"help", "completion", "context example", "runbook", "logs format"}
 # Values typed for the arguments, by their metavar.
 WORDS = {
+    "DIR": "/dev/null/try",
     "YYYY-MM": "2026-10", "SOURCE": "edge", "NUMBERS": "3-4", "REGION": "eu-west-1", "BATCH": "edge-1",
     "SQL": "SELECT 1", "TOPIC": "times", "SHELL": "bash", "FILE": "metering.toml", "FUNCTION": "watch",
     "ALARM": "dead-letters", "PLACE": "s3://acme-logs/AWSLogs/", "LOG": "fl-0abc", "SLOTS": "all",
