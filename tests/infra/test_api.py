@@ -18,6 +18,7 @@ LOOK_UP = {"dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query"}
 READ = {
     "lake/", "staging/", "runs/", "closed/", "summaries/", "quarantine/", "rated/", "prices/", "organization/",
     "owners/", "invoices/", "causes/index/", "causes/days/", "causes/names/",
+    "causes/closed/",
 }  # fmt: skip
 DOMAIN = {"api": True, "api_domain": "usage.{region}.example.com", "api_zone_id": "Z0123456789ABC"}
 
