@@ -74,7 +74,7 @@ def astray(world: CauseWorld, *, split: bool) -> tuple[int, int]:
 @pytest.mark.parametrize("style", ["v5", *(pytest.param(style, marks=pytest.mark.long) for style in ("v2", "v11"))])
 def test_no_byte_has_a_wrong_cause_when_addresses_change_hands(style: str) -> None:
     network = Network(NetworkPlan(
-        first_s=FIRST_S, mix=dict.fromkeys(JOURNEYS | HOSTILE, 1), style=style, seed=8, lines=700, slots=4, variety=2,
+        first_s=FIRST_S, mix=dict.fromkeys(JOURNEYS | HOSTILE, 1), style=style, seed=8, lines=350, slots=4, variety=2,
         overlaps=False, rejected=0, named=True, hostile=True, file_lines=1_000_000,
     ))  # fmt: skip
     world = kept(network)
@@ -89,8 +89,8 @@ def test_no_byte_has_a_wrong_cause_when_addresses_change_hands(style: str) -> No
 def test_the_public_side_is_split_by_the_private_side(style: str) -> None:
     plan = reference_plan(style)
     network = Network(NetworkPlan(
-        first_s=FIRST_S, mix=plan.mix, style=style, lines=1_500, slots=2, overlaps=False, named=True, rejected=0,
-        file_lines=1_000_000,
+        first_s=FIRST_S, mix=plan.mix, style=style, lines=400, slots=1, variety=3, instances=2, overlaps=False,
+        named=True, rejected=0, file_lines=1_000_000,
     ))  # fmt: skip
     world = kept(network)
     wrong, split = astray(world, split=True)

@@ -73,7 +73,7 @@ def test_no_byte_has_a_wrong_cause_or_destination_whatever_happens(style: str) -
     assert marks.share(marks.caused, ENDPOINT) == marks.share(marks.destined, ENDPOINT) == 100
 
 
-@pytest.mark.parametrize("style", ["v2", "v11"])
+@pytest.mark.parametrize("style", [pytest.param("v2", marks=pytest.mark.long), "v11"])
 def test_destinations_that_people_named_are_told_apart_from_all_others(style: str) -> None:
     network, files = hostile(style)
     timeline = captures(network)

@@ -101,7 +101,7 @@ def test_a_plan_of_another_name_is_refused(capfd: pytest.CaptureFixture[str], ar
 
 def test_the_gate_is_promised_in_15_minutes_with_a_reserve_for_what_comes() -> None:
     plan = PLANS["check"]
-    assert plan.promise_s == 885
+    assert plan.promise_s == 900
     assert sum(plan.shares_s.values()) + sum(plan.reserve_s.values()) == plan.promise_s
     assert sum(plan.reserve_s.values()) >= 15
 
