@@ -87,12 +87,16 @@ class CauseSource:
             ObjectMissingError: They were replaced during the read.
             ObjectDamagedError: They cannot be read.
         """
-        if day_s not in self._names:
-            # A correction is of another day than those around it, so few days suffice.
-            while len(self._names) > 2:
-                del self._names[next(iter(self._names))]
-            self._names[day_s] = CauseNames.read(self.objects, day_s, self.index.names.get(day_s))
-        return self._names[day_s]
+        with self._lock:
+            found = self._names.get(day_s)
+        if found is None:
+            found = CauseNames.read(self.objects, day_s, self.index.names.get(day_s))
+            with self._lock:
+                # A correction is of another day than those around it, so few days suffice.
+                while len(self._names) >= _NAMES_KEPT:
+                    del self._names[next(iter(self._names))]
+                self._names[day_s] = found
+        return found
 
 
 class _Named(NamedTuple):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,13 +15,15 @@ from hypothesis import strategies as st
 
 from metering.audit.freshness import Complete
 from metering.billing.causes.days import COLUMNS
-from metering.billing.causes.index import CauseIndexes, CausePin
+from metering.billing.causes.index import CauseIndex, CauseIndexes, CausePin
+from metering.billing.causes.names import CauseNames
 from metering.billing.owners import Owners, OwnerStore, read_owners
 from metering.errors import LedgerCorruptError, OperationFailedError, UnavailableError
 from metering.reports.answer import encoded_bytes
 from metering.reports.query import WHO_COLUMNS
 from metering.reports.time_range import InvalidParametersError
 from metering.reports.who import WhoParameters
+from metering.reports.who_sums import CauseSource
 from metering.units import DAY_S, HOUR_S
 from metering.wiring.answers.who import closed_owners, owners_of, who_of
 from tests.api.world import WorldRegion
@@ -330,3 +335,21 @@ def test_a_closed_month_keeps_its_owners_and_its_rows() -> None:
     assert answer.meta["owners"] == {"version": 2, "closed": {"2026-10": 1}}
     answer = who_of([region], query, owners=newest, now_s=NOW_S, complete=COMPLETE)
     assert lines(answer, "owner", "bytes") == [("now", 14)]
+
+
+def test_many_threads_get_the_names_of_the_day_that_they_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = CauseSource(region="us-east-1", objects=World().objects, index=CauseIndex())
+    days = [day * DAY_S for day in range(40)] * 100
+
+    def read(_objects: object, day_s: int, _key: str | None) -> CauseNames:
+        time.sleep(0)
+        return CauseNames(day_s, {})
+
+    monkeypatch.setattr(CauseNames, "read", read)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            assert [names.day_s for names in pool.map(source.names, days)] == days
+    finally:
+        sys.setswitchinterval(before)
