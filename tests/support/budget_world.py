@@ -11,19 +11,22 @@ from metering.billing.budgets.open_months import OpenMonths, Terms, read_regions
 from metering.billing.day_sums.keeper import DaySumKeeper, Kept
 from metering.billing.payers import Organization
 from metering.billing.prices.store import Overrides, sample_book
+from metering.ledger.format_version import RESTORED_FORMAT, LedgerFormat
 from metering.ledger.notes.money import ALERTS_PK, StoredAlert
 from metering.ledger.notes.watch import Completeness
 from metering.stores.writes import Put, Table
+from metering.wiring.restore import restoration
 from tests.support.lake_world import ACCOUNT, World, record
 from tests.support.memory.clock import MemoryAlerts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from metering.billing.day_sums.index import DayIndex
     from metering.billing.prices.book import PriceBook
     from metering.lake.ports import TotalsReader
     from metering.stores.objects import ObjectStore
+    from metering.stores.writes import Item
 
 GB = 2**30
 REGION = "us-east-1"
@@ -138,3 +141,14 @@ def keeper_of(world: World, *, most_files: int = 2_000) -> DaySumKeeper:
 
 def keep_day_sums(world: World) -> None:
     keeper_of(world).keep(world.deadline())
+
+
+def restore_ledger(world: World, items: Iterable[Item], *, since_ms: int) -> None:
+    """Restore the ledger to earlier items, adopt what was committed since a time, and roll it up."""
+    old = world.items
+    world.items = old.restored(items)
+    own = LedgerFormat(number=RESTORED_FORMAT, written_by="0.3.0", usage_generation=2, generation=2, state="adopting")
+    world.items.put(Put(table=Table.LEDGER, item=own.to_item()))
+    restoration(world.make_jobs(), generation=2, since_ms=since_ms, old=old, threads=1).run()
+    world.jobs, world.aggregator = world.make_jobs(), world.parts().worker()
+    world.roll_up()

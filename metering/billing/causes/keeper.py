@@ -216,14 +216,17 @@ class CauseKeeper:
                     return KeptCauses(index=made, files=files, behind_s=behind_s)
 
     def _begun(self, index: CauseIndex) -> CauseIndex:
-        """The index; in a new region, and after a restore of the ledger, one without rows."""
+        """The index; in a new region, and after a restore of the ledger, one without rows.
+
+        Objects of before a restore stay, because new rows with the same content have the same key.
+        """
         found = generations_of(self.sums.items)
         if index.number and index.is_of(found):
             return index
         runs, from_s = self.sums.runs_before(LOOKS_BACK_S)
         return CauseIndex(
             number=index.number, runs=runs, from_s=from_s, generation=found.usage, ledger_generation=found.ledger,
-            pinned=index.pinned, replaced=index.replaced,
+            pinned=index.pinned,
         )  # fmt: skip
 
     def _round(self, index: CauseIndex, sums: DayIndex, parts: CauseParts) -> _Round:

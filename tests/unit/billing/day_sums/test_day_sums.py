@@ -34,15 +34,14 @@ from metering.billing.day_sums.index import (
     reach_of,
 )
 from metering.errors import LedgerCorruptError, ObjectDamagedError
-from metering.ledger.format_version import RESTORED_FORMAT, LedgerFormat, ledger_format
+from metering.ledger.format_version import RESTORED_FORMAT, ledger_format
 from metering.reports.accounts import AccountsNotKeptError, AccountsParameters, AccountsSource
 from metering.stores.objects import RATED_PREFIX, SUMMARIES_PREFIX, rated_index_key
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import ZERO, Total
 from metering.wiring.biller import BucketSums
-from metering.wiring.restore import restoration
-from tests.support.budget_world import REGION, BudgetWorld
+from tests.support.budget_world import REGION, BudgetWorld, restore_ledger
 from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, record
 
 if TYPE_CHECKING:
@@ -501,13 +500,7 @@ def test_sums_of_before_a_restore_are_refused_and_then_made_anew() -> None:
     before, since_ms = list(world.items.everything(Table.LEDGER)), world.clock.now_ms()
     world.use(11)
     world.keep()
-    old = world.items
-    world.items = old.restored(before)
-    own = LedgerFormat(number=RESTORED_FORMAT, written_by="0.3.0", usage_generation=2, generation=2, state="adopting")
-    world.items.put(Put(table=Table.LEDGER, item=own.to_item()))
-    restoration(world.make_jobs(), generation=2, since_ms=since_ms, old=old, threads=1).run()
-    world.jobs, world.aggregator = world.make_jobs(), world.parts().worker()
-    world.roll_up()
+    restore_ledger(world, before, since_ms=since_ms)
 
     source = AccountsSource(region=REGION, items=world.items, objects=world.objects, frozen=world.jobs.frozen_files)
     query = AccountsParameters(month=MONTH).query(now_s=NOW_S)
