@@ -217,9 +217,9 @@ class Biller:
     home: Home | None = None
 
     def run(self, deadline: Deadline) -> BillerResult:
-        """Add new usage to the day sums and its causes; in the home region, also evaluate budgets and unusual days.
+        """Add new usage to the day sums; in the home region, also evaluate budgets and unusual days; then add causes.
 
-        If causes cannot be counted, everything else is done first, and then the error is raised.
+        Causes come last, so that nothing about them delays an alert.
 
         Raises:
             UnavailableError: A call failed; the next run finishes the work.
@@ -230,21 +230,19 @@ class Biller:
         result = BillerResult(files=kept.files, behind_s=kept.behind_s)
         before = self._figures(now_s)
         figures = replace(before, finished_s=now_s, counted_s=kept.index.counted_s)
-        failed: UnavailableError | LedgerCorruptError | None = None
-        if self.causes is not None:
-            try:
-                causes = self.causes.keep(deadline, kept)
-            except (UnavailableError, LedgerCorruptError) as error:
-                failed, figures = error, replace(figures, counted_s=before.counted_s)
-            else:
-                result = replace(result, cause_files=causes.files, causes_behind_s=causes.behind_s)
-                figures = replace(figures, counted_s=min(figures.counted_s, causes.index.counted_s))
         if self.home is not None:
             result, figures = self._tell(self.home, kept, result, figures)
-        self.items.put(Put(table=Table.LEDGER, item=figures.to_item()))
-        if failed is not None:
-            raise failed
+        if self.causes is not None:
+            # If the causes are not counted, the alarm of a biller that falls behind must say so.
+            self._put(replace(figures, counted_s=before.counted_s))
+            causes = self.causes.keep(deadline, kept)
+            result = replace(result, cause_files=causes.files, causes_behind_s=causes.behind_s)
+            figures = replace(figures, counted_s=min(figures.counted_s, causes.index.counted_s))
+        self._put(figures)
         return result
+
+    def _put(self, figures: BillerFigures) -> None:
+        self.items.put(Put(table=Table.LEDGER, item=figures.to_item()))
 
     def _tell(
         self, home: Home, kept: Kept, result: BillerResult, figures: BillerFigures

@@ -200,6 +200,34 @@ def test_an_alert_that_the_topic_did_not_take_is_sent_by_the_next_run() -> None:
     assert {alert.state for alert in world.alerts_made()} == {"sent"}
 
 
+class NoCauses:
+    """A keeper of causes that cannot count."""
+
+    def keep(self, _deadline: object, _kept: object) -> None:
+        raise UnavailableError("s3.GetObject", "gone", may_have_applied=False)
+
+
+def test_causes_that_cannot_be_counted_delay_no_alert_and_the_biller_counts_as_behind() -> None:
+    world = BudgetWorld()
+    world.set(amount="0.0000000001 USD")
+    world.bill()
+    counted_s = figures_of(world).counted_s
+    world.clock.sleep_ms(60_000)
+    world.use(200 * GB)
+    with pytest.raises(UnavailableError):
+        replace(world.biller(), causes=NoCauses()).run(world.deadline())  # type: ignore[arg-type]  # what the biller calls
+    assert len(world.topic.sent) == 1
+    assert figures_of(world).counted_s == counted_s
+    world.bill()
+    assert figures_of(world).counted_s > counted_s
+
+
+def figures_of(world: BudgetWorld) -> BillerFigures:
+    item = world.items.get(Table.LEDGER, BILLER_KEY)
+    assert item is not None
+    return BillerFigures.from_item(item)
+
+
 def test_another_month_begins_anew_and_a_changed_budget_is_another_one() -> None:
     world = crossing()
     world.bill()
