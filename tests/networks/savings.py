@@ -30,7 +30,7 @@ from metering.units import GIB
 from tests.networks.causes import FIRST_HOUR_S
 from tests.networks.exam import FIRST_S
 from tests.support.networks.description import description, peered
-from tests.support.networks.inventory import OWNER, PARTNER, Interface, Inventory, Kind, Packet, Peer, peer
+from tests.support.networks.inventory import OWNER, PARTNER, Interface, Inventory, Kind, Packet, peer
 from tests.support.networks.journeys import (
     GATEWAY_ENDPOINT,
     INTERNET_GATEWAY,
@@ -38,6 +38,7 @@ from tests.support.networks.journeys import (
     Journey,
     Trip,
     there_and_back,
+    through_nat,
 )
 from tests.support.networks.traffic import Network, NetworkPlan, Piles
 from tests.support.priced import allowance, book, product
@@ -95,19 +96,9 @@ def _member(
 _Make = Callable[[Trip, Inventory, random.Random], None]
 
 
-def _through_nat(trip: Trip, net: Inventory, one: Interface, there: Peer, kind: Kind = Kind.NAT) -> None:
-    gateway = net.gateway(one, kind)
-    trip.ends = one, there
-    trip.inside(one, gateway, Packet(one.address, there.address, "-", there.family.service))
-    trip.leaves(gateway, there, INTERNET_GATEWAY)
-    trip.answer = True
-    trip.enters(gateway, there)
-    trip.inside(gateway, one, Packet(there.address, one.address, there.family.service, "-"))
-
-
 def _by_nat(vpc: str, family: str, kind: Kind = Kind.NAT) -> _Make:
     def make(trip: Trip, net: Inventory, rng: random.Random) -> None:
-        _through_nat(trip, net, net.some(rng, vpc), peer(rng, family, 50), kind)
+        through_nat(trip, net, net.some(rng, vpc), peer(rng, family, 50), kind)
 
     return make
 
@@ -150,16 +141,16 @@ def _by_interface_endpoint(vpc: str) -> _Make:
 
 def _nat_elsewhere(trip: Trip, net: Inventory, rng: random.Random) -> None:
     """By the NAT gateway of another zone, until the third zone has its own."""
-    _through_nat(trip, net, net.some(rng, "main", zone="usw2-az3"), peer(rng, "internet", 50))
+    through_nat(trip, net, net.some(rng, "main", zone="usw2-az3"), peer(rng, "internet", 50))
 
 
 def _nat_here(trip: Trip, net: Inventory, rng: random.Random) -> None:
-    _through_nat(trip, net, net.some(rng, "main", zone="usw2-az2"), peer(rng, "internet", 50))
+    through_nat(trip, net, net.some(rng, "main", zone="usw2-az2"), peer(rng, "internet", 50))
 
 
 def _nat_here_to_ec2(trip: Trip, net: Inventory, rng: random.Random) -> None:
     """The public side is regional transfer by public addresses, and no hop between zones."""
-    _through_nat(trip, net, net.some(rng, "main", zone="usw2-az2"), peer(rng, "ec2-here", 50))
+    through_nat(trip, net, net.some(rng, "main", zone="usw2-az2"), peer(rng, "ec2-here", 50))
 
 
 def _to_group(trip: Trip, net: Inventory, rng: random.Random, *, across: bool) -> None:

@@ -250,16 +250,20 @@ def _nat(
     vpc: str, family: str, kind: Kind = Kind.NAT, role: str = ""
 ) -> Callable[[Trip, Inventory, random.Random], None]:
     def make(trip: Trip, net: Inventory, rng: random.Random) -> None:
-        one, there = net.some(rng, role or vpc), peer(rng, family, _PEERS)
-        gateway = net.gateway(one, kind)
-        trip.ends = one, there
-        trip.inside(one, gateway, Packet(one.address, there.address, "-", there.family.service))
-        trip.leaves(gateway, there, INTERNET_GATEWAY)
-        trip.answer = True
-        trip.enters(gateway, there)
-        trip.inside(gateway, one, Packet(there.address, one.address, there.family.service, "-"))
+        through_nat(trip, net, net.some(rng, role or vpc), peer(rng, family, _PEERS), kind)
 
     return make
+
+
+def through_nat(trip: Trip, net: Inventory, one: Interface, there: Peer, kind: Kind = Kind.NAT) -> None:
+    """From an instance through the NAT gateway of its zone to a peer, and the answer."""
+    gateway = net.gateway(one, kind)
+    trip.ends = one, there
+    trip.inside(one, gateway, Packet(one.address, there.address, "-", there.family.service))
+    trip.leaves(gateway, there, INTERNET_GATEWAY)
+    trip.answer = True
+    trip.enters(gateway, there)
+    trip.inside(gateway, one, Packet(there.address, one.address, there.family.service, "-"))
 
 
 def _unasked(vpc: str, family: str) -> Callable[[Trip, Inventory, random.Random], None]:
