@@ -97,7 +97,7 @@ def fill(world: World, rows: int) -> int:
         ])  # fmt: skip
     found = generations_of(world.items)
     index = CauseIndex(
-        number=1, counted_s=_END_S, captured_s=_END_S, days=days, names=named, generation=found.usage,
+        number=1, counted_s=_END_S, named_s=_END_S + HOUR_S, days=days, names=named, generation=found.usage,
         ledger_generation=found.ledger,
     )  # fmt: skip
     CauseIndexes(objects=world.objects).put(index)

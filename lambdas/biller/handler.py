@@ -46,6 +46,7 @@ def handle(context: LambdaContext, parts: Started[BillerWork]) -> dict[str, int 
         "unusual": result.unusual,
         "cause_files": result.cause_files,
         "causes_behind_s": result.causes_behind_s,
+        "causes_lost": list(result.causes_lost),
         "left_out": list(result.left_out),
     }
     parts.logger.info("budgets judged", extra=answer)

@@ -68,7 +68,7 @@ def keep_causes(world: World, rows: Iterable[Row], names: Mapping[str, Iterable[
     found = generations_of(world.items)
     indexes = CauseIndexes(objects=world.objects)
     index = CauseIndex(
-        number=indexes.newest().number + 1, counted_s=HOUR + HOUR_S, captured_s=HOUR, days=days,
+        number=indexes.newest().number + 1, counted_s=HOUR + HOUR_S, named_s=HOUR + HOUR_S, days=days,
         names={day_s: CauseNames(day_s, known).put(world.objects) for day_s in {*days, *own}},
         generation=found.usage, ledger_generation=found.ledger,
     )  # fmt: skip

@@ -175,6 +175,7 @@ class BillerResult:
         unusual: Number of unusual days that this run found, counted per series.
         cause_files: Number of lake files whose causes were counted.
         causes_behind_s: Age of the oldest run whose causes are not counted; 0 if all are.
+        causes_lost: The last causes that differed from the lake, or were lost.
         left_out: Regions that did not respond.
     """
 
@@ -186,6 +187,7 @@ class BillerResult:
     unusual: int = 0
     cause_files: int = 0
     causes_behind_s: int = 0
+    causes_lost: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
 
 
@@ -236,7 +238,9 @@ class Biller:
             # If the causes are not counted, the alarm of a biller that falls behind must say so.
             self._put(replace(figures, counted_s=before.counted_s))
             causes = self.causes.keep(deadline, kept)
-            result = replace(result, cause_files=causes.files, causes_behind_s=causes.behind_s)
+            result = replace(
+                result, cause_files=causes.files, causes_behind_s=causes.behind_s, causes_lost=causes.index.lost
+            )
             figures = replace(figures, counted_s=min(figures.counted_s, causes.index.counted_s))
         self._put(figures)
         return result

@@ -13,6 +13,7 @@ from metering.billing.day_sums.index import Day, newest_version
 from metering.hours import date_of
 from metering.stores.codec import AnyText, StoredDocument
 from metering.stores.objects import CAUSE_INDEX_PREFIX, ObjectStore, cause_index_key, cause_pin_key
+from metering.units import HOUR_S
 
 if TYPE_CHECKING:
     from metering.ledger.format_version import Generations
@@ -52,8 +53,6 @@ class CauseIndex(StoredDocument):
         from_s: Days before this time have no rows, because their runs were not read.
         runs: Shard -> number of the last counted run.
         counted_s: Time up to which all published files are counted, epoch seconds.
-        complete_through_s: `complete_through` of the region when its published files were last all counted.
-        captured_s: Time up to which names are final: captures of later hours take back names of later hours.
         named_s: Hour of the newest context in the names.
         days: First hour of a day -> its pieces, in the order of their resources.
         names: First hour of a day -> key of its names.
@@ -69,8 +68,6 @@ class CauseIndex(StoredDocument):
     from_s: int = 0
     runs: Mapping[int, int] = field(default_factory=dict)
     counted_s: int = 0
-    complete_through_s: int = 0
-    captured_s: int = 0
     named_s: int = 0
     days: Mapping[Day, tuple[Piece, ...]] = field(default_factory=dict)
     names: Mapping[Day, str] = field(default_factory=dict)
@@ -83,6 +80,11 @@ class CauseIndex(StoredDocument):
     def is_of(self, found: Generations) -> bool:
         """Whether the rows were counted from the ledger of these generations, and not from one before a restore."""
         return (self.generation, self.ledger_generation) == (found.usage, found.ledger)
+
+    @property
+    def captured_s(self) -> int:
+        """Time up to which names are final: captures of later hours take back names of later hours."""
+        return max(self.named_s - HOUR_S, 0)
 
     def following(
         self, days: Mapping[int, tuple[Piece, ...]], names: Mapping[int, str], lost: tuple[str, ...] = ()

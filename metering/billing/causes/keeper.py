@@ -40,7 +40,7 @@ from metering.onramps.ingest.causes import MAX_ROWS, causes_key
 from metering.onramps.reading import CONTENT_SCHEME
 from metering.stores.clock import side_by_side
 from metering.stores.objects import PLANS_PREFIX
-from metering.units import DAY_S, HOUR_S, MIB
+from metering.units import DAY_S, MIB
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -202,9 +202,7 @@ class CauseKeeper:
                 index,
                 runs=found.runs,
                 counted_s=now_s - behind_s,
-                complete_through_s=kept.index.complete_through_s if whole else index.complete_through_s,
                 named_s=named_s,
-                captured_s=max(named_s - HOUR_S, 0),
             )
             made = counted.following(days, captures.put(), (*found.lost, *captures.skipped))
             if whole:
